@@ -1,0 +1,102 @@
+"""A multi-modal knowledge graph as one immutable value."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from mocme_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """Frozen features of one kind (text, image, numeric, ...), with a presence mask.
+
+    Attributes:
+      name: a word, such as ``text``.
+      features: float32 ``[N, d_m]``; rows of entities that lack the modality are zero.
+      present: bool ``[N]``.
+    """
+
+    name: str
+    features: np.ndarray
+    present: np.ndarray
+
+    @property
+    def coverage(self) -> float:
+        """Share of the entities that have the modality, in [0, 1]."""
+        return float(self.present.mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class KnowledgeGraph:
+    """Names, triples by split, and what the entities carry.
+
+    Attributes:
+      name: what the graph is called in messages.
+      entities, relations: N and R names; the position is the id.
+      train, valid, test: int32 ``[T, 3]``, columns head, relation, tail.
+      modalities: feature modalities; the learned structure table is not among them.
+    """
+
+    name: str
+    entities: list[str]
+    relations: list[str]
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    modalities: tuple[Modality, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, np.ndarray]:
+        """The three splits by name, in the order train, valid, test."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    def replace(self, **changes) -> KnowledgeGraph:
+        """A copy with the named attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over names, triples and features: equal only for equal graphs."""
+        digest = hashlib.sha256()
+        for names in (self.entities, self.relations):
+            digest.update("\n".join(names).encode("utf-8", "surrogatepass"))
+            digest.update(b"\0")
+        for triples in self.splits.values():
+            digest.update(np.ascontiguousarray(triples, np.int32).tobytes())
+            digest.update(b"\0")
+        for modality in self.modalities:
+            digest.update(modality.name.encode())
+            digest.update(np.ascontiguousarray(modality.features).tobytes())
+            digest.update(np.ascontiguousarray(modality.present).tobytes())
+        return digest.hexdigest()
+
+
+def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None) -> Modality:
+    """A modality from a feature matrix, its missing rows cleared.
+
+    Args:
+      name: the modality's name, used in messages.
+      rows: ``[N, d_m]`` of any float or integer type. An all-NaN row marks a missing entity.
+      present: bool ``[N]``, or None to take every row that is not all NaN.
+
+    Raises:
+      UserError: a row that counts as present holds NaN or an infinity, or the shapes do not fit.
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 2:
+        raise UserError(f"modality {name}: expected a matrix [entities, width], got shape {rows.shape}")
+    if present is None:
+        present = ~np.isnan(rows).all(axis=1) if rows.dtype.kind == "f" else np.ones(len(rows), bool)
+    if present.shape != (len(rows),):
+        raise UserError(f"modality {name}: mask has shape {present.shape}, the matrix {rows.shape}")
+    features = np.where(present[:, None], rows, 0).astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"modality {name}: row {bad[0]} ({len(bad)} rows in all) holds NaN or infinite values and is not masked; "
+            "fill the row with NaN to mark the entity as missing it"
+        )
+    return Modality(name, features, np.asarray(present, bool))
