@@ -10,7 +10,8 @@ from mocme_jax.errors import UserError
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without line ends, a byte-order mark or blank lines at the end.
 
-    Only line feeds end a line: names may hold other Unicode separators. ``lines[i]`` is line ``i + 1`` of the file.
+    Only line feeds end a line: names may hold other Unicode separators. ``lines[i]`` is line ``i + 1`` of the
+      file.
 
     Raises:
       UserError: the file is missing, unreadable or not UTF-8.
@@ -43,7 +44,8 @@ def take_count(path: Path, lines: list[str]) -> None:
     announced = lines[0].strip() if lines else ""
     if not announced.isdecimal():
         raise UserError(
-            f"{path}:1: expected a line with the count of rows, found {announced[:40]!r}; put the count on the first line"
+            f"{path}:1: expected a line with the count of rows, found {announced[:40]!r}; "
+            "put the count on the first line"
         )
     if int(announced) != len(lines) - 1:
         raise UserError(

@@ -1,8 +1,8 @@
 """Graphs in the OpenKE layout: names with ids, and one file of id triples a split.
 
-``entity2id.txt`` and ``relation2id.txt`` hold a count, then ``name id`` with a tab or, where a line has none, the last
-space between them. ``train2id.txt``, ``valid2id.txt`` and ``test2id.txt`` hold a count, then ``head tail relation``:
-in that order on disk, and turned to head, relation, tail here.
+``entity2id.txt`` and ``relation2id.txt`` hold a count, then ``name id`` with a tab or, where a line has none,
+the last space between them. ``train2id.txt``, ``valid2id.txt`` and ``test2id.txt`` hold a count, then ``head
+tail relation``: in that order on disk, and turned to head, relation, tail here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def read_openke(folder: Path) -> KnowledgeGraph:
     for split in SPLITS:
         path = folder / f"{split}2id.txt"
         if not path.exists():
-            raise UserError(f"{path}: no such file; a graph without {split} triples has a file with the one line 0")
+            raise UserError(
+                f"{path}: no such file; a graph without {split} triples has a file with the one line 0"
+            )
         splits[split] = read_id_triples(path, len(entities), len(relations))
     if not len(splits["train"]):
         raise UserError(f"{folder / 'train2id.txt'}: holds no triples; a graph needs training triples")
@@ -53,12 +55,18 @@ def read_names(path: Path) -> list[str]:
         name, _, digits = line.rpartition("\t" if "\t" in line else " ")
         name, digits = name.strip(), digits.strip()
         if not name or not digits.isdecimal():
-            raise UserError(f"{path}:{number}: expected 'name id' with a tab or a space between, found {line[:60]!r}")
+            raise UserError(
+                f"{path}:{number}: expected 'name id' with a tab or a space between, found {line[:60]!r}"
+            )
         index = int(digits)
         if index >= total:
-            raise UserError(f"{path}:{number}: id {index} is out of range; {total} names have ids 0 to {total - 1}")
+            raise UserError(
+                f"{path}:{number}: id {index} is out of range; {total} names have ids 0 to {total - 1}"
+            )
         if names[index] is not None:
-            raise UserError(f"{path}:{number}: id {index} is given twice; ids must be 0 to {total - 1}, each once")
+            raise UserError(
+                f"{path}:{number}: id {index} is given twice; ids must be 0 to {total - 1}, each once"
+            )
         if name in line_of:
             raise UserError(
                 f"{path}:{number}: name {name[:60]!r} stands on line {line_of[name]} too; give each name once"
@@ -99,7 +107,8 @@ def id_rows(path: Path, lines: list[str], first_line: int, columns: str) -> np.n
 
 
 def check_ids(path: Path, triples: np.ndarray, entities: int, relations: int, first_line: int) -> None:
-    """Raises UserError, with file and line, at the first id that no name has (columns head, relation, tail)."""
+    """Raises UserError, with file and line, at the first id that no name has (columns head, relation,
+    tail)."""
     limits = np.array([entities, relations, entities])
     bad = np.argwhere((triples < 0) | (triples >= limits))
     if len(bad):
