@@ -1,0 +1,106 @@
+"""Known true answers of every query, and both directions of a triple as queries.
+
+A query is ``(entity, relation)`` with ``relation`` in ``[0, 2R)``: ``r + R`` is the inverse of ``r``, so that asking
+for a head is asking for the answer of the inverse relation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def reciprocal(triples: np.ndarray, num_relations: int) -> np.ndarray:
+    """Both directions of each triple as queries with their answers.
+
+    Args:
+      triples: int ``[T, 3]``, columns head, relation, tail, relations in ``[0, R)``.
+      num_relations: R.
+
+    Returns:
+      int32 ``[2T, 3]``, columns entity, relation, answer. The first T rows predict tails, ``(h, r) -> t``; the next T
+      predict heads, ``(t, r + R) -> h``, in the same order.
+    """
+    head, relation, tail = np.asarray(triples, np.int32).reshape(-1, 3).T
+    forward = np.stack([head, relation, tail], axis=1)
+    backward = np.stack([tail, relation + np.int32(num_relations), head], axis=1)
+    return np.concatenate([forward, backward])
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownTails:
+    """Every known answer of every query, in compressed sparse rows over the G distinct queries.
+
+    Attributes:
+      keys: int64 ``[G]``, sorted: ``entity * 2R + relation``.
+      offsets: int64 ``[G + 1]``; the answers of group g are ``tails[offsets[g]:offsets[g + 1]]``.
+      tails: int32 ``[K]``, distinct and ascending within a group.
+      num_entities, num_relations: N and R.
+    """
+
+    keys: np.ndarray
+    offsets: np.ndarray
+    tails: np.ndarray
+    num_entities: int
+    num_relations: int
+
+    def lookup(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where each query's answers lie in `tails`.
+
+        Args:
+          queries: int ``[Q, 2]`` (or more columns, which are ignored): entity, relation in ``[0, 2R)``.
+
+        Returns:
+          ``(starts, counts)``, int64 ``[Q]`` each; a query that no triple answers has count 0.
+        """
+        queries = np.asarray(queries, np.int64)
+        wanted = queries[:, 0] * (2 * self.num_relations) + queries[:, 1]
+        if not len(self.keys):
+            return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.int64)
+        group = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        found = self.keys[group] == wanted
+        starts = np.where(found, self.offsets[group], 0)
+        return starts, np.where(found, self.offsets[group + 1] - starts, 0)
+
+    def pairs(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Every known answer of every query, one row a pair.
+
+        Args:
+          queries: int ``[Q, 2]``, as in `lookup`.
+
+        Returns:
+          ``(rows, tails)``: int64 positions in `queries`, ascending, and int32 entities, both ``[sum of counts]``.
+        """
+        starts, counts = self.lookup(queries)
+        rows = np.repeat(np.arange(len(starts)), counts)
+        first = np.cumsum(counts) - counts
+        return rows, self.tails[np.arange(len(rows)) - first[rows] + starts[rows]]
+
+
+def known_tails(triples_list: Sequence[np.ndarray], num_entities: int, num_relations: int) -> KnownTails:
+    """Collects the known answers of all the splits, in both directions, each once.
+
+    Args:
+      triples_list: int ``[T_i, 3]`` arrays of head, relation, tail, such as train, valid and test.
+      num_entities, num_relations: N and R.
+
+    Raises:
+      ValueError: an id lies outside the graph.
+    """
+    stacked = [np.asarray(triples, np.int32).reshape(-1, 3) for triples in triples_list]
+    triples = np.concatenate(stacked) if stacked else np.zeros((0, 3), np.int32)
+    if len(triples):
+        limits = (num_entities, num_relations, num_entities)
+        for column, limit in enumerate(limits):
+            low, high = triples[:, column].min(), triples[:, column].max()
+            if low < 0 or high >= limit:
+                raise ValueError(f"column {column} of the triples holds ids {low} to {high}, not within [0, {limit})")
+    entity, relation, answer = reciprocal(triples, num_relations).astype(np.int64).T
+    # One integer a fact, so that a single sort both groups and deduplicates.
+    facts = np.unique((entity * (2 * num_relations) + relation) * num_entities + answer)
+    group_of_fact, tails = np.divmod(facts, max(num_entities, 1))
+    keys, starts = np.unique(group_of_fact, return_index=True)
+    offsets = np.append(starts, len(tails)).astype(np.int64)
+    return KnownTails(keys, offsets, tails.astype(np.int32), num_entities, num_relations)

@@ -1,0 +1,228 @@
+"""Filtered, realistic ranks of gold answers among all entities, on the device, in bounded memory.
+
+Bordes et al. 2013 (filtered setting); Berrendorf et al. 2020, "On the Ambiguity of Rank-Based Evaluation" (realistic
+rank). For a gold answer with score s, among the entities that no split knows as another answer of the same query:
+
+    rank = 1 + #(score > s) + #(score == s) / 2
+
+Three habits keep it right and quick. The gold's score is read out of the matrix it is compared with, since the same
+score computed by another expression may differ in its last bit. Every known answer is then cleared to -inf by index,
+the gold with the others, so that it can't tie with itself. And golds of one query share its row of scores: DB15K's
+test set asks 14,303 different queries 19,804 times, KVC16K's 17,227 for 45,050.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.evaluation.known import KnownTails, reciprocal
+
+SCORE_BYTES = 16 * 2**20
+MIN_CHUNK = 8
+
+# (params, head vectors [B, d], relation ids int32 [B]) -> query vectors [B, d_q]
+QueryFn = Callable[[Any, jax.Array, jax.Array], jax.Array]
+# (query vectors [B, d_q], candidates [S, d]) -> scores [B, S], higher is better
+MatchFn = Callable[[jax.Array, jax.Array], jax.Array]
+# (params, entity vectors [N, d], plan) -> (ranks float64 [2T], ties int32 [2T])
+Ranker = Callable[[Any, jax.Array, "EvaluationPlan"], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationPlan:
+    """Queries cut into C chunks of one shape: at most B queries, G golds and W known answers each. Made on the host.
+
+    Attributes:
+      queries: int32 ``[2T, 3]``, entity, relation, answer, as `reciprocal` gives them: tails first, then heads.
+      num_entities: N.
+      heads, relations: int32 ``[C, B]``; unused places repeat a real query of the chunk.
+      gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places are 0.
+      gold_queries: int64 ``[C, G]``, the gold's position in `queries`, or -1 where unused.
+      known_rows, known_columns: int32 ``[C, W]``, the answers to clear; unused places have row B, which is dropped.
+    """
+
+    queries: np.ndarray
+    num_entities: int
+    heads: np.ndarray
+    relations: np.ndarray
+    gold_rows: np.ndarray
+    gold_columns: np.ndarray
+    gold_queries: np.ndarray
+    known_rows: np.ndarray
+    known_columns: np.ndarray
+
+
+def plan_evaluation(
+    triples: np.ndarray, known: KnownTails, *, chunk: int | None = None, score_bytes: int = SCORE_BYTES, seed: int = 0
+) -> EvaluationPlan:
+    """Prepares both directions of some triples for a ranker; once for a set of triples.
+
+    Args:
+      triples: int ``[T, 3]``, head, relation, tail. Repeated triples are ranked each time.
+      known: the answers to filter, which must include these triples.
+      chunk: golds ranked at a time (G), or None for as many as keep a chunk's scores within `score_bytes`.
+      score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes; at least 8 rows are taken.
+      seed: order in which queries are dealt to chunks. It evens out the chunks and changes no rank.
+
+    Raises:
+      ValueError: there are no triples, one of them is not known, or `chunk` is below 1.
+    """
+    queries = reciprocal(triples, known.num_relations)
+    if not len(queries):
+        raise ValueError("no triples to evaluate")
+    if chunk is None:
+        chunk = max(MIN_CHUNK, score_bytes // (4 * known.num_entities))
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}, expected at least 1")
+    chunk = min(chunk, len(queries))
+
+    # Golds of one query stand together, and the queries are shuffled: frequent ones, with thousands of known answers,
+    # would otherwise meet in a few chunks, and every chunk is padded to the fullest.
+    distinct, group = np.unique(queries[:, :2], axis=0, return_inverse=True)
+    place = np.random.default_rng(seed).permutation(len(distinct))
+    order = np.argsort(place[group.reshape(-1)], kind="stable")
+
+    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = ([] for _ in range(7))
+    for start in range(0, len(order), chunk):
+        members = order[start : start + chunk]
+        rows_of, row = np.unique(place[group.reshape(-1)[members]], return_inverse=True)
+        first = np.searchsorted(row, np.arange(len(rows_of)))
+        asked = queries[members[first]]
+        pair_rows, pair_columns = known.pairs(asked)
+        answers = queries[members, 2]
+        facts = pair_rows * known.num_entities + pair_columns
+        missing = ~np.isin(row * known.num_entities + answers, facts)
+        if missing.any():
+            raise ValueError(f"query {queries[members[missing][0]].tolist()} is evaluated but not among the known")
+        heads.append(asked[:, 0])
+        relations.append(asked[:, 1])
+        gold_rows.append(row)
+        gold_columns.append(answers)
+        gold_queries.append(members)
+        known_rows.append(pair_rows)
+        known_columns.append(pair_columns)
+
+    width = max(map(len, heads))
+    return EvaluationPlan(
+        queries=queries,
+        num_entities=known.num_entities,
+        heads=_stack(heads, width, None),
+        relations=_stack(relations, width, None),
+        gold_rows=_stack(gold_rows, chunk, 0),
+        gold_columns=_stack(gold_columns, chunk, 0),
+        gold_queries=_stack(gold_queries, chunk, -1, np.int64),
+        known_rows=_stack(known_rows, max(map(len, known_rows)), width),
+        known_columns=_stack(known_columns, max(map(len, known_columns)), 0),
+    )
+
+
+def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.int32) -> np.ndarray:
+    """Rows of unequal length as one ``[len(parts), width]`` array; `fill` None repeats a row's first value."""
+    stacked = np.empty((len(parts), width), dtype)
+    for target, part in zip(stacked, parts, strict=True):
+        target[: len(part)] = part
+        target[len(part) :] = part[0] if fill is None else fill
+    return stacked
+
+
+def make_ranker(
+    query_fn: QueryFn, match_fn: MatchFn, *, block: int = 512, devices: Sequence[jax.Device] | None = None
+) -> Ranker:
+    """A compiled ranker for one kind of model; plans and parameters of the same shapes never compile again.
+
+    Chunks are dealt to the devices; parameters and entity vectors are given whole to each. All matrix products run in
+    full float32, whatever the device's default, unless the functions name a precision themselves.
+
+    Args:
+      query_fn: ``(params, head vectors [B, d], relation ids int32 [B]) -> [B, d_q]``.
+      match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
+      block: candidates scored at a time (S).
+      devices: where to run, or None for all local devices.
+
+    Returns:
+      ``ranker(params, entity_vectors [N, d], plan) -> (ranks, ties)``: float64 ``[2T]`` realistic ranks in the order of
+      ``plan.queries`` (1 is best), and int32 ``[2T]`` numbers of unfiltered entities that tie with the gold. It raises
+      FloatingPointError where any query gives any entity a NaN or infinite score, and ValueError where the entity
+      vectors are not N.
+    """
+    if devices is None:
+        devices = jax.local_devices()
+    share = jax.pmap(
+        lambda params, entity_vectors, chunks: _rank_chunks(query_fn, match_fn, block, params, entity_vectors, chunks),
+        axis_name="devices",
+        in_axes=(None, None, 0),
+        devices=list(devices),
+    )
+
+    def ranker(params: Any, entity_vectors: jax.Array, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
+        if entity_vectors.shape[0] != plan.num_entities:
+            raise ValueError(f"{entity_vectors.shape[0]} entity vectors for a plan of {plan.num_entities} entities")
+        num_chunks = len(plan.heads)
+        per_device = -(-num_chunks // len(devices))
+        # Devices without a chunk of their own repeat the first; what they find is cut off below.
+        dealt = np.arange(per_device * len(devices))
+        dealt = np.where(dealt < num_chunks, dealt, 0).reshape(len(devices), per_device)
+        fields = ("heads", "relations", "gold_rows", "gold_columns", "known_rows", "known_columns")
+        better, ties, finite = jax.device_get(
+            share(params, entity_vectors, {field: getattr(plan, field)[dealt] for field in fields})
+        )
+        if not finite.all():
+            bad = int((~finite.reshape(-1)[:num_chunks]).sum())
+            raise FloatingPointError(
+                f"the model gives NaN or infinite scores ({bad} of {num_chunks} chunks of queries); nothing is ranked"
+            )
+        used = plan.gold_queries >= 0
+        positions = plan.gold_queries[used]
+        better, ties = (counts.reshape(-1, used.shape[1])[:num_chunks][used] for counts in (better, ties))
+        ranks = np.empty(len(plan.queries), np.float64)
+        tied = np.empty(len(plan.queries), np.int32)
+        ranks[positions] = 1 + better + ties / 2
+        tied[positions] = ties
+        return ranks, tied
+
+    return ranker
+
+
+def _rank_chunks(query_fn, match_fn, block, params, entity_vectors, chunks):
+    """One device's chunks, one after another: ``(better, ties)`` int32 ``[C, G]`` and whether finite, bool ``[C]``."""
+    num_entities = entity_vectors.shape[0]
+    num_blocks = -(-num_entities // block)
+    padding = num_blocks * block - num_entities
+    candidates = jnp.pad(entity_vectors, ((0, padding), (0, 0))).reshape(num_blocks, block, -1)
+    real = (jnp.arange(num_blocks * block) < num_entities).reshape(num_blocks, 1, block)
+
+    def rank_chunk(chunk):
+        queries = query_fn(params, jnp.take(entity_vectors, chunk["heads"], axis=0), chunk["relations"])
+        gold_rows, gold_columns = chunk["gold_rows"], chunk["gold_columns"]
+
+        def score_block(finite, one):
+            candidate, is_real = one
+            scores = match_fn(queries, candidate).astype(jnp.float32)
+            finite &= jnp.all(jnp.isfinite(scores) | ~is_real)
+            return finite, jnp.where(is_real, scores, -jnp.inf)
+
+        finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real))
+        golds = scores[gold_columns // block, gold_rows, gold_columns % block]
+        known = chunk["known_columns"]
+        # The scatter writes one value, so that repeated or unused places are harmless.
+        scores = scores.at[known // block, chunk["known_rows"], known % block].set(-jnp.inf, mode="drop")
+
+        def count_block(counts, scores):
+            better, ties = counts
+            rivals = jnp.take(scores, gold_rows, axis=0)
+            better += jnp.sum(rivals > golds[:, None], axis=1, dtype=jnp.int32)
+            ties += jnp.sum(rivals == golds[:, None], axis=1, dtype=jnp.int32)
+            return (better, ties), None
+
+        zeros = jnp.zeros(golds.shape, jnp.int32)
+        (better, ties), _ = jax.lax.scan(count_block, (zeros, zeros), scores)
+        return better, ties, finite
+
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.map(rank_chunk, chunks)
