@@ -1,0 +1,20 @@
+"""MKG-W (Wikidata).
+
+Command     python -m mocme_jax.train --config=mkg_w --config.data.dir=FOLDER
+Modalities  structure (learned), text (entity labels)
+Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
+Machine     not measured yet
+Minutes     not measured yet
+Scores      not measured yet
+"""
+
+from mocme_jax.config import default_config
+
+
+def get_config(arg=None):
+    """The configuration; `arg` is not used."""
+    del arg
+    config = default_config()
+    config.data.name = "MKG-W"
+    config.data.modalities = ("text",)
+    return config

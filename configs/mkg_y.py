@@ -1,0 +1,20 @@
+"""MKG-Y (YAGO).
+
+Command     python -m mocme_jax.train --config=mkg_y --config.data.dir=FOLDER
+Modalities  structure (learned), text (names), numeric (numeric_triples.tsv)
+Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
+Machine     not measured yet
+Minutes     not measured yet
+Scores      not measured yet
+"""
+
+from mocme_jax.config import default_config
+
+
+def get_config(arg=None):
+    """The configuration; `arg` is not used."""
+    del arg
+    config = default_config()
+    config.data.name = "MKG-Y"
+    config.data.modalities = ("text", "numeric")
+    return config

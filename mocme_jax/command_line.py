@@ -1,0 +1,38 @@
+"""What every command does around its work: a line for a user's error, a quiet end for Ctrl-C, a status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from mocme_jax.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command's main function and ends the process with its status.
+
+    Args:
+      main: returns an exit status, or None for 0.
+
+    The status is 2 after a `UserError` (its message goes to stderr as one line ``error: ...``), 130 after
+    Ctrl-C. Anything else is a defect of the program and keeps its traceback.
+    """
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        status = USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`... | head`) has gone; point stdout elsewhere or Python complains again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

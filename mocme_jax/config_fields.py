@@ -1,0 +1,226 @@
+"""Every field of a run's configuration: its default, its meaning and what it may hold.
+
+A field is written once, here; `mocme_jax.config` makes defaults, checks and the text of ``--help`` from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+Value = str | int | float | bool | tuple | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of the configuration.
+
+    Attributes:
+      default: a str, int, float, bool or a tuple of one of these; None for "not set".
+      meaning: a phrase for ``--help``.
+      choices: the values allowed, for a tuple the elements allowed.
+      low, high: inclusive bounds of a number, for a tuple of its elements.
+      above, below: the same, exclusive.
+      length: how many elements a tuple must have.
+      kind: the type of a value; needed where the default is None, elsewhere taken from the default.
+      element: the type of a tuple's elements; taken from the default, str if that is empty.
+    """
+
+    default: Value
+    meaning: str
+    choices: tuple | None = None
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    length: int | None = None
+    kind: type | None = None
+    element: type | None = None
+
+    def __post_init__(self):
+        if self.kind is None:
+            if self.default is None:
+                raise TypeError(f"a field without a default needs a kind: {self.meaning}")
+            object.__setattr__(self, "kind", type(self.default))
+        if self.kind is tuple and self.element is None:
+            object.__setattr__(self, "element", type(self.default[0]) if self.default else str)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What several fields must hold together.
+
+    Attributes:
+      fields: dotted paths; their values are given to `holds` in this order.
+      holds: whether the values fit.
+      meaning: completes "config fields a and b: " in the message.
+    """
+
+    fields: tuple[str, ...]
+    holds: Callable[..., bool]
+    meaning: str
+
+
+SECTIONS: dict[str, str] = {
+    "": "The run",
+    "data": "The graph and its features",
+    "model": "Encoder and score function",
+    "fusion": "Complementarity-guided fusion (CMKF)",
+    "negatives": "Candidates and entropy-guided weights (EGNS)",
+    "loss": "Loss and regularisation",
+    "train": "Optimisation, length, stopping",
+    "eval": "Ranking",
+    "parallel": "Devices",
+}
+
+FUSIONS = ("complementary", "mean", "sum", "attention", "gate")
+
+FIELDS: dict[str, Field] = {
+    "seed": Field(
+        0, "seed of everything random: initial values, batches, candidates, panel, dev split", low=0
+    ),
+    # The graph
+    "data.name": Field("atlas", "what the graph is called in messages, tables and results"),
+    "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
+    "data.features_dir": Field(None, "folder of the feature files; none: data.dir", kind=str),
+    "data.modalities": Field(
+        ("text", "numeric", "image"), "modalities to use beside the learned structure; empty: structure alone"
+    ),
+    "data.make_text": Field(
+        True, "encode the names as the text modality where no text feature file is found"
+    ),
+    "data.dev": Field(
+        "valid",
+        "where early stopping looks: the released valid split, or triples carved out of train",
+        choices=("valid", "train"),
+    ),
+    "data.dev_fraction": Field(
+        0.05, "share of train that is carved out where data.dev is train", above=0, below=1
+    ),
+    # Encoder and score function
+    "model.width": Field(256, "width of encodings, views and relations", low=2),
+    "model.score": Field(
+        "complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")
+    ),
+    "model.experts": Field(3, "experts a modality, K; 1 switches the mixture off", low=1),
+    "model.expert_hidden": Field(0, "hidden width of an expert; 0: one linear layer", low=0),
+    "model.expert_noise": Field(
+        0.02, "size of the random part of an expert beside the identity at the start", low=0
+    ),
+    "model.modality_scale": Field(
+        0.1, "learned scale of a feature modality at the start; the structure has 1", low=0
+    ),
+    "model.structure_dropout": Field(
+        0.1, "chance that a training step hides an entity's structure, if it has features", low=0, below=1
+    ),
+    "model.dropout": Field(0.0, "dropout on encodings in training", low=0, below=1),
+    "model.init_scale": Field(
+        0.001, "standard deviation of the entity and relation tables at the start", above=0
+    ),
+    # Complementarity
+    "fusion.intra": Field("complementary", "how the views of a modality are fused", choices=FUSIONS),
+    "fusion.inter": Field("complementary", "how the modalities of an entity are fused", choices=FUSIONS),
+    "fusion.estimator": Field(
+        "gaussian", "pointwise mutual information estimator", choices=("infonce", "club", "gaussian")
+    ),
+    "fusion.critic": Field(
+        "cosine", "critic of the infonce estimator: fixed, or learned", choices=("cosine", "bilinear")
+    ),
+    "fusion.relevance": Field(
+        "gate", "what stands against redundancy in a weight", choices=("none", "gate", "structure")
+    ),
+    "fusion.temperature": Field(1.0, "temperature of the softmax over parts", above=0),
+    "fusion.panel": Field(512, "entities in the fixed sample that expectations are taken over, P", low=2),
+    "fusion.mi_width": Field(
+        32, "width that parts are projected to before mutual information is estimated", low=1
+    ),
+    "fusion.shrinkage": Field(
+        0.1, "pull of the gaussian estimator's covariance towards its diagonal", low=0, high=1
+    ),
+    "fusion.weight_gradients": Field(False, "let gradients flow through the fusion weights"),
+    "fusion.redundancy_loss": Field(0.0, "weight mu of mean redundancy in the loss", low=0),
+    # Candidates
+    "negatives.pool": Field(1024, "entities drawn a step and shared by its batch; 0: all entities", low=0),
+    "negatives.sampling": Field(
+        "uniform",
+        "how the pool is drawn: uniformly, or by how often train shows the entity",
+        choices=("uniform", "degree"),
+    ),
+    "negatives.batch_tails": Field(True, "the batch's own answers are candidates too"),
+    "negatives.weighting": Field(
+        "entropy", "weights of negatives", choices=("entropy", "uniform", "self_adversarial")
+    ),
+    "negatives.entropy_low": Field(0.3, "bits; below it a negative is easy", low=0, high=1),
+    "negatives.entropy_high": Field(
+        0.7, "bits; below it a negative is ambiguous, from it on hard", low=0, high=1
+    ),
+    "negatives.class_weights": Field(
+        (0.5, 1.0, 2.0), "weights of easy, ambiguous, hard negatives", low=0, length=3
+    ),
+    "negatives.reference": Field(
+        "relative",
+        "probability of a negative: of its score, or of its score minus the positive's",
+        choices=("absolute", "relative"),
+    ),
+    "negatives.confident": Field(
+        "hard",
+        "class of a negative with low entropy and p > 1/2: by its entropy, hard, or false (weight 0)",
+        choices=("entropy", "hard", "false"),
+    ),
+    "negatives.adversarial_temperature": Field(1.0, "temperature of self-adversarial weights", above=0),
+    # Loss
+    "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
+    "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
+    "loss.regulariser": Field("n3", "penalty on the factors a batch uses", choices=("none", "n3", "l2")),
+    "loss.regularisation": Field(0.03, "weight of the penalty", low=0),
+    # Optimisation
+    "train.batch_size": Field(
+        1024, "triples a step, over all devices (each is asked in both directions)", low=1
+    ),
+    "train.epochs": Field(40, "longest run, in passes over train", low=1),
+    "train.eval_every": Field(5, "epochs between evaluations on dev", low=1),
+    "train.patience": Field(
+        3, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0
+    ),
+    "train.learning_rate": Field(0.001, "Adam's step size, for all but the tables", above=0),
+    "train.table_learning_rate": Field(0.1, "step size for the entity and relation tables", above=0),
+    "train.table_optimizer": Field("adagrad", "optimiser of the tables", choices=("adagrad", "adam")),
+    "train.clip_norm": Field(0.0, "global norm that gradients are clipped to; 0: no clipping", low=0),
+    # Ranking
+    "eval.query_block": Field(512, "queries ranked at once", low=1),
+    "eval.entity_block": Field(1024, "entities scored at once; bounds memory", low=1),
+    "eval.ties": Field(
+        "realistic", "rank among equal scores", choices=("realistic", "optimistic", "pessimistic")
+    ),
+    # Devices
+    "parallel.devices": Field(0, "local devices to use; 0: all", low=0),
+}
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        ("negatives.entropy_low", "negatives.entropy_high"),
+        lambda low, high: low <= high,
+        "the lower threshold must not pass the higher",
+    ),
+    Rule(
+        ("negatives.class_weights",),
+        lambda weights: list(weights) == sorted(weights) and weights[-1] > 0,
+        "weights must not fall from easy to hard, and the last must be above 0",
+    ),
+    Rule(
+        ("model.score", "model.width"),
+        lambda score, width: score not in ("complex", "rotate") or width % 2 == 0,
+        "complex and rotate split the width into halves, so it must be even",
+    ),
+    Rule(
+        ("data.modalities",),
+        lambda names: len(set(names)) == len(names) and "structure" not in names,
+        "each modality once, and without structure, which is always there",
+    ),
+    Rule(
+        ("train.batch_size", "parallel.devices"),
+        lambda size, devices: not devices or size % devices == 0,
+        "the batch must divide by the number of devices",
+    ),
+)

@@ -1,0 +1,114 @@
+"""Values of single fields: read from text, checked against their field, written as text."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Any
+
+from mocme_jax.config_fields import Field, Value
+from mocme_jax.errors import UserError
+
+_WORDS = {str: "a word", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def show(value: Value) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(show, value)) if value else "()"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def parse_value(path: str, field: Field, text: str, what: str = "config field ") -> Value:
+    """The value that a command line's text stands for.
+
+    Args:
+      path: the field's name in messages, after `what`.
+      text: a word, a number, true or false, or elements separated by commas; ``none`` or nothing for a field
+        that may be unset.
+
+    Raises:
+      UserError: the text is not of the field's type.
+    """
+    if field.default is None and text.lower() in ("none", ""):
+        return None
+    if field.kind is not tuple:
+        return _parse_scalar(f"{what}{path}", field.kind, text)
+    inner = text.strip()
+    if inner[:1] + inner[-1:] in ("()", "[]"):
+        inner = inner[1:-1]
+    parts = [part.strip().strip("'\"") for part in inner.split(",")]
+    return tuple(_parse_scalar(f"{what}{path}", field.element, part) for part in parts if part)
+
+
+def _parse_scalar(name: str, kind: type, text: str) -> Value:
+    if kind is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if text.lower() in words:
+            return words[text.lower()]
+    else:
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise UserError(f"{name}: expected {_WORDS[kind]}, got {text!r}")
+
+
+def check_value(path: str, field: Field, value: Any, what: str = "config field ") -> Value:
+    """The value in the field's own type: an int becomes a float, a list a tuple, where the field asks for it.
+
+    Raises:
+      UserError: a wrong type, or a value outside of what the field allows; one line that names the field, the
+        value and what is allowed.
+    """
+    if value is None and field.default is None:
+        return None
+    name = f"{what}{path}"
+    if field.kind is not tuple:
+        return _check_scalar(name, field, field.kind, value)
+    if not isinstance(value, tuple | list):
+        raise UserError(f"{name}: expected a tuple, got {value!r}")
+    if field.length is not None and len(value) != field.length:
+        raise UserError(f"{name}: expected {field.length} values, got {len(value)}: {show(tuple(value))}")
+    return tuple(_check_scalar(name, field, field.element, part) for part in value)
+
+
+def _check_scalar(name: str, field: Field, kind: type, value: Any) -> Value:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"{name}: expected {_WORDS[kind]}, got {value!r}")
+    inside = (
+        (field.choices is None or value in field.choices)
+        and (kind is not float or math.isfinite(value))
+        and (field.low is None or value >= field.low)
+        and (field.high is None or value <= field.high)
+        and (field.above is None or value > field.above)
+        and (field.below is None or value < field.below)
+    )
+    if not inside:
+        near = difflib.get_close_matches(str(value), map(str, field.choices or ()), 1)
+        expected = allowed(field) or "a finite number"
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{name}: {show(value)} is not allowed, expected {expected}{hint}")
+    return value
+
+
+def allowed(field: Field) -> str:
+    """What a field may hold beyond its type, such as ``at least 1``; empty if anything."""
+    if field.choices is not None:
+        return "one of " + ", ".join(map(str, field.choices))
+    words = {"at least": field.low, "above": field.above, "at most": field.high, "below": field.below}
+    return " and ".join(f"{word} {show(bound)}" for word, bound in words.items() if bound is not None)
+
+
+def limits(field: Field) -> str:
+    """The same, short enough for a table: ``>= 1``, ``n3 | l2``."""
+    if field.choices is not None:
+        return " | ".join(map(str, field.choices))
+    signs = {">=": field.low, ">": field.above, "<=": field.high, "<": field.below}
+    return ", ".join(f"{sign} {show(bound)}" for sign, bound in signs.items() if bound is not None)

@@ -1,0 +1,22 @@
+"""Trains MoCME on a graph, keeps the best model on dev, scores it once on test.
+
+Without flags: the embedded graph. The same command run again goes on from where it stopped. The run's folder holds
+the checkpoints, metrics.jsonl and results.json.
+"""
+
+import sys
+
+from mocme_jax.command_line import run
+from mocme_jax.flags import parse
+
+
+def main() -> None:
+    """Reads the flags, then imports JAX and trains."""
+    config, workdir = parse(sys.argv[1:], __doc__)
+    from mocme_jax.training.run import train_and_evaluate
+
+    train_and_evaluate(config, workdir)
+
+
+if __name__ == "__main__":
+    run(main)
