@@ -1,0 +1,67 @@
+"""Fusion: how the parts of an entity become one vector. The same rule serves views and modalities.
+
+Parts are ``x [n, c, d]`` with a mask ``[n, c]``. Weights are 0 where a part is missing and sum to 1 over the rest
+(over nothing, they are all 0).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.model.mutual_information import other_pairs
+
+
+def masked_softmax(logits: jax.Array, present: jax.Array) -> jax.Array:
+    """Softmax over the last axis of ``[..., c]`` among the present; exactly 0 elsewhere, all 0 if none is."""
+    top = jax.lax.stop_gradient(jnp.max(jnp.where(present, logits, -jnp.inf), axis=-1, keepdims=True))
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    powers = jnp.where(present, jnp.exp(jnp.where(present, logits - top, 0)), 0)
+    return powers / jnp.maximum(jnp.sum(powers, axis=-1, keepdims=True), 1e-30)
+
+
+def redundancy(pointwise: jax.Array, present: jax.Array) -> jax.Array:
+    """Mean over the other present parts j of pmi_ij: ``[n, c, c], [n, c] -> [n, c]``; 0 for a part that is alone."""
+    pairs = other_pairs(present)
+    count = jnp.maximum(jnp.sum(pairs, axis=-1), 1)
+    return jnp.sum(jnp.where(pairs, pointwise, 0), axis=-1) / count
+
+
+def complementarity_weights(
+    relevance: jax.Array, redundant: jax.Array, present: jax.Array, temperature: float
+) -> jax.Array:
+    """Masked softmax of (relevance - redundancy) / temperature, in nats; all arguments and the result ``[n, c]``.
+
+    Max-relevance, min-redundancy (Peng et al., TPAMI 2005) as a soft choice. Without relevance pure noise would win,
+    since noise shares nothing with anything.
+    """
+    return masked_softmax((relevance - redundant) / temperature, present)
+
+
+def mean_weights(present: jax.Array) -> jax.Array:
+    """The same weight for each present part: bool ``[n, c]`` -> ``[n, c]``."""
+    return masked_softmax(jnp.zeros(present.shape), present)
+
+
+def best_weights(relevance: jax.Array, present: jax.Array) -> jax.Array:
+    """All weight on the most relevant present part; the gradient reaches the gate as if it were a softmax."""
+    soft = masked_softmax(relevance, present)
+    top = jnp.argmax(jnp.where(present, relevance, -jnp.inf), axis=-1)
+    hard = jax.nn.one_hot(top, present.shape[-1], dtype=soft.dtype) * present
+    return soft + jax.lax.stop_gradient(hard - soft)
+
+
+def attention_weights(parts: jax.Array, query: jax.Array, present: jax.Array) -> jax.Array:
+    """Scaled dot-product attention of one learned query ``[d]`` over the parts ``[n, c, d]``."""
+    logits = jnp.einsum("ncd,d->nc", parts, query) / jnp.sqrt(parts.shape[-1])
+    return masked_softmax(logits, present)
+
+
+def gate(parts: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """A learned relevance: x_i . kernel_i + bias_i for parts ``[n, c, d]``, kernel ``[c, d]``, bias ``[c]``."""
+    return jnp.einsum("ncd,cd->nc", parts, kernel) + bias
+
+
+def fuse(parts: jax.Array, weights: jax.Array) -> jax.Array:
+    """sum_i weight_i x_i: ``[n, c, d], [n, c] -> [n, d]``."""
+    return jnp.einsum("ncd,nc->nd", parts, weights)

@@ -1,0 +1,88 @@
+"""MoCME as one Flax module: the encoder, the relations, and the score function's core."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.model.encoder import Encoder, Encoding, Inputs, Panel
+from mocme_jax.model.scoring import SCORES
+
+
+class MoCME(nn.Module):
+    """Holds the parameters; call its methods through ``apply(..., method="encode")`` and so on.
+
+    Attributes:
+      encoder: the entity encoder, unbound.
+      num_relations: R; the table holds 2R rows, r + R being the reciprocal of r.
+      score: a word of ``SCORES``.
+      core_width: d_r of TuckER's core; unused by the others.
+      relation_init: standard deviation of the relation table at the start (RotatE's phases are uniform).
+    """
+
+    encoder: Encoder
+    num_relations: int
+    score: str
+    core_width: int
+    relation_init: float
+
+    def setup(self):
+        score = SCORES[self.score]
+        width = self.encoder.width
+        shape = (2 * self.num_relations, score.relation_width(width, self.core_width))
+        init = nn.initializers.normal(self.relation_init)
+        if self.score == "rotate":
+            init = lambda key, shape: jax.random.uniform(key, shape, minval=-np.pi, maxval=np.pi)  # noqa: E731
+        self.relation = self.param("relation", init, shape)
+        if score.has_core:
+            self.core = self.param("core", nn.initializers.normal(width**-0.5), (shape[1], width, width))
+
+    def encode_panel(self, inputs: Inputs) -> Panel:
+        """The panel's parts; see ``Encoder.encode_panel``."""
+        return self.encoder.encode_panel(inputs)
+
+    def encode(
+        self, inputs: Inputs, ids: jax.Array, panel: Panel, keep_structure: jax.Array | None = None
+    ) -> Encoding:
+        """Encodes entities ``[n]``; see ``Encoder``."""
+        return self.encoder(inputs, ids, panel, keep_structure)
+
+    def query(self, heads: jax.Array, relations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Query vectors for head vectors ``[B, d]`` and relation ids ``[B]`` in [0, 2R).
+
+        Returns:
+          ``q [B, d]``, to be matched against tails, and the relations' own rows ``[B, d_r]``.
+        """
+        rows = self.relation[relations]
+        core = self.core if SCORES[self.score].has_core else None
+        return SCORES[self.score].query(heads, rows, core), rows
+
+    def __call__(self, inputs: Inputs) -> jax.Array:
+        """Touches every parameter once, for ``init``."""
+        panel = self.encode_panel(inputs)
+        vectors = self.encode(inputs, inputs.panel[:1], panel).vectors
+        return self.query(vectors, jnp.zeros((1,), jnp.int32))[0]
+
+
+def choose_panel(present: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Ids of a panel in which every modality is represented.
+
+    Args:
+      present: bool ``[N, M]``, column 0 the structure.
+      size: P; at most N are taken.
+      seed: of the choice.
+
+    Returns:
+      int32 ``[min(P, N)]``, distinct: an equal share a modality of entities that have it, those with the most other
+      modalities first, since pairs of modalities are estimated on entities that have both; then any entity.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(present))
+    rich = order[np.argsort(-present[order].sum(axis=1), kind="stable")]
+    share = -(-size // present.shape[1])
+    chosen = [rich[present[rich, m]][:share] for m in range(1, present.shape[1])]
+    ids = np.concatenate([*chosen, order])
+    _, first = np.unique(ids, return_index=True)
+    return ids[np.sort(first)][:size].astype(np.int32)

@@ -1,0 +1,137 @@
+"""Score functions: one signature for five interaction models.
+
+Every function is split in two, so that many candidates cost one matrix product where the maths allows it:
+``query(head, relation, core) -> q`` and ``match(q, tails) -> scores``. A higher score is a more plausible triple.
+Head prediction is tail prediction with the reciprocal relation r + R (Lacroix et al., ICML 2018).
+
+Complex vectors of d/2 coordinates are stored as d reals: the first half real parts, the second half imaginary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# Distances need a [rows, candidates, d] array: rows are taken so many at a time that it stays near 64 MiB.
+_BLOCK_ELEMENTS = 1 << 24
+
+
+class Score(NamedTuple):
+    """A score function and what it needs of its parameters.
+
+    Attributes:
+      query: ``(head [..., d], relation [..., d_r], core) -> [..., d]``; core is None but for TuckER.
+      match: ``(q [B, d], tails [C, d]) -> [B, C]``.
+      pair: ``(q [B, d], tails [B, d]) -> [B]``, the same score row by row.
+      moduli: ``[..., d] -> [..., d or d/2]``, the absolute values of the factors, for the regulariser.
+      relation_width: d_r for a model width d and a configured core width.
+      has_core: whether there is a core tensor ``[d_r, d, d]``.
+    """
+
+    query: Callable
+    match: Callable
+    pair: Callable
+    moduli: Callable
+    relation_width: Callable[[int, int], int]
+    has_core: bool = False
+
+
+def _dot_match(q: jax.Array, tails: jax.Array) -> jax.Array:
+    return q @ tails.T
+
+
+def _dot_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
+    return jnp.sum(q * tails, axis=-1)
+
+
+def _distance_match(pair: Callable) -> Callable:
+    def match(q: jax.Array, tails: jax.Array) -> jax.Array:
+        rows = max(1, min(len(q), _BLOCK_ELEMENTS // max(1, tails.size)))
+        blocks = math.ceil(len(q) / rows)
+        padded = jnp.pad(q, ((0, blocks * rows - len(q)), (0, 0)))
+        # Recomputed in the backward pass: the [rows, C, d] differences would not fit in memory all at once.
+        one = jax.checkpoint(lambda block: pair(block[:, None, :], tails[None, :, :]))
+        scores = jax.lax.map(one, padded.reshape(blocks, rows, q.shape[1]))
+        return scores.reshape(blocks * rows, len(tails))[: len(q)]
+
+    return match
+
+
+def split_complex(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Real and imaginary halves of ``[..., d]``, each ``[..., d/2]``."""
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half:]
+
+
+def complex_moduli(x: jax.Array) -> jax.Array:
+    """|x_j| of the complex coordinates of ``[..., d]``: ``[..., d/2]``.
+
+    The square root has no derivative at 0; a tiny constant under it keeps gradients of empty factors finite.
+    """
+    real, imaginary = split_complex(x)
+    return jnp.sqrt(real**2 + imaginary**2 + 1e-18)
+
+
+def distmult_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
+    """DistMult: sum_j h_j r_j t_j (Yang et al., ICLR 2015). Shapes ``[..., d]``."""
+    return head * relation
+
+
+def complex_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
+    """ComplEx: Re(sum_j h_j r_j conj(t_j)) (Trouillon et al., ICML 2016). Shapes ``[..., d]``."""
+    h_real, h_imaginary = split_complex(head)
+    r_real, r_imaginary = split_complex(relation)
+    real = h_real * r_real - h_imaginary * r_imaginary
+    imaginary = h_real * r_imaginary + h_imaginary * r_real
+    return jnp.concatenate([real, imaginary], axis=-1)
+
+
+def rotate_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
+    """RotatE: h rotated by the phases r ``[..., d/2]`` in radians (Sun et al., ICLR 2019)."""
+    h_real, h_imaginary = split_complex(head)
+    cosine, sine = jnp.cos(relation), jnp.sin(relation)
+    real = h_real * cosine - h_imaginary * sine
+    imaginary = h_real * sine + h_imaginary * cosine
+    return jnp.concatenate([real, imaginary], axis=-1)
+
+
+def rotate_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
+    """RotatE: -sum_j |h_j e^{i r_j} - t_j| (Sun et al., ICLR 2019). Shapes ``[..., d]`` -> ``[...]``."""
+    return -jnp.sum(complex_moduli(q - tails), axis=-1)
+
+
+def transe_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
+    """TransE: h + r (Bordes et al., NeurIPS 2013). Shapes ``[..., d]``."""
+    return head + relation
+
+
+def transe_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
+    """TransE: -||h + r - t||_1 (Bordes et al., NeurIPS 2013). Shapes ``[..., d]`` -> ``[...]``."""
+    return -jnp.sum(jnp.abs(q - tails), axis=-1)
+
+
+def tucker_query(head: jax.Array, relation: jax.Array, core: jax.Array) -> jax.Array:
+    """TuckER: W x_1 r x_2 h, so that the score is W x_1 r x_2 h x_3 t (Balazevic et al., EMNLP 2019).
+
+    Args:
+      head: ``[..., d]``.
+      relation: ``[..., d_r]``.
+      core: W ``[d_r, d, d]``.
+    """
+    width = head.shape[-1]
+    # Heads first: [B, d] x [d, d_r * d] is one product, where a mixed matrix per row would be B matrices.
+    mixed = jnp.einsum("...d,rde->...re", head, core).reshape(*head.shape[:-1], core.shape[0], width)
+    return jnp.einsum("...r,...re->...e", relation, mixed)
+
+
+SCORES: dict[str, Score] = {
+    "complex": Score(complex_query, _dot_match, _dot_pair, complex_moduli, lambda d, core: d),
+    "distmult": Score(distmult_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: d),
+    "rotate": Score(rotate_query, _distance_match(rotate_pair), rotate_pair, complex_moduli, lambda d, core: d // 2),
+    "transe": Score(transe_query, _distance_match(transe_pair), transe_pair, jnp.abs, lambda d, core: d),
+    "tucker": Score(tucker_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: core, has_core=True),
+}
