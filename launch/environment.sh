@@ -1,0 +1,68 @@
+# shellcheck shell=bash
+# The set-up that quickstart.sh and test.sh share: a virtual environment with the package in it, made once.
+# To be sourced; expects `set -euo pipefail`. Afterwards $root is the clone and $venv_python its interpreter.
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+venv_python="$root/.venv/bin/python"
+
+say() {
+  printf '[%4d s] %s\n' "$SECONDS" "$*"
+}
+
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 2
+}
+
+# Whether "$1" runs, is Python 3.11 to 3.13 and can make a virtual environment. Being on PATH is not enough: version
+# managers leave commands there that only print an error, and some systems ship Python without ensurepip.
+usable_python() {
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+    >/dev/null 2>&1
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3.13 python3.12 python3.11 python3 python; do
+    if usable_python "$candidate"; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "no Python 3.11 to 3.13 with the venv module found; install one, or name it: PYTHON=/path/to/python bash $0"
+}
+
+# What an installation depends on; another value than the stamp's means installing again. The clone's path is in it
+# because an editable installation points there.
+fingerprint() {
+  "$venv_python" - "$root" "$@" <<'PYTHON'
+import hashlib, pathlib, sys
+
+root, *extras = sys.argv[1:]
+digest = hashlib.sha256(repr((root, sys.version, extras)).encode())
+for name in ("pyproject.toml", "requirements.txt"):
+    digest.update(pathlib.Path(root, name).read_bytes())
+print(digest.hexdigest())
+PYTHON
+}
+
+# prepare_environment NAME [EXTRAS]: makes .venv if it is missing or broken, installs the package with the extras if
+# the stamp NAME is not up to date.
+prepare_environment() {
+  local name="$1" extras="${2:-}" stamp="$root/.venv/installed-$1" python wanted
+  if ! usable_python "$venv_python"; then
+    python="$(find_python)"
+    say "making .venv with $("$python" --version 2>&1) ($python)"
+    "$python" -m venv --clear "$root/.venv" || fail "could not make $root/.venv with $python; see above"
+  fi
+  wanted="$(fingerprint "$extras")"
+  if [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]]; then
+    say "installed already ($name)"
+    return
+  fi
+  say "installing into .venv ($name); the first time this fetches a few hundred MB"
+  "$venv_python" -m pip install --quiet --disable-pip-version-check --editable "$root${extras:+[$extras]}" ||
+    fail "installation failed; pip's lines above say why. Run the same command again once it is mended"
+  printf '%s\n' "$wanted" >"$stamp"
+  say "installed"
+}
