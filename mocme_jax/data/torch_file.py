@@ -1,0 +1,168 @@
+"""Tensors from ``torch.save`` files, without torch and without running a pickle's code.
+
+Both layouts: the zip of torch 1.6 and later (``data.pkl`` and one uncompressed member a storage), and the
+older one (five pickles in a row, then the storages). Source: torch/serialization.py and torch/_utils.py of
+PyTorch 2.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mocme_jax.data import inert_pickle
+from mocme_jax.data.inert_pickle import Refused, Storage, Tensor
+from mocme_jax.errors import UserError
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
+_DEEPEST = 8
+_CURE = "save one with torch.save(tensor.contiguous(), path)"
+_Fetch = Callable[[Storage], bytes]
+
+
+def read_torch(path: Path) -> np.ndarray:
+    """The one tensor in a ``torch.save`` file.
+
+    The file holds a tensor or a parameter, or a dict, list or tuple (nested ones too) with exactly one in it.
+    Types are kept, except that bfloat16 becomes float32. Sizes are checked against the file before memory is
+    taken. The array may be read-only.
+
+    Raises:
+      UserError: the file is missing, truncated or no torch file, holds no tensor or several, or asks for
+        anything but the rebuilding of tensors.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start.startswith(b"PK"):
+            return _read_zip(path)
+        if start.startswith(b"\x80"):
+            return _read_legacy(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Refused as error:
+        raise UserError(
+            f"{path}: refused, its pickle asks for {error}; only plain tensors are read: {_CURE}"
+        ) from None
+    except (ValueError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise UserError(f"{path}: truncated or damaged ({error}); fetch it again") from None
+    raise UserError(f"{path}: no file of torch.save; {_CURE}")
+
+
+def _read_zip(path: Path) -> np.ndarray:
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        roots = [
+            name.removesuffix("data.pkl")
+            for name in members
+            if name.count("/") == 1 and name.endswith("/data.pkl")
+        ]
+        if len(roots) != 1:
+            raise UserError(f"{path}: a zip archive, but none of torch.save (no data.pkl); {_CURE}")
+        root = roots[0]
+
+        def read(name: str, largest: int) -> bytes:
+            info = members.get(root + name)
+            if info is None:
+                raise ValueError(f"no member {name}")
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size > largest:
+                raise ValueError(f"member {name} is compressed or longer than it should be")
+            return archive.read(info)
+
+        order = read("byteorder", 16) if root + "byteorder" in members else b"little"
+        if order not in (b"little", b"big"):
+            raise ValueError(f"unknown byte order {order!r}")
+        tensor = _only_tensor(path, inert_pickle.load(io.BytesIO(read("data.pkl", inert_pickle.LARGEST))))
+        length = path.stat().st_size
+        return _to_array(
+            tensor, lambda storage: read(f"data/{storage.key}", length), ">" if order == b"big" else "<"
+        )
+
+
+def _read_legacy(path: Path) -> np.ndarray:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        if inert_pickle.load(stream) != _LEGACY_MAGIC:
+            raise UserError(f"{path}: a pickle, but none of torch.save; {_CURE}")
+        version, system = inert_pickle.load(stream), inert_pickle.load(stream)
+        if (
+            version != _LEGACY_VERSION
+            or not isinstance(system, dict)
+            or system.get("little_endian") is not True
+        ):
+            raise UserError(
+                f"{path}: written by an unknown torch version or on a big-endian machine; {_CURE}"
+            )
+        tensor = _only_tensor(path, inert_pickle.load(stream))
+        keys = inert_pickle.load(stream)
+        # The storages follow in the order of these keys, each after its count of elements.
+        if keys != [tensor.storage.key]:
+            raise UserError(f"{path}: holds several tensors; {_CURE}")
+        count = int.from_bytes(stream.read(8), "little")
+        if count != tensor.storage.count:
+            raise ValueError(f"storage of {count} elements, {tensor.storage.count} announced")
+        return _to_array(tensor, lambda storage: stream.read(count * _width(storage)), "<")
+
+
+def _only_tensor(path: Path, root: Any) -> Tensor:
+    found: dict[int, tuple[str, Tensor]] = {}
+    seen: set[int] = set()
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, Tensor):
+            found.setdefault(id(value), (".".join(place), value))
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            if len(place) == _DEEPEST:
+                raise UserError(f"{path}: containers nested more than {_DEEPEST} deep; {_CURE}")
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [((*place, str(key)[:40]), item) for key, item in reversed(list(items))]
+    tensors = list(found.values())
+    if len(tensors) == 1:
+        return tensors[0][1]
+    if not tensors:
+        raise UserError(f"{path}: holds no tensor; {_CURE}")
+    names = ", ".join(name for name, _ in tensors[:8]) + (", ..." if len(tensors) > 8 else "")
+    raise UserError(f"{path}: holds {len(tensors)} tensors ({names}); save the one that is wanted alone")
+
+
+def _width(storage: Storage) -> int:
+    return 2 if storage.kind == "bf16" else np.dtype(storage.kind).itemsize
+
+
+def _to_array(tensor: Tensor, fetch: _Fetch, order: str) -> np.ndarray:
+    storage, shape = tensor.storage, tensor.shape
+    elements = math.prod(shape)
+    if elements > storage.count:
+        raise Refused(f"a tensor of {elements} elements over {storage.count} stored ones")
+    if elements:
+        last = tensor.offset + sum(
+            (size - 1) * stride for size, stride in zip(shape, tensor.strides, strict=True)
+        )
+        if last >= storage.count:
+            raise ValueError(f"a tensor that ends at element {last} of a storage of {storage.count}")
+    data = fetch(storage)
+    if len(data) != storage.count * _width(storage):
+        raise ValueError(
+            f"storage {storage.key} has {len(data)} bytes, {storage.count * _width(storage)} announced"
+        )
+    is_bfloat = storage.kind == "bf16"
+    flat = np.frombuffer(data, np.dtype(order + ("u2" if is_bfloat else storage.kind)))
+    if not elements:
+        view = np.zeros(shape, flat.dtype)
+    else:
+        strides = tuple(stride * flat.itemsize for stride in tensor.strides)
+        view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, strides, writeable=False)
+    if is_bfloat:
+        # bfloat16 is the upper half of a float32.
+        return (view.astype(np.uint32) << 16).view(np.float32)
+    return view.astype(flat.dtype.newbyteorder("="), order="C", copy=False)
