@@ -75,10 +75,9 @@ def check_known(path: str) -> None:
 
 def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
     """``; did you mean data.dir?`` or a pointer to --help."""
-    last = word.rpartition(".")[2]
-    near = difflib.get_close_matches(word, known, 1, 0.75)
-    near = near or [path for path in known if path.rpartition(".")[2] == last]
-    near = near or difflib.get_close_matches(word, known, 1, 0.5)
+    by_last = {path.rpartition(".")[2]: path for path in known}
+    last = difflib.get_close_matches(word.rpartition(".")[2], by_last, 1, 0.65)
+    near = difflib.get_close_matches(word, known, 1, 0.75) or [by_last[name] for name in last]
     return f"; did you mean {prefix}{near[0]}?" if near else "; --help lists them all"
 
 
@@ -112,7 +111,7 @@ def _paths(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
-    """A configuration from the nested dict that ``config.to_dict()`` or a JSON file gives; the rest is default.
+    """A configuration from the nested dict that ``config.to_dict()`` or JSON gives; the rest is default.
 
     Raises:
       UserError: an unknown field, or a value that its field may not hold.

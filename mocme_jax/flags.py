@@ -1,4 +1,4 @@
-"""The flags of the commands: ``--config=FILE``, ``--workdir=DIR``, ``--config.FIELD=VALUE`` and a command's own.
+"""Flags of the commands: ``--config=FILE``, ``--workdir=DIR``, ``--config.FIELD=VALUE``, and each one's own.
 
 Nothing here imports JAX, so that ``--help`` and a misspelt flag answer at once.
 """
@@ -35,7 +35,7 @@ _PREFIX = "config."
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command line with a config: the configuration, the run's folder, the command's own options by name."""
+    """A command line with a config: the configuration, the run's folder, the command's own options."""
 
     config: ConfigDict
     workdir: Path
@@ -46,8 +46,8 @@ def parse(argv: Sequence[str], doc: str) -> tuple[ConfigDict, Path]:
     """Reads ``--config``, ``--workdir`` and ``--config.FIELD`` flags.
 
     Args:
-      argv: the arguments without the program's name. ``--flag=value`` and ``--flag value`` are the same, a true
-        or false flag alone means true, the last of equal flags counts.
+      argv: the arguments without the program's name. ``--flag=value`` and ``--flag value`` are the same,
+        a true or false flag alone means true, the last of equal flags counts.
       doc: the command's docstring, shown by ``--help``.
 
     Returns:
@@ -165,9 +165,12 @@ def _option_values(flags: Sequence[tuple[str, str]], options: Mapping[str, Field
 def _print_help(doc: str, options: Mapping[str, Field], more: str) -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"python -m {spec.name}" if spec is not None else f"python {Path(sys.argv[0]).name}"
-    usage = " ".join(f"[--{name}=VALUE]" for name in options) + (f" [{more} ...]" if more else "")
-    print(f"usage: {program} {usage}\n\n{inspect.cleandoc(doc)}\n\nFlags:")
     values = {name: show(field.default) for name, field in options.items()}
+    words = {"config": "FILE", "workdir": "DIR"}
+    usage = " ".join(f"[--{name}={words.get(name, 'VALUE')}]" for name in options) + (
+        f" [{more} ...]" if more else ""
+    )
+    print(f"usage: {program} {usage}\n\n{inspect.cleandoc(doc)}\n\nFlags:")
     name_width = max(map(len, options), default=0) + 2
     value_width = min(18, max(map(len, values.values()), default=0))
     for name, field in options.items():

@@ -1,7 +1,7 @@
 """Trains MoCME on a graph, keeps the best model on dev, scores it once on test.
 
-Without flags: the embedded graph. The same command run again goes on from where it stopped. The run's folder holds
-the checkpoints, metrics.jsonl and results.json.
+Without flags: the embedded graph. The same command run again goes on from where it stopped. The folder
+of the run holds the checkpoints, metrics.jsonl and results.json.
 """
 
 import sys

@@ -1,0 +1,239 @@
+"""Fields, checks, config files and the text of --help."""
+
+from pathlib import Path
+
+import pytest
+
+from mocme_jax.config import (
+    bundled_configs,
+    config_from_dict,
+    default_config,
+    describe,
+    find_config,
+    get_field,
+    load_config,
+    set_field,
+    validate,
+)
+from mocme_jax.config_fields import FIELDS, RULES, SECTIONS
+from mocme_jax.config_values import parse_value, show
+from mocme_jax.errors import UserError
+from mocme_jax.flags import parse, parse_command, parse_options
+
+BUNDLED = ("atlas", "db15k", "kvc16k", "mkg_w", "mkg_y", "tiva")
+
+
+def message_of(call, *args) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*args)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def flags(*argv: str):
+    return parse(argv, "A command.")
+
+
+def test_defaults_are_valid_and_equal_the_fields():
+    config = default_config()
+    validate(config)
+    for path, field in FIELDS.items():
+        assert get_field(config, path) == field.default, path
+
+
+def test_every_field_has_a_meaning_and_a_section():
+    for path, field in FIELDS.items():
+        assert len(field.meaning) > 5, path
+        assert field.meaning[0] != " " and not field.meaning.endswith("."), path
+        assert path.rpartition(".")[0] in SECTIONS, path
+    assert all(path in FIELDS for rule in RULES for path in rule.fields)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_config_is_valid_and_documented(name):
+    config, found = load_config(name)
+    validate(config)
+    assert found == name
+    text = find_config(name).read_text(encoding="utf-8")
+    for word in ("Command", "Modalities", "Machine", "Minutes", "Scores", "python -m mocme_jax.train"):
+        assert word in text.split('"""')[1], word
+
+
+def test_all_configs_are_bundled():
+    assert tuple(bundled_configs()) == BUNDLED
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_values_outside_the_bounds_are_refused(path):
+    field = FIELDS[path]
+    outside = []
+    outside += [field.low - 1] if field.low is not None else []
+    outside += [field.high + 1] if field.high is not None else []
+    outside += [field.above] if field.above is not None else []
+    outside += [field.below] if field.below is not None else []
+    outside += [float("nan"), float("inf")] if float in (field.kind, field.element) else []
+    outside += ["no such word"] if field.choices and str in (field.kind, field.element) else []
+    kind = field.element if field.kind is tuple else field.kind
+    for value in outside:
+        value = kind(value)
+        given = (value,) * (field.length or 1) if field.kind is tuple else value
+        message = message_of(set_field, default_config(), path, given)
+        assert path in message and show(value) in message and "expected" in message
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_values_of_another_type_are_refused(path):
+    field = FIELDS[path]
+    wrong = {str: 3, int: 1.5, float: "x", bool: 1, tuple: 3}[field.kind]
+    assert path in message_of(set_field, default_config(), path, wrong)
+    if field.kind is int:
+        assert path in message_of(set_field, default_config(), path, True)
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_shown_values_read_back_as_themselves(path):
+    field = FIELDS[path]
+    assert parse_value(path, field, show(field.default)) == field.default
+
+
+def test_validate_sees_what_plain_assignment_lets_through():
+    config = default_config()
+    config.train.epochs = 0
+    assert message_of(validate, config).startswith(
+        "config field train.epochs: 0 is not allowed, expected at least 1"
+    )
+
+
+def test_rules_hold_fields_together():
+    config = default_config()
+    config.negatives.entropy_low, config.negatives.entropy_high = 0.8, 0.2
+    message = message_of(validate, config)
+    assert "negatives.entropy_low=0.8" in message and "negatives.entropy_high=0.2" in message
+
+
+def test_dict_round_trip_and_absent_fields():
+    config = default_config()
+    config.data.dir, config.negatives.class_weights = "somewhere", (0.0, 1.0, 3.0)
+    values = config.to_dict()
+    values["negatives"]["class_weights"] = [0, 1, 3]  # what JSON makes of the tuple
+    assert config_from_dict(values).to_dict() == config.to_dict()
+    del values["train"]
+    assert config_from_dict(values).train.epochs == FIELDS["train.epochs"].default
+    values["model"]["widht"] = 3
+    assert "did you mean model.width?" in message_of(config_from_dict, values)
+
+
+def test_overrides_reach_the_config():
+    config, workdir = flags(
+        "--config.data.dir=folder", "--config.seed", "7", "--config=db15k", "--config.data.modalities=text",
+        "--config.negatives.class_weights=(0,1,2)", "--config.train.learning_rate=1e-4",
+        "--config.fusion.weight_gradients", "--config.negatives.batch_tails=false",
+    )  # fmt: skip
+    assert config.data.name == "DB15K" and workdir == Path("runs/db15k")
+    assert (config.data.dir, config.seed, config.data.modalities) == ("folder", 7, ("text",))
+    assert config.negatives.class_weights == (0.0, 1.0, 2.0) and config.train.learning_rate == 1e-4
+    assert config.fusion.weight_gradients is True and config.negatives.batch_tails is False
+
+
+def test_defaults_without_flags():
+    config, workdir = flags()
+    assert config.data.name == "atlas" and workdir == Path("runs/atlas")
+    assert flags("--workdir=a/b")[1] == Path("a/b")
+    assert flags("--config.data.modalities=")[0].data.modalities == ()
+    assert flags("--config.data.dir=x", "--config.data.dir=none")[0].data.dir is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--config.data.dri=x", "unknown config field data.dri; did you mean data.dir?"),
+        ("--config.width=8", "unknown config field width; did you mean model.width?"),
+        ("--data.dir=x", "unknown flag --data.dir; did you mean --config.data.dir?"),
+        ("--wokdir=x", "unknown flag --wokdir; did you mean --workdir?"),
+        ("--config.model=x", "config.model is a group"),
+        ("--config.train.epochs=many", "config field train.epochs: expected a whole number, got 'many'"),
+        ("--config.train.epochs=1.5", "config field train.epochs: expected a whole number, got '1.5'"),
+        ("--config.fusion.weight_gradients=maybe", "expected true or false, got 'maybe'"),
+        ("--config.model.score=complx", "did you mean complex?"),
+        ("--config.negatives.class_weights=1,2", "expected 3 values, got 2"),
+        ("--config=db15", "did you mean --config=db15k?"),
+        ("--config=nowhere.py", "bundled configs atlas, db15k, kvc16k, mkg_w, mkg_y, tiva"),
+        ("--config", "--config needs a value"),
+        ("--workdir=", "--workdir: expected a folder"),
+        ("stray", "stray argument 'stray'"),
+        ("-v", "stray argument '-v'"),
+    ],
+)
+def test_bad_arguments_get_one_line(argument, words):
+    assert words in message_of(flags, argument)
+
+
+def write_config(folder, body: str) -> str:
+    path = folder / "mine.py"
+    path.write_text(f"from mocme_jax.config import default_config\n{body}", encoding="utf-8")
+    return str(path)
+
+
+def test_a_config_file_may_take_an_argument(tmp_path):
+    path = write_config(
+        tmp_path,
+        "def get_config(arg=None):\n  c = default_config()\n  c.model.width = int(arg or 8)\n  return c\n",
+    )
+    assert flags(f"--config={path}:64")[0].model.width == 64
+    assert flags(f"--config={path}")[0].model.width == 8
+    assert flags(f"--config={path}")[1] == Path("runs/mine")
+    assert not (tmp_path / "__pycache__").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def get_config(arg=None):\n  c = default_config()\n  c.data.dri = 'x'\n  return c\n",
+         ("line 4", "unknown config field dri", "did you mean data.dir?")),
+        ("def get_config(arg=None):\n  c = default_config()\n  c.train.epochs = 'x'\n  return c\n",
+         ("line 4", "config field epochs: expected int, got x")),
+        ("def get_config(arg=None)\n  pass\n", ("line 2", "SyntaxError")),
+        ("import no_such_module\n", ("line 2", "no_such_module")),
+        ("x = 1\n", ("get_config",)),
+        ("def get_config(arg=None):\n  return {}\n", ("default_config()",)),
+    ],
+)  # fmt: skip
+def test_a_broken_config_file_is_named_with_its_line(tmp_path, body, words):
+    path = write_config(tmp_path, body)
+    message = message_of(flags, f"--config={path}")
+    assert path in message
+    for word in words:
+        assert word in message
+
+
+def test_help_lists_every_field_with_the_value_of_the_config():
+    config = default_config()
+    config.model.width = 7654
+    text = describe(config)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    for path, field in FIELDS.items():
+        (line,) = [line for line in lines if line.startswith(f"  {path} ")]
+        assert show(get_field(config, path)) in line
+        assert field.meaning.split()[0] in text
+    assert "7654" in text
+    for title in SECTIONS.values():
+        assert f"{title}:" in lines
+
+
+def test_options_beside_and_without_a_config():
+    from mocme_jax.config_fields import Field
+
+    options = {
+        "seeds": Field((0,), "seeds to run", low=0),
+        "dir": Field(None, "folder of the graph", kind=str),
+    }
+    command = parse_command(["--seeds=1,2", "--config=tiva", "--config.seed=3"], "A command.", options)
+    assert command.options == {"seeds": (1, 2), "dir": None} and command.config.seed == 3
+    assert parse_options(["--dir", "here"], "A command.", options) == {"seeds": (0,), "dir": "here"}
+    assert "--seeds: -1 is not allowed" in message_of(parse_options, ["--seeds=-1"], "A command.", options)
+    assert "--dir=VALUE is missing" in message_of(parse_options, [], "A command.", options, ["dir"])
+    assert "unknown flag --config.seed" in message_of(
+        parse_options, ["--config.seed=1"], "A command.", options
+    )

@@ -1,0 +1,189 @@
+"""The order of the rooms, the package's metadata, the scripts."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "mocme_jax"
+SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
+
+# A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
+ROOMS = ("errors", "data", "model", "objective", "evaluation", "training", "commands")
+READS_CONFIG = ("config", "config_fields", "config_values", "flags", "training.run")
+WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_values", "flags", "command_line")
+JAX_FAMILY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its dotted name inside the package; the package itself is ''."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str, top_level_only: bool = False) -> set[str]:
+    """Absolute names of the modules that a module imports, also inside of functions."""
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.iter_child_nodes(tree) if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}, line {node.lineno}: relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            inside = {full for full in names if full.removeprefix("mocme_jax.") in MODULES}
+            found |= inside or {node.module}
+    return found
+
+
+def own_imports(name: str) -> set[str]:
+    return {
+        full.removeprefix("mocme_jax").lstrip(".") for full in imports(name) if full.startswith("mocme_jax")
+    }
+
+
+def room(name: str) -> int:
+    first = name.partition(".")[0]
+    return ROOMS.index(first) if first in ROOMS else len(ROOMS) - 1
+
+
+def test_the_walk_finds_the_house():
+    assert {"", "errors", "config", "data.graph", "train"} <= MODULES.keys()
+    assert "errors" in own_imports("data.graph") and "training.run" in own_imports("train")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_run_one_way(name):
+    for imported in own_imports(name):
+        if imported == "" or imported.startswith("config"):
+            continue
+        assert imported in MODULES, f"{name} imports mocme_jax.{imported}, which does not exist"
+        assert room(imported) <= room(name), f"{name} imports {imported}"
+
+
+def test_no_import_goes_round_in_a_circle():
+    done, open_now = set(), []
+
+    def visit(name: str) -> None:
+        assert name not in open_now, " -> ".join([*open_now, name])
+        if name in done:
+            return
+        open_now.append(name)
+        for imported in sorted(own_imports(name) & MODULES.keys()):
+            visit(imported)
+        done.add(open_now.pop())
+
+    for name in MODULES:
+        visit(name)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_config_is_read_at_the_edge(name):
+    if name in READS_CONFIG or room(name) == len(ROOMS) - 1:
+        return
+    assert not [imported for imported in own_imports(name) if imported.startswith("config")]
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n in WITHOUT_JAX or n.startswith("data")])
+def test_data_and_configuration_do_without_jax(name):
+    assert not {full.partition(".")[0] for full in imports(name)} & JAX_FAMILY
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n and "." not in n])
+def test_commands_import_jax_only_once_their_flags_are_read(name):
+    top_level = imports(name, top_level_only=True)
+    assert not {full.partition(".")[0] for full in top_level} & JAX_FAMILY
+    for full in top_level:
+        assert not full.startswith(("mocme_jax.model", "mocme_jax.objective", "mocme_jax.training"))
+
+
+def test_no_drawer_for_everything():
+    files = [
+        path.name for folder in ("mocme_jax", "configs", "tests") for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert files and not {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"} & set(files)
+
+
+def metadata() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_requirements_and_pyproject_agree():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    assert sorted(required) == sorted(metadata()["project"]["dependencies"])
+    assert all(">=" in line for line in required)
+
+
+def test_extras_agree_with_each_other():
+    bounds: dict[str, set[str]] = {}
+    for requirement in sum(metadata()["project"]["optional-dependencies"].values(), []):
+        name = re.split(r"[>=<]", requirement)[0]
+        bounds.setdefault(name, set()).add(requirement)
+    assert all(len(requirements) == 1 for requirements in bounds.values()), bounds
+
+
+def test_every_folder_of_the_package_is_in_the_wheel():
+    packages = set(metadata()["tool"]["setuptools"]["packages"])
+    folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in MODULES.values()}
+    assert folders | {"mocme_jax.configs"} <= packages
+    for package in packages - {"mocme_jax.configs"}:
+        assert (ROOT / package.replace(".", "/")).is_dir(), package
+
+
+def test_every_data_file_of_atlas_is_in_the_wheel():
+    folder = PACKAGE / "data" / "atlas"
+    patterns = metadata()["tool"]["setuptools"]["package-data"]["mocme_jax.data.atlas"]
+    kept = {path for pattern in patterns for path in folder.glob(pattern)}
+    files = {
+        p for p in folder.rglob("*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts
+    }
+    assert files == kept
+
+
+def test_the_scripts_are_there_and_executable():
+    names = {path.name for path in SCRIPTS}
+    assert {"quickstart.sh", "test.sh", "run"} <= names
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_parse(script):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("needs bash")
+    subprocess.run([bash, "-n", script], check=True)
+
+
+def test_scripts_pass_shellcheck():
+    beside = Path(sys.executable).parent / "shellcheck"
+    shellcheck = str(beside) if beside.is_file() else shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("needs shellcheck")
+    result = subprocess.run([shellcheck, "-x", *SCRIPTS], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("script", ["quickstart.sh", "test.sh"])
+def test_scripts_have_help_and_install_nothing_for_it(script, tmp_path):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("needs bash")
+    copy = tmp_path / "launch"
+    shutil.copytree(ROOT / "launch", copy)
+    result = subprocess.run([bash, copy / script, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.startswith(f"usage: bash launch/{script}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["launch"]
