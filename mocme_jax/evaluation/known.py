@@ -1,7 +1,7 @@
 """Known true answers of every query, and both directions of a triple as queries.
 
-A query is ``(entity, relation)`` with ``relation`` in ``[0, 2R)``: ``r + R`` is the inverse of ``r``, so that asking
-for a head is asking for the answer of the inverse relation.
+A query is ``(entity, relation)`` with ``relation`` in ``[0, 2R)``: ``r + R`` is the inverse of ``r``, so
+that asking for a head is asking for the answer of the inverse relation.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def reciprocal(triples: np.ndarray, num_relations: int) -> np.ndarray:
       num_relations: R.
 
     Returns:
-      int32 ``[2T, 3]``, columns entity, relation, answer. The first T rows predict tails, ``(h, r) -> t``; the next T
-      predict heads, ``(t, r + R) -> h``, in the same order.
+      int32 ``[2T, 3]``, columns entity, relation, answer. The first T rows predict tails, ``(h, r) -> t``;
+      the next T predict heads, ``(t, r + R) -> h``, in the same order.
     """
     head, relation, tail = np.asarray(triples, np.int32).reshape(-1, 3).T
     forward = np.stack([head, relation, tail], axis=1)
@@ -71,7 +71,8 @@ class KnownTails:
           queries: int ``[Q, 2]``, as in `lookup`.
 
         Returns:
-          ``(rows, tails)``: int64 positions in `queries`, ascending, and int32 entities, both ``[sum of counts]``.
+          ``(rows, tails)``: int64 positions in `queries`, ascending, and int32 entities, both ``[sum of
+          counts]``.
         """
         starts, counts = self.lookup(queries)
         rows = np.repeat(np.arange(len(starts)), counts)
@@ -96,11 +97,13 @@ def known_tails(triples_list: Sequence[np.ndarray], num_entities: int, num_relat
         for column, limit in enumerate(limits):
             low, high = triples[:, column].min(), triples[:, column].max()
             if low < 0 or high >= limit:
-                raise ValueError(f"column {column} of the triples holds ids {low} to {high}, not within [0, {limit})")
+                raise ValueError(
+                    f"column {column} of the triples holds ids {low} to {high}, not within [0, {limit})"
+                )
     entity, relation, answer = reciprocal(triples, num_relations).astype(np.int64).T
     # One integer a fact, so that a single sort both groups and deduplicates.
     facts = np.unique((entity * (2 * num_relations) + relation) * num_entities + answer)
     group_of_fact, tails = np.divmod(facts, max(num_entities, 1))
-    keys, starts = np.unique(group_of_fact, return_index=True)
+    starts = np.flatnonzero(np.diff(group_of_fact, prepend=-1))
     offsets = np.append(starts, len(tails)).astype(np.int64)
-    return KnownTails(keys, offsets, tails.astype(np.int32), num_entities, num_relations)
+    return KnownTails(group_of_fact[starts], offsets, tails.astype(np.int32), num_entities, num_relations)

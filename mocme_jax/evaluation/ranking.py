@@ -1,14 +1,15 @@
 """Filtered, realistic ranks of gold answers among all entities, on the device, in bounded memory.
 
-Bordes et al. 2013 (filtered setting); Berrendorf et al. 2020, "On the Ambiguity of Rank-Based Evaluation" (realistic
-rank). For a gold answer with score s, among the entities that no split knows as another answer of the same query:
+Bordes et al. 2013 (filtered setting); Berrendorf et al. 2020, "On the Ambiguity of Rank-Based Evaluation"
+(realistic rank). For a gold answer with score s, among the entities that no split knows as another answer of
+the same query:
 
     rank = 1 + #(score > s) + #(score == s) / 2
 
-Three habits keep it right and quick. The gold's score is read out of the matrix it is compared with, since the same
-score computed by another expression may differ in its last bit. Every known answer is then cleared to -inf by index,
-the gold with the others, so that it can't tie with itself. And golds of one query share its row of scores: DB15K's
-test set asks 14,303 different queries 19,804 times, KVC16K's 17,227 for 45,050.
+Three habits keep it right and quick. The gold's score is read out of the matrix it is compared with, since
+the same score computed by another expression may differ in its last bit. Every known answer is then cleared
+to -inf by index, the gold with the others, so that it can't tie with itself. And golds of one query share
+its row of scores: DB15K's test set asks 14,303 different queries 19,804 times, KVC16K's 17,227 for 45,050.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from mocme_jax.evaluation.known import KnownTails, reciprocal
 
-SCORE_BYTES = 16 * 2**20
+SCORE_BYTES = 32 * 2**20
 MIN_CHUNK = 8
 
 # (params, head vectors [B, d], relation ids int32 [B]) -> query vectors [B, d_q]
@@ -36,15 +37,18 @@ Ranker = Callable[[Any, jax.Array, "EvaluationPlan"], tuple[np.ndarray, np.ndarr
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationPlan:
-    """Queries cut into C chunks of one shape: at most B queries, G golds and W known answers each. Made on the host.
+    """Queries cut into C chunks of one shape, on the host: at most B queries, G golds, W known answers each.
 
     Attributes:
-      queries: int32 ``[2T, 3]``, entity, relation, answer, as `reciprocal` gives them: tails first, then heads.
+      queries: int32 ``[2T, 3]``, entity, relation, answer, as `reciprocal` gives them: tails first, then
+        heads.
       num_entities: N.
       heads, relations: int32 ``[C, B]``; unused places repeat a real query of the chunk.
-      gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places are 0.
+      gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places
+        are 0.
       gold_queries: int64 ``[C, G]``, the gold's position in `queries`, or -1 where unused.
-      known_rows, known_columns: int32 ``[C, W]``, the answers to clear; unused places have row B, which is dropped.
+      known_rows, known_columns: int32 ``[C, W]``, the answers to clear; unused places have row B, which is
+        dropped.
     """
 
     queries: np.ndarray
@@ -59,7 +63,12 @@ class EvaluationPlan:
 
 
 def plan_evaluation(
-    triples: np.ndarray, known: KnownTails, *, chunk: int | None = None, score_bytes: int = SCORE_BYTES, seed: int = 0
+    triples: np.ndarray,
+    known: KnownTails,
+    *,
+    chunk: int | None = None,
+    score_bytes: int = SCORE_BYTES,
+    seed: int = 0,
 ) -> EvaluationPlan:
     """Prepares both directions of some triples for a ranker; once for a set of triples.
 
@@ -67,7 +76,8 @@ def plan_evaluation(
       triples: int ``[T, 3]``, head, relation, tail. Repeated triples are ranked each time.
       known: the answers to filter, which must include these triples.
       chunk: golds ranked at a time (G), or None for as many as keep a chunk's scores within `score_bytes`.
-      score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes; at least 8 rows are taken.
+      score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes; at least 8 rows are
+        taken.
       seed: order in which queries are dealt to chunks. It evens out the chunks and changes no rank.
 
     Raises:
@@ -82,13 +92,15 @@ def plan_evaluation(
         raise ValueError(f"chunk is {chunk}, expected at least 1")
     chunk = min(chunk, len(queries))
 
-    # Golds of one query stand together, and the queries are shuffled: frequent ones, with thousands of known answers,
-    # would otherwise meet in a few chunks, and every chunk is padded to the fullest.
+    # Golds of one query stand together, and the queries are shuffled: frequent ones, with thousands of known
+    # answers, would otherwise meet in a few chunks, and every chunk is padded to the fullest.
     distinct, group = np.unique(queries[:, :2], axis=0, return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(distinct))
     order = np.argsort(place[group.reshape(-1)], kind="stable")
 
-    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = ([] for _ in range(7))
+    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = (
+        [] for _ in range(7)
+    )
     for start in range(0, len(order), chunk):
         members = order[start : start + chunk]
         rows_of, row = np.unique(place[group.reshape(-1)[members]], return_inverse=True)
@@ -99,7 +111,7 @@ def plan_evaluation(
         facts = pair_rows * known.num_entities + pair_columns
         missing = ~np.isin(row * known.num_entities + answers, facts)
         if missing.any():
-            raise ValueError(f"query {queries[members[missing][0]].tolist()} is evaluated but not among the known")
+            raise ValueError(f"query {queries[members[missing][0]].tolist()} is not among the known")
         heads.append(asked[:, 0])
         relations.append(asked[:, 1])
         gold_rows.append(row)
@@ -123,7 +135,7 @@ def plan_evaluation(
 
 
 def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.int32) -> np.ndarray:
-    """Rows of unequal length as one ``[len(parts), width]`` array; `fill` None repeats a row's first value."""
+    """Rows of unequal length as one ``[parts, width]`` array; `fill` None repeats a row's first value."""
     stacked = np.empty((len(parts), width), dtype)
     for target, part in zip(stacked, parts, strict=True):
         target[: len(part)] = part
@@ -136,8 +148,9 @@ def make_ranker(
 ) -> Ranker:
     """A compiled ranker for one kind of model; plans and parameters of the same shapes never compile again.
 
-    Chunks are dealt to the devices; parameters and entity vectors are given whole to each. All matrix products run in
-    full float32, whatever the device's default, unless the functions name a precision themselves.
+    Chunks are dealt to the devices; parameters and entity vectors are given whole to each. All matrix
+    products run in full float32, whatever the device's default, unless the functions name a precision
+    themselves.
 
     Args:
       query_fn: ``(params, head vectors [B, d], relation ids int32 [B]) -> [B, d_q]``.
@@ -146,15 +159,17 @@ def make_ranker(
       devices: where to run, or None for all local devices.
 
     Returns:
-      ``ranker(params, entity_vectors [N, d], plan) -> (ranks, ties)``: float64 ``[2T]`` realistic ranks in the order of
-      ``plan.queries`` (1 is best), and int32 ``[2T]`` numbers of unfiltered entities that tie with the gold. It raises
-      FloatingPointError where any query gives any entity a NaN or infinite score, and ValueError where the entity
-      vectors are not N.
+      ``ranker(params, entity_vectors [N, d], plan) -> (ranks, ties)``: float64 ``[2T]`` realistic ranks in
+      the order of ``plan.queries`` (1 is best), and int32 ``[2T]`` numbers of unfiltered entities that tie
+      with the gold. It raises FloatingPointError where any query gives any entity a NaN or infinite score,
+      and ValueError where the entity vectors are not N.
     """
     if devices is None:
         devices = jax.local_devices()
     share = jax.pmap(
-        lambda params, entity_vectors, chunks: _rank_chunks(query_fn, match_fn, block, params, entity_vectors, chunks),
+        lambda params, entity_vectors, chunks: _rank_chunks(
+            query_fn, match_fn, block, params, entity_vectors, chunks
+        ),
         axis_name="devices",
         in_axes=(None, None, 0),
         devices=list(devices),
@@ -162,7 +177,9 @@ def make_ranker(
 
     def ranker(params: Any, entity_vectors: jax.Array, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
         if entity_vectors.shape[0] != plan.num_entities:
-            raise ValueError(f"{entity_vectors.shape[0]} entity vectors for a plan of {plan.num_entities} entities")
+            raise ValueError(
+                f"{entity_vectors.shape[0]} entity vectors for a plan of {plan.num_entities} entities"
+            )
         num_chunks = len(plan.heads)
         per_device = -(-num_chunks // len(devices))
         # Devices without a chunk of their own repeat the first; what they find is cut off below.
@@ -175,7 +192,7 @@ def make_ranker(
         if not finite.all():
             bad = int((~finite.reshape(-1)[:num_chunks]).sum())
             raise FloatingPointError(
-                f"the model gives NaN or infinite scores ({bad} of {num_chunks} chunks of queries); nothing is ranked"
+                f"NaN or infinite scores in {bad} of {num_chunks} chunks of queries: the model has diverged"
             )
         used = plan.gold_queries >= 0
         positions = plan.gold_queries[used]
@@ -190,7 +207,7 @@ def make_ranker(
 
 
 def _rank_chunks(query_fn, match_fn, block, params, entity_vectors, chunks):
-    """One device's chunks, one after another: ``(better, ties)`` int32 ``[C, G]`` and whether finite, bool ``[C]``."""
+    """One device's chunks in turn: better and ties, int32 ``[C, G]``, and whether all is finite, ``[C]``."""
     num_entities = entity_vectors.shape[0]
     num_blocks = -(-num_entities // block)
     padding = num_blocks * block - num_entities

@@ -1,0 +1,137 @@
+"""Ranking metrics, over all queries and over groups that say where a model is good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+HITS = (1, 3, 10)
+KIND_THRESHOLD = 1.5
+
+
+def ranking_metrics(ranks: np.ndarray) -> dict[str, float | int | None]:
+    """Mean reciprocal rank, mean rank and hits, in float64.
+
+    Args:
+      ranks: ``[Q]``, 1 is best; realistic ranks may end in a half.
+
+    Returns:
+      ``count`` (Q), ``mrr``, ``mr``, ``hits@1``, ``hits@3``, ``hits@10`` (shares in [0, 1]). Without a query
+      the
+      metrics are None: a mean over nothing is not 0.
+    """
+    ranks = np.asarray(ranks, np.float64)
+    if not len(ranks):
+        return {"count": 0, "mrr": None, "mr": None} | {f"hits@{k}": None for k in HITS}
+    hits = {f"hits@{k}": float((ranks <= k).mean()) for k in HITS}
+    return {"count": len(ranks), "mrr": float((1 / ranks).mean()), "mr": float(ranks.mean())} | hits
+
+
+def relation_kinds(train: np.ndarray, num_relations: int) -> list[str | None]:
+    """Each relation's kind: ``1-1``, ``1-N``, ``N-1`` or ``N-N``; None where train does not have it.
+
+    A side counts as N where the mean number of distinct tails per head (or heads per tail) in train exceeds
+    1.5, the rule of Bordes et al. 2013, "Translating Embeddings for Modeling Multi-relational Data".
+
+    Args:
+      train: int ``[T, 3]``, head, relation, tail; repeated triples count once.
+      num_relations: R.
+    """
+    train = np.unique(np.asarray(train).reshape(-1, 3), axis=0)
+    triples = np.bincount(train[:, 1], minlength=num_relations)
+    heads = np.bincount(np.unique(train[:, :2], axis=0)[:, 1], minlength=num_relations)
+    tails = np.bincount(np.unique(train[:, 1:], axis=0)[:, 0], minlength=num_relations)
+    return [
+        f"{'N' if count > KIND_THRESHOLD * tail else '1'}-{'N' if count > KIND_THRESHOLD * head else '1'}"
+        if count
+        else None
+        for count, head, tail in zip(triples, heads, tails, strict=True)
+    ]
+
+
+def clean_rows(triples: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """Which triples no other split holds.
+
+    Args:
+      triples: int ``[T, 3]``, head, relation, tail.
+      others: arrays of the same columns, such as train and valid.
+
+    Returns:
+      bool ``[T]``. A triple that only turned round appears elsewhere counts as clean.
+    """
+    triples = np.asarray(triples).reshape(-1, 3)
+    rows = np.concatenate([triples, *(np.asarray(other).reshape(-1, 3) for other in others)])
+    identity = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    return ~np.isin(identity[: len(triples)], identity[len(triples) :])
+
+
+def modality_patterns(present: Mapping[str, np.ndarray], num_entities: int) -> list[str]:
+    """What each entity carries, such as ``text+numeric``, in the order of `present`; ``none`` for nothing.
+
+    Args:
+      present: bool ``[N]`` by modality name.
+      num_entities: N.
+    """
+    words = [[name for name, mask in present.items() if mask[entity]] for entity in range(num_entities)]
+    return ["+".join(names) or "none" for names in words]
+
+
+def grouped_metrics(
+    ranks: np.ndarray,
+    queries: np.ndarray,
+    *,
+    relations: Sequence[str],
+    train: np.ndarray,
+    present: Mapping[str, np.ndarray],
+    num_entities: int,
+    clean: np.ndarray | None = None,
+) -> dict[str, dict[str, dict]]:
+    """`ranking_metrics` of the queries of each group, for each way of grouping them.
+
+    Args:
+      ranks: float ``[2T]``, in the order of `queries`.
+      queries: int ``[2T, 3]``, entity, relation in ``[0, 2R)``, answer, as `known.reciprocal` gives them.
+      relations: R names. Both directions of a relation belong to it.
+      train: int ``[*, 3]``, head, relation, tail.
+      present: bool ``[N]`` by modality name (structure is not one).
+      num_entities: N.
+      clean: bool ``[T]`` from `clean_rows`, in the order of the evaluated triples, or None for no such group.
+
+    Returns:
+      group -> value -> metrics, ready for JSON. Groups: ``direction`` (tail, head), ``relation`` (by name),
+      ``relation_kind`` (1-1, 1-N, N-1, N-N as triples read, whichever end is asked for; ``not in train``),
+      ``answer_modalities`` (what the answer carries), ``answer_seen`` and ``query_entity_seen`` (seen,
+      unseen: whether train shows the entity), ``clean`` (clean, leaked). Only values that occur are listed.
+    """
+    ranks = np.asarray(ranks, np.float64)
+    queries = np.asarray(queries)
+    if len(ranks) != len(queries):
+        raise ValueError(f"{len(ranks)} ranks for {len(queries)} queries")
+    entity, directed, answer = queries.T
+    num_relations = len(relations)
+    relation = directed % num_relations
+    kinds = [kind or "not in train" for kind in relation_kinds(train, num_relations)]
+    patterns = modality_patterns(present, num_entities)
+    seen = np.zeros(num_entities, bool)
+    seen[np.asarray(train).reshape(-1, 3)[:, [0, 2]]] = True
+    groups = {
+        "direction": _labels(directed >= num_relations, ("tail", "head")),
+        "relation": np.asarray(relations, object)[relation],
+        "relation_kind": np.asarray(kinds, object)[relation],
+        "answer_modalities": np.asarray(patterns, object)[answer],
+        "answer_seen": _labels(seen[answer], ("unseen", "seen")),
+        "query_entity_seen": _labels(seen[entity], ("unseen", "seen")),
+    }
+    if clean is not None:
+        groups["clean"] = _labels(np.tile(np.asarray(clean, bool), 2), ("leaked", "clean"))
+    return {group: _by_label(ranks, labels) for group, labels in groups.items()}
+
+
+def _labels(flags: np.ndarray, names: tuple[str, str]) -> np.ndarray:
+    return np.asarray(names, object)[flags.astype(np.int64)]
+
+
+def _by_label(ranks: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
+    values, group = np.unique(labels.astype(str), return_inverse=True)
+    return {str(value): ranking_metrics(ranks[group == index]) for index, value in enumerate(values)}

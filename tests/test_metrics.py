@@ -1,0 +1,92 @@
+"""Metrics and their groups against values worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mocme_jax.evaluation.known import reciprocal
+from mocme_jax.evaluation.metrics import (
+    clean_rows,
+    grouped_metrics,
+    modality_patterns,
+    ranking_metrics,
+    relation_kinds,
+)
+
+
+def test_metrics_of_known_ranks():
+    metrics = ranking_metrics(np.array([1, 2, 4, 10.5, 3.5]))
+    assert metrics["count"] == 5
+    assert metrics["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 10.5 + 1 / 3.5) / 5, abs=1e-15)
+    assert metrics["mr"] == pytest.approx(21 / 5)
+    assert [metrics[f"hits@{k}"] for k in (1, 3, 10)] == pytest.approx([1 / 5, 2 / 5, 4 / 5])
+
+
+def test_no_ranks_give_no_number():
+    assert ranking_metrics(np.array([])) == {
+        "count": 0, "mrr": None, "mr": None, "hits@1": None, "hits@3": None, "hits@10": None,
+    }  # fmt: skip
+
+
+def test_relation_kinds_follow_the_mean_number_of_partners():
+    one_to_one = [(0, 0, 1), (2, 0, 3), (2, 0, 3), (2, 0, 3)]
+    one_to_many = [(0, 1, tail) for tail in range(1, 5)]
+    many_to_one = [(head, 2, 0) for head in range(1, 5)]
+    many_to_many = [(head, 3, tail) for head in range(2) for tail in range(2)]
+    exactly_threshold = [(0, 4, 1), (0, 4, 2), (3, 4, 4)]
+    train = np.array(one_to_one + one_to_many + many_to_one + many_to_many + exactly_threshold)
+    assert relation_kinds(train, 6) == ["1-1", "1-N", "N-1", "N-N", "1-1", None]
+
+
+def test_patterns_name_what_an_entity_has():
+    present = {"text": np.array([1, 1, 0, 0], bool), "numeric": np.array([1, 0, 1, 0], bool)}
+    assert modality_patterns(present, 4) == ["text+numeric", "text", "numeric", "none"]
+
+
+def test_clean_rows_are_in_no_other_split():
+    test = np.array([[0, 0, 1], [1, 0, 2], [2, 0, 1], [3, 1, 3]])
+    train, valid = np.array([[1, 0, 2], [1, 0, 2]]), np.array([[3, 1, 3], [1, 0, 0]])
+    assert clean_rows(test, [train, valid]).tolist() == [True, False, True, False]
+    assert clean_rows(test, []).all()
+
+
+def test_groups_hold_the_right_ranks():
+    train = np.array([[0, 0, 1], [1, 1, 2], [0, 1, 2]])
+    test = np.array([[0, 0, 2], [3, 1, 1]])
+    queries = reciprocal(test, 2)
+    ranks = np.array([1, 2, 4, 8.0])  # (0, r0) -> 2, (3, r1) -> 1, (2, r0^-1) -> 0, (1, r1^-1) -> 3
+    groups = grouped_metrics(
+        ranks,
+        queries,
+        relations=["likes", "knows"],
+        train=train,
+        present={"text": np.array([0, 1, 1, 0], bool)},
+        num_entities=4,
+        clean=np.array([True, False]),
+    )
+    means = {group: {value: row["mr"] for value, row in rows.items()} for group, rows in groups.items()}
+    assert means == {
+        "direction": {"head": 6, "tail": 1.5},
+        "relation": {"knows": 5, "likes": 2.5},
+        "relation_kind": {"1-1": 2.5, "N-1": 5},
+        "answer_modalities": {"none": 6, "text": 1.5},
+        "answer_seen": {"seen": pytest.approx(7 / 3), "unseen": 8},
+        "query_entity_seen": {"seen": pytest.approx(13 / 3), "unseen": 2},
+        "clean": {"clean": 2.5, "leaked": 5},
+    }
+    for rows in groups.values():
+        assert sum(row["count"] for row in rows.values()) == 4
+    assert json.loads(json.dumps(groups)) == groups
+
+
+def test_a_wrong_number_of_ranks_is_refused():
+    with pytest.raises(ValueError, match="3 ranks for 2 queries"):
+        grouped_metrics(
+            np.ones(3),
+            np.zeros((2, 3), int),
+            relations=["r"],
+            train=np.zeros((1, 3)),
+            present={},
+            num_entities=1,
+        )

@@ -1,0 +1,221 @@
+"""Filtered ranks against a plain loop over queries and entities."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mocme_jax.evaluation.known import known_tails, reciprocal
+from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
+
+
+def distmult_query(relation_table, heads, relations):
+    return heads * relation_table[relations]
+
+
+def dot_match(queries, candidates):
+    return queries @ candidates.T
+
+
+def distance_match(queries, candidates):
+    return -jnp.sum(jnp.abs(queries[:, None, :] - candidates[None, :, :]), axis=-1)
+
+
+def small_graph(seed=0, num_entities=37, num_relations=3, width=4):
+    """Vectors of small integers: scores are exact in float32 and tie often."""
+    rng = np.random.default_rng(seed)
+    limits = [num_entities, num_relations, num_entities]
+    train, test = (rng.integers(0, limits, (count, 3)).astype(np.int32) for count in (150, 41))
+    vectors = rng.integers(-2, 3, (num_entities, width)).astype(np.float32)
+    table = rng.integers(-2, 3, (2 * num_relations, width)).astype(np.float32)
+    return train, test, vectors, table
+
+
+def naive_ranks(scores, queries, splits, num_relations):
+    """Realistic filtered ranks and ties, one query and one entity at a time, from float64 scores ``[Q,
+    N]``.
+    """
+    facts = set(map(tuple, reciprocal(np.concatenate(splits), num_relations).tolist()))
+    ranks, all_ties = [], []
+    for row, (entity, relation, gold) in zip(scores, queries.tolist(), strict=True):
+        better = ties = 0
+        for candidate, score in enumerate(row):
+            if candidate == gold or (entity, relation, candidate) in facts:
+                continue
+            better += score > row[gold]
+            ties += score == row[gold]
+        ranks.append(1 + better + ties / 2)
+        all_ties.append(ties)
+    return np.array(ranks), np.array(all_ties)
+
+
+@pytest.mark.parametrize("match_fn", [dot_match, distance_match])
+@pytest.mark.parametrize(("chunk", "block"), [(None, 512), (1, 8), (5, 16), (13, 37), (82, 1), (1000, 36)])
+def test_ranks_equal_a_plain_loop(match_fn, chunk, block):
+    train, test, vectors, table = small_graph()
+    queries = reciprocal(test, 3)
+    asked = (vectors[queries[:, 0]] * table[queries[:, 1]]).astype(np.float64)
+    scores = asked @ vectors.T.astype(np.float64)
+    if match_fn is distance_match:
+        scores = -np.abs(asked[:, None] - vectors[None]).sum(-1)
+    expected, expected_ties = naive_ranks(scores, queries, [train, test], 3)
+    assert (expected_ties > 0).mean() > 0.5, "the graph must put ties to the test"
+
+    plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=chunk)
+    ranks, ties = make_ranker(distmult_query, match_fn, block=block)(table, vectors, plan)
+    assert ranks.dtype == np.float64
+    np.testing.assert_array_equal(ties, expected_ties)
+    np.testing.assert_array_equal(ranks, expected)
+    np.testing.assert_array_equal(plan.queries, queries)
+
+
+def rank_by_score(scores, tests, known_answers, **options):
+    """Tail ranks of ``(0, 0, t)`` for t in `tests`, where entity i scores ``scores[i]``."""
+    vectors = np.asarray(scores, np.float32)[:, None]
+    triples = np.array([[0, 0, tail] for tail in known_answers], np.int32)
+    test = np.array([[0, 0, tail] for tail in tests], np.int32)
+    plan = plan_evaluation(test, known_tails([triples, test], len(scores), 1), **options)
+    ones = lambda params, heads, relations: jnp.ones_like(heads)  # noqa: E731
+    return make_ranker(ones, dot_match, block=4)(None, vectors, plan)[0][: len(tests)].tolist()
+
+
+def test_ties_share_their_places():
+    # Five of the six others tie: the mean of places 1 to 6.
+    assert rank_by_score([2, 2, 2, 2, 2, 2, 1], [3], []) == [3.5]
+    assert rank_by_score([2, 2, 9, 2, 2, 2, 1], [3], []) == [4.0]
+
+
+def test_known_answers_do_not_compete_and_golds_do_not_compete_with_each_other():
+    scores = [9, 8, 7, 6, 5, 4]
+    assert rank_by_score(scores, [3], []) == [4.0]
+    assert rank_by_score(scores, [3], [0, 2, 2, 0]) == [2.0]
+    assert rank_by_score(scores, [3, 5, 0, 3], [2]) == [2.0, 3.0, 1.0, 2.0]
+    assert rank_by_score(scores, [3, 5, 0, 3], [2], chunk=1) == [2.0, 3.0, 1.0, 2.0]
+
+
+def test_a_gold_below_every_rival_is_ranked_last():
+    # A gold cleared before its score is read would tie with the cleared ones and come out first.
+    assert rank_by_score([3, 2, 1, -5], [3], [0]) == [3.0]
+
+
+def test_a_gold_does_not_tie_with_itself_in_long_sums():
+    """With unrounded vectors, no two entities tie; a gold scored twice in two ways would differ in its last
+    bit.
+    """
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(600, 200)).astype(np.float32)
+    table = rng.normal(size=(2, 200)).astype(np.float32)
+    test = rng.integers(0, [600, 1, 600], (300, 3)).astype(np.int32)
+    plan = plan_evaluation(test, known_tails([test], 600, 1), chunk=77)
+    ranks, ties = make_ranker(distmult_query, dot_match, block=128)(table, vectors, plan)
+    queries = reciprocal(test, 1)
+    scores = (vectors[queries[:, 0]] * table[queries[:, 1]]).astype(np.float64) @ vectors.T.astype(np.float64)
+    expected, _ = naive_ranks(scores, queries, [test], 1)
+    assert not ties.any()
+    # float32 may swap neighbours that lie within its rounding, here and there by one place.
+    assert np.abs(ranks - expected).max() <= 1
+    assert (ranks != expected).mean() < 0.01
+
+
+def test_one_entity_ranks_first():
+    loop = np.zeros((2, 3), np.int32)
+    plan = plan_evaluation(loop, known_tails([loop], 1, 1))
+    ranks, ties = make_ranker(distmult_query, dot_match)(np.ones((2, 3)), np.ones((1, 3), np.float32), plan)
+    assert ranks.tolist() == [1, 1, 1, 1]
+    assert not ties.any()
+
+
+def test_both_directions_use_their_own_relation():
+    """Entity i is the vector of i: relation 0 prefers high tails, its inverse low heads."""
+    vectors = np.arange(5, dtype=np.float32)[:, None]
+    prefer = lambda table, heads, relations: jnp.ones_like(heads) * table[relations][:, None]  # noqa: E731
+    test = np.array([[1, 0, 3]], np.int32)
+    plan = plan_evaluation(test, known_tails([test], 5, 1))
+    ranks, _ = make_ranker(prefer, dot_match)(np.array([1.0, -1.0], np.float32), vectors, plan)
+    assert ranks.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("chunk", [5, 30, 1000])
+def test_devices_do_not_change_ranks(count, chunk):
+    devices = jax.local_devices()
+    if len(devices) < count:
+        pytest.skip(f"needs {count} devices: set JAX_NUM_CPU_DEVICES={count}")
+    train, test, _, _ = small_graph()
+    rng = np.random.default_rng(1)
+    vectors, table = rng.normal(size=(37, 16)), rng.normal(size=(6, 16))
+    vectors, table = jnp.asarray(vectors, jnp.float32), jnp.asarray(table, jnp.float32)
+    plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=chunk)
+    one, many = (
+        make_ranker(distmult_query, dot_match, block=16, devices=devices[:n])(table, vectors, plan)[0]
+        for n in (1, count)
+    )
+    np.testing.assert_array_equal(one, many)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_an_error(value):
+    train, test, vectors, table = small_graph()
+    vectors = np.abs(vectors) + 1
+    table = np.abs(table) + 1
+    plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=10)
+    ranker = make_ranker(distmult_query, dot_match, block=16)
+    ranker(table, vectors, plan)
+    vectors[36, 0] = value
+    with pytest.raises(FloatingPointError, match="NaN or infinite"):
+        ranker(table, vectors, plan)
+
+
+def test_padding_is_not_mistaken_for_an_entity():
+    """A score that is infinite or winning for an all-zero vector must touch neither the ranks nor the
+    check.
+    """
+    reward_zero = lambda queries, candidates: queries @ (1 / candidates).T  # noqa: E731
+    vectors = -np.arange(1, 6, dtype=np.float32)[:, None]
+    test = np.array([[0, 0, 4]], np.int32)
+    plan = plan_evaluation(test, known_tails([test], 5, 1))
+    ones = lambda params, heads, relations: jnp.ones_like(heads)  # noqa: E731
+    ranks, _ = make_ranker(ones, reward_zero, block=4)(None, vectors, plan)
+    assert ranks.tolist() == [1, 5]
+
+
+def test_evaluations_of_one_shape_compile_once():
+    train, test, vectors, table = small_graph()
+    plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=10)
+    chex.clear_trace_counter()
+    ranker = make_ranker(chex.assert_max_traces(distmult_query, n=1), dot_match)
+    first = ranker(table, vectors, plan)[0]
+    second = ranker(table, vectors * 2, plan)[0]
+    np.testing.assert_array_equal(first, second)
+
+
+def test_products_are_in_full_precision():
+    seen = []
+
+    def match(queries, candidates):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return queries @ candidates.T
+
+    train, test, vectors, table = small_graph()
+    plan = plan_evaluation(test, known_tails([train, test], 37, 3))
+    make_ranker(distmult_query, match)(table, vectors, plan)
+    assert seen and set(seen) == {"highest"}
+
+
+def test_memory_for_scores_bounds_the_chunk():
+    train, test, _, _ = small_graph()
+    known = known_tails([train, test], 37, 3)
+    assert plan_evaluation(test, known, score_bytes=4 * 37 * 20).heads.shape[1] <= 20
+    assert plan_evaluation(test, known, score_bytes=1).gold_rows.shape[1] == 8
+
+
+def test_a_plan_refuses_what_it_cannot_filter():
+    train, test, vectors, table = small_graph()
+    with pytest.raises(ValueError, match="not among the known"):
+        plan_evaluation(test, known_tails([train], 37, 3))
+    with pytest.raises(ValueError, match="no triples"):
+        plan_evaluation(test[:0], known_tails([train], 37, 3))
+    plan = plan_evaluation(test, known_tails([train, test], 37, 3))
+    with pytest.raises(ValueError, match="36 entity vectors"):
+        make_ranker(distmult_query, dot_match)(table, vectors[:36], plan)
