@@ -35,11 +35,11 @@ find_python() {
 # What an installation depends on; another value than the stamp's means installing again. The clone's path is in it
 # because an editable installation points there.
 fingerprint() {
-  "$venv_python" - "$root" "$@" <<'PYTHON'
+  "$venv_python" - "$root" <<'PYTHON'
 import hashlib, pathlib, sys
 
-root, *extras = sys.argv[1:]
-digest = hashlib.sha256(repr((root, sys.version, extras)).encode())
+root = sys.argv[1]
+digest = hashlib.sha256(repr((root, sys.version)).encode())
 for name in ("pyproject.toml", "requirements.txt"):
     digest.update(pathlib.Path(root, name).read_bytes())
 print(digest.hexdigest())
@@ -47,7 +47,7 @@ PYTHON
 }
 
 # prepare_environment NAME [EXTRAS]: makes .venv if it is missing or broken, installs the package with the extras if
-# the stamp NAME is not up to date.
+# the stamp NAME is not up to date. Whatever the extras, the core is installed then, so its stamp is renewed too.
 prepare_environment() {
   local name="$1" extras="${2:-}" stamp="$root/.venv/installed-$1" python wanted
   if ! usable_python "$venv_python"; then
@@ -55,14 +55,16 @@ prepare_environment() {
     say "making .venv with $("$python" --version 2>&1) ($python)"
     "$python" -m venv --clear "$root/.venv" || fail "could not make $root/.venv with $python; see above"
   fi
-  wanted="$(fingerprint "$extras")"
+  wanted="$(fingerprint)"
   if [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]]; then
     say "installed already ($name)"
     return
   fi
   say "installing into .venv ($name); the first time this fetches a few hundred MB"
+  "$venv_python" -m pip --version >/dev/null 2>&1 || "$venv_python" -m ensurepip >/dev/null 2>&1 ||
+    fail "$root/.venv has no pip and none could be put there; remove the folder and run the same command again"
   "$venv_python" -m pip install --quiet --disable-pip-version-check --editable "$root${extras:+[$extras]}" ||
     fail "installation failed; pip's lines above say why. Run the same command again once it is mended"
-  printf '%s\n' "$wanted" >"$stamp"
+  printf '%s\n' "$wanted" | tee "$root/.venv/installed-core" >"$stamp"
   say "installed"
 }

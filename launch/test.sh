@@ -21,7 +21,7 @@ cd "$root"
 failed=()
 
 say "ruff"
-"$venv_python" -m ruff check --quiet . || failed+=(ruff)
+"$venv_python" -m ruff check --quiet --output-format concise . || failed+=(ruff)
 
 if [[ -x .venv/bin/shellcheck ]]; then
   shellcheck=.venv/bin/shellcheck
