@@ -1,0 +1,122 @@
+"""The run's trace: one JSON object a line in `metrics.jsonl`, and the same numbers for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FILE_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends rows to `metrics.jsonl`; a context manager.
+
+    TensorBoard files go to `tensorboard/` beside it where the package tensorboardX is installed.
+
+    Args:
+      workdir: the run's folder, made where missing.
+      keep_until_epoch: when a run goes on, the epoch it goes on from: rows of later epochs, which will be
+        written again, are dropped. None keeps all. Half a line, left by a run that was killed, is dropped in
+        any case.
+      tensorboard: False leaves TensorBoard out.
+    """
+
+    def __init__(
+        self, workdir: str | os.PathLike, *, keep_until_epoch: int | None = None, tensorboard: bool = True
+    ):
+        folder = Path(workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / FILE_NAME
+        if self.path.exists():
+            rows = read_metrics(folder)
+            if keep_until_epoch is not None:
+                rows = [row for row in rows if row.get("epoch", 0) <= keep_until_epoch]
+            # Written beside the old file and put in its place, so that a kill in between loses nothing.
+            fresh = self.path.with_suffix(".tmp")
+            fresh.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            os.replace(fresh, self.path)
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+        purge = None if keep_until_epoch is None else keep_until_epoch + 1
+        self._board = _open_board(folder / "tensorboard", purge) if tensorboard else None
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds a row, which is on the disk's way when this returns.
+
+        Args:
+          row: what JSON can hold, NumPy and JAX numbers and small arrays too, nested as deep as wanted. NaN
+            and infinities become null. `epoch` is TensorBoard's step; rows without one go to the file alone.
+        """
+        plain = _plain(row)
+        self._file.write(json.dumps(plain, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._board is not None and isinstance(plain.get("epoch"), int):
+            for name, value in flatten(plain).items():
+                if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
+                    self._board.add_scalar(name, value, plain["epoch"])
+            self._board.flush()
+
+    def close(self) -> None:
+        """Closes the files; a second time is harmless."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict]:
+    """The complete rows of a run's `metrics.jsonl`, oldest first; without the file, none."""
+    path = Path(workdir) / FILE_NAME
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one: ``{"dev": {"mrr": 1}}`` becomes ``{"dev/mrr": 1}``."""
+    flat = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _plain(np.asarray(value).tolist())
+
+
+def _open_board(folder: Path, purge_step: int | None):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=purge_step)

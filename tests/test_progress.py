@@ -1,0 +1,59 @@
+"""Plain lines in a pipe, a bar on a terminal, and the table of results."""
+
+import io
+
+from rich.console import Console
+
+from mocme_jax.training.progress import Progress, format_metrics, make_console, results_table
+
+
+def test_plain_output_is_one_line_an_evaluation():
+    file = io.StringIO()
+    with Progress(40, console=make_console(file)) as progress:
+        progress.note("graph [r1] has 2 triples")
+        for epoch in (1, 2):
+            for step in (5, 10):
+                progress.update(epoch, step, 10)
+            progress.update(epoch, 10, 10, {"loss": 1.25, "dev MRR": 0.3512, "triples/s": 1523.4})
+    assert file.getvalue() == (
+        "graph [r1] has 2 triples\n"
+        "epoch  1/40  loss 1.2500  dev MRR 0.3512  1,523 triples/s\n"
+        "epoch  2/40  loss 1.2500  dev MRR 0.3512  1,523 triples/s\n"
+    )
+
+
+def test_long_lines_are_not_folded():
+    file = io.StringIO()
+    Progress(1, console=make_console(file)).note("word " * 100 + "end")
+    assert file.getvalue() == "word " * 100 + "end\n"
+
+
+def test_a_terminal_gets_a_bar_and_the_same_lines():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100, highlight=False)
+    with Progress(3, console=console) as progress:
+        progress.update(2, 5, 10)
+        assert progress._bar.tasks[0].completed == 1.5
+        progress.update(2, 10, 10, {"dev MRR": 0.5})
+        assert progress._bar.tasks[0].completed == 2
+    assert "epoch 2/3  dev MRR 0.5000" in file.getvalue()
+    assert "\x1b[" in file.getvalue()
+
+
+def test_metrics_read_well():
+    assert format_metrics(
+        {"loss": 0.12345, "entities": 12842, "MR": 1234.56, "dev MRR": None, "queries/s": None}
+    ) == ("loss 0.1235  entities 12,842  MR 1,234.6  dev MRR -  - queries/s")
+
+
+def test_the_table_holds_every_cell_uncut():
+    file = io.StringIO()
+    rows = [
+        {"rows": "test [released]", "MRR": 0.38512, "MR": 1502, "hits@1": None},
+        {"rows": "test, clean part, " + "x" * 40, "MRR": 0.25, "triples": 334},
+    ]
+    results_table(rows, title="MKG-Y", console=make_console(file))
+    output = file.getvalue()
+    for cell in ("MKG-Y", "test [released]", "x" * 40, "0.3851", "1,502", "hits@1", "334"):
+        assert cell in output
+    assert "\x1b" not in output and "\r" not in output
