@@ -73,7 +73,7 @@ SECTIONS: dict[str, str] = {
     "parallel": "Devices",
 }
 
-FUSIONS = ("complementary", "mean", "sum", "attention", "gate")
+FUSIONS = ("complementarity", "mean", "sum", "attention", "gate", "best")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(
@@ -98,53 +98,43 @@ FIELDS: dict[str, Field] = {
         0.05, "share of train that is carved out where data.dev is train", above=0, below=1
     ),
     # Encoder and score function
-    "model.width": Field(256, "width of encodings, views and relations", low=2),
+    "model.width": Field(256, "width of encodings, views and relations, d", low=2),
     "model.score": Field(
         "complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")
     ),
-    "model.experts": Field(3, "experts a modality, K; 1 switches the mixture off", low=1),
-    "model.expert_hidden": Field(0, "hidden width of an expert; 0: one linear layer", low=0),
-    "model.expert_noise": Field(
-        0.02, "size of the random part of an expert beside the identity at the start", low=0
-    ),
+    "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
+    "model.experts": Field(3, "experts a modality, K; 0: none, each modality is one view", low=0),
+    "model.expert_hidden": Field(64, "inner width of an expert", low=1),
     "model.modality_scale": Field(
-        0.1, "learned scale of a feature modality at the start; the structure has 1", low=0
+        0.1, "learned scale of a feature modality beside the structure, at the start", low=0
     ),
+    "model.structure_bias": Field(0.0, "relevance of the structure at the start, in nats"),
     "model.structure_dropout": Field(
-        0.1, "chance that a training step hides an entity's structure, if it has features", low=0, below=1
+        0.1, "chance that a training step hides an entity's structure", low=0, below=1
     ),
-    "model.dropout": Field(0.0, "dropout on encodings in training", low=0, below=1),
-    "model.init_scale": Field(
-        0.001, "standard deviation of the entity and relation tables at the start", above=0
-    ),
+    "model.structure_init": Field(0.001, "standard deviation of the entity table at the start", above=0),
+    "model.relation_init": Field(0.001, "standard deviation of the relation table at the start", above=0),
     # Complementarity
-    "fusion.intra": Field("complementary", "how the views of a modality are fused", choices=FUSIONS),
-    "fusion.inter": Field("complementary", "how the modalities of an entity are fused", choices=FUSIONS),
+    "fusion.intra": Field("complementarity", "how the views of a modality are fused", choices=FUSIONS),
+    "fusion.inter": Field("complementarity", "how the modalities of an entity are fused", choices=FUSIONS),
     "fusion.estimator": Field(
-        "gaussian", "pointwise mutual information estimator", choices=("infonce", "club", "gaussian")
-    ),
-    "fusion.critic": Field(
-        "cosine", "critic of the infonce estimator: fixed, or learned", choices=("cosine", "bilinear")
+        "gaussian",
+        "pointwise mutual information estimator",
+        choices=("infonce", "infonce_bilinear", "club", "gaussian"),
     ),
     "fusion.relevance": Field(
         "gate", "what stands against redundancy in a weight", choices=("none", "gate", "structure")
     ),
-    "fusion.temperature": Field(1.0, "temperature of the softmax over parts", above=0),
+    "fusion.temperature": Field(1.0, "temperature of the softmax over parts, in nats", above=0),
     "fusion.panel": Field(512, "entities in the fixed sample that expectations are taken over, P", low=2),
     "fusion.mi_width": Field(
-        32, "width that parts are projected to before mutual information is estimated", low=1
+        32, "width that parts are projected to before mutual information is estimated; 0: as they are", low=0
     ),
-    "fusion.shrinkage": Field(
-        0.1, "pull of the gaussian estimator's covariance towards its diagonal", low=0, high=1
-    ),
-    "fusion.weight_gradients": Field(False, "let gradients flow through the fusion weights"),
+    "fusion.weight_gradients": Field(False, "let gradients flow through redundancy into the parts"),
     "fusion.redundancy_loss": Field(0.0, "weight mu of mean redundancy in the loss", low=0),
     # Candidates
-    "negatives.pool": Field(1024, "entities drawn a step and shared by its batch; 0: all entities", low=0),
-    "negatives.sampling": Field(
-        "uniform",
-        "how the pool is drawn: uniformly, or by how often train shows the entity",
-        choices=("uniform", "degree"),
+    "negatives.pool": Field(
+        1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1
     ),
     "negatives.batch_tails": Field(True, "the batch's own answers are candidates too"),
     "negatives.weighting": Field(
@@ -164,15 +154,15 @@ FIELDS: dict[str, Field] = {
     ),
     "negatives.confident": Field(
         "hard",
-        "class of a negative with low entropy and p > 1/2: by its entropy, hard, or false (weight 0)",
-        choices=("entropy", "hard", "false"),
+        "class of a negative with low entropy and p > 1/2: by entropy, hard, or false (weight 0)",
+        choices=("entropy", "hard", "false_negative"),
     ),
     "negatives.adversarial_temperature": Field(1.0, "temperature of self-adversarial weights", above=0),
     # Loss
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
     "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
-    "loss.regulariser": Field("n3", "penalty on the factors a batch uses", choices=("none", "n3", "l2")),
-    "loss.regularisation": Field(0.03, "weight of the penalty", low=0),
+    "loss.regulariser": Field("n3", "penalty on the factors a batch uses", choices=("n3", "l2")),
+    "loss.regularisation": Field(0.03, "weight of the penalty; 0: none", low=0),
     # Optimisation
     "train.batch_size": Field(
         1024, "triples a step, over all devices (each is asked in both directions)", low=1
@@ -182,16 +172,14 @@ FIELDS: dict[str, Field] = {
     "train.patience": Field(
         3, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0
     ),
-    "train.learning_rate": Field(0.001, "Adam's step size, for all but the tables", above=0),
-    "train.table_learning_rate": Field(0.1, "step size for the entity and relation tables", above=0),
-    "train.table_optimizer": Field("adagrad", "optimiser of the tables", choices=("adagrad", "adam")),
-    "train.clip_norm": Field(0.0, "global norm that gradients are clipped to; 0: no clipping", low=0),
-    # Ranking
-    "eval.query_block": Field(512, "queries ranked at once", low=1),
-    "eval.entity_block": Field(1024, "entities scored at once; bounds memory", low=1),
-    "eval.ties": Field(
-        "realistic", "rank among equal scores", choices=("realistic", "optimistic", "pessimistic")
+    "train.learning_rate": Field(0.001, "AdamW's step size, for all but the tables", above=0),
+    "train.table_learning_rate": Field(
+        0.1, "Adagrad's step size, for the entity and relation tables", above=0
     ),
+    "train.weight_decay": Field(0.0, "decoupled weight decay of AdamW", low=0),
+    # Ranking
+    "eval.chunk": Field(0, "triples ranked at once; 0: as many as eval.score_megabytes allow", low=0),
+    "eval.score_megabytes": Field(32, "memory for the scores of a chunk on one device", low=1),
     # Devices
     "parallel.devices": Field(0, "local devices to use; 0: all", low=0),
 }

@@ -60,6 +60,29 @@ def test_bundled_config_is_valid_and_documented(name):
         assert word in text.split('"""')[1], word
 
 
+def test_choices_are_the_words_the_program_knows():
+    from mocme_jax.model.encoder import FUSIONS, RELEVANCES
+    from mocme_jax.model.mutual_information import ESTIMATORS
+    from mocme_jax.model.scoring import SCORES
+    from mocme_jax.objective.entropy import CONFIDENT, REFERENCES
+    from mocme_jax.objective.objective import WEIGHTINGS
+    from mocme_jax.objective.regularisers import REGULARISERS
+
+    words = {
+        "model.score": SCORES,
+        "fusion.intra": FUSIONS,
+        "fusion.inter": FUSIONS,
+        "fusion.estimator": ESTIMATORS,
+        "fusion.relevance": RELEVANCES,
+        "negatives.weighting": WEIGHTINGS,
+        "negatives.reference": REFERENCES,
+        "negatives.confident": CONFIDENT,
+        "loss.regulariser": REGULARISERS,
+    }
+    for path, known in words.items():
+        assert set(FIELDS[path].choices) == set(known), path
+
+
 def test_all_configs_are_bundled():
     assert tuple(bundled_configs()) == BUNDLED
 
