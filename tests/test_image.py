@@ -1,0 +1,80 @@
+"""Image vectors: known colours, stripes where they are, and files that are no image."""
+
+import numpy as np
+import pytest
+
+from mocme_jax.data.image import IMAGE_WIDTH, image_vector, image_vectors
+from mocme_jax.errors import UserError
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def _parts(vector):
+    colour, edges, palette = np.split(vector, [144, 240])
+    return colour.reshape(6, 8, 3), edges.reshape(2, 6, 8), palette
+
+
+@pytest.mark.parametrize(
+    "rgb, lab",
+    # CIE L*a*b* under D65, from published tables of the sRGB primaries.
+    [
+        ((255, 255, 255), (100, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((255, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 255, 0), (87.73, -86.18, 83.18)),
+        ((0, 0, 255), (32.30, 79.19, -107.86)),
+    ],
+)
+def test_plain_colours(rgb, lab):
+    vector = image_vector(Image.new("RGB", (31, 17), rgb))
+    assert vector.shape == (IMAGE_WIDTH,) and vector.dtype == np.float32
+    colour, edges, palette = _parts(vector)
+    np.testing.assert_allclose(colour, np.broadcast_to(np.array(lab) / 100, (6, 8, 3)), atol=2e-3)
+    assert not edges.any()
+    assert palette.max() == 1 and palette.sum() == 1
+
+
+def test_stripes_show_along_one_axis():
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:, 20:40] = 255
+    colour, edges, palette = _parts(image_vector(Image.fromarray(pixels)))
+    assert not edges[1].any()
+    np.testing.assert_allclose(edges[0].sum(axis=1) * 8, 2, atol=1e-3)
+    assert set(np.flatnonzero(edges[0][0])) == {2, 5}
+    np.testing.assert_allclose((palette**2).sum(), 1, atol=1e-5)
+    turned_colour, turned, _ = _parts(image_vector(Image.fromarray(pixels.transpose(1, 0, 2))))
+    assert not turned[0].any() and turned[1].any()
+    assert np.ptp(colour[:, 0]) == 0 and np.ptp(turned_colour[0]) == 0
+
+
+def test_transparent_margins_and_size_do_not_matter():
+    flag = Image.new("RGBA", (32, 24), (200, 30, 60, 255))
+    framed = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    framed.paste(flag, (9, 20))
+    np.testing.assert_array_equal(image_vector(flag), image_vector(framed))
+    np.testing.assert_allclose(image_vector(flag), image_vector(flag.resize((320, 100))), atol=1e-6)
+    assert np.isfinite(image_vector(Image.new("RGBA", (5, 5), (9, 9, 9, 0)))).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_every_mode_of_file(mode, tmp_path):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.new(mode, (10, 10)).save(path)
+    rows = image_vectors([path, path])
+    assert rows.shape == (2, IMAGE_WIDTH) and np.isfinite(rows).all()
+    np.testing.assert_array_equal(rows[0], rows[1])
+
+
+def test_bad_files_are_named_in_one_line(tmp_path):
+    text, cut = tmp_path / "text.png", tmp_path / "cut.png"
+    text.write_text("no image")
+    Image.effect_noise((64, 64), 50).save(cut)
+    cut.write_bytes(cut.read_bytes()[:500])
+    for path in (text, cut, tmp_path / "absent.png"):
+        with pytest.raises(UserError) as caught:
+            image_vectors([path])
+        assert path.name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_files():
+    assert image_vectors([]).shape == (0, IMAGE_WIDTH)
