@@ -39,13 +39,13 @@ class Panel(NamedTuple):
     """The panel's parts as the MI estimators see them; r is the estimators' width.
 
     Attributes:
-      views: ``[P, M, K, r]``.
+      views: M of ``[P, K, r]``.
       parts: ``[P, M, r]``.
       structure: ``[P, r]``.
       present: bool ``[P, M]``.
     """
 
-    views: jax.Array
+    views: tuple[jax.Array, ...]
     parts: jax.Array
     structure: jax.Array
     present: jax.Array
@@ -72,7 +72,7 @@ class Encoding(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """Parts fused by one rule: ``vectors [n, d]``, ``weights [n, c]``, ``redundant [n, c]``, ``fit`` scalar."""
+    """One fusion: ``vectors [n, d]``, ``weights`` and ``redundant`` ``[n, c]``, and the estimator's ``fit`` loss."""
 
     vectors: jax.Array
     weights: jax.Array
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
         Projecting can only lower MI (data processing inequality).
       weight_gradients: whether gradients flow through the redundancy into the parts.
       initial_scale: of each feature modality beside the structure.
-      structure_bias: initial relevance of the structure, in nats.
+      structure_bias: added to the relevance of the structure among the modalities, in nats.
       structure_init: standard deviation of the table at the start.
     """
 
@@ -132,43 +132,38 @@ class Encoder(nn.Module):
         m, k, d, h = self.modalities, self.views, self.width, self.expert_hidden
         self.structure = self.param("structure", normal(self.structure_init), (self.entities, d))
         self.nothing = self.param("nothing", normal(self.structure_init), (d,))
-        self.kernels = [
-            self.param(f"project_{i}", normal(1.0), (width, d)) for i, width in enumerate(self.widths)
-        ]
+        self.kernels = [self.param(f"project_{i}", normal(1.0), (width, d)) for i, width in enumerate(self.widths)]
         self.scales = self.param("scales", nn.initializers.constant(self.initial_scale), (m - 1,))
         if self.experts:
             self.down = self.param("expert_down", normal(d**-0.5), (m, k, d, h))
             self.up = self.param("expert_up", normal(0.1 * h**-0.5), (m, k, h, d))
-        self.view_gate = self._fusion_parameters("view", self.intra, (m, k))
-        self.modality_gate = self._fusion_parameters("modality", self.inter, (m,))
-        if self.inter != "attention":
-            bias = self.structure_bias * jnp.eye(1, m)[0]
-            self.modality_bias = self.param("modality_bias", lambda key: bias)
-        width = self._mi_projection().shape[1]
-        init = ESTIMATORS[self.estimator][1]
-        learned = ESTIMATORS[self.estimator][2] is not None
+        self.view_gate = self._gate("view_gate", self.intra, k, (m, k, d))
+        self.modality_gate = self._gate("modality_gate", self.inter, m, (m, d))
+        r = self._mi_projection().shape[1]
+        _, init, fit = ESTIMATORS[self.estimator]
         self.view_estimator, self.modality_estimator = {}, {}
-        if learned and self._weighs(self.intra, k):
+        if fit is not None and self._weighs(self.intra, k):
             seen = k + (self.relevance == "structure")
             self.view_estimator = self.param(
-                "view_estimator",
-                lambda key: jax.vmap(lambda one: init(one, seen, width, width))(jax.random.split(key, m)),
+                "view_estimator", lambda key: jax.vmap(lambda one: init(one, seen, r))(jax.random.split(key, m))
             )
-        if learned and self._weighs(self.inter, m):
-            self.modality_estimator = self.param("modality_estimator", lambda key: init(key, m, width, width))
+        if fit is not None and self._weighs(self.inter, m):
+            self.modality_estimator = self.param("modality_estimator", lambda key: init(key, m, r))
 
-    def _weighs(self, kind: str, parts: int) -> bool:
+    def _gate(self, name: str, kind: str, parts: int, shape: tuple[int, ...]) -> jax.Array | None:
+        """A learned relevance for each part, or None where the fusion has no use for one."""
+        learned = kind in ("attention", "gate", "best") or (kind == "complementarity" and self.relevance == "gate")
+        if parts == 1 or not learned:
+            return None
+        if kind == "attention":
+            # One query for all parts.
+            shape = (*shape[:-2], 1, shape[-1])
+        return self.param(name, nn.initializers.zeros, shape)
+
+    @staticmethod
+    def _weighs(kind: str, parts: int) -> bool:
         """Whether a fusion of so many parts needs mutual information."""
         return kind == "complementarity" and parts > 1
-
-    def _fusion_parameters(self, name: str, kind: str, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-        """Learned parameters of one fusion: a gate a part, or one attention query."""
-        zeros = nn.initializers.zeros
-        if kind == "attention":
-            shape = shape[:-1]
-        elif kind in ("mean", "sum") or (kind == "complementarity" and self.relevance != "gate"):
-            return {}
-        return {"kernel": self.param(f"{name}_gate", zeros, (*shape, self.width))}
 
     def _mi_projection(self) -> np.ndarray:
         """Fixed ``[d, r]`` with orthonormal columns; the identity for r = 0 or r >= d."""
@@ -177,117 +172,101 @@ class Encoder(nn.Module):
         gaussian = np.random.default_rng(0).standard_normal((self.width, self.mi_width))
         return np.linalg.qr(gaussian)[0].astype(np.float32)
 
-    def _mi_parts(self, parts: jax.Array) -> jax.Array:
-        """Parts ``[..., d]`` as the estimators see them: projected, on the sphere of radius sqrt(r)."""
-        parts = parts if self.weight_gradients else jax.lax.stop_gradient(parts)
-        low = parts @ self._mi_projection()
-        norm = jax.lax.rsqrt(jnp.sum(low * low, axis=-1, keepdims=True) + 1e-12)
-        return low * norm * low.shape[-1] ** 0.5
+    def _seen(self, low: jax.Array) -> jax.Array:
+        """Projected parts ``[..., r]`` as the estimators see them: on the sphere of radius sqrt(r)."""
+        low = low if self.weight_gradients else jax.lax.stop_gradient(low)
+        return low * jax.lax.rsqrt(jnp.mean(low * low, axis=-1, keepdims=True) + 1e-12)
 
-    def _raw_parts(self, inputs: Inputs, ids: jax.Array, present: jax.Array) -> jax.Array:
-        """Structure and projected features ``[n, M, d]``, zero where missing."""
-        rows = [jnp.where(present[:, :1], self.structure[ids], 0)]
+    def _parts(self, inputs: Inputs, ids: jax.Array, present: jax.Array) -> list[jax.Array]:
+        """Structure and projected features, M of ``[n, d]``, zero where missing."""
+        parts = [jnp.where(present[:, :1], self.structure[ids], 0)]
         for i, (features, kernel) in enumerate(zip(inputs.features, self.kernels, strict=True)):
-            rows.append(experts.project(features[ids], present[:, i + 1], kernel, self.scales[i]))
-        return jnp.stack(rows, axis=1)
+            parts.append(experts.project(features[ids], present[:, i + 1], kernel, self.scales[i]))
+        return parts
 
-    def _views(self, inputs: Inputs, ids: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Parts ``[n, M, d]`` and their views ``[n, M, K, d]``."""
-        parts = self._raw_parts(inputs, ids, present)
-        views = experts.expert_views(parts, self.down, self.up) if self.experts else parts[:, :, None, :]
-        return parts, views
-
-    def _fuse(self, kind, parts, present, pointwise, reference, kernel, bias, temperature) -> Fused:
-        """Fuses ``parts [n, c, d]``. ``pointwise`` is None, or ``[n, c, c']`` whose column ``reference`` is the
-        structure."""
-        c = parts.shape[1]
-        none = jnp.zeros(present.shape, parts.dtype)
-        redundant = none
-        if kind == "attention":
-            weights = fusion.attention_weights(parts, kernel, present)
-        elif kind == "sum":
-            weights = present.astype(parts.dtype)
-        elif kind == "mean":
-            weights = fusion.mean_weights(present).astype(parts.dtype)
-        else:
-            relevance = none + bias
-            if kernel is not None:
-                relevance = fusion.gate(parts, kernel, bias)
-            if pointwise is not None:
-                redundant = fusion.redundancy(pointwise[:, :, :c], present)
-                if self.relevance == "structure":
-                    relevance = relevance + pointwise[:, :c, reference]
-            if kind == "best":
-                weights = fusion.best_weights(relevance, present)
-            else:
-                weights = fusion.complementarity_weights(relevance, redundant, present, temperature)
-        return Fused(fusion.fuse(parts, weights), weights, redundant, jnp.zeros(()))
-
-    def _fuse_views(self, views: jax.Array, structure: jax.Array, present: jax.Array, panel: Panel | None) -> Fused:
-        """Intra-modal fusion, one call for all modalities: views ``[n, M, K, d]`` -> vectors ``[n, M, d]``."""
-        k = self.views
-        own = self._mi_parts(views)
-        others = panel.views if panel is not None else own
-        reference, other_reference = self._mi_parts(structure), None
-        panel_present = panel.present if panel is not None else present
-        if self.relevance == "structure":
-            other_reference = panel.structure if panel is not None else reference
-
-        def one(views, own, others, present, panel_present, kernel, parameters):
-            mask = jnp.broadcast_to(present[:, None], (len(views), k))
-            panel_mask = jnp.broadcast_to(panel_present[:, None], (len(others), k))
-            pointwise, fit = None, jnp.zeros(())
-            if weighs:
-                pointwise, fit = self._pointwise(
-                    own, others, mask, panel_mask, parameters, reference, other_reference
-                )
-            fused = self._fuse(
-                self.intra, views, mask, pointwise, k, kernel, jnp.zeros((k,)), self.temperature
-            )
-            return fused._replace(fit=fit)
-
-        kernel = self.view_gate.get("kernel")
-        weighs = self._weighs(self.intra, k)
-        axes = (1, 1, 1, 1, 1, None if kernel is None else 0, 0)
-        return jax.vmap(one, in_axes=axes, out_axes=Fused(1, 1, 1, 0))(
-            views, own, others, present, panel_present, kernel, self.view_estimator
-        )
-
-    def _pointwise(self, own, others, mask, panel_mask, parameters, reference, other_reference):
-        """Pointwise MI ``[n, c, c']`` of parts against the panel, and the estimator's fitting loss."""
+    def _pointwise(self, own, others, present, panel_present, parameters):
+        """Pointwise MI ``[n, c, c]`` of parts against the panel, and the fitting loss of the estimator."""
         estimator, _, fit = ESTIMATORS[self.estimator]
-        if other_reference is not None:
-            own = jnp.concatenate([own, reference[:, None]], axis=1)
-            others = jnp.concatenate([others, other_reference[:, None]], axis=1)
-            mask = jnp.concatenate([mask, jnp.ones((len(mask), 1), bool)], axis=1)
-            panel_mask = jnp.concatenate([panel_mask, jnp.ones((len(panel_mask), 1), bool)], axis=1)
-        fixed = jax.lax.stop_gradient(parameters)
-        values = estimator(own, others, panel_mask, fixed)
+        values = estimator(own, others, panel_present, jax.lax.stop_gradient(parameters))
         if fit is None:
             return values, jnp.zeros(())
-        stopped = jax.lax.stop_gradient((own, others))
-        return values, fit(*stopped, panel_mask, mask, parameters)
+        own, others = jax.lax.stop_gradient((own, others))
+        return values, fit(own, others, panel_present, present, parameters)
 
-    def _fuse_modalities(self, parts: jax.Array, present: jax.Array, panel: Panel | None) -> Fused:
-        """Inter-modal fusion: parts ``[n, M, d]`` -> vectors ``[n, d]``."""
-        pointwise, fit = None, jnp.zeros(())
-        if self._weighs(self.inter, self.modalities):
-            own = self._mi_parts(parts)
-            others, panel_present = (panel.parts, panel.present) if panel is not None else (own, present)
-            pointwise, fit = self._pointwise(
-                own, others, present, panel_present, self.modality_estimator, None, None
+    def _fuse_views(self, m: int, part: jax.Array, present: jax.Array, structure: jax.Array, panel: Panel | None):
+        """Intra-modal fusion of modality m.
+
+        Args:
+          part: ``[n, d]``.
+          present: bool ``[n]``.
+          structure: ``[n, r]``, the structure as estimators see it.
+          panel: None while the panel itself is encoded, which then is its own panel.
+
+        Returns:
+          The views as estimators see them, ``[n, K, r]``, and the fusion.
+        """
+        if not self.experts:
+            one = present[:, None].astype(part.dtype)
+            none = jnp.zeros_like(one)
+            return self._seen(part @ self._mi_projection())[:, None], Fused(part, one, none, jnp.zeros(()))
+        views = experts.expert_views(part, self.down[m], self.up[m])
+        k, fit = self.views, jnp.zeros(())
+        mask = jnp.broadcast_to(present[:, None], (len(part), k))
+        relevance = redundant = jnp.zeros(mask.shape, part.dtype)
+        if self.view_gate is not None:
+            kernel = jnp.broadcast_to(self.view_gate[m], (k, self.width))
+            relevance = experts.along(views, kernel)
+            if self.intra == "attention":
+                relevance = relevance / self.width**0.5
+        own = self._seen(experts.through(views, self._mi_projection()))
+        if self._weighs(self.intra, k):
+            others, reference, panel_present = own, structure, present
+            if panel is not None:
+                others, reference, panel_present = panel.views[m], panel.structure, panel.present[:, m]
+            joint, joint_others, seen = own, others, mask
+            panel_mask = jnp.broadcast_to(panel_present[:, None], (len(others), k))
+            if self.relevance == "structure":
+                joint = jnp.concatenate([own, structure[:, None]], axis=1)
+                joint_others = jnp.concatenate([others, reference[:, None]], axis=1)
+                seen, panel_mask = (jnp.pad(x, ((0, 0), (0, 1)), constant_values=True) for x in (mask, panel_mask))
+            parameters = jax.tree.map(lambda leaf: leaf[m], self.view_estimator)
+            pointwise, fit = self._pointwise(joint, joint_others, seen, panel_mask, parameters)
+            redundant = fusion.redundancy(pointwise[:, :k, :k], mask)
+            if self.relevance == "structure":
+                relevance = pointwise[:, :k, k]
+        weights = fusion.fusion_weights(self.intra, relevance, redundant, mask, self.temperature)
+        return own, Fused(experts.fuse_views(views, weights), weights, redundant, fit)
+
+    def _fuse_modalities(self, parts: jax.Array, present: jax.Array, panel: Panel) -> Fused:
+        """Inter-modal fusion of ``parts [n, M, d]``."""
+        fit = jnp.zeros(())
+        relevance = redundant = jnp.zeros(present.shape, parts.dtype)
+        if self.modality_gate is not None:
+            relevance = jnp.einsum(
+                "nmd,md->nm", parts, jnp.broadcast_to(self.modality_gate, (self.modalities, self.width))
             )
-        kernel = self.modality_gate.get("kernel")
-        bias = None if self.inter == "attention" else self.modality_bias
-        fused = self._fuse(self.inter, parts, present, pointwise, 0, kernel, bias, self.temperature)
-        return fused._replace(fit=fit)
+            if self.inter == "attention":
+                relevance = relevance / self.width**0.5
+        relevance = relevance.at[:, 0].add(self.structure_bias)
+        if self._weighs(self.inter, self.modalities):
+            own = self._seen(parts @ self._mi_projection())
+            pointwise, fit = self._pointwise(own, panel.parts, present, panel.present, self.modality_estimator)
+            redundant = fusion.redundancy(pointwise, present)
+            if self.relevance == "structure":
+                relevance = relevance + pointwise[:, :, 0]
+        weights = fusion.fusion_weights(self.inter, relevance, redundant, present, self.temperature)
+        return Fused(fusion.fuse(parts, weights), weights, redundant, fit)
 
     def encode_panel(self, inputs: Inputs) -> Panel:
         """The panel's own parts, which every encoding is measured against."""
         present = inputs.present[inputs.panel]
-        raw, views = self._views(inputs, inputs.panel, present)
-        parts = self._fuse_views(views, raw[:, 0], present, None).vectors
-        panel = Panel(self._mi_parts(views), self._mi_parts(parts), self._mi_parts(raw[:, 0]), present)
+        parts = self._parts(inputs, inputs.panel, present)
+        structure = self._seen(parts[0] @ self._mi_projection())
+        views, fused = zip(
+            *(self._fuse_views(m, part, present[:, m], structure, None) for m, part in enumerate(parts)), strict=True
+        )
+        seen = self._seen(jnp.stack([one.vectors for one in fused], axis=1) @ self._mi_projection())
+        panel = Panel(views, seen, structure, present)
         return panel if self.weight_gradients else jax.lax.stop_gradient(panel)
 
     def __call__(
@@ -304,12 +283,19 @@ class Encoder(nn.Module):
         present = inputs.present[ids]
         if keep_structure is not None:
             present = present.at[:, 0].set(present[:, 0] & keep_structure)
-        raw, views = self._views(inputs, ids, present)
-        intra = self._fuse_views(views, raw[:, 0], present, panel)
-        inter = self._fuse_modalities(intra.vectors, present, panel)
+        parts = self._parts(inputs, ids, present)
+        structure = self._seen(parts[0] @ self._mi_projection())
+        intra = [
+            self._fuse_views(m, part, present[:, m], structure, panel)[1] for m, part in enumerate(parts)
+        ]
+        inter = self._fuse_modalities(jnp.stack([one.vectors for one in intra], axis=1), present, panel)
         vectors = jnp.where(present.any(axis=1)[:, None], inter.vectors, self.nothing)
-        counted = jnp.maximum(jnp.sum(present), 1)
-        redundant = jnp.sum(jnp.where(present, intra.redundant.mean(axis=-1) + inter.redundant, 0)) / counted
+        redundant = inter.redundant + jnp.stack([one.redundant.mean(axis=1) for one in intra], axis=1)
         return Encoding(
-            vectors, inter.weights, intra.weights, present, redundant, jnp.mean(intra.fit) + inter.fit
+            vectors,
+            inter.weights,
+            jnp.stack([one.weights for one in intra], axis=1),
+            present,
+            jnp.sum(jnp.where(present, redundant, 0)) / jnp.maximum(jnp.sum(present), 1),
+            inter.fit + sum(one.fit for one in intra) / self.modalities,
         )

@@ -1,9 +1,30 @@
-"""Experts: each gives one view of a modality. Pure functions; the parameters are arrays passed in."""
+"""Experts: each gives one view of a modality. Pure functions; the parameters are arrays passed in.
+
+An expert is view_k(x) = x + relu(x down_k) up_k. The identity path makes training start from a working model; a small
+random ``up`` makes the experts differ from the first step. Whatever is asked of the views is linear in them, so they
+are kept in this factored form: the dense ``[n, K, d]`` views would cost five times the memory traffic.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+
+class Views(NamedTuple):
+    """The K views of one modality, factored: view_k = part + inner_k up_k.
+
+    Attributes:
+      part: ``[n, d]``.
+      inner: ``[n, K, h]``.
+      up: ``[K, h, d]``.
+    """
+
+    part: jax.Array
+    inner: jax.Array
+    up: jax.Array
 
 
 def project(features: jax.Array, present: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
@@ -22,24 +43,36 @@ def project(features: jax.Array, present: jax.Array, kernel: jax.Array, scale: j
     return scale * (known.astype(kernel.dtype) @ kernel)
 
 
-def expert_views(parts: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
-    """K views of each modality: view_k(x) = x + relu(x down_k) up_k.
-
-    The identity path makes training start from a working model; a small random ``up`` makes the experts differ
-    from the first step. Both contractions run over all modalities and experts at once.
+def expert_views(part: jax.Array, down: jax.Array, up: jax.Array) -> Views:
+    """All experts of one modality at once: one product ``[n, d] x [d, K h]``.
 
     Args:
-      parts: ``[n, M, d]``.
-      down: ``[M, K, d, h]``.
-      up: ``[M, K, h, d]``.
-
-    Returns:
-      ``[n, M, K, d]``.
+      part: ``[n, d]``.
+      down: ``[K, d, h]``.
+      up: ``[K, h, d]``.
     """
-    modalities, experts, width, hidden = down.shape
-    # [M, n, d] x [M, d, K h]: one batched product, M matrices wide enough to be fast.
-    by_modality = jnp.swapaxes(parts, 0, 1)
-    joined = jnp.swapaxes(down, 1, 2).reshape(modalities, width, experts * hidden)
-    inner = jax.nn.relu(by_modality @ joined).reshape(modalities, len(parts), experts, hidden)
-    residual = jnp.einsum("mnkh,mkhd->nmkd", inner, up)
-    return parts[:, :, None, :] + residual
+    experts, width, hidden = down.shape
+    joined = jnp.swapaxes(down, 0, 1).reshape(width, experts * hidden)
+    return Views(part, jax.nn.relu(part @ joined).reshape(-1, experts, hidden), up)
+
+
+def dense(views: Views) -> jax.Array:
+    """The views themselves, ``[n, K, d]``."""
+    return views.part[:, None, :] + jnp.einsum("nkh,khd->nkd", views.inner, views.up)
+
+
+def through(views: Views, matrix: jax.Array) -> jax.Array:
+    """Each view times one matrix ``[d, r]``: ``[n, K, r]``."""
+    return (views.part @ matrix)[:, None, :] + jnp.einsum("nkh,khr->nkr", views.inner, views.up @ matrix)
+
+
+def along(views: Views, kernel: jax.Array) -> jax.Array:
+    """Each view times its own vector of ``kernel [K, d]``: ``[n, K]``."""
+    return views.part @ kernel.T + jnp.einsum("nkh,kh->nk", views.inner, jnp.einsum("khd,kd->kh", views.up, kernel))
+
+
+def fuse_views(views: Views, weights: jax.Array) -> jax.Array:
+    """sum_k weight_k view_k for weights ``[n, K]``: ``[n, d]``."""
+    experts, hidden, width = views.up.shape
+    inner = (views.inner * weights[:, :, None]).reshape(-1, experts * hidden)
+    return jnp.sum(weights, axis=1, keepdims=True) * views.part + inner @ views.up.reshape(experts * hidden, width)

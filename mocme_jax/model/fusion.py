@@ -38,28 +38,35 @@ def complementarity_weights(
     return masked_softmax((relevance - redundant) / temperature, present)
 
 
-def mean_weights(present: jax.Array) -> jax.Array:
-    """The same weight for each present part: bool ``[n, c]`` -> ``[n, c]``."""
-    return masked_softmax(jnp.zeros(present.shape), present)
-
-
 def best_weights(relevance: jax.Array, present: jax.Array) -> jax.Array:
-    """All weight on the most relevant present part; the gradient reaches the gate as if it were a softmax."""
+    """All weight on the most relevant present part ``[n, c]``; the gradient is that of the softmax."""
     soft = masked_softmax(relevance, present)
     top = jnp.argmax(jnp.where(present, relevance, -jnp.inf), axis=-1)
     hard = jax.nn.one_hot(top, present.shape[-1], dtype=soft.dtype) * present
     return soft + jax.lax.stop_gradient(hard - soft)
 
 
-def attention_weights(parts: jax.Array, query: jax.Array, present: jax.Array) -> jax.Array:
-    """Scaled dot-product attention of one learned query ``[d]`` over the parts ``[n, c, d]``."""
-    logits = jnp.einsum("ncd,d->nc", parts, query) / jnp.sqrt(parts.shape[-1])
-    return masked_softmax(logits, present)
+def fusion_weights(
+    kind: str, relevance: jax.Array, redundant: jax.Array, present: jax.Array, temperature: float
+) -> jax.Array:
+    """Weights ``[n, c]`` of the parts under one of the ways of fusing.
 
-
-def gate(parts: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """A learned relevance: x_i . kernel_i + bias_i for parts ``[n, c, d]``, kernel ``[c, d]``, bias ``[c]``."""
-    return jnp.einsum("ncd,cd->nc", parts, kernel) + bias
+    Args:
+      kind: ``complementarity``; ``gate`` or ``attention``, a softmax of the relevance alone; ``best``, its maximum;
+        ``mean``; or ``sum``, whose weights are 1 and do not sum to 1.
+      relevance, redundant: ``[n, c]``, in nats.
+      present: bool ``[n, c]``.
+      temperature: of complementarity.
+    """
+    if kind == "sum":
+        return present.astype(relevance.dtype)
+    if kind == "mean":
+        return masked_softmax(jnp.zeros_like(relevance), present)
+    if kind == "best":
+        return best_weights(relevance, present)
+    if kind == "complementarity":
+        return complementarity_weights(relevance, redundant, present, temperature)
+    return masked_softmax(relevance, present)
 
 
 def fuse(parts: jax.Array, weights: jax.Array) -> jax.Array:

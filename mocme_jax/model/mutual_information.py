@@ -39,18 +39,24 @@ def infonce(parts: jax.Array, panel: jax.Array, panel_present: jax.Array, parame
       parameters: empty, or ``{"bilinear": [c, c, r, r]}``.
     """
     own, others = _unit(parts), _unit(panel)
+    known = panel_present.T.astype(own.dtype)
     if "bilinear" in parameters:
         # Learned on top of the cosine, so that it starts as the untrained critic.
         turned = own[:, :, None, :] + jnp.einsum("nir,ijrs->nijs", own, parameters["bilinear"])
-        joint = jnp.einsum("nijs,njs->nij", turned, own)
-        marginal = jnp.einsum("nijs,pjs->nijp", turned, others)
+        joint = _CRITIC_SCALE * jnp.einsum("nijs,njs->nij", turned, own)
+        marginal = _CRITIC_SCALE * jnp.einsum("nijs,pjs->nijp", turned, others)
+        top = jax.lax.stop_gradient(jnp.maximum(jnp.max(marginal, axis=-1), joint))
+        total = jnp.sum(known * jnp.exp(marginal - top[..., None]), axis=-1)
     else:
-        joint = jnp.einsum("nir,njr->nij", own, own)
-        marginal = jnp.einsum("nir,pjr->nijp", own, others)
-    joint, marginal = _CRITIC_SCALE * joint, _CRITIC_SCALE * marginal
-    marginal = jnp.where(panel_present.T[None, None], marginal, -jnp.inf)
-    total = jnp.logaddexp(jax.nn.logsumexp(marginal, axis=-1), joint)
-    return joint - total + jnp.log(_panel_count(panel_present))[None, None, :]
+        joint = _CRITIC_SCALE * jnp.einsum("nir,njr->nij", own, own)
+        # A cosine is at most 1, so this maximum is known beforehand and saves a pass over [n, c, c, P].
+        top = jnp.full_like(joint, _CRITIC_SCALE)
+        n, c, r = own.shape
+        marginal = _CRITIC_SCALE * (own.reshape(n * c, r) @ jnp.swapaxes(others, 0, 1).reshape(-1, r).T)
+        total = jnp.sum(known * jnp.exp(marginal.reshape(n, c, c, -1) - _CRITIC_SCALE), axis=-1)
+    # The entity itself joins the sum: no value then exceeds log P.
+    total = total + jnp.exp(joint - top)
+    return joint - top - jnp.log(total) + jnp.log(_panel_count(panel_present))
 
 
 def club(parts: jax.Array, panel: jax.Array, panel_present: jax.Array, parameters: dict) -> jax.Array:
@@ -144,26 +150,27 @@ def _pair_mean(values: jax.Array, present: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(pairs, values, 0)) / jnp.maximum(jnp.sum(pairs), 1)
 
 
-def init_club(key: jax.Array, parts: int, width: int, hidden: int) -> dict:
-    """Parameters of ``conditional_gaussian`` for c = parts: the mean starts at 0 and the variance at 1."""
+def init_club(key: jax.Array, parts: int, width: int) -> dict:
+    """Parameters of ``conditional_gaussian`` for c = parts and h = r = width: mean 0 and variance 1 at the start."""
+    square = (parts, parts, width, width)
     return {
-        "linear": jnp.zeros((parts, parts, width, width)),
-        "inner": jax.random.normal(key, (parts, parts, width, hidden)) / jnp.sqrt(width),
-        "mean": jnp.zeros((parts, parts, hidden, width)),
-        "spread": jnp.zeros((parts, parts, hidden, width)),
+        "linear": jnp.zeros(square),
+        "inner": jax.random.normal(key, square) / jnp.sqrt(width),
+        "mean": jnp.zeros(square),
+        "spread": jnp.zeros(square),
         "bias": jnp.zeros((parts, parts, 2, width)),
     }
 
 
-def init_bilinear(key: jax.Array, parts: int, width: int, hidden: int) -> dict:
+def init_bilinear(key: jax.Array, parts: int, width: int) -> dict:
     """Parameters of the bilinear critic: zero, so that it starts as the untrained cosine."""
-    del key, hidden
+    del key
     return {"bilinear": jnp.zeros((parts, parts, width, width))}
 
 
-def init_none(key: jax.Array, parts: int, width: int, hidden: int) -> dict:
+def init_none(key: jax.Array, parts: int, width: int) -> dict:
     """No parameters."""
-    del key, parts, width, hidden
+    del key, parts, width
     return {}
 
 

@@ -145,7 +145,9 @@ class Checkpoints:
                 return None
             self._managers[which] = ocp.CheckpointManager(
                 folder,
-                options=ocp.CheckpointManagerOptions(max_to_keep=1, create=self._create),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=1, create=self._create, read_only=not self._create
+                ),
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
             )
         return self._managers[which]
@@ -180,9 +182,7 @@ class Checkpoints:
 
 
 def first_difference(saved: Any, target: Any) -> str | None:
-    """Where two trees of described arrays first differ in path, shape or type, in words; None where they
-    agree.
-    """
+    """The first path, shape or type in which two trees of arrays differ, in words; None where they agree."""
 
     def arrays(tree):
         leaves = jax.tree_util.tree_flatten_with_path(tree)[0]

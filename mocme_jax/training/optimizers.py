@@ -15,12 +15,12 @@ def create_optimizer(learning_rate: float, table_learning_rate: float, decay: fl
     Args:
       learning_rate: of projections, experts, gates and estimators.
       table_learning_rate: of the tables. Adagrad's sums start at 0: a larger start would drown the small gradients
-        of a mean loss.
+        of a mean loss, and so would optax's eps, which stands under the root.
       decay: decoupled weight decay of Adam's parameters.
     """
     return optax.partition(
         {
-            "table": optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-10),
+            "table": optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20),
             "rest": optax.adamw(learning_rate, weight_decay=decay),
         },
         lambda params: jax.tree_util.tree_map_with_path(_label, params),

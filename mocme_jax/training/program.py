@@ -40,6 +40,20 @@ class TrainData(NamedTuple):
     inputs: Inputs
 
 
+def _mapped(program: Callable, arguments: int, devices: int, *, out_axes: tuple, donate: tuple[int, ...] = ()):
+    """``program(index, *arguments)`` over the local devices, called with the arguments alone; each device gets them
+    whole. pmap wants one mapped argument: the index is it."""
+    mapped = jax.pmap(
+        program,
+        axis_name=AXIS,
+        in_axes=(0, *(None,) * arguments),
+        out_axes=out_axes,
+        donate_argnums=donate,
+        devices=jax.local_devices()[:devices],
+    )
+    return lambda *args: mapped(jnp.arange(devices), *args)
+
+
 def create_train_state(model: MoCME, optimizer, inputs: Inputs, seed: int) -> TrainState:
     """Initial parameters and optimizer state from a seed."""
     init_key, step_key = jax.random.split(jax.random.key(seed))
@@ -86,7 +100,7 @@ def make_train_program(
     train_step = make_train_step(model, optimizer, objective, devices)
     steps_per_epoch = -(-triples // batch_size)
 
-    def program(state: TrainState, data: TrainData, steps: jax.Array):
+    def program(_, state: TrainState, data: TrainData, steps: jax.Array):
         key = jax.random.wrap_key_data(state.key)
         order_key, draw_key = jax.random.split(key)
         epoch = state.step // steps_per_epoch
@@ -108,14 +122,7 @@ def make_train_program(
         _, state, sums = jax.lax.while_loop(lambda carry: carry[0] < steps, body, (jnp.int32(0), state, zeros))
         return state, jax.tree.map(lambda total: total / steps, sums)
 
-    return jax.pmap(
-        program,
-        axis_name=AXIS,
-        in_axes=(None, None, None),
-        out_axes=(None, None),
-        donate_argnums=(0,),
-        devices=jax.local_devices()[:devices],
-    )
+    return _mapped(program, 3, devices, out_axes=(None, None), donate=(1,))
 
 
 def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Callable:
@@ -127,7 +134,7 @@ def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Cal
     block = min(block, -(-entities // devices))
     blocks = -(-entities // (block * devices))
 
-    def program(params, inputs: Inputs):
+    def program(_, params, inputs: Inputs):
         panel = model.apply(params, inputs, method="encode_panel")
         ids = jnp.arange(blocks * block * devices, dtype=jnp.int32)
         real = share(ids < entities, devices).reshape(blocks, block)
@@ -147,13 +154,7 @@ def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Cal
         count = jnp.maximum(count, 1)
         return vectors.reshape(-1, vectors.shape[-1]), (modality / count, view / count[:, None])
 
-    mapped = jax.pmap(
-        program,
-        axis_name=AXIS,
-        in_axes=(None, None),
-        out_axes=(0, None),
-        devices=jax.local_devices()[:devices],
-    )
+    mapped = _mapped(program, 2, devices, out_axes=(0, None))
 
     def encode(params, inputs: Inputs):
         vectors, weights = mapped(params, inputs)
