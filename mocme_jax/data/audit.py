@@ -72,8 +72,7 @@ class Audit:
 
     @property
     def valid_is_clean(self) -> bool:
-        """Whether the released valid split may choose a model: nearly all its rows distinct and nowhere
-        else."""
+        """Whether valid may choose a model: nearly all its rows are distinct and in no other split."""
         valid = self.splits["valid"]
         return valid.rows > 0 and valid.distinct_clean >= CLEAN_ENOUGH * valid.rows
 
@@ -83,18 +82,17 @@ class Audit:
         train = self.splits["train"]
         if train.duplicates:
             lines.append(
-                f"train: {train.duplicates:,} of {train.rows:,} rows are duplicates: they weigh double in "
-                "a loss; do "
-                "not compare epochs with runs on distinct triples."
+                f"train: {train.duplicates:,} of {train.rows:,} rows are duplicates: they weigh double in a "
+                "loss; do not compare epochs with runs on distinct triples."
             )
         for modality in self.modalities:
-            # Equal rows are the rule among numeric attributes: many entities have one attribute, and round values.
+            # Equal rows are the rule among numeric attributes: many entities have one, and round values.
             fills = modality.same_row > 1 + SAME_ROW_WORTH_A_WARNING * modality.present
             if fills and modality.name != "numeric":
                 lines.append(
                     f"{modality.name}: {modality.same_row:,} of {modality.present:,} entities share one "
-                    "row, as if "
-                    "missing ones were filled in: do not believe the coverage; mark missing ones by NaN rows."
+                    "row, as if missing ones were filled in: do not believe the coverage; mark missing "
+                    "ones by NaN rows."
                 )
         return [f"{self.name}: {line}" for line in lines]
 
@@ -106,16 +104,13 @@ class Audit:
         if not self.valid_is_clean:
             return [
                 f"valid: of {valid.rows:,} rows {valid.distinct:,} are distinct; {in_train:,} of those are "
-                "in train, "
-                f"{in_test:,} in test, {valid.distinct_clean:,} are clean: do not choose a model on valid, "
-                "that is "
-                "choosing on train and test, and believe no score on it."
+                f"in train, {in_test:,} in test, {valid.distinct_clean:,} are clean: do not choose a model "
+                "on valid, that is choosing on train and test, and believe no score on it."
             ]
         if in_train or in_test:
             return [
                 f"valid: {in_train:,} of {valid.distinct:,} distinct rows are in train, {in_test:,} in "
-                "test: few, "
-                "but leave them out of a score on valid."
+                "test: few, but leave them out of a score on valid."
             ]
         return []
 
@@ -127,26 +122,23 @@ class Audit:
         if test.rows_in["train"]:
             lines.append(
                 f"test: {test.rows_in['train']:,} of {test.rows:,} rows are training triples: do not "
-                "believe a score "
-                f"on all of test, but the one on its {test.clean:,} clean rows."
+                f"believe a score on all of test, but the one on its {test.clean:,} clean rows."
             )
         if test.reversed_in_train > LEAK_WORTH_A_WARNING * test.rows:
             lines.append(
                 f"test: {_share(test.reversed_in_train, test.rows)} have their reverse in train by an "
-                "inverse or "
-                "symmetric relation: a one-line rule answers them; do not take their score for reasoning."
+                "inverse or symmetric relation: a one-line rule answers them; do not take their score for "
+                "reasoning."
             )
         if test.unseen_entity:
             lines.append(
                 f"test: {_share(test.unseen_entity, test.rows)} have an entity that train never shows: "
-                "structure "
-                "alone cannot rank it; compare scores with and without these rows."
+                "structure alone cannot rank it; compare scores with and without these rows."
             )
         if test.unseen_relation:
             lines.append(
                 f"test: {_share(test.unseen_relation, test.rows)} have a relation that train never shows: "
-                "no model "
-                "can rank these; leave them out of a comparison."
+                "no model can rank these; leave them out of a comparison."
             )
         return lines
 
@@ -243,8 +235,9 @@ def _audit_modality(modality: Modality) -> ModalityAudit:
     same = 0
     if len(rows):
         # Equal rows have equal projections; different ones hardly ever do.
-        direction = np.random.default_rng(0).standard_normal(rows.shape[1]).astype(np.float32)
-        same = int(np.unique((rows * direction).sum(1), return_counts=True)[1].max())
+        direction = np.random.default_rng(0).standard_normal(rows.shape[1])
+        projections = np.einsum("ij,j->i", rows, direction, dtype=np.float64)
+        same = int(np.unique(projections, return_counts=True)[1].max())
     return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same)
 
 

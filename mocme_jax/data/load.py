@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mocme_jax.data.feature_files import feature_paths, read_feature_file
+from mocme_jax.data.feature_writer import write_atomically
 from mocme_jax.data.graph import KnowledgeGraph, Modality, make_modality
 from mocme_jax.data.numeric import numeric_modality
 from mocme_jax.data.openke import read_openke
@@ -37,6 +37,7 @@ def load_graph(
     name: str = "",
     modalities: Sequence[str] = (),
     encoder: str = DEFAULT_ENCODER,
+    encode: bool = True,
     cache_dir: Path | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> KnowledgeGraph:
@@ -55,6 +56,7 @@ def load_graph(
       accepted and
         passed over, so that ``("structure",)`` reads no features.
       encoder: see encode_texts.
+      encode: False to make no text, which takes a while.
       notify: told in one line of work that takes a while.
 
     Raises:
@@ -78,7 +80,7 @@ def load_graph(
         triples = _first(folders, NUMERIC_FILE)
         if triples is not None:
             found["numeric"] = numeric_modality(triples, graph.entities)
-    if "text" not in found and (take_all or "text" in wanted):
+    if encode and "text" not in found and (take_all or "text" in wanted):
         texts = entity_texts(graph, *folders)
         if is_readable(texts):
             found["text"] = _encoded(texts, encoder, features_dir, cache_dir, notify)
@@ -157,7 +159,7 @@ def _encoded(
     if cache_dir is None:
         candidates = [beside] if _may_write(features_dir) else [fallback]
     try:
-        _write_made(candidates[0] / file_name, rows)
+        write_atomically(candidates[0] / file_name, lambda file: np.save(file, rows))
     except OSError as error:
         if notify is not None:
             notify(
@@ -187,16 +189,3 @@ def _read_made(path: Path, height: int) -> np.ndarray | None:
         rows.ndim == 2 and len(rows) == height and rows.dtype == np.float32 and bool(np.isfinite(rows).all())
     )
     return rows if fits else None
-
-
-def _write_made(path: Path, rows: np.ndarray) -> None:
-    """Writes beside the place and renames, so that no reader meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, rows, allow_pickle=False)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

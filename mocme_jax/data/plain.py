@@ -113,7 +113,7 @@ def _by_name_files(
 
 
 def _lookup(names: list[str], tokens: set[str], ids_first: bool = False) -> dict[str, int]:
-    """Ids by token: whole numbers are ids if one of them is no name (or ``ids_first``), all else are names."""
+    """Ids by token: whole numbers are ids if one is no name (or ``ids_first``), all else are names."""
     by_name = {name: index for index, name in enumerate(names)}
     numbers = all(token.isdecimal() and len(token) < 19 for token in tokens)
     if numbers and (ids_first or not tokens <= by_name.keys()):

