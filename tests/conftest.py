@@ -1,0 +1,51 @@
+"""Four CPU devices for every test, the benchmark data where it is, and a small graph on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# JAX reads these once, when it is first imported.
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The folder of the five benchmarks, beside the repository; tests that need it are skipped where it is not."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the benchmark data is not here")
+    return folder
+
+
+@pytest.fixture
+def write_files(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes texts by file name into a folder, ``graph`` by default, and returns the folder."""
+
+    def write(files: dict[str, str], folder: str = "graph") -> Path:
+        target = tmp_path / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (target / name).write_bytes(text.encode("utf-8"))
+        return target
+
+    return write
+
+
+@pytest.fixture
+def openke_files() -> dict[str, str]:
+    """A graph of 3 entities, one with spaces in its name, and 2 relations; 3 train, 1 valid and 1 test triple."""
+    return {
+        "entity2id.txt": "3\nAda Lovelace\t0\nLondon\t1\nFranciaorsz\u00e1g\t2\n",
+        "relation2id.txt": "2\nborn in 0\nin 1\n",
+        "train2id.txt": "3\n0 1 0\n1 2 1\n0 2 0\n",
+        "valid2id.txt": "1\n0 1 1\n",
+        "test2id.txt": "1\n2 1 1\n",
+    }
