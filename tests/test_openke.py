@@ -58,9 +58,17 @@ def test_an_empty_split_is_a_split(write_files, openke_files):
         ("train2id.txt", "", r"train2id\.txt:1: expected a line with the count"),
         ("train2id.txt", "0\n", r"train2id\.txt: holds no triples"),
         ("train2id.txt", "2\n0 1 0\n0 3 0\n", r"train2id\.txt:3: entity id 3 is out of range; .*ids 0 to 2"),
-        ("train2id.txt", "2\n0 1 2\n0 1 0\n", r"train2id\.txt:2: relation id 2 is out of range; .*ids 0 to 1"),
+        (
+            "train2id.txt",
+            "2\n0 1 2\n0 1 0\n",
+            r"train2id\.txt:2: relation id 2 is out of range; .*ids 0 to 1",
+        ),
         ("train2id.txt", "2\n0 1 0\n0 -1 0\n", r"train2id\.txt:3: expected three ids|out of range"),
-        ("train2id.txt", "2\n0 1 0\n0 1\n", r"train2id\.txt:3: expected three ids 'head tail relation', found '0 1'"),
+        (
+            "train2id.txt",
+            "2\n0 1 0\n0 1\n",
+            r"train2id\.txt:3: expected three ids 'head tail relation', found '0 1'",
+        ),
         ("train2id.txt", "2\n0 1 0 1\n0 1\n", r"train2id\.txt:2: expected three ids"),
         ("train2id.txt", "1\n0 1 99999999999999999999\n", r"train2id\.txt:2: expected three ids"),
         ("train2id.txt", "1\nAda London 0\n", r"train2id\.txt:2: expected three ids"),
@@ -96,7 +104,9 @@ def test_benchmarks_load_as_counted(benchmark_data, name):
     assert len(set(graph.entities)) == len(graph.entities)
     # An oracle of its own: one row of each file, read by hand.
     for split, triples in graph.splits.items():
-        head, tail, relation = (benchmark_data / name / f"{split}2id.txt").read_text().split("\n")[100].split()
+        head, tail, relation = (
+            (benchmark_data / name / f"{split}2id.txt").read_text().split("\n")[100].split()
+        )
         assert triples[99].tolist() == [int(head), int(relation), int(tail)]
 
 

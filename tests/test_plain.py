@@ -8,7 +8,9 @@ from mocme_jax.errors import UserError
 
 
 def test_names_are_numbered_by_first_appearance(write_files):
-    folder = write_files({"train.txt": "b\tr\ta\na\tr 2\tc d\n", "valid.txt": "a\tr\te\n", "test.txt": "c d\tr\tb\n"})
+    folder = write_files(
+        {"train.txt": "b\tr\ta\na\tr 2\tc d\n", "valid.txt": "a\tr\te\n", "test.txt": "c d\tr\tb\n"}
+    )
     graph = read_plain(folder)
     assert graph.entities == ["b", "a", "c d", "e"]
     assert graph.relations == ["r", "r 2"]
@@ -19,7 +21,13 @@ def test_names_are_numbered_by_first_appearance(write_files):
 
 @pytest.mark.parametrize(
     "text",
-    ["x\tr\ty\ny\tr\tz\n", "2\nx\tr\ty\ny\tr\tz\n", "x r y .\ny r z .\n", "x r y\ny r z", "x\tr\ty\t.\ny\tr\tz\t.\n"],
+    [
+        "x\tr\ty\ny\tr\tz\n",
+        "2\nx\tr\ty\ny\tr\tz\n",
+        "x r y .\ny r z .\n",
+        "x r y\ny r z",
+        "x\tr\ty\t.\ny\tr\tz\t.\n",
+    ],
     ids=["tabs", "count line", "dotted", "spaces", "tabs and dots"],
 )
 def test_all_forms_say_the_same(write_files, text):
@@ -58,7 +66,10 @@ def test_ids_that_refer_to_name_files_even_where_relations_are_named_by_numbers(
         ({"train.txt": ""}, r"train\.txt: holds no triples"),
         ({"train.txt": "0\n"}, r"train\.txt: holds no triples"),
         ({"train.txt": "3\na\tr\tb\n"}, r"train\.txt:1: the count says 3 rows but 1 follow"),
-        ({"train.txt": "a\tr\tb\na\tr\n"}, r"train\.txt:2: expected 'head relation tail' with tabs, found 'a"),
+        (
+            {"train.txt": "a\tr\tb\na\tr\n"},
+            r"train\.txt:2: expected 'head relation tail' with tabs, found 'a",
+        ),
         ({"train.txt": "a\tr\tb\na r b\n"}, r"train\.txt:2: expected .* with tabs"),
         ({"train.txt": "a r b\nNew York r b\n"}, r"train\.txt:2: expected .* with single spaces"),
         ({"train.txt": "a\tr\tb\n", "test.txt": "a\t\tb\n"}, r"test\.txt:1: expected"),
@@ -83,7 +94,8 @@ def test_the_same_graph_in_three_layouts(benchmark_data, write_files, name):
         )
         ids[f"{split}.txt"] = f"{len(triples)}\n" + "".join(f"{h}\t{r}\t{t}\n" for h, r, t in triples)
     tables = {
-        file: (benchmark_data / name / file).read_text("utf-8") for file in ("entity2id.txt", "relation2id.txt")
+        file: (benchmark_data / name / file).read_text("utf-8")
+        for file in ("entity2id.txt", "relation2id.txt")
     }
     for files, folder in ((names, "names"), (ids, "ids")):
         again = read_plain(write_files({**files, **tables}, folder))
