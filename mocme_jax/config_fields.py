@@ -136,7 +136,7 @@ FIELDS: dict[str, Field] = {
     "negatives.pool": Field(
         1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1
     ),
-    "negatives.batch_tails": Field(True, "the batch's own answers are candidates too"),
+    "negatives.batch_candidates": Field(True, "the batch's own entities are candidates too"),
     "negatives.weighting": Field(
         "entropy", "weights of negatives", choices=("entropy", "uniform", "self_adversarial")
     ),

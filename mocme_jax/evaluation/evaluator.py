@@ -1,0 +1,87 @@
+"""Scores a split with a model: encode every entity, rank both directions, gather the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.splits import clean_rows
+from mocme_jax.evaluation.known import known_tails
+from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
+from mocme_jax.evaluation.ranking import EvaluationPlan, make_ranker, plan_evaluation
+from mocme_jax.model.mocme import MoCME
+from mocme_jax.model.scoring import SCORES
+
+
+class Evaluator:
+    """Ranks the splits of one graph; plans are made on first use and kept.
+
+    Args:
+      model: whose queries and scores rank.
+      graph: names, ``train`` (for what counts as seen), and the splits to rank.
+      known: every known triple, int32 ``[T, 3]`` a split, to be filtered.
+      devices: local devices to use.
+      chunk: triples ranked at once, or 0 for as many as the memory allows.
+      score_bytes: memory for a chunk's scores on one device.
+    """
+
+    def __init__(
+        self,
+        model: MoCME,
+        graph: KnowledgeGraph,
+        known: Sequence[np.ndarray],
+        *,
+        devices: int = 1,
+        chunk: int = 0,
+        score_bytes: int = 32 << 20,
+    ):
+        self.graph = graph
+        self._known = known_tails(known, len(graph.entities), len(graph.relations))
+        self._released_train = known[0]
+        self._chunk, self._score_bytes = chunk or None, score_bytes
+        self._plans: dict[str, EvaluationPlan] = {}
+        query: Callable = lambda params, heads, relations: model.apply(params, heads, relations, method="query")[0]  # noqa: E731
+        self._ranker = make_ranker(query, SCORES[model.score].match, devices=jax.local_devices()[:devices])
+
+    def plan(self, split: str) -> EvaluationPlan:
+        """The prepared queries of a split, in both directions."""
+        if split not in self._plans:
+            self._plans[split] = plan_evaluation(
+                self.graph.splits[split], self._known, chunk=self._chunk, score_bytes=self._score_bytes
+            )
+        return self._plans[split]
+
+    def ranks(self, params: Any, vectors: jax.Array, split: str) -> np.ndarray:
+        """Realistic filtered ranks, float64 ``[2T]``; see ``ranking``."""
+        return self._ranker(params, vectors, self.plan(split))[0]
+
+    def metrics(self, params: Any, vectors: jax.Array, split: str) -> dict:
+        """MRR, MR and hits of a split."""
+        return ranking_metrics(self.ranks(params, vectors, split))
+
+    def report(self, params: Any, vectors: jax.Array, split: str) -> dict:
+        """Metrics of a split: ``overall``, on its ``clean`` rows, and ``groups`` (see ``grouped_metrics``).
+
+        A row is clean where the released train and, for test, the valid split do not hold it.
+        """
+        ranks = self.ranks(params, vectors, split)
+        triples = self.graph.splits[split]
+        others = [self._released_train] if split == "test" else []
+        clean = clean_rows(triples, *others) if others else np.ones(len(triples), bool)
+        groups = grouped_metrics(
+            ranks,
+            self.plan(split).queries,
+            relations=self.graph.relations,
+            train=self.graph.train,
+            present={modality.name: modality.present for modality in self.graph.modalities},
+            num_entities=len(self.graph.entities),
+        )
+        return {
+            "overall": ranking_metrics(ranks),
+            "clean": ranking_metrics(ranks[np.tile(clean, 2)]),
+            "groups": groups,
+        }

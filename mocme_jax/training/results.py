@@ -1,0 +1,81 @@
+"""What a finished run leaves: ``results.json`` and a table."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+from rich.console import Console
+
+from mocme_jax.training.progress import results_table
+
+if TYPE_CHECKING:
+    from mocme_jax.training.setup import Dataset
+
+
+def results_of(
+    identity: dict, dataset: Dataset, position: dict, *, dev: dict, test: dict | None, weights: dict
+) -> dict:
+    """Everything a reader needs to judge a run, ready for JSON.
+
+    Args:
+      identity: config, fingerprint and version.
+      dataset: the graph and its dev split.
+      position: how far the run came.
+      dev, test: reports of the evaluator; test is None where the graph has none.
+      weights: mean weights of modalities and views.
+    """
+    graph = dataset.graph
+    return {
+        "graph": {
+            "name": graph.name,
+            "entities": len(graph.entities),
+            "relations": len(graph.relations),
+            "triples": {name: len(rows) for name, rows in graph.splits.items()},
+            "modalities": {modality.name: modality.coverage for modality in graph.modalities},
+            "dev": dataset.dev,
+        },
+        "warnings": dataset.warnings,
+        "run": position,
+        "dev": dev,
+        "test": test,
+        "weights": weights,
+        "jax": jax.__version__,
+        "device": jax.local_devices()[0].device_kind,
+        **identity,
+    }
+
+
+def write_results(workdir: Path, results: dict) -> None:
+    """Writes ``results.json`` beside its place and renames it, so that no reader meets half a file."""
+    path = Path(workdir) / "results.json"
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def print_results(results: dict, console: Console) -> None:
+    """A table of the scores: dev, test, test's clean rows where it leaks, and each direction."""
+    rows = [_row("dev", results["dev"]["overall"])]
+    test = results["test"]
+    if test is not None:
+        rows.append(_row("test", test["overall"]))
+        if test["clean"]["count"] < test["overall"]["count"]:
+            rows.append(_row("test, clean rows", test["clean"]))
+        for direction, metrics in sorted(test["groups"]["direction"].items(), reverse=True):
+            rows.append(_row(f"test, {direction}s", metrics))
+    best = results["run"]["best_epoch"]
+    results_table(rows, title=f"{results['graph']['name']}, best epoch on dev: {best}", console=console)
+
+
+def _row(name: str, metrics: dict) -> dict:
+    return {
+        "split": name,
+        "queries": metrics["count"],
+        "MRR": metrics["mrr"],
+        "MR": metrics["mr"],
+        **{f"Hits@{k}": metrics[f"hits@{k}"] for k in (1, 3, 10)},
+    }

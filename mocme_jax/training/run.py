@@ -1,0 +1,306 @@
+"""Trains, evaluates, keeps checkpoints, and scores the best model on test once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mocme_jax import __version__
+from mocme_jax.errors import UserError
+from mocme_jax.evaluation.evaluator import Evaluator
+from mocme_jax.training import setup
+from mocme_jax.training.checkpoints import Checkpoints, open_checkpoints
+from mocme_jax.training.inputs import make_inputs, make_train_data
+from mocme_jax.training.metrics_log import MetricsLog
+from mocme_jax.training.optimizers import create_optimizer
+from mocme_jax.training.program import (
+    TrainState,
+    create_train_state,
+    make_encode_program,
+    make_train_program,
+)
+from mocme_jax.training.progress import Progress, make_console
+from mocme_jax.training.results import print_results, results_of, write_results
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+# Fields that may differ when a run goes on: they change how long or where it runs, not what it computes.
+_FREE_FIELDS = ("train.epochs", "train.patience", "eval.", "parallel.", "data.dir", "data.features_dir")
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run is, beside its arrays; saved with every checkpoint as JSON.
+
+    Attributes:
+      epoch: epochs finished.
+      best_epoch, best_mrr: the best evaluation on dev so far.
+      stale: evaluations since then.
+      minutes: time spent so far, in training and evaluation.
+      stopped: whether early stopping ended the run.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_mrr: float = -1.0
+    stale: int = 0
+    minutes: float = 0.0
+    stopped: bool = False
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
+    """Trains the configured model in ``workdir`` and returns what it wrote to ``results.json``.
+
+    Raises:
+      UserError: bad data, or a workdir that holds a run of another graph or configuration.
+      FloatingPointError: the loss or a score is not finite.
+    """
+    began = time.perf_counter()
+    console = make_console()
+    devices = setup.count_devices(config.parallel.devices)
+    dataset = setup.load_dataset(config, notify=console.print)
+    graph = dataset.graph
+    model = setup.build_model(config, graph)
+    _use_compilation_cache()
+    console.print(_headline(config, dataset, model, devices, workdir), soft_wrap=True)
+    for line in dataset.warnings:
+        console.print(f"warning: {line}", soft_wrap=True)
+
+    inputs = make_inputs(graph, config.fusion.panel, config.seed)
+    data = make_train_data(graph, inputs)
+    optimizer = create_optimizer(
+        config.train.learning_rate, config.train.table_learning_rate, config.train.weight_decay
+    )
+    train = make_train_program(
+        model,
+        optimizer,
+        setup.build_objective(config),
+        batch_size=config.train.batch_size,
+        triples=len(graph.train),
+        devices=devices,
+    )
+    encode = make_encode_program(model, devices=devices)
+    evaluator = setup.build_evaluator(config, model, dataset, devices)
+
+    with open_checkpoints(workdir) as checkpoints:
+        identity = {"config": config.to_dict(), "fingerprint": dataset.fingerprint, "version": __version__}
+        # The order of resuming:
+        # 1. A newest checkpoint is there: it must be of this graph and configuration, or nothing is touched.
+        # 2. Its arrays become the state, and its JSON the position: epoch, best result, patience.
+        # 3. Rows of metrics.jsonl after that epoch are dropped; they will be written again.
+        # 4. A run that had ended goes straight to the test score of its best checkpoint.
+        position = _restored_position(checkpoints, identity, workdir)
+        state = create_train_state(model, optimizer, inputs, config.seed)
+        if position.epoch:
+            state, _ = checkpoints.restore("last", state)
+            console.print(f"going on after epoch {position.epoch}, from {workdir}")
+        loop = _Loop(config, graph, inputs, data, train, encode, evaluator, checkpoints, identity, position, began)
+        with MetricsLog(workdir, keep_until_epoch=position.epoch) as log:
+            with Progress(config.train.epochs, console=console) as progress:
+                try:
+                    loop.run(state, log, progress)
+                except KeyboardInterrupt:
+                    checkpoints.wait()
+                    progress.note(
+                        f"stopped; the same command goes on after epoch {loop.saved_epoch}, from {workdir}"
+                    )
+                    raise
+            checkpoints.wait()
+            params = restore_best(checkpoints, model, inputs)
+            vectors, weights = encode(params, inputs)
+            results = results_of(
+                identity,
+                dataset,
+                dataclasses.asdict(position),
+                dev=evaluator.report(params, vectors, "valid"),
+                test=evaluator.report(params, vectors, "test") if len(graph.test) else None,
+                weights=weight_names(graph, weights),
+            )
+            log.write({"test": results["test"]["overall"] if results["test"] else None})
+    write_results(workdir, results)
+    print_results(results, console)
+    console.print(f"results: {Path(workdir) / 'results.json'}   checkpoint: {Path(workdir) / 'best'}", soft_wrap=True)
+    return results
+
+
+def restore_best(checkpoints: Checkpoints, model: Any, inputs: Any) -> Any:
+    """The parameters of the best checkpoint."""
+    target = {"params": jax.eval_shape(model.init, jax.random.key(0), inputs)}
+    return checkpoints.restore("best", target)[0]["params"]
+
+
+def weight_names(graph: Any, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:
+    """Mean weights ``[M]`` and ``[M, K]`` by modality name, for JSON."""
+    names = ["structure", *(modality.name for modality in graph.modalities)]
+    modality, view = (np.asarray(array, np.float64) for array in weights)
+    return {
+        "modality": dict(zip(names, modality.tolist(), strict=True)),
+        "view": dict(zip(names, view.tolist(), strict=True)),
+    }
+
+
+@dataclasses.dataclass
+class _Loop:
+    """Epochs of training with evaluations between them."""
+
+    config: ConfigDict
+    graph: Any
+    inputs: Any
+    data: Any
+    train: Any
+    encode: Any
+    evaluator: Evaluator
+    checkpoints: Checkpoints
+    identity: dict
+    position: Position
+    began: float
+
+    def __post_init__(self):
+        self.steps = -(-len(self.graph.train) // self.config.train.batch_size)
+        self.saved_epoch = self.position.epoch
+
+    def run(self, state: TrainState, log: MetricsLog, progress: Progress) -> None:
+        """Runs to the last epoch or until dev stops getting better."""
+        settings, position = self.config.train, self.position
+        fresh = position.epoch == 0
+        since, steps_since, sums, seconds = time.perf_counter(), 0, {}, 0.0
+        while position.epoch < settings.epochs and not position.stopped:
+            done = 0
+            # One step on its own first: it tells how long compilation took, and that training is under way.
+            for steps in [1, self.steps - 1] if fresh and self.steps > 1 else [self.steps]:
+                start = time.perf_counter()
+                state, metrics = self.train(state, self.data, jnp.int32(steps))
+                metrics = {name: float(value) for name, value in metrics.items()}
+                if fresh and not done:
+                    progress.note(f"first step done {time.perf_counter() - self.began:.1f} s after the start")
+                else:
+                    seconds += time.perf_counter() - start
+                    steps_since += steps
+                    sums = {name: sums.get(name, 0.0) + steps * value for name, value in metrics.items()}
+                done += steps
+                if not np.isfinite(metrics["loss/total"]) or not np.isfinite(metrics["norm/gradient"]):
+                    raise FloatingPointError(
+                        f"epoch {position.epoch + 1}: the loss or its gradient is not finite; "
+                        "lower train.learning_rate or train.table_learning_rate"
+                    )
+                progress.update(position.epoch + 1, done, self.steps)
+            fresh = False
+            position.epoch += 1
+            if position.epoch % settings.eval_every and position.epoch < settings.epochs:
+                continue
+            means = {name: value / max(1, steps_since) for name, value in sums.items()}
+            rate = steps_since * settings.batch_size / seconds if seconds else None
+            dev = self._evaluate(state, means, rate, log)
+            position.minutes += (time.perf_counter() - since) / 60
+            self._save(state, dev["mrr"])
+            shown = {"loss": means.get("loss/total"), "dev MRR": dev["mrr"], "triples/s": rate}
+            progress.update(position.epoch, done, self.steps, shown)
+            since, steps_since, sums, seconds = time.perf_counter(), 0, {}, 0.0
+        if position.stopped:
+            progress.note(f"dev has not got better for {position.stale} evaluations: stopped at epoch {position.epoch}")
+
+    def _evaluate(self, state: TrainState, means: dict, rate: float | None, log: MetricsLog) -> dict:
+        start = time.perf_counter()
+        vectors, weights = self.encode(state.params, self.inputs)
+        dev = self.evaluator.metrics(state.params, vectors, "valid")
+        seconds = time.perf_counter() - start
+        log.write(
+            {
+                "epoch": self.position.epoch,
+                "step": int(state.step),
+                "train": means | {"norm/parameters": float(optax.global_norm(state.params))},
+                "dev": dev,
+                "weights": weight_names(self.graph, weights),
+                "speed": {"triples/s": rate, "evaluation seconds": seconds, "queries/s": dev["count"] / seconds},
+            }
+        )
+        return dev
+
+    def _save(self, state: TrainState, mrr: float) -> None:
+        position = self.position
+        if mrr > position.best_mrr:
+            position.best_epoch, position.best_mrr, position.stale = position.epoch, mrr, 0
+        else:
+            position.stale += 1
+        patience = self.config.train.patience
+        position.stopped = bool(patience) and position.stale >= patience
+        meta = self.identity | {"position": dataclasses.asdict(position)}
+        # Best first: a kill between the two saves then repeats an evaluation, and loses none.
+        if position.best_epoch == position.epoch:
+            self.checkpoints.save_best(position.epoch, {"params": state.params}, meta)
+        self.checkpoints.save_last(position.epoch, state, meta)
+        self.saved_epoch = position.epoch
+
+
+def _restored_position(checkpoints: Checkpoints, identity: dict, workdir: Path) -> Position:
+    if checkpoints.latest_step("last") is None:
+        return Position()
+    saved = checkpoints.read_meta("last")
+    if saved["fingerprint"] != identity["fingerprint"]:
+        raise UserError(
+            f"{workdir}: holds a run on another graph or other features; name another folder with --workdir=DIR"
+        )
+    changed = [
+        path
+        for path, value in _flat(identity["config"]).items()
+        if not path.startswith(_FREE_FIELDS) and _flat(saved["config"]).get(path) != value
+    ]
+    if changed:
+        raise UserError(
+            f"{workdir}: holds a run whose config differs in {', '.join(changed)}; "
+            "set them back, or name another folder with --workdir=DIR"
+        )
+    position = Position(**saved["position"])
+    # A run that is asked for more patience than it stopped with goes on.
+    position.stopped = position.stopped and position.stale >= (identity["config"]["train"]["patience"] or np.inf)
+    return position
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested fields by dotted path, tuples as JSON gives them back."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _headline(config: ConfigDict, dataset: setup.Dataset, model: Any, devices: int, workdir: Path) -> str:
+    graph = dataset.graph
+    names = " + ".join(["structure", *(f"{m.name} {m.coverage:.0%}" for m in graph.modalities)])
+    kind = jax.local_devices()[0].device_kind
+    return (
+        f"{graph.name}: {len(graph.entities):,} entities, {len(graph.relations)} relations, "
+        f"{len(graph.train):,} / {len(graph.valid):,} / {len(graph.test):,} triples to train / choose on dev / test\n"
+        f"modalities: {names}; dev: {dataset.dev}\n"
+        f"model: {model.score}, width {config.model.width}, {config.model.experts} experts a modality; "
+        f"{devices} device{'s' if devices > 1 else ''} ({kind}); workdir: {workdir}"
+    )
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled programs between runs in the user's own cache folder, which nobody else may write: they are
+    trusted code."""
+    if jax.config.jax_compilation_cache_dir is None:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mocme_jax" / "compiled"
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        jax.config.update("jax_compilation_cache_dir", str(root))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def read_results(workdir: Path) -> dict | None:
+    """What a finished run wrote, or None."""
+    path = Path(workdir) / "results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,144 @@
+"""From a configuration to a graph, a model and an objective: the one place that reads config fields by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from mocme_jax.data.audit import audit
+from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.load import atlas_directory, load_graph
+from mocme_jax.data.splits import carve_dev
+from mocme_jax.errors import UserError
+from mocme_jax.evaluation.evaluator import Evaluator
+from mocme_jax.model.encoder import Encoder
+from mocme_jax.model.mocme import MoCME
+from mocme_jax.objective.objective import Objective
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A graph ready for training.
+
+    Attributes:
+      graph: ``train`` is what is trained on and ``valid`` is the dev split, released or carved out of train.
+      known: every split as released, for filtering.
+      fingerprint: of the graph as it was read, before a dev split was carved.
+      warnings: the audit's, one line each.
+      dev: what the dev split is, in words.
+    """
+
+    graph: KnowledgeGraph
+    known: tuple[np.ndarray, ...]
+    fingerprint: str
+    warnings: list[str]
+    dev: str
+
+
+def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None) -> Dataset:
+    """Reads and audits the graph that ``config.data`` names, and settles its dev split.
+
+    Raises:
+      UserError: the data are missing or malformed, or no dev split can be had.
+    """
+    data = config.data
+    if data.dir is None and data.name != "atlas":
+        raise UserError(f"config {data.name}: say where the graph is, with --config.data.dir=FOLDER")
+    graph = load_graph(
+        atlas_directory() if data.dir is None else Path(data.dir),
+        Path(data.features_dir) if data.features_dir else None,
+        name=data.name,
+        modalities=tuple(data.modalities),
+        notify=notify,
+    )
+    report = audit(graph)
+    warnings, fingerprint = report.warnings(), graph.fingerprint()
+    known = tuple(graph.splits.values())
+    if data.dev == "valid" and report.valid_is_clean:
+        return Dataset(graph, known, fingerprint, warnings, "released valid split")
+    if data.dev == "valid":
+        warnings.append(
+            "the released valid split can't choose a model: dev is carved out of train instead (data.dev=train)"
+        )
+    train, dev = carve_dev(graph.train, data.dev_fraction, config.seed)
+    if not len(dev):
+        raise UserError(f"{graph.name}: no triple can leave train for a dev split; raise data.dev_fraction")
+    share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
+    return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, warnings, share)
+
+
+def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
+    """The model that ``config.model`` and ``config.fusion`` describe, for a graph's sizes."""
+    model, fusion = config.model, config.fusion
+    encoder = Encoder(
+        entities=len(graph.entities),
+        widths=tuple(modality.features.shape[1] for modality in graph.modalities),
+        width=model.width,
+        experts=model.experts,
+        expert_hidden=model.expert_hidden,
+        intra=fusion.intra,
+        inter=fusion.inter,
+        estimator=fusion.estimator,
+        relevance=fusion.relevance,
+        temperature=fusion.temperature,
+        mi_width=fusion.mi_width,
+        weight_gradients=fusion.weight_gradients or fusion.redundancy_loss > 0,
+        initial_scale=model.modality_scale,
+        structure_bias=model.structure_bias,
+        structure_init=model.structure_init,
+    )
+    return MoCME(encoder, len(graph.relations), model.score, model.core_width, model.relation_init)
+
+
+def build_objective(config: ConfigDict) -> Objective:
+    """The objective that ``config.negatives`` and ``config.loss`` describe."""
+    negatives, loss = config.negatives, config.loss
+    return Objective(
+        pool=negatives.pool,
+        batch_candidates=negatives.batch_candidates,
+        weighting=negatives.weighting,
+        entropy_low=negatives.entropy_low,
+        entropy_high=negatives.entropy_high,
+        class_weights=tuple(negatives.class_weights),
+        reference=negatives.reference,
+        confident=negatives.confident,
+        adversarial_temperature=negatives.adversarial_temperature,
+        loss=loss.kind,
+        margin=loss.margin,
+        regulariser=loss.regulariser,
+        regularisation=loss.regularisation,
+        redundancy=config.fusion.redundancy_loss,
+        structure_dropout=config.model.structure_dropout,
+    )
+
+
+def count_devices(wanted: int) -> int:
+    """How many local devices to use: ``wanted``, or all for 0.
+
+    Raises:
+      UserError: there are not so many.
+    """
+    here = jax.local_device_count()
+    if wanted > here:
+        raise UserError(f"parallel.devices is {wanted}, but there are only {here} {jax.default_backend()} devices here")
+    return wanted or here
+
+
+def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, devices: int) -> Evaluator:
+    """The evaluator that ``config.eval`` describes; it filters by every known triple."""
+    return Evaluator(
+        model,
+        dataset.graph,
+        dataset.known,
+        devices=devices,
+        chunk=config.eval.chunk,
+        score_bytes=config.eval.score_megabytes << 20,
+    )
