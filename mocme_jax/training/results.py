@@ -1,15 +1,21 @@
-"""What a finished run leaves: ``results.json`` and a table."""
+"""What a finished run leaves: its best parameters, ``results.json`` and a table."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
+from mocme_jax import __version__
+from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.model.encoder import Inputs
+from mocme_jax.model.mocme import MoCME
+from mocme_jax.training.checkpoints import Checkpoints
 from mocme_jax.training.progress import results_table
 
 if TYPE_CHECKING:
@@ -17,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def results_of(
-    identity: dict, dataset: Dataset, position: dict, *, dev: dict, test: dict | None, weights: dict
+    config: dict, dataset: Dataset, position: dict, *, dev: dict, test: dict | None, weights: dict
 ) -> dict:
     """Everything a reader needs to judge a run, ready for JSON.
 
     Args:
-      identity: config, fingerprint and version.
+      config: every field of the configuration.
       dataset: the graph and its dev split.
       position: how far the run came.
       dev, test: reports of the evaluator; test is None where the graph has none.
@@ -45,7 +51,9 @@ def results_of(
         "weights": weights,
         "jax": jax.__version__,
         "device": jax.local_devices()[0].device_kind,
-        **identity,
+        "version": __version__,
+        "fingerprint": dataset.fingerprint,
+        "config": config,
     }
 
 
@@ -55,6 +63,28 @@ def write_results(workdir: Path, results: dict) -> None:
     fresh = path.with_suffix(".tmp")
     fresh.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(fresh, path)
+
+
+def restore_best(checkpoints: Checkpoints, model: MoCME, inputs: Inputs) -> Any:
+    """The parameters of the best checkpoint."""
+    target = {"params": jax.eval_shape(model.init, jax.random.key(0), inputs)}
+    return checkpoints.restore("best", target)[0]["params"]
+
+
+def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:
+    """Mean weights ``[M]`` and ``[M, K]`` by modality name, for JSON."""
+    names = ["structure", *(modality.name for modality in graph.modalities)]
+    modality, view = (np.asarray(array, np.float64) for array in weights)
+    return {
+        "modality": dict(zip(names, modality.tolist(), strict=True)),
+        "view": dict(zip(names, view.tolist(), strict=True)),
+    }
+
+
+def read_results(workdir: Path) -> dict | None:
+    """What a finished run wrote, or None."""
+    path = Path(workdir) / "results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def print_results(results: dict, console: Console) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.training import setup
 from mocme_jax.training.checkpoints import Checkpoints, open_checkpoints
+from mocme_jax.training.compilation import use_compilation_cache
 from mocme_jax.training.inputs import make_inputs, make_train_data
 from mocme_jax.training.metrics_log import MetricsLog
 from mocme_jax.training.optimizers import create_optimizer
@@ -29,7 +28,7 @@ from mocme_jax.training.program import (
     make_train_program,
 )
 from mocme_jax.training.progress import Progress, make_console
-from mocme_jax.training.results import print_results, results_of, write_results
+from mocme_jax.training.results import print_results, restore_best, results_of, weight_names, write_results
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -71,7 +70,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     dataset = setup.load_dataset(config, notify=console.print)
     graph = dataset.graph
     model = setup.build_model(config, graph)
-    _use_compilation_cache()
+    use_compilation_cache()
     console.print(_headline(config, dataset, model, devices, workdir), soft_wrap=True)
     for line in dataset.warnings:
         console.print(f"warning: {line}", soft_wrap=True)
@@ -119,7 +118,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
             params = restore_best(checkpoints, model, inputs)
             vectors, weights = encode(params, inputs)
             results = results_of(
-                identity,
+                identity["config"],
                 dataset,
                 dataclasses.asdict(position),
                 dev=evaluator.report(params, vectors, "valid"),
@@ -131,22 +130,6 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     print_results(results, console)
     console.print(f"results: {Path(workdir) / 'results.json'}   checkpoint: {Path(workdir) / 'best'}", soft_wrap=True)
     return results
-
-
-def restore_best(checkpoints: Checkpoints, model: Any, inputs: Any) -> Any:
-    """The parameters of the best checkpoint."""
-    target = {"params": jax.eval_shape(model.init, jax.random.key(0), inputs)}
-    return checkpoints.restore("best", target)[0]["params"]
-
-
-def weight_names(graph: Any, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:
-    """Mean weights ``[M]`` and ``[M, K]`` by modality name, for JSON."""
-    names = ["structure", *(modality.name for modality in graph.modalities)]
-    modality, view = (np.asarray(array, np.float64) for array in weights)
-    return {
-        "modality": dict(zip(names, modality.tolist(), strict=True)),
-        "view": dict(zip(names, view.tolist(), strict=True)),
-    }
 
 
 @dataclasses.dataclass
@@ -288,19 +271,3 @@ def _headline(config: ConfigDict, dataset: setup.Dataset, model: Any, devices: i
         f"model: {model.score}, width {config.model.width}, {config.model.experts} experts a modality; "
         f"{devices} device{'s' if devices > 1 else ''} ({kind}); workdir: {workdir}"
     )
-
-
-def _use_compilation_cache() -> None:
-    """Keeps compiled programs between runs in the user's own cache folder, which nobody else may write: they are
-    trusted code."""
-    if jax.config.jax_compilation_cache_dir is None:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mocme_jax" / "compiled"
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        jax.config.update("jax_compilation_cache_dir", str(root))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-
-def read_results(workdir: Path) -> dict | None:
-    """What a finished run wrote, or None."""
-    path = Path(workdir) / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,36 @@
+"""Scores a trained model again, from its best checkpoint.
+
+The numbers are those of results.json, to the last digit on the same kind of device; a line says whether they are.
+"""
+
+import sys
+from pathlib import Path
+
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
+from mocme_jax.flags import parse_options
+
+OPTIONS = {
+    "workdir": Field(None, "folder of a run", kind=str),
+    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
+    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+    "json": Field(False, "print the whole report as JSON instead of a table"),
+}
+
+
+def main() -> int:
+    """Reads the flags, then imports JAX and evaluates. Status 1: the numbers are not those of results.json."""
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
+    from mocme_jax.training.repeat import evaluate_workdir
+
+    same = evaluate_workdir(
+        Path(options["workdir"]),
+        data_dir=options["data-dir"],
+        features_dir=options["features-dir"],
+        as_json=options["json"],
+    )
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    run(main)

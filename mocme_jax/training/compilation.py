@@ -1,0 +1,25 @@
+"""Where compiled programs are kept between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's own cache folder, unless JAX was told of another one.
+
+    The folder is made for its owner alone: the files in it are code that will be run.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mocme_jax" / "compiled"
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        # A home that can't be written costs a minute of compiling, not the run.
+        return
+    jax.config.update("jax_compilation_cache_dir", str(root))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -1,0 +1,87 @@
+"""Repeats the scores of a run from its best checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from mocme_jax.config import config_from_dict
+from mocme_jax.errors import UserError
+from mocme_jax.training import setup
+from mocme_jax.training.checkpoints import open_checkpoints
+from mocme_jax.training.compilation import use_compilation_cache
+from mocme_jax.training.inputs import make_inputs
+from mocme_jax.training.program import make_encode_program
+from mocme_jax.training.progress import make_console
+from mocme_jax.training.results import (
+    print_results,
+    read_results,
+    restore_best,
+    results_of,
+    weight_names,
+)
+
+
+def evaluate_workdir(
+    workdir: Path, *, data_dir: str | None = None, features_dir: str | None = None, as_json: bool = False
+) -> bool:
+    """Prints the scores of a run's best checkpoint, and whether they are those of its ``results.json``.
+
+    Args:
+      workdir: the run's folder.
+      data_dir, features_dir: where graph and features lie now; None where the run found them.
+      as_json: print the report as JSON, to standard output alone.
+
+    Returns:
+      False if ``results.json`` is there and its scores are others.
+
+    Raises:
+      UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
+    """
+    use_compilation_cache()
+    console = make_console(sys.stderr if as_json else None)
+    with open_checkpoints(workdir, create=False) as checkpoints:
+        saved = checkpoints.read_meta("best")
+        config = config_from_dict(saved["config"])
+        if data_dir is not None:
+            config.data.dir = data_dir
+        if features_dir is not None:
+            config.data.features_dir = features_dir
+        dataset = setup.load_dataset(config, notify=console.print)
+        if dataset.fingerprint != saved["fingerprint"]:
+            raise UserError(
+                f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now; "
+                "say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
+            )
+        devices = setup.count_devices(config.parallel.devices)
+        model = setup.build_model(config, dataset.graph)
+        inputs = make_inputs(dataset.graph, config.fusion.panel, config.seed)
+        params = restore_best(checkpoints, model, inputs)
+    evaluator = setup.build_evaluator(config, model, dataset, devices)
+    vectors, weights = make_encode_program(model, devices=devices)(params, inputs)
+    results = results_of(
+        saved["config"],
+        dataset,
+        saved["position"],
+        dev=evaluator.report(params, vectors, "valid"),
+        test=evaluator.report(params, vectors, "test") if len(dataset.graph.test) else None,
+        weights=weight_names(dataset.graph, weights),
+    )
+    if as_json:
+        print(json.dumps(results, indent=1))
+    else:
+        print_results(results, console)
+    before = read_results(workdir)
+    if before is None:
+        console.print(f"{workdir} holds no results.json to compare with: the run has not finished")
+        return True
+    same = all(before[split] == results[split] for split in ("dev", "test"))
+    console.print(
+        f"the same numbers as {workdir / 'results.json'}"
+        if same
+        else f"NOT the numbers of {workdir / 'results.json'}; that file was written on {before['device']}, "
+        f"jax {before['jax']}, and this is {results['device']}, jax {results['jax']}",
+        soft_wrap=True,
+    )
+    return same
