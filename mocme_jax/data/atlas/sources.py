@@ -81,10 +81,10 @@ class Sources:
     """Everything the graph is made of, read on first use."""
 
     def __init__(self, npm_folder: Path):
-        from babel import Locale
-
         self.versions = installed_versions()
         self._archives = archives(Path(npm_folder))
+        from babel import Locale
+
         self._locales = {code: Locale.parse(code) for code in LOCALES}
 
     @cached_property
