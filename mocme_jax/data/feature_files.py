@@ -218,7 +218,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         RuntimeError,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "object" in reason.lower():
+        if "object arrays" in reason.lower() or "python objects" in reason.lower():
             raise UserError(f"{path}: holds Python objects; save the features as a float32 array") from None
         if "pickle" in reason:
             # What NumPy says of any file that does not begin as its own do.
