@@ -105,6 +105,16 @@ def test_seeds_decide():
     assert not np.array_equal(carve_dev(triples, 0.1, 3)[1], carve_dev(triples, 0.1, 4)[1])
 
 
+def test_what_is_to_be_avoided_stays_in_train():
+    triples = random_graph(0)
+    dev = carve_dev(triples, 0.3, 0)[1]
+    avoided = dev[::2]
+    train, again = carve_dev(triples, 0.3, 0, avoid=avoided)
+    assert clean_rows(again, avoided).all()
+    assert len(again) > len(avoided)
+    assert as_set(avoided) <= as_set(train)
+
+
 def test_no_triple_to_spare():
     with pytest.raises(UserError, match="none of its 2 distinct triples can be spared"):
         carve_dev(np.array([[0, 0, 1], [2, 1, 3]], np.int32), 0.5, 0)

@@ -87,7 +87,7 @@ def load_graph(
     for kind in sorted(wanted - found.keys()):
         raise UserError(_not_to_be_had(kind, graph, features_dir, folders))
     return graph.replace(
-        modalities=tuple(found[kind] for kind in sorted(found) if take_all or kind in wanted)
+        modalities=tuple(found[kind] for kind in sorted(found))
     )
 
 

@@ -16,7 +16,12 @@ def clean_rows(split: np.ndarray, *others: np.ndarray) -> np.ndarray:
 
 
 def carve_dev(
-    train: np.ndarray, fraction: float, seed: int, *, inverses: list[InverseRelation] | None = None
+    train: np.ndarray,
+    fraction: float,
+    seed: int,
+    *,
+    avoid: np.ndarray | None = None,
+    inverses: list[InverseRelation] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits training triples into train and dev, at random but without leak.
 
@@ -29,6 +34,7 @@ def carve_dev(
       fraction: about what share of the distinct triples goes to dev, in (0, 1); less where the rules leave
         no more.
       seed: equal seeds give equal splits.
+      avoid: int ``[T', 3]``, triples that must not be in dev (those of test, where test overlaps train).
       inverses: the relation pairs that count as inverse; None to find them in train.
 
     Returns:
@@ -43,6 +49,7 @@ def carve_dev(
     distinct = train[first]
     groups = _twin_groups(distinct, inverse_relations(distinct) if inverses is None else inverses)
     order = np.random.default_rng(seed).permutation(len(groups))
+    allowed = np.ones(len(distinct), bool) if avoid is None else clean_rows(distinct, avoid)
     entity_uses = np.bincount(distinct[:, [0, 2]].ravel())
     relation_uses = np.bincount(distinct[:, 1])
     target = max(1, round(fraction * len(distinct)))
@@ -50,7 +57,7 @@ def carve_dev(
     taken = 0
     for index in order:
         rows = distinct[groups[index]]
-        if taken + len(rows) > target:
+        if taken + len(rows) > target or not allowed[groups[index]].all():
             continue
         ends, relations = rows[:, [0, 2]].ravel(), rows[:, 1]
         np.subtract.at(entity_uses, ends, 1)
