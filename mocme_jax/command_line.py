@@ -10,6 +10,7 @@ from typing import NoReturn
 from mocme_jax.errors import UserError
 
 USER_ERROR = 2
+FAILED = 1
 INTERRUPTED = 130
 
 
@@ -19,15 +20,16 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     Args:
       main: returns an exit status, or None for 0.
 
-    The status is 2 after a `UserError` (its message goes to stderr as one line ``error: ...``), 130 after
-    Ctrl-C. Anything else is a defect of the program and keeps its traceback.
+    The status is 2 after a `UserError` and 1 after a `FloatingPointError` (a loss or score that is not finite); their
+    message goes to stderr as one line ``error: ...``. It is 130 after Ctrl-C. Anything else is a defect of the program
+    and keeps its traceback.
     """
     try:
         status = main() or 0
         sys.stdout.flush()
-    except UserError as error:
+    except (UserError, FloatingPointError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        status = USER_ERROR
+        status = USER_ERROR if isinstance(error, UserError) else FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED

@@ -17,7 +17,16 @@ SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 
 # A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
 ROOMS = ("errors", "data", "model", "objective", "evaluation", "training", "commands")
-READS_CONFIG = ("config", "config_fields", "config_values", "flags", "training.run")
+READS_CONFIG = (
+    "config",
+    "config_fields",
+    "config_values",
+    "flags",
+    "training.setup",
+    "training.run",
+    "training.repeat",
+    "training.speed",
+)
 WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_values", "flags", "command_line")
 JAX_FAMILY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Distances need a [rows, candidates, d] array: rows are taken so many at a time that it stays near 64 MiB.
-_BLOCK_ELEMENTS = 1 << 24
+# Distances are summed over coordinates: so many a pass over the [B, C] sums, which is what takes the time.
+_COORDINATES_AT_ONCE = 4
 
 
 class Score(NamedTuple):
@@ -48,15 +48,27 @@ def _dot_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
     return jnp.sum(q * tails, axis=-1)
 
 
-def _distance_match(pair: Callable) -> Callable:
+def _distance_match(coordinates: Callable, modulus: Callable) -> Callable:
+    """-sum_j modulus(q_j - t_j) for all pairs, a few coordinates j at a time.
+
+    Args:
+      coordinates: ``[B, d] -> [J, p, B]``, coordinate j as p reals.
+      modulus: ``[p, B, C] -> [B, C]``.
+    """
+
     def match(q: jax.Array, tails: jax.Array) -> jax.Array:
-        rows = max(1, min(len(q), _BLOCK_ELEMENTS // max(1, tails.size)))
-        blocks = math.ceil(len(q) / rows)
-        padded = jnp.pad(q, ((0, blocks * rows - len(q)), (0, 0)))
-        # Recomputed in the backward pass: the [rows, C, d] differences would not fit in memory all at once.
-        one = jax.checkpoint(lambda block: pair(block[:, None, :], tails[None, :, :]))
-        scores = jax.lax.map(one, padded.reshape(blocks, rows, q.shape[1]))
-        return scores.reshape(blocks * rows, len(tails))[: len(q)]
+        u, v = coordinates(q), coordinates(tails)
+        step = math.gcd(len(u), _COORDINATES_AT_ONCE)
+        blocks = tuple(x.reshape(-1, step, *x.shape[1:]) for x in (u, v))
+
+        # Recomputed in the backward pass: the differences of all coordinates would not fit in memory.
+        @jax.checkpoint
+        def add(total, block):
+            for u, v in zip(*block, strict=True):
+                total = total - modulus(u[:, :, None] - v[:, None, :])
+            return total, None
+
+        return jax.lax.scan(add, jnp.zeros((len(q), len(tails)), q.dtype), blocks)[0]
 
     return match
 
@@ -74,6 +86,22 @@ def complex_moduli(x: jax.Array) -> jax.Array:
     """
     real, imaginary = split_complex(x)
     return jnp.sqrt(real**2 + imaginary**2 + 1e-18)
+
+
+def _complex_coordinates(x: jax.Array) -> jax.Array:
+    return jnp.stack(split_complex(x)).transpose(2, 0, 1)
+
+
+def _complex_modulus(difference: jax.Array) -> jax.Array:
+    return jnp.sqrt(difference[0] ** 2 + difference[1] ** 2 + 1e-18)
+
+
+def _real_coordinates(x: jax.Array) -> jax.Array:
+    return x.T[:, None, :]
+
+
+def _real_modulus(difference: jax.Array) -> jax.Array:
+    return jnp.abs(difference[0])
 
 
 def distmult_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
@@ -128,10 +156,13 @@ def tucker_query(head: jax.Array, relation: jax.Array, core: jax.Array) -> jax.A
     return jnp.einsum("...r,...re->...e", relation, mixed)
 
 
+_rotate_match = _distance_match(_complex_coordinates, _complex_modulus)
+_transe_match = _distance_match(_real_coordinates, _real_modulus)
+
 SCORES: dict[str, Score] = {
     "complex": Score(complex_query, _dot_match, _dot_pair, complex_moduli, lambda d, core: d),
     "distmult": Score(distmult_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: d),
-    "rotate": Score(rotate_query, _distance_match(rotate_pair), rotate_pair, complex_moduli, lambda d, core: d // 2),
-    "transe": Score(transe_query, _distance_match(transe_pair), transe_pair, jnp.abs, lambda d, core: d),
+    "rotate": Score(rotate_query, _rotate_match, rotate_pair, complex_moduli, lambda d, core: d // 2),
+    "transe": Score(transe_query, _transe_match, transe_pair, jnp.abs, lambda d, core: d),
     "tucker": Score(tucker_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: core, has_core=True),
 }

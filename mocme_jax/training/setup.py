@@ -13,7 +13,7 @@ import numpy as np
 from mocme_jax.data.audit import audit
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.load import atlas_directory, load_graph
-from mocme_jax.data.splits import carve_dev
+from mocme_jax.data.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.model.encoder import Encoder
@@ -63,12 +63,14 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
     warnings, fingerprint = report.warnings(), graph.fingerprint()
     known = tuple(graph.splits.values())
     if data.dev == "valid" and report.valid_is_clean:
-        return Dataset(graph, known, fingerprint, warnings, "released valid split")
+        # The few rows that other splits hold too would choose the model on what it trains on, or on test.
+        clean = graph.valid[clean_rows(graph.valid, graph.train, graph.test)]
+        return Dataset(graph.replace(valid=clean), known, fingerprint, warnings, "released valid split")
     if data.dev == "valid":
         warnings.append(
             "the released valid split can't choose a model: dev is carved out of train instead (data.dev=train)"
         )
-    train, dev = carve_dev(graph.train, data.dev_fraction, config.seed)
+    train, dev = carve_dev(graph.train, data.dev_fraction, config.seed, avoid=graph.test)
     if not len(dev):
         raise UserError(f"{graph.name}: no triple can leave train for a dev split; raise data.dev_fraction")
     share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
