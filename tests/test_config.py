@@ -151,12 +151,12 @@ def test_overrides_reach_the_config():
     config, workdir = flags(
         "--config.data.dir=folder", "--config.seed", "7", "--config=db15k", "--config.data.modalities=text",
         "--config.negatives.class_weights=(0,1,2)", "--config.train.learning_rate=1e-4",
-        "--config.fusion.weight_gradients", "--config.negatives.batch_tails=false",
+        "--config.fusion.weight_gradients", "--config.negatives.batch_candidates=false",
     )  # fmt: skip
     assert config.data.name == "DB15K" and workdir == Path("runs/db15k")
     assert (config.data.dir, config.seed, config.data.modalities) == ("folder", 7, ("text",))
     assert config.negatives.class_weights == (0.0, 1.0, 2.0) and config.train.learning_rate == 1e-4
-    assert config.fusion.weight_gradients is True and config.negatives.batch_tails is False
+    assert config.fusion.weight_gradients is True and config.negatives.batch_candidates is False
 
 
 def test_defaults_without_flags():
