@@ -133,7 +133,8 @@ class Encoder(nn.Module):
         self.structure = self.param("structure", normal(self.structure_init), (self.entities, d))
         self.nothing = self.param("nothing", normal(self.structure_init), (d,))
         self.kernels = [self.param(f"project_{i}", normal(1.0), (width, d)) for i, width in enumerate(self.widths)]
-        self.scales = self.param("scales", nn.initializers.constant(self.initial_scale), (m - 1,))
+        if self.widths:  # checkpoints hold no empty arrays
+            self.scales = self.param("scales", nn.initializers.constant(self.initial_scale), (m - 1,))
         if self.experts:
             self.down = self.param("expert_down", normal(d**-0.5), (m, k, d, h))
             self.up = self.param("expert_up", normal(0.1 * h**-0.5), (m, k, h, d))
