@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mocme_jax.errors import UserError
@@ -52,6 +53,15 @@ def _mapped(program: Callable, arguments: int, devices: int, *, out_axes: tuple,
         devices=jax.local_devices()[:devices],
     )
     return lambda *args: mapped(jnp.arange(devices), *args)
+
+
+def replicate(tree: Any, devices: int) -> Any:
+    """The tree with every array whole on each of the first local devices, as the programs return their state.
+
+    A program that is given arrays placed in another way is traced and compiled a second time.
+    """
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:devices]), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def create_train_state(model: MoCME, optimizer, inputs: Inputs, seed: int) -> TrainState:

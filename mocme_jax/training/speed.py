@@ -17,7 +17,7 @@ from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.training import setup
 from mocme_jax.training.inputs import make_inputs, make_train_data
 from mocme_jax.training.optimizers import create_optimizer
-from mocme_jax.training.program import create_train_state, make_encode_program, make_train_program
+from mocme_jax.training.program import create_train_state, make_encode_program, make_train_program, replicate
 from mocme_jax.training.progress import make_console, results_table
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def measure(config: ConfigDict, *, pool: int, steps: int, repeats: int, json_fil
 def _training(config: ConfigDict, graph: KnowledgeGraph, steps: int, devices: int) -> Callable[[], None]:
     """A call that takes so many training steps from where the last one ended."""
     model = setup.build_model(config, graph)
-    inputs = make_inputs(graph, config.fusion.panel, config.seed)
-    data = make_train_data(graph, inputs)
+    inputs = replicate(make_inputs(graph, config.fusion.panel, config.seed), devices)
+    data = replicate(make_train_data(graph, inputs), devices)
     optimizer = create_optimizer(
         config.train.learning_rate, config.train.table_learning_rate, config.train.weight_decay
     )
@@ -112,7 +112,7 @@ def _training(config: ConfigDict, graph: KnowledgeGraph, steps: int, devices: in
         triples=len(graph.train),
         devices=devices,
     )
-    state = [create_train_state(model, optimizer, inputs, config.seed)]
+    state = [replicate(create_train_state(model, optimizer, inputs, config.seed), devices)]
 
     def call() -> None:
         state[0], metrics = program(state[0], data, jnp.int32(steps))
@@ -126,8 +126,8 @@ def _evaluation(
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Calls that rank the test split in both directions, and that encode every entity."""
     model = setup.build_model(config, dataset.graph)
-    inputs = make_inputs(dataset.graph, config.fusion.panel, config.seed)
-    params = jax.jit(model.init)(jax.random.key(config.seed), inputs)
+    inputs = replicate(make_inputs(dataset.graph, config.fusion.panel, config.seed), devices)
+    params = replicate(jax.jit(model.init)(jax.random.key(config.seed), inputs), devices)
     encode = make_encode_program(model, devices=devices)
     vectors = encode(params, inputs)[0]
     evaluator = setup.build_evaluator(config, model, dataset, devices)
