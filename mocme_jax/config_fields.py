@@ -84,7 +84,8 @@ FIELDS: dict[str, Field] = {
     "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
     "data.features_dir": Field(None, "folder of the feature files; none: data.dir", kind=str),
     "data.modalities": Field(
-        ("text", "numeric", "image"), "modalities to use beside the learned structure; empty: structure alone"
+        ("text", "numeric", "image"),
+        "modalities to use beside the learned structure; empty, or structure: that alone",
     ),
     "data.make_text": Field(
         True, "encode the names as the text modality where no text feature file is found"
@@ -203,8 +204,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("data.modalities",),
-        lambda names: len(set(names)) == len(names) and "structure" not in names,
-        "each modality once, and without structure, which is always there",
+        lambda names: len(set(names)) == len(names),
+        "each modality once",
     ),
     Rule(
         ("train.batch_size", "parallel.devices"),

@@ -85,7 +85,7 @@ def load_graph(
         if is_readable(texts):
             found["text"] = _encoded(texts, encoder, features_dir, cache_dir, notify)
     for kind in sorted(wanted - found.keys()):
-        raise UserError(_not_to_be_had(kind, graph, features_dir, folders))
+        raise UserError(_not_to_be_had(kind, graph, features_dir, folders, encode))
     return graph.replace(
         modalities=tuple(found[kind] for kind in sorted(found))
     )
@@ -120,7 +120,11 @@ def _first(folders: Sequence[Path], name: str) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).exists()), None)
 
 
-def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders: Sequence[Path]) -> str:
+def _not_to_be_had(
+    kind: str, graph: KnowledgeGraph, features_dir: Path, folders: Sequence[Path], encode: bool
+) -> str:
+    if kind == "text" and not encode:
+        return f"{features_dir}: no features for text, and none are to be made; add a file such as text.npy"
     if kind == "text":
         return (
             f"{graph.name}: the entities' names are numbers or ids, no text; "

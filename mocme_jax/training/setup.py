@@ -56,7 +56,9 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
         atlas_directory() if data.dir is None else Path(data.dir),
         Path(data.features_dir) if data.features_dir else None,
         name=data.name,
-        modalities=tuple(data.modalities),
+        # To load_graph, no names at all would mean whatever the folder offers.
+        modalities=tuple(data.modalities) or ("structure",),
+        encode=data.make_text,
         notify=notify,
     )
     report = audit(graph)
