@@ -7,6 +7,7 @@ a folder that Orbax ignores, and the step before it stays.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,8 @@ def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Chec
         raise UserError(f"{folder}: is a file, not a folder; name another with --workdir=FOLDER")
     if not create and not any((folder / name).is_dir() for name in NAMES):
         raise UserError(f"{folder}: holds no checkpoint; train there first, or mend --workdir")
+    # Orbax tells through absl how it reads the options below; to the person who trains that is noise.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     return Checkpoints(folder, create)
 
 

@@ -22,8 +22,8 @@ class MetricsLog:
     Args:
       workdir: the run's folder, made where missing.
       keep_until_epoch: when a run goes on, the epoch it goes on from: rows of later epochs, which will be
-        written again, are dropped. None keeps all. Half a line, left by a run that was killed, is dropped in
-        any case.
+        written again, are dropped, and so is the row `test` that ended the run. None keeps all. Half a line,
+        left by a run that was killed, is dropped in any case.
       tensorboard: False leaves TensorBoard out.
     """
 
@@ -36,7 +36,7 @@ class MetricsLog:
         if self.path.exists():
             rows = read_metrics(folder)
             if keep_until_epoch is not None:
-                rows = [row for row in rows if row.get("epoch", 0) <= keep_until_epoch]
+                rows = [row for row in rows if "test" not in row and row.get("epoch", 0) <= keep_until_epoch]
             # Written beside the old file and put in its place, so that a kill in between loses nothing.
             fresh = self.path.with_suffix(".tmp")
             fresh.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

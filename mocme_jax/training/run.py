@@ -26,6 +26,7 @@ from mocme_jax.training.program import (
     create_train_state,
     make_encode_program,
     make_train_program,
+    replicate,
 )
 from mocme_jax.training.progress import Progress, make_console
 from mocme_jax.training.results import print_results, restore_best, results_of, weight_names, write_results
@@ -75,8 +76,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     for line in dataset.warnings:
         console.print(f"warning: {line}", soft_wrap=True)
 
-    inputs = make_inputs(graph, config.fusion.panel, config.seed)
-    data = make_train_data(graph, inputs)
+    inputs = replicate(make_inputs(graph, config.fusion.panel, config.seed), devices)
+    data = replicate(make_train_data(graph, inputs), devices)
     optimizer = create_optimizer(
         config.train.learning_rate, config.train.table_learning_rate, config.train.weight_decay
     )
@@ -99,7 +100,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         # 3. Rows of metrics.jsonl after that epoch are dropped; they will be written again.
         # 4. A run that had ended goes straight to the test score of its best checkpoint.
         position = _restored_position(checkpoints, identity, workdir)
-        state = create_train_state(model, optimizer, inputs, config.seed)
+        state = replicate(create_train_state(model, optimizer, inputs, config.seed), devices)
         if position.epoch:
             state, _ = checkpoints.restore("last", state)
             console.print(f"going on after epoch {position.epoch}, from {workdir}")
@@ -112,10 +113,12 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
                     checkpoints.wait()
                     progress.note(
                         f"stopped; the same command goes on after epoch {loop.saved_epoch}, from {workdir}"
+                        if loop.saved_epoch
+                        else "stopped before the first checkpoint; the same command begins anew"
                     )
                     raise
             checkpoints.wait()
-            params = restore_best(checkpoints, model, inputs)
+            params = replicate(restore_best(checkpoints, model, inputs), devices)
             vectors, weights = encode(params, inputs)
             results = results_of(
                 identity["config"],
@@ -155,8 +158,8 @@ class _Loop:
     def run(self, state: TrainState, log: MetricsLog, progress: Progress) -> None:
         """Runs to the last epoch or until dev stops getting better."""
         settings, position = self.config.train, self.position
-        fresh = position.epoch == 0
-        since, steps_since, sums, seconds = time.perf_counter(), 0, {}, 0.0
+        fresh, first_call = position.epoch == 0, True
+        since, sums, steps_since, timed_steps, seconds = time.perf_counter(), {}, 0, 0, 0.0
         while position.epoch < settings.epochs and not position.stopped:
             done = 0
             # One step on its own first: it tells how long compilation took, and that training is under way.
@@ -166,10 +169,13 @@ class _Loop:
                 metrics = {name: float(value) for name, value in metrics.items()}
                 if fresh and not done:
                     progress.note(f"first step done {time.perf_counter() - self.began:.1f} s after the start")
-                else:
+                if not first_call:
+                    # The first call compiles; its time says nothing of the rate.
                     seconds += time.perf_counter() - start
-                    steps_since += steps
-                    sums = {name: sums.get(name, 0.0) + steps * value for name, value in metrics.items()}
+                    timed_steps += steps
+                first_call = False
+                sums = {name: sums.get(name, 0.0) + steps * value for name, value in metrics.items()}
+                steps_since += steps
                 done += steps
                 if not np.isfinite(metrics["loss/total"]) or not np.isfinite(metrics["norm/gradient"]):
                     raise FloatingPointError(
@@ -181,14 +187,14 @@ class _Loop:
             position.epoch += 1
             if position.epoch % settings.eval_every and position.epoch < settings.epochs:
                 continue
-            means = {name: value / max(1, steps_since) for name, value in sums.items()}
-            rate = steps_since * settings.batch_size / seconds if seconds else None
+            means = {name: value / steps_since for name, value in sums.items()}
+            rate = timed_steps * settings.batch_size / seconds if timed_steps else None
             dev = self._evaluate(state, means, rate, log)
             position.minutes += (time.perf_counter() - since) / 60
             self._save(state, dev["mrr"])
             shown = {"loss": means.get("loss/total"), "dev MRR": dev["mrr"], "triples/s": rate}
             progress.update(position.epoch, done, self.steps, shown)
-            since, steps_since, sums, seconds = time.perf_counter(), 0, {}, 0.0
+            since, sums, steps_since, timed_steps, seconds = time.perf_counter(), {}, 0, 0, 0.0
         if position.stopped:
             progress.note(f"dev has not got better for {position.stale} evaluations: stopped at epoch {position.epoch}")
 
