@@ -15,5 +15,4 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "atlas"
-    config.data.modalities = ("text", "numeric", "image")
     return config

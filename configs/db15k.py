@@ -17,7 +17,6 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "DB15K"
-    config.data.modalities = ("text", "numeric")
     # Most of the released valid split is in train, and some of it in test.
     config.data.dev = "train"
     return config

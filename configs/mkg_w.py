@@ -16,5 +16,4 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "MKG-W"
-    config.data.modalities = ("text",)
     return config

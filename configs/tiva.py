@@ -16,5 +16,4 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "TIVA"
-    config.data.modalities = ("text",)
     return config

@@ -31,7 +31,7 @@ def main() -> None:
     from mocme_jax.data.audit import audit
     from mocme_jax.data.load import atlas_directory, load_graph
 
-    graph = load_graph(flags.data or atlas_directory(), flags.features, name=flags.name, encode=False)
+    graph = load_graph(flags.data or atlas_directory(), flags.features, name=flags.name, make=("numeric",))
     print(audit(graph).report())
 
 

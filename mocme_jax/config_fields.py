@@ -84,11 +84,14 @@ FIELDS: dict[str, Field] = {
     "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
     "data.features_dir": Field(None, "folder of the feature files; none: data.dir", kind=str),
     "data.modalities": Field(
-        ("text", "numeric", "image"),
-        "modalities to use beside the learned structure; empty, or structure: that alone",
+        ("all",),
+        "modalities beside the learned structure, by name; all: every feature file, and what data.make makes; "
+        "structure: none",
     ),
-    "data.make_text": Field(
-        True, "encode the names as the text modality where no text feature file is found"
+    "data.make": Field(
+        ("text", "numeric"),
+        "what is made where all are wanted and there is no file: text of names, numeric of numeric_triples.tsv",
+        choices=("text", "numeric"),
     ),
     "data.dev": Field(
         "valid",
@@ -204,8 +207,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("data.modalities",),
-        lambda names: len(set(names)) == len(names),
-        "each modality once",
+        lambda names: len(set(names)) == len(names) and (len(names) == 1 or not {"all", "structure"} & set(names)),
+        "each modality once; all and structure stand alone (structure is always there)",
     ),
     Rule(
         ("train.batch_size", "parallel.devices"),

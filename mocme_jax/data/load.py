@@ -37,7 +37,7 @@ def load_graph(
     name: str = "",
     modalities: Sequence[str] = (),
     encoder: str = DEFAULT_ENCODER,
-    encode: bool = True,
+    make: Sequence[str] = ("text", "numeric"),
     cache_dir: Path | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> KnowledgeGraph:
@@ -51,12 +51,11 @@ def load_graph(
     Args:
       directory: the graph, in OpenKE layout (``train2id.txt``) or plain (``train.txt``).
       features_dir: feature files; None for the graph's folder.
-      name: what the graph is called, also among feature files named for datasets; the folder's name by
-      default. modalities: what is wanted; none for all that files offer or that can be made. ``structure`` is
-      accepted and
+      name: what the graph is called, also among feature files named for datasets; the folder's name by default.
+      modalities: what is wanted; none for all that files offer or that can be made. ``structure`` is accepted and
         passed over, so that ``("structure",)`` reads no features.
       encoder: see encode_texts.
-      encode: False to make no text, which takes a while.
+      make: what may be made unasked, where ``modalities`` names nothing.
       notify: told in one line of work that takes a while.
 
     Raises:
@@ -76,19 +75,18 @@ def load_graph(
         files = {kind: path for kind, path in files.items() if kind in wanted}
     found = {kind: read_feature_file(path, kind, graph.entities) for kind, path in files.items()}
 
-    if "numeric" not in found and (take_all or "numeric" in wanted):
+    wanted_or_made = set(make) if take_all else wanted
+    if "numeric" in wanted_or_made - found.keys():
         triples = _first(folders, NUMERIC_FILE)
         if triples is not None:
             found["numeric"] = numeric_modality(triples, graph.entities)
-    if encode and "text" not in found and (take_all or "text" in wanted):
+    if "text" in wanted_or_made - found.keys():
         texts = entity_texts(graph, *folders)
         if is_readable(texts):
             found["text"] = _encoded(texts, encoder, features_dir, cache_dir, notify)
     for kind in sorted(wanted - found.keys()):
-        raise UserError(_not_to_be_had(kind, graph, features_dir, folders, encode))
-    return graph.replace(
-        modalities=tuple(found[kind] for kind in sorted(found))
-    )
+        raise UserError(_not_to_be_had(kind, graph, features_dir, folders))
+    return graph.replace(modalities=tuple(found[kind] for kind in sorted(found)))
 
 
 def read_triples(directory: Path) -> KnowledgeGraph:
@@ -120,11 +118,7 @@ def _first(folders: Sequence[Path], name: str) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).exists()), None)
 
 
-def _not_to_be_had(
-    kind: str, graph: KnowledgeGraph, features_dir: Path, folders: Sequence[Path], encode: bool
-) -> str:
-    if kind == "text" and not encode:
-        return f"{features_dir}: no features for text, and none are to be made; add a file such as text.npy"
+def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders: Sequence[Path]) -> str:
     if kind == "text":
         return (
             f"{graph.name}: the entities' names are numbers or ids, no text; "

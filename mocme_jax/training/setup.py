@@ -56,9 +56,8 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
         atlas_directory() if data.dir is None else Path(data.dir),
         Path(data.features_dir) if data.features_dir else None,
         name=data.name,
-        # To load_graph, no names at all would mean whatever the folder offers.
-        modalities=tuple(data.modalities) or ("structure",),
-        encode=data.make_text,
+        modalities=() if "all" in data.modalities else (tuple(data.modalities) or ("structure",)),
+        make=tuple(data.make),
         notify=notify,
     )
     report = audit(graph)
