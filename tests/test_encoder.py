@@ -1,0 +1,262 @@
+"""What an encoding may depend on: the entity, the parameters and the panel, and nothing else."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny_model import random_params, tiny_inputs, tiny_model
+
+from mocme_jax.model.encoder import FUSIONS, RELEVANCES
+from mocme_jax.model.mutual_information import ESTIMATORS
+
+EVERYBODY = np.arange(24, dtype=np.int32)
+CLOSE = dict(rtol=2e-4, atol=2e-5)
+
+
+@functools.cache
+def made(**changes):
+    """Model, inputs, parameters away from their zeros, and the compiled encoder."""
+    model, inputs = tiny_model(**changes), tiny_inputs(widths=changes.get("widths", (5, 3)))
+    params = random_params(model, inputs)
+
+    @jax.jit
+    def encode(params, inputs, ids, keep=None):
+        panel = model.apply(params, inputs, method="encode_panel")
+        return model.apply(params, inputs, ids, panel, keep, method="encode")
+
+    return model, inputs, params, encode
+
+
+def with_hidden(inputs, value):
+    """The inputs with a value in all rows that the mask hides."""
+    features = tuple(
+        jnp.where(inputs.present[:, i + 1, None], x, value) for i, x in enumerate(inputs.features)
+    )
+    return inputs._replace(features=features)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_batch_order_and_padding_do_not_matter(estimator):
+    _, inputs, params, encode = made(estimator=estimator)
+    whole = encode(params, inputs, EVERYBODY)
+    shuffled = np.random.default_rng(0).permutation(EVERYBODY)
+    padded = np.concatenate([EVERYBODY[5:9], np.zeros(20, np.int32)])
+    alone = [EVERYBODY[4:5]] if estimator == "gaussian" else []
+    for ids in (shuffled, padded, *alone):
+        part = encode(params, inputs, ids)
+        for name in ("vectors", "modality_weights", "view_weights", "present"):
+            np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[ids], **CLOSE)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_weights(fusion):
+    _, inputs, params, encode = made(intra=fusion, inter=fusion)
+    present = np.asarray(inputs.present)
+    encoding = encode(params, inputs, EVERYBODY)
+    modality, view = np.asarray(encoding.modality_weights), np.asarray(encoding.view_weights)
+    assert modality.shape == (24, 3) and view.shape == (24, 3, 2)
+    assert (modality[~present] == 0).all() and (view[~present] == 0).all()
+    if fusion == "sum":
+        assert (modality[present] == 1).all() and (view[present] == 1).all()
+    else:
+        np.testing.assert_allclose(modality.sum(axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(view.sum(axis=2), present, rtol=1e-5)
+    np.testing.assert_allclose(modality[3], [1, 0, 0])
+
+
+def test_missing_structure_leaves_an_encoding_from_features():
+    _, inputs, params, encode = made()
+    keep = np.ones(24, bool)
+    keep[:12] = False
+    encoding = encode(params, inputs, EVERYBODY, keep)
+    assert (np.asarray(encoding.modality_weights)[:12, 0] == 0).all()
+    assert (np.asarray(encoding.modality_weights)[12:, 0] > 0).all()
+    chex.assert_tree_all_finite(encoding)
+    # The same as a mask that says so from the start, for entities outside the panel, and their rows go unread.
+    outside = np.setdiff1d(EVERYBODY[:12], inputs.panel)
+    assert len(outside)
+    unseen = inputs._replace(present=inputs.present.at[outside, 0].set(False))
+    changed = jax.tree.map(lambda x: x, params)
+    changed["params"]["encoder"]["structure"] = params["params"]["encoder"]["structure"].at[outside].set(1e3)
+    again = encode(changed, unseen, outside)
+    np.testing.assert_allclose(again.vectors, encoding.vectors[outside], **CLOSE)
+    # Features tell such entities apart.
+    some = [e for e in range(12) if np.asarray(inputs.present)[e, 1:].any()]
+    vectors = np.asarray(encoding.vectors)[some]
+    distances = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1) + 9 * np.eye(len(some))
+    assert distances.min() > 0.01
+
+
+def test_with_nothing_at_all_there_is_the_learned_vector():
+    _, inputs, params, encode = made()
+    keep = np.ones(24, bool)
+    keep[3] = False
+    nothing = params["params"]["encoder"]["nothing"]
+    encoding = encode(params, inputs, EVERYBODY, keep)
+    np.testing.assert_array_equal(encoding.vectors[3], nothing)
+    np.testing.assert_array_equal(encoding.modality_weights[3], 0)
+
+
+# Relevance and estimator are read by complementarity alone. Gradients take long to compile: with one relevance only.
+COMBINATIONS = [("complementarity", relevance, estimator) for relevance in RELEVANCES for estimator in ESTIMATORS]
+COMBINATIONS += [(fusion, "structure", "club") for fusion in FUSIONS if fusion != "complementarity"]
+
+
+@pytest.mark.parametrize("fusion,relevance,estimator", COMBINATIONS)
+def test_every_combination_is_finite_and_reads_nothing_that_the_mask_hides(fusion, relevance, estimator):
+    """Neither in values nor in gradients, for entities and for the panel."""
+    model, inputs = tiny_model(
+        intra=fusion, inter=fusion, relevance=relevance, estimator=estimator, widths=(5,)
+    ), tiny_inputs(widths=(5,))
+    params, keep = random_params(model, inputs), EVERYBODY % 2 == 0
+
+    def total(params, inputs):
+        panel = model.apply(params, inputs, method="encode_panel")
+        encoding = model.apply(params, inputs, EVERYBODY, panel, keep, method="encode")
+        return jnp.sum(jnp.sin(encoding.vectors)) + jnp.sum(encoding.fit) + jnp.sum(encoding.redundancy), encoding
+
+    run = jax.jit(jax.value_and_grad(total, has_aux=True) if relevance == "structure" else total)
+    clean = run(params, inputs)
+    encoding = clean[0][1] if relevance == "structure" else clean[1]
+    chex.assert_tree_all_finite(clean)
+    chex.assert_shape(encoding.vectors, (24, 8))
+    assert bool(jnp.any(encoding.redundancy)) == (fusion == "complementarity")
+    assert bool(jnp.any(encoding.fit)) == (fusion == "complementarity" and ESTIMATORS[estimator][2] is not None)
+    for value in (jnp.nan, jnp.inf, 1e30):
+        chex.assert_trees_all_equal(run(params, with_hidden(inputs, value)), clean)
+
+
+def test_modalities_and_views_may_be_fused_differently():
+    _, inputs, params, encode = made(intra="mean", inter="best")
+    encoding = encode(params, inputs, EVERYBODY)
+    modality, view = np.asarray(encoding.modality_weights), np.asarray(encoding.view_weights)
+    assert set(np.unique(modality)) == {0, 1}
+    np.testing.assert_allclose(view[np.asarray(inputs.present)], 1 / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("experts", [0, 1, 3])
+def test_number_of_experts(experts):
+    _, inputs, params, encode = made(experts=experts)
+    encoding = encode(params, inputs, EVERYBODY)
+    view = np.asarray(encoding.view_weights)
+    assert view.shape == (24, 3, max(1, experts))
+    np.testing.assert_allclose(view.sum(axis=2), inputs.present, rtol=1e-5)
+    assert ("expert_up" in params["params"]["encoder"]) == (experts > 0)
+
+
+def test_without_experts_a_sum_is_structure_plus_projections():
+    _, inputs, params, encode = made(experts=0, inter="sum")
+    own = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"]["encoder"])
+    expected = own["structure"].copy()
+    for i, features in enumerate(inputs.features):
+        for e in np.flatnonzero(inputs.present[:, i + 1]):
+            expected[e] += own["scales"][i] * np.asarray(features, np.float64)[e] @ own[f"project_{i}"]
+    np.testing.assert_allclose(encode(params, inputs, EVERYBODY).vectors, expected, **CLOSE)
+
+
+def test_no_feature_modalities_at_all():
+    _, inputs, params, encode = made(widths=(), experts=0)
+    np.testing.assert_allclose(
+        encode(params, inputs, EVERYBODY).vectors, params["params"]["encoder"]["structure"], rtol=1e-6
+    )
+
+
+def test_experts_start_near_the_identity():
+    """Each view starts close to its part, and not the same as the next one."""
+    inputs, vectors = tiny_inputs(widths=(5,)), []
+    model = tiny_model(intra="mean", inter="sum", widths=(5,))
+    params = jax.jit(model.init)(jax.random.key(0), inputs)
+    for experts in (0, 2):
+        one = tiny_model(experts=experts, intra="mean", inter="sum", widths=(5,))
+
+        @jax.jit
+        def encode(params, one=one):
+            panel = one.apply(params, inputs, method="encode_panel")
+            return one.apply(params, inputs, EVERYBODY, panel, method="encode").vectors
+
+        vectors.append(np.asarray(encode(params)))
+    difference = np.linalg.norm(vectors[1] - vectors[0]) / np.linalg.norm(vectors[0])
+    assert 0 < difference < 0.3
+
+
+def test_gradients_through_weights_are_a_choice():
+    choices = dict(widths=(5,), estimator="infonce", intra="mean")
+    through, stopped = (made(weight_gradients=choice, **choices) for choice in (True, False))
+    inputs, params = through[1], through[2]
+
+    def gradient(encode):
+        gradients = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, inputs, EVERYBODY).redundancy)))(params)
+        return gradients["params"]["encoder"]
+
+    np.testing.assert_allclose(
+        through[3](params, inputs, EVERYBODY).vectors, stopped[3](params, inputs, EVERYBODY).vectors, **CLOSE
+    )
+    assert all(np.asarray(gradient(through[3])[name]).any() for name in ("structure", "project_0"))
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(gradient(stopped[3])))
+
+
+def noisy_and_noise(estimator, relevance, aligned):
+    """A model whose first modality is a noisy linear function of its structure table, and whose second is noise."""
+    entities, width = 300, 8
+    model = tiny_model(
+        entities=entities, widths=(width, width), width=width, experts=0, estimator=estimator, relevance=relevance,
+        mi_width=4, structure_init=1.0,
+    )
+    rng = np.random.default_rng(0)
+    inputs = tiny_inputs(entities, (width, width), panel=250)
+    inputs = inputs._replace(present=jnp.ones((entities, 3), bool))
+    params = random_params(model, inputs)
+    own = params["params"]["encoder"]
+    own |= {name: jax.tree.map(lambda x: 0.1 * x, own[name]) for name in ("modality_estimator",) if name in own}
+    table = rng.standard_normal((entities, width))
+    own["structure"] = jnp.asarray(table, jnp.float32)
+    mixing = np.eye(width) if aligned else np.linalg.qr(rng.standard_normal((width, width)))[0]
+    informative = table @ mixing + 0.3 * rng.standard_normal(table.shape)
+    features = informative, rng.standard_normal(table.shape)
+    inputs = inputs._replace(features=tuple(jnp.asarray(x, jnp.float32) for x in features))
+    if aligned:
+        own["project_0"] = own["project_1"] = jnp.eye(width)
+    return model, inputs, params
+
+
+def mean_weights(model, inputs, params):
+    """Structure, informative, noise; the trained estimators are fitted first."""
+    optimizer, ids = optax.adam(0.02), np.arange(300, dtype=np.int32)
+
+    def encode(params):
+        panel = model.apply(params, inputs, method="encode_panel")
+        return model.apply(params, inputs, ids, panel, method="encode")
+
+    if ESTIMATORS[model.encoder.estimator][2] is not None:
+
+        def step(carry, _):
+            params, state = carry
+            gradients = jax.grad(lambda p: jnp.mean(encode(p).fit))(params)
+            updates, state = optimizer.update(gradients, state)
+            return (optax.apply_updates(params, updates), state), None
+
+        start = params, optimizer.init(params)
+        params = jax.jit(lambda start: jax.lax.scan(step, start, None, 100)[0][0])(start)
+    return np.asarray(jax.jit(encode)(params).modality_weights).mean(axis=0)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_relevance_gives_noise_less_weight_and_redundancy_alone_gives_it_more(estimator):
+    """The trap: noise shares nothing with anything, so the least redundant part is the worthless one."""
+    # A cosine sees only what is aligned already; the others must find a linear map.
+    aligned = estimator.startswith("infonce")
+    _, informative, noise = mean_weights(*noisy_and_noise(estimator, "structure", aligned))
+    assert noise < 0.7 * informative
+    structure, informative, noise = mean_weights(*noisy_and_noise(estimator, "none", aligned))
+    assert noise > informative and noise > structure
+
+
+def test_the_fit_moves_the_estimator_alone():
+    _, inputs, params, encode = made(estimator="club", widths=(5,))
+    gradients = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, inputs, EVERYBODY).fit)))(params)["params"]["encoder"]
+    moved = {name for name, leaf in gradients.items() if any(map(jnp.any, jax.tree.leaves(leaf)))}
+    assert moved == {"view_estimator", "modality_estimator"}

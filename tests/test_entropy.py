@@ -1,0 +1,183 @@
+"""EGNS weights against a scalar loop, and weights of 1 against the plain losses, to the last bit."""
+
+import itertools
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mocme_jax.objective import entropy
+from mocme_jax.objective.entropy import CONFIDENT, REFERENCES, binary_entropy, entropy_weights, self_adversarial_weights
+from mocme_jax.objective.loss import logistic_loss, softmax_loss
+
+LOW, HIGH = 0.4, 0.8
+CLASS_WEIGHTS = (0.5, 1.0, 3.0)
+
+
+def entropy_bits(logit):
+    """Binary entropy of sigmoid(logit) in float64; the small probability is taken from the tail."""
+    small = 1 / (1 + math.exp(min(abs(logit), 700)))
+    return -(small * math.log(small) + (1 - small) * math.log1p(-small)) / math.log(2)
+
+
+def example(seed=0, rows=6, columns=40):
+    rng = np.random.default_rng(seed)
+    scores = (4 * rng.standard_normal((rows, columns))).astype(np.float32)
+    positive = (2 * rng.standard_normal(rows)).astype(np.float32)
+    negative = rng.random((rows, columns)) < 0.8
+    negative[2] = False
+    negative[3, 1:] = False
+    return scores, positive, negative
+
+
+def weigh(scores, positive, negative, reference="absolute", confident="entropy", class_weights=CLASS_WEIGHTS):
+    bounds = dict(low=LOW, high=HIGH, class_weights=class_weights, reference=reference, confident=confident)
+    return entropy_weights(jnp.asarray(scores), jnp.asarray(positive), jnp.asarray(negative), **bounds)
+
+
+def loop_weights(scores, positive, negative, reference, confident):
+    """Weights, and (class, weight) of every negative, one at a time."""
+    weights, members = np.zeros(scores.shape), []
+    for b in range(len(scores)):
+        row = {}
+        for c in range(scores.shape[1]):
+            if not negative[b, c]:
+                continue
+            logit = float(scores[b, c]) - (float(positive[b]) if reference == "relative" else 0.0)
+            bits = entropy_bits(logit)
+            kind = 0 if bits < LOW else 1 if bits < HIGH else 2
+            weight = CLASS_WEIGHTS[kind]
+            if kind != 2 and logit > 0 and confident == "hard":
+                kind, weight = 2, CLASS_WEIGHTS[2]
+            if kind != 2 and logit > 0 and confident == "false_negative":
+                weight = 0.0
+            row[c] = kind, weight
+        total = sum(weight for _, weight in row.values())
+        for c, (kind, weight) in row.items():
+            weights[b, c] = weight * len(row) / total if total else 0.0
+            members.append((kind, weights[b, c]))
+    return weights, members
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("confident", CONFIDENT)
+def test_weights_equal_the_loop(reference, confident):
+    scores, positive, negative = example()
+    result = weigh(scores, positive, negative, reference, confident)
+    expected, members = loop_weights(scores, positive, negative, reference, confident)
+    np.testing.assert_allclose(result.weights, expected, rtol=1e-5, atol=1e-6)
+    for kind in range(3):
+        own = [weight for k, weight in members if k == kind]
+        assert own, "the example must hold every class"
+        assert float(result.shares[kind]) == pytest.approx(len(own) / len(members), rel=1e-5)
+        assert float(result.mean_weights[kind]) == pytest.approx(np.mean(own), rel=1e-5)
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("confident", CONFIDENT)
+def test_rows_have_mean_one_over_their_negatives(reference, confident):
+    scores, positive, negative = example(1)
+    weights = np.asarray(weigh(scores, positive, negative, reference, confident).weights)
+    assert (weights[~negative] == 0).all() and (weights >= 0).all()
+    for row, mask in zip(weights, negative, strict=True):
+        if mask.any() and row.any():
+            assert row[mask].mean() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_array_equal(weights[2], 0)
+
+
+def test_thresholds_belong_to_the_class_above():
+    """easy < low <= ambiguous < high <= hard."""
+    scores = np.array([[-3.0, -1.0, 0.0]], np.float32)
+    bits = np.asarray(binary_entropy(jnp.asarray(scores)))[0]
+    assert bits[0] < bits[1] < bits[2] == 1
+    kind = dict(class_weights=(1.0, 2.0, 4.0), reference="absolute", confident="entropy")
+    arguments = jnp.asarray(scores), jnp.zeros(1), jnp.ones((1, 3), bool)
+    for low, high, classes in [
+        (float(bits[0]), float(bits[1]), (1, 2, 2)),
+        (float(bits[1]), 1.0, (0, 1, 2)),
+        (float(np.nextafter(bits[1], np.float32(2))), 1.0, (0, 0, 2)),
+        (0.0, 2.0, (1, 1, 1)),
+    ]:
+        result = entropy_weights(*arguments, low=low, high=high, **kind)
+        expected = np.array([(1.0, 2.0, 4.0)[k] for k in classes])
+        np.testing.assert_allclose(result.weights[0], expected / expected.mean(), rtol=1e-6)
+        np.testing.assert_allclose(result.shares, [classes.count(k) / 3 for k in range(3)], rtol=1e-6)
+
+
+def test_a_confident_error_is_easy_hard_or_no_negative():
+    """A negative far above, beside one far below and one at the boundary."""
+    scores, negative = np.array([[9.0, -9.0, 0.0]], np.float32), np.ones((1, 3), bool)
+    positive = np.zeros(1, np.float32)
+    weights = {kind: np.asarray(weigh(scores, positive, negative, "absolute", kind).weights)[0] for kind in CONFIDENT}
+    assert weights["entropy"][0] == weights["entropy"][1] < weights["entropy"][2]
+    assert weights["hard"][0] == weights["hard"][2] > weights["hard"][1]
+    assert weights["false_negative"][0] == 0 < weights["false_negative"][1]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("value", [1.0, 3.7])
+def test_equal_class_weights_are_the_plain_loss_to_the_last_bit(compiled, value):
+    """``false_negative`` is left out: it drops negatives, whatever the classes weigh."""
+    scores, positive, negative = example(2)
+    run = jax.jit if compiled else lambda f: f
+    mask = jnp.asarray(negative)
+    for reference, confident in itertools.product(REFERENCES, ("entropy", "hard")):
+        weights = weigh(scores, positive, negative, reference, confident, (value,) * 3).weights
+        if value == 1:
+            np.testing.assert_array_equal(weights, negative.astype(np.float32))
+        else:
+            np.testing.assert_allclose(weights, negative, rtol=1e-6)
+            continue
+        losses = [lambda p, s, w: softmax_loss(p, s, mask, w), lambda p, s, w: logistic_loss(p, s, mask, w, 2.5)]
+        for loss in losses:
+            weighed = run(lambda p, s, loss=loss, w=weights: loss(p, s, w))(positive, scores)
+            plain = run(lambda p, s, loss=loss: loss(p, s, None))(positive, scores)
+            np.testing.assert_array_equal(weighed, plain)
+
+
+def test_no_gradient_flows_through_weights():
+    scores, positive, negative = example()
+
+    def total(scores, positive, reference, confident):
+        weights = weigh(scores, positive, negative, reference, confident).weights
+        return jnp.sum(scores * 0 + weights * weights) + jnp.sum(self_adversarial_weights(scores, negative, 0.5) ** 2)
+
+    for reference, confident in itertools.product(REFERENCES, CONFIDENT):
+        gradients = jax.grad(total, (0, 1))(jnp.asarray(scores), jnp.asarray(positive), reference, confident)
+        chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
+
+
+def test_binary_entropy_in_float64_and_at_extremes():
+    logits = np.array([-1e4, -200, -90, -30, -10, -3, -1, -1e-3, 0, 1e-3, 1, 3, 10, 30, 90, 200, 1e4], np.float32)
+    bits = np.asarray(binary_entropy(jnp.asarray(logits)))
+    expected = [0.0 if abs(x) > 87 else entropy_bits(float(x)) for x in logits]
+    np.testing.assert_allclose(bits, expected, rtol=2e-6, atol=1e-30)
+    assert ((bits >= 0) & (bits <= 1)).all() and bits[8] == 1
+    chex.assert_tree_all_finite(jax.vmap(jax.grad(binary_entropy))(jnp.asarray(logits)))
+
+
+def test_extreme_scores_give_finite_weights():
+    scores = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4]], np.float32)
+    positive, negative = np.array([-1e4, 1e4, 0], np.float32), np.ones((3, 3), bool)
+    for reference, confident in itertools.product(REFERENCES, CONFIDENT):
+        chex.assert_tree_all_finite(weigh(scores, positive, negative, reference, confident))
+    chex.assert_tree_all_finite(self_adversarial_weights(jnp.asarray(scores), negative, 0.1))
+
+
+def test_self_adversarial_is_the_softmax_brought_to_mean_one():
+    scores, _, negative = example()
+    weights = self_adversarial_weights(jnp.asarray(scores), jnp.asarray(negative), 0.5)
+    expected = np.zeros(scores.shape)
+    for b, mask in enumerate(negative):
+        powers = np.exp(scores[b, mask].astype(np.float64) / 0.5)
+        expected[b, mask] = powers / powers.sum() * mask.sum() if mask.any() else 0
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_normalised_leaves_a_row_without_weight_at_zero():
+    weights = np.array([[0.0, 0.0], [2.0, 6.0], [2.0, 6.0]], np.float32)
+    negative = np.array([[True, True], [True, True], [True, False]])
+    np.testing.assert_allclose(entropy.normalised(weights, negative), [[0, 0], [0.5, 1.5], [1, 0]])

@@ -1,0 +1,75 @@
+"""Standardised features: moments over the present rows, and nothing of the others."""
+
+import numpy as np
+import pytest
+
+from mocme_jax.data.graph import Modality
+from mocme_jax.data.standardise import standardise
+
+
+def example(rows=200, width=8, seed=0):
+    rng = np.random.default_rng(seed)
+    present = rng.random(rows) < 0.7
+    features = (rng.standard_normal((rows, width)) * rng.uniform(2, 9, width) + 30).astype(np.float32)
+    features[~present] = 0
+    return Modality("text", features, present)
+
+
+def test_columns_over_the_present_rows():
+    modality = example()
+    result = standardise(modality)
+    assert result.name == "text" and result.features.dtype == np.float32
+    np.testing.assert_array_equal(result.present, modality.present)
+    np.testing.assert_array_equal(result.features[~modality.present], 0)
+    rows = result.features[modality.present].astype(np.float64) * np.sqrt(8)
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-3)
+    assert np.mean(np.sum(result.features[modality.present] ** 2, axis=1)) == pytest.approx(1, rel=1e-3)
+
+
+def test_scale_offset_and_missing_rows_do_not_matter():
+    modality = example()
+    moved = Modality("text", np.where(modality.present[:, None], 7 * modality.features - 3, 0), modality.present)
+    np.testing.assert_allclose(standardise(moved).features, standardise(modality).features, atol=1e-4)
+    for hidden in (np.nan, np.inf, 1e30):
+        features = np.where(modality.present[:, None], modality.features, np.float32(hidden))
+        result = standardise(Modality("text", features, modality.present))
+        np.testing.assert_array_equal(result.features, standardise(modality).features)
+    only = modality.present
+    alone = standardise(Modality("text", modality.features[only], np.ones(only.sum(), bool)))
+    np.testing.assert_array_equal(alone.features, standardise(modality).features[only])
+
+
+def test_the_input_is_left_as_it_was():
+    modality = example()
+    before = modality.features.copy()
+    standardise(modality)
+    np.testing.assert_array_equal(modality.features, before)
+
+
+def test_rare_and_constant_columns_do_not_blow_up():
+    modality = example()
+    modality.features[modality.present, 0] = 4.0
+    modality.features[modality.present, 1] = 0.0
+    rare = np.flatnonzero(modality.present)[0]
+    modality.features[rare, 1] = 1e-3
+    features = standardise(modality).features
+    np.testing.assert_array_equal(features[:, 0], 0)
+    assert np.abs(features[:, 1]).max() < 0.01
+    modality.features[rare, 1] = 1e6
+    clipped = standardise(modality, clip=3.0).features * np.sqrt(8)
+    assert clipped[rare, 1] == pytest.approx(3.0) and np.abs(clipped).max() <= 3 + 1e-5
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_nobody_or_one_entity_has_it(rows):
+    present = np.zeros(5, bool)
+    present[:rows] = True
+    features = np.where(present[:, None], np.float32(7), 0) * np.ones((5, 3), np.float32)
+    result = standardise(Modality("image", features, present))
+    np.testing.assert_array_equal(result.features, 0)
+
+
+def test_a_constant_modality_is_zero():
+    result = standardise(Modality("image", np.full((4, 3), 2.5, np.float32), np.ones(4, bool)))
+    np.testing.assert_array_equal(result.features, 0)

@@ -1,0 +1,73 @@
+"""Small models, inputs and objectives for tests; keyword arguments replace single choices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.model.encoder import Encoder, Inputs
+from mocme_jax.model.mocme import MoCME
+from mocme_jax.objective.objective import Objective
+
+
+def tiny_encoder(**changes) -> Encoder:
+    choices = dict(
+        entities=24,
+        widths=(5, 3),
+        width=8,
+        experts=2,
+        expert_hidden=4,
+        intra="complementarity",
+        inter="complementarity",
+        estimator="gaussian",
+        relevance="structure",
+        temperature=1.0,
+        mi_width=2,
+        weight_gradients=True,
+        initial_scale=0.5,
+        structure_bias=0.0,
+        structure_init=0.5,
+    )
+    return Encoder(**(choices | changes))
+
+
+def tiny_model(score="complex", relations=3, **changes) -> MoCME:
+    return MoCME(tiny_encoder(**changes), relations, score, 4, 0.5)
+
+
+def tiny_inputs(entities=24, widths=(5, 3), panel=16, seed=0) -> Inputs:
+    """Every modality is missing here and there; entities 0 to 2 have all, 3 has none but the structure."""
+    rng = np.random.default_rng(seed)
+    present = np.concatenate([np.ones((entities, 1), bool), rng.random((entities, len(widths))) < 0.6], axis=1)
+    present[:3], present[3, 1:] = True, False
+    features = [rng.standard_normal((entities, width)).astype(np.float32) for width in widths]
+    features = [np.where(present[:, i + 1, None], x, 0) for i, x in enumerate(features)]
+    panel = rng.permutation(entities)[:panel].astype(np.int32)
+    return Inputs(tuple(map(jnp.asarray, features)), jnp.asarray(present), jnp.asarray(panel))
+
+
+def tiny_objective(**changes) -> Objective:
+    choices = dict(
+        pool=6,
+        batch_candidates=True,
+        weighting="entropy",
+        entropy_low=0.3,
+        entropy_high=0.8,
+        class_weights=(0.5, 1.0, 2.0),
+        reference="relative",
+        confident="hard",
+        adversarial_temperature=1.0,
+        loss="softmax",
+        margin=0.0,
+        regulariser="n3",
+        regularisation=0.01,
+        redundancy=0.0,
+        structure_dropout=0.0,
+    )
+    return Objective(**(choices | changes))
+
+
+def random_params(model, inputs, scale=0.3, seed=0):
+    """Parameters of which none stands at an initial zero, made without compiling ``init``."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(scale * rng.standard_normal(x.shape), x.dtype), shapes)
