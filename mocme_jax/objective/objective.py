@@ -103,7 +103,10 @@ def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
         else:
             ranking = jnp.mean(logistic_loss(positive, scores, negative, weights, objective.margin))
         total = ranking + encoding.fit
-        metrics = {"loss/ranking": ranking, "loss/fit": encoding.fit, "redundancy": encoding.redundancy, **negatives}
+        # Shares have unlike numbers of present parts: weighted so, the devices' mean is the whole batch's.
+        parts = jnp.sum(encoding.present)
+        redundancy = encoding.redundancy * (parts * devices / jnp.maximum(jax.lax.psum(parts, AXIS), 1))
+        metrics = {"loss/ranking": ranking, "loss/fit": encoding.fit, "redundancy": redundancy, **negatives}
         if objective.regularisation:
             penalty = REGULARISERS[objective.regulariser]
             entity = jnp.mean(penalty(score.moduli(head))) + jnp.mean(penalty(score.moduli(tail)))
@@ -111,7 +114,7 @@ def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
             metrics["loss/regularisation"] = objective.regularisation * (entity + used)
             total = total + metrics["loss/regularisation"]
         if objective.redundancy:
-            total = total + objective.redundancy * encoding.redundancy
+            total = total + objective.redundancy * redundancy
         metrics["loss/total"] = total
         return total, metrics
 

@@ -168,6 +168,7 @@ def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Cal
 
     def encode(params, inputs: Inputs):
         vectors, weights = mapped(params, inputs)
-        return vectors.reshape(-1, vectors.shape[-1])[:entities], weights
+        # Whole on every device: each ranks its own queries against all entities.
+        return replicate(vectors.reshape(-1, vectors.shape[-1])[:entities], devices), weights
 
     return encode
