@@ -1,0 +1,316 @@
+"""Runs from end to end through the command lines: what they leave, going on, refusals, devices."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command_runner import assert_one_error, contents, run_here, run_process, start
+from tiny_graph import tiny_flags, write_tiny_graph
+
+from mocme_jax.config import config_from_dict
+from mocme_jax.config_fields import FIELDS
+from mocme_jax.training import setup
+from mocme_jax.training.inputs import make_inputs, make_train_data
+from mocme_jax.training.metrics_log import read_metrics
+from mocme_jax.training.optimizers import create_optimizer
+from mocme_jax.training.program import (
+    create_train_state,
+    make_encode_program,
+    make_train_program,
+    replicate,
+)
+
+FULL = {"data__modalities": "text,numeric"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Compiled programs are shared by the runs of this file, and the user's own cache is left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory) -> Path:
+    return write_tiny_graph(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def finished(graph, tmp_path_factory):
+    """The workdir of a finished run of the full model, and what the command printed; for reading only."""
+    folder = tmp_path_factory.mktemp("finished")
+    result = run_process("train", *tiny_flags(graph, folder / "run", **FULL), folder=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "run", result
+
+
+def read_results(workdir: Path) -> dict:
+    return json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+
+
+def untimed(rows: list[dict]) -> list[dict]:
+    return [{name: value for name, value in row.items() if name != "speed"} for row in rows]
+
+
+def scores(results: dict) -> dict:
+    """What must repeat exactly: everything but the settings and the time it took."""
+    run = {name: value for name, value in results["run"].items() if name != "minutes"}
+    return {**results, "run": run, "config": None}
+
+
+def test_a_run_leaves_results_metrics_and_checkpoints(finished):
+    workdir, result = finished
+    assert result.stderr == ""
+    assert {path.name for path in workdir.iterdir()} >= {"results.json", "metrics.jsonl", "last", "best"}
+    assert "tiny: 48 entities, 3 relations" in result.stdout and "results.json" in result.stdout
+    *rows, last = read_metrics(workdir)
+    assert [row["epoch"] for row in rows] == [2, 4] and [row["step"] for row in rows] == [8, 16]
+    for row in rows:
+        train, weights = row["train"], row["weights"]
+        assert {"loss/total", "loss/ranking", "loss/regularisation", "norm/gradient", "norm/parameters"} <= train.keys()
+        assert all(np.isfinite(value) for value in train.values())
+        shares = [train[f"negatives/share_{kind}"] for kind in ("easy", "ambiguous", "hard")]
+        assert sum(shares) == pytest.approx(1, abs=1e-5) and min(shares) >= 0
+        assert all(0 <= train[f"negatives/weight_{kind}"] <= 3 for kind in ("easy", "ambiguous", "hard"))
+        assert row["dev"].keys() == {"count", "mrr", "mr", "hits@1", "hits@3", "hits@10"}
+        assert row["dev"]["count"] == 10 and 0 < row["dev"]["mrr"] <= 1 <= row["dev"]["mr"] <= 48
+        assert weights["modality"].keys() == weights["view"].keys() == {"structure", "text", "numeric"}
+        assert all(0 < weight <= 1 for weight in weights["modality"].values())
+        for views in weights["view"].values():
+            assert len(views) == 2 and sum(views) == pytest.approx(1, abs=1e-5)
+        assert row["speed"]["triples/s"] > 0 and row["speed"]["queries/s"] > 0
+    assert rows[1]["train"]["loss/total"] < rows[0]["train"]["loss/total"]
+
+    results = read_results(workdir)
+    assert last == {"test": results["test"]["overall"]}
+    assert results["dev"]["overall"] == max((row["dev"] for row in rows), key=lambda dev: dev["mrr"])
+    assert results["run"]["epoch"] == 4
+    assert results["graph"]["triples"] == {"train": 126, "valid": 5, "test": 5}
+    assert results["graph"]["dev"] == "released valid split"
+    assert results["config"]["train"]["epochs"] == 4 and len(results["fingerprint"]) == 64
+    tails, heads = (results["test"]["groups"]["direction"][name] for name in ("tail", "head"))
+    assert tails["count"] == heads["count"] == 5
+    assert results["test"]["overall"]["mrr"] == pytest.approx((tails["mrr"] + heads["mrr"]) / 2, abs=1e-12)
+    for warning in results["warnings"]:
+        assert f"warning: {warning}" in result.stdout
+
+
+def test_a_finished_run_only_repeats_its_results(finished, graph, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    before = contents(workdir)
+    result = run_process("train", *tiny_flags(graph, workdir, **FULL), folder=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "test" in result.stdout and "epoch 2/4" not in result.stdout
+    after = contents(workdir)
+    same = {"results.json", "metrics.jsonl"} | {name for name in before if name.startswith(("best", "last"))}
+    assert {name: after.get(name) for name in same} == {name: before[name] for name in same}
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(finished, graph, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "run"
+    for epochs, words in ((2, "epoch 2/2"), (4, "going on after epoch 2")):
+        flags = tiny_flags(graph, workdir, **FULL, train__epochs=epochs)
+        assert run_here("train", *flags, monkeypatch=monkeypatch) == 0
+        assert words in capsys.readouterr().out
+    assert untimed(read_metrics(workdir)) == untimed(read_metrics(finished[0]))
+    assert scores(read_results(workdir)) == scores(read_results(finished[0]))
+
+
+def test_evaluate_repeats_the_numbers_and_tells_when_they_differ(finished, graph, tmp_path, monkeypatch, capsys):
+    before = contents(finished[0])
+    result = run_process("evaluate", f"--workdir={finished[0]}", folder=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "the same numbers as" in result.stdout
+    assert contents(finished[0]) == before
+
+    workdir, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(finished[0], workdir)
+    shutil.copytree(graph, moved)
+    flags = [f"--workdir={workdir}", f"--data-dir={moved}"]
+    assert run_here("evaluate", *flags, "--json", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr()
+    assert scores(json.loads(printed.out)) == scores(read_results(workdir))
+    results = read_results(workdir)
+    results["test"]["overall"]["mrr"] += 1e-12
+    (workdir / "results.json").write_text(json.dumps(results))
+    assert run_here("evaluate", *flags, monkeypatch=monkeypatch) == 1
+    assert "NOT the numbers" in capsys.readouterr().out
+    (moved / "test.txt").write_text((moved / "valid.txt").read_text())
+    status = run_here("evaluate", *flags, monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, "another graph", "--data-dir")
+
+
+@pytest.mark.parametrize("other", ["graph", "features", "config"])
+def test_a_workdir_of_another_run_is_refused_untouched(other, finished, graph, tmp_path, monkeypatch, capsys):
+    workdir, changed = tmp_path / "run", tmp_path / "changed"
+    shutil.copytree(finished[0], workdir)
+    shutil.copytree(graph, changed)
+    fields, word = dict(FULL), "another graph"
+    if other == "graph":
+        lines = (changed / "train.txt").read_text().splitlines(keepends=True)
+        (changed / "train.txt").write_text("".join(lines[:-1]) + "place 7\tnext\tplace 9\n")
+    elif other == "features":
+        np.save(changed / "text.npy", 2 * np.load(changed / "text.npy"))
+    else:
+        fields |= {"model__width": 16, "seed": 3}
+        word = "config differs in model.width, seed"
+    before = contents(workdir)
+    status = run_here("train", *tiny_flags(changed, workdir, **fields), monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, str(workdir), word, "--workdir")
+    assert contents(workdir) == before
+
+
+def test_the_number_of_devices_does_not_matter(graph, tmp_path, monkeypatch, capsys):
+    rows = {}
+    for devices in (1, 2, 4):
+        workdir = tmp_path / str(devices)
+        fields = {"data__modalities": "text", "model__experts": 0, "train__epochs": 2, "parallel__devices": devices}
+        assert run_here("train", *tiny_flags(graph, workdir, **fields), monkeypatch=monkeypatch) == 0
+        assert f"{devices} device" in capsys.readouterr().out
+        rows[devices] = read_metrics(workdir)
+    for devices in (2, 4):
+        for one, many in zip(rows[1], rows[devices], strict=True):
+            for group in ("train", "dev", "test"):
+                assert many.get(group) == pytest.approx(one.get(group), rel=2e-4, abs=1e-6), devices
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"), [(0, "multiple of 4"), (4, "batch must divide"), (64, "only 4 cpu devices")]
+)
+def test_devices_that_do_not_fit_the_batch_or_the_machine(devices, words, graph, tmp_path, monkeypatch, capsys):
+    size = 64 if devices == 64 else 30
+    fields = {"train__batch_size": size, "parallel__devices": devices}
+    status = run_here("train", *tiny_flags(graph, tmp_path / "run", **fields), monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_says_how_to_go_on_and_going_on_works(graph, tmp_path):
+    workdir = tmp_path / "run"
+
+    def flags(epochs):
+        return tiny_flags(graph, workdir, model__experts=0, train__epochs=epochs)
+
+    process = start("train", *flags(1_000_000), folder=tmp_path)
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if "dev MRR" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, (printed, rest, stderr)
+    assert stderr == "interrupted\n"
+    stopped = rest.rpartition("the same command goes on after epoch ")[2].partition(",")[0]
+    assert int(stopped) >= 2 and not (workdir / "results.json").exists()
+    result = run_process("train", *flags(int(stopped) + 2), folder=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"going on after epoch {stopped}" in result.stdout
+    epochs = [row["epoch"] for row in read_metrics(workdir) if "epoch" in row]
+    assert epochs == list(range(2, int(stopped) + 3, 2))
+
+
+def build(graph: Path, **sections):
+    """The config, dataset, model, state, a train call of so many steps and the parts an evaluation needs."""
+    sections = {
+        "data": {"name": "tiny", "dir": str(graph), "modalities": ["text"]},
+        "model": {"width": 8, "experts": 2, "expert_hidden": 4} | sections.pop("model", {}),
+        "fusion": {"panel": 16, "mi_width": 4} | sections.pop("fusion", {}),
+        "negatives": {"pool": 16} | sections.pop("negatives", {}),
+        **sections,
+    }
+    config = config_from_dict(sections)
+    dataset = setup.load_dataset(config)
+    model = setup.build_model(config, dataset.graph)
+    inputs = make_inputs(dataset.graph, config.fusion.panel, config.seed)
+    data = replicate(make_train_data(dataset.graph, inputs), 1)
+    optimizer = create_optimizer(config.train.learning_rate, config.train.table_learning_rate, 0.0)
+    train = make_train_program(
+        model,
+        optimizer,
+        setup.build_objective(config),
+        batch_size=config.train.batch_size,
+        triples=len(dataset.graph.train),
+        devices=1,
+    )
+    state = replicate(create_train_state(model, optimizer, inputs, config.seed), 1)
+    return config, dataset, model, inputs, state, lambda state, steps: train(state, data, jnp.int32(steps))
+
+
+# Every word of every choice stands here at least once; the defaults run in the tests above.
+ABLATIONS = [
+    {
+        "fusion": {"intra": "mean", "inter": "complementarity", "estimator": "infonce", "relevance": "none"},
+        "negatives": {"weighting": "uniform", "reference": "absolute"},
+        "loss": {"kind": "logistic", "margin": 2.0},
+        "model": {"score": "rotate"},
+    },
+    {
+        "fusion": {"intra": "sum", "estimator": "infonce_bilinear", "relevance": "structure"},
+        "negatives": {"weighting": "self_adversarial"},
+        "loss": {"regulariser": "l2"},
+        "model": {"score": "transe"},
+    },
+    {
+        "fusion": {"intra": "complementarity", "inter": "mean", "estimator": "club", "redundancy_loss": 0.1},
+        "negatives": {"confident": "entropy"},
+        "model": {"score": "distmult"},
+    },
+    {
+        "fusion": {"intra": "attention", "inter": "sum"},
+        "negatives": {"confident": "false_negative"},
+        "model": {"score": "tucker", "core_width": 4},
+    },
+    {"fusion": {"intra": "gate", "inter": "attention", "estimator": "gaussian"}, "negatives": {"confident": "hard"}},
+    {"fusion": {"intra": "best", "inter": "gate", "relevance": "gate"}, "model": {"score": "complex"}},
+    {
+        "fusion": {"intra": "complementarity", "inter": "best", "weight_gradients": True},
+        "negatives": {"weighting": "entropy", "reference": "relative"},
+        "loss": {"kind": "softmax", "regulariser": "n3"},
+    },
+]
+CHOICES = [path for path, field in FIELDS.items() if field.choices and not path.startswith("data.")]
+
+
+def test_the_ablations_below_name_every_choice():
+    for path in CHOICES:
+        section, name = path.split(".")
+        named = {case[section][name] for case in ABLATIONS if name in case.get(section, {})}
+        assert named == set(FIELDS[path].choices), path
+
+
+@pytest.mark.parametrize("case", ABLATIONS, ids=lambda case: "-".join(map(str, case["fusion"].values())))
+def test_every_ablation_trains(case, graph):
+    *_, state, train = build(graph, **{name: dict(fields) for name, fields in case.items()}, train={"batch_size": 32})
+    before = jax.tree.map(np.array, state.params)
+    state, metrics = train(state, 2)
+    metrics = {name: float(value) for name, value in metrics.items()}
+    assert all(map(np.isfinite, metrics.values())), metrics
+    assert metrics["norm/gradient"] > 0
+    moved = jax.tree.map(lambda old, new: bool(np.any(old != np.asarray(new))), before, state.params)
+    assert moved["params"]["relation"] and moved["params"]["encoder"]["structure"]
+    assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
+
+
+def test_a_tiny_graph_is_learnt_by_heart(graph):
+    config, dataset, model, inputs, state, train = build(
+        graph,
+        model={"width": 64, "experts": 0, "structure_dropout": 0.0},
+        negatives={"pool": 48, "weighting": "uniform"},
+        loss={"regularisation": 0.0},
+        train={"batch_size": 63},
+    )
+    for _ in range(60):
+        state, _ = train(state, 2)
+    vectors, _ = make_encode_program(model, devices=1)(state.params, inputs)
+    evaluator = setup.build_evaluator(config, model, dataset, 1)
+    assert evaluator.metrics(state.params, vectors, "train")["mrr"] == 1.0
+
+
