@@ -59,7 +59,7 @@ class Encoding(NamedTuple):
       modality_weights: ``[n, M]``.
       view_weights: ``[n, M, K]``, summing to 1 over K where the modality is present.
       present: bool ``[n, M]``.
-      redundancy: a scalar, the mean redundancy over present parts, views and modalities together, in nats.
+      redundancy: a scalar in nats, each entity's mean over its present parts, views and modalities together, averaged.
       fit: a scalar, the loss of the estimators' own parameters.
     """
 
@@ -297,6 +297,6 @@ class Encoder(nn.Module):
             inter.weights,
             jnp.stack([one.weights for one in intra], axis=1),
             present,
-            jnp.sum(jnp.where(present, redundant, 0)) / jnp.maximum(jnp.sum(present), 1),
+            jnp.mean(jnp.sum(jnp.where(present, redundant, 0), axis=1) / jnp.maximum(jnp.sum(present, axis=1), 1)),
             inter.fit + sum(one.fit for one in intra) / self.modalities,
         )

@@ -146,8 +146,10 @@ def other_pairs(present: jax.Array) -> jax.Array:
 
 
 def _pair_mean(values: jax.Array, present: jax.Array) -> jax.Array:
+    """Mean over entities of each one's mean over its present pairs, so that equal shares of a batch average to it."""
     pairs = other_pairs(present)
-    return jnp.sum(jnp.where(pairs, values, 0)) / jnp.maximum(jnp.sum(pairs), 1)
+    own = jnp.sum(jnp.where(pairs, values, 0), axis=(1, 2)) / jnp.maximum(jnp.sum(pairs, axis=(1, 2)), 1)
+    return jnp.mean(own)
 
 
 def init_club(key: jax.Array, parts: int, width: int) -> dict:

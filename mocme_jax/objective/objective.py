@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +19,10 @@ from mocme_jax.objective.regularisers import REGULARISERS
 
 WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
 AXIS = "devices"
+
+# Encoded entities are padded to a multiple of this on one device too, so that means over them are means over the same
+# rows on 1, 2, 4 or 8.
+_ROWS = 8
 
 
 class Batch(NamedTuple):
@@ -76,7 +81,7 @@ def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
         pool_key, dropout_key = jax.random.split(key)
         heads, relations, tails = batch.triples.T
         pool = sample_pool(pool_key, entities, objective.pool)
-        ids = padded_to(jnp.concatenate([heads, tails, pool]), devices)
+        ids = padded_to(jnp.concatenate([heads, tails, pool]), math.lcm(_ROWS, devices))
         keep = None
         if objective.structure_dropout:
             keep = share(jax.random.uniform(dropout_key, ids.shape) >= objective.structure_dropout, devices)
@@ -103,10 +108,7 @@ def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
         else:
             ranking = jnp.mean(logistic_loss(positive, scores, negative, weights, objective.margin))
         total = ranking + encoding.fit
-        # Shares have unlike numbers of present parts: weighted so, the devices' mean is the whole batch's.
-        parts = jnp.sum(encoding.present)
-        redundancy = encoding.redundancy * (parts * devices / jnp.maximum(jax.lax.psum(parts, AXIS), 1))
-        metrics = {"loss/ranking": ranking, "loss/fit": encoding.fit, "redundancy": redundancy, **negatives}
+        metrics = {"loss/ranking": ranking, "loss/fit": encoding.fit, "redundancy": encoding.redundancy, **negatives}
         if objective.regularisation:
             penalty = REGULARISERS[objective.regulariser]
             entity = jnp.mean(penalty(score.moduli(head))) + jnp.mean(penalty(score.moduli(tail)))
@@ -114,7 +116,7 @@ def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
             metrics["loss/regularisation"] = objective.regularisation * (entity + used)
             total = total + metrics["loss/regularisation"]
         if objective.redundancy:
-            total = total + objective.redundancy * redundancy
+            total = total + objective.redundancy * encoding.redundancy
         metrics["loss/total"] = total
         return total, metrics
 
