@@ -42,7 +42,7 @@ def tiny(**changes):
 def program(devices, estimator="club", **changes):
     """The compiled program and a new state's maker. Plain descent: Adagrad's first steps are the signs of gradients,
     which for a gradient of rounding errors is a coin's toss."""
-    model, optimizer = tiny(estimator=estimator, intra="gate"), optax.sgd(0.3)
+    model, optimizer = tiny(estimator=estimator, experts=0), optax.sgd(0.3)
     objective = tiny_objective(**(EVERYTHING | changes))
     run = make_train_program(model, optimizer, objective, batch_size=BATCH, triples=TRIPLES, devices=devices)
     start = jax.device_get(create_train_state(model, optimizer, data().inputs, seed=1))
@@ -190,7 +190,7 @@ def test_tables_get_adagrad_and_the_rest_adam():
 
 def test_encoding_everybody_is_the_same_in_any_blocks_on_any_devices():
     inputs = data().inputs
-    model = tiny(estimator="club", intra="gate")
+    model = tiny(estimator="club", experts=0)
     params = program(1)[1]().params
     vectors, (modality, view) = make_encode_program(model, devices=1)(params, inputs)
     chex.assert_shape(vectors, (ENTITIES, 8))
