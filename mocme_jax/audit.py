@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mocme_jax.command_line import run
+from mocme_jax.command_line import Parser, run
 
 
 def main() -> None:
     """Reads the flags, audits the graph, prints the report."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mocme_jax.audit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,14 @@ from mocme_jax.errors import UserError
 USER_ERROR = 2
 FAILED = 1
 INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are a user's, one line as everywhere else."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises a UserError."""
+        raise UserError(f"{message}; see --help")
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

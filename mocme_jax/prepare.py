@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mocme_jax.command_line import run
+from mocme_jax.command_line import Parser, run
 
 
 def main() -> None:
     """Reads the flags, makes the features, writes them, says what was written."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mocme_jax.prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -55,6 +55,23 @@ def test_configuration(flag, words, tmp_path, monkeypatch, capsys):
     assert contents(tmp_path) == {}
 
 
+@pytest.mark.parametrize(
+    ("command", "flags", "word"),
+    [
+        ("audit", ["--dta=x"], "--dta=x"),
+        ("prepare", ["--out=x"], "--data"),
+        ("prepare", ["--data=x", "--out=x", "--min-rows=few"], "few"),
+        ("evaluate", [], "--workdir"),
+        ("evaluate", ["--wrkdir=x"], "did you mean --workdir?"),
+        ("benchmark", ["--steps=0"], "--steps"),
+    ],
+)
+def test_flags_of_the_other_commands(command, flags, word, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert_one_error(run_here(command, *flags, monkeypatch=monkeypatch), capsys.readouterr().err, word)
+    assert contents(tmp_path) == {}
+
+
 def test_a_config_file_is_named_with_its_line(tmp_path, monkeypatch, capsys):
     file = tmp_path / "mine.py"
     file.write_text(
