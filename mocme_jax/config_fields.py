@@ -110,11 +110,11 @@ FIELDS: dict[str, Field] = {
     "model.experts": Field(3, "experts a modality, K; 0: none, each modality is one view", low=0),
     "model.expert_hidden": Field(64, "inner width of an expert", low=1),
     "model.modality_scale": Field(
-        0.1, "learned scale of a feature modality beside the structure, at the start", low=0
+        0.8, "learned scale of a feature modality, at the start", low=0
     ),
-    "model.structure_bias": Field(0.0, "relevance of the structure at the start, in nats"),
+    "model.structure_bias": Field(2.0, "added to the structure's relevance among the modalities, in nats"),
     "model.structure_dropout": Field(
-        0.1, "chance that a training step hides an entity's structure", low=0, below=1
+        0.0, "chance that a training step hides an entity's structure", low=0, below=1
     ),
     "model.structure_init": Field(0.001, "standard deviation of the entity table at the start", above=0),
     "model.relation_init": Field(0.001, "standard deviation of the relation table at the start", above=0),
@@ -122,15 +122,15 @@ FIELDS: dict[str, Field] = {
     "fusion.intra": Field("complementarity", "how the views of a modality are fused", choices=FUSIONS),
     "fusion.inter": Field("complementarity", "how the modalities of an entity are fused", choices=FUSIONS),
     "fusion.estimator": Field(
-        "gaussian",
+        "infonce",
         "pointwise mutual information estimator",
         choices=("infonce", "infonce_bilinear", "club", "gaussian"),
     ),
     "fusion.relevance": Field(
-        "gate", "what stands against redundancy in a weight", choices=("none", "gate", "structure")
+        "none", "what stands against redundancy in a weight", choices=("none", "gate", "structure")
     ),
     "fusion.temperature": Field(1.0, "temperature of the softmax over parts, in nats", above=0),
-    "fusion.panel": Field(512, "entities in the fixed sample that expectations are taken over, P", low=2),
+    "fusion.panel": Field(128, "entities in the fixed sample that expectations are taken over, P", low=2),
     "fusion.mi_width": Field(
         32, "width that parts are projected to before mutual information is estimated; 0: as they are", low=0
     ),
@@ -146,7 +146,7 @@ FIELDS: dict[str, Field] = {
     ),
     "negatives.entropy_low": Field(0.3, "bits; below it a negative is easy", low=0, high=1),
     "negatives.entropy_high": Field(
-        0.7, "bits; below it a negative is ambiguous, from it on hard", low=0, high=1
+        0.8, "bits; below it a negative is ambiguous, from it on hard", low=0, high=1
     ),
     "negatives.class_weights": Field(
         (0.5, 1.0, 2.0), "weights of easy, ambiguous, hard negatives", low=0, length=3
@@ -157,7 +157,7 @@ FIELDS: dict[str, Field] = {
         choices=("absolute", "relative"),
     ),
     "negatives.confident": Field(
-        "hard",
+        "entropy",
         "class of a negative with low entropy and p > 1/2: by entropy, hard, or false (weight 0)",
         choices=("entropy", "hard", "false_negative"),
     ),
@@ -166,7 +166,7 @@ FIELDS: dict[str, Field] = {
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
     "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
     "loss.regulariser": Field("n3", "penalty on the factors a batch uses", choices=("n3", "l2")),
-    "loss.regularisation": Field(0.03, "weight of the penalty; 0: none", low=0),
+    "loss.regularisation": Field(0.05, "weight of the penalty; 0: none", low=0),
     # Optimisation
     "train.batch_size": Field(
         1024, "triples a step, over all devices (each is asked in both directions)", low=1
@@ -176,7 +176,7 @@ FIELDS: dict[str, Field] = {
     "train.patience": Field(
         3, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0
     ),
-    "train.learning_rate": Field(0.001, "AdamW's step size, for all but the tables", above=0),
+    "train.learning_rate": Field(0.0003, "AdamW's step size, for all but the tables", above=0),
     "train.table_learning_rate": Field(
         0.1, "Adagrad's step size, for the entity and relation tables", above=0
     ),
