@@ -146,7 +146,12 @@ def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negat
         reference=objective.reference,
         confident=objective.confident,
     )
+    # Of the whole batch: devices hold unlike numbers of each class, so the mean of their means would be another.
+    counts = result.shares * jnp.sum(negative)
+    totals = jax.lax.psum(result.mean_weights * counts, AXIS)
+    counts = jax.lax.psum(counts, AXIS)
+    shares, means = counts / jnp.maximum(jnp.sum(counts), 1), totals / jnp.maximum(counts, 1)
     names = ("easy", "ambiguous", "hard")
-    metrics = {f"negatives/share_{name}": result.shares[i] for i, name in enumerate(names)}
-    metrics |= {f"negatives/weight_{name}": result.mean_weights[i] for i, name in enumerate(names)}
+    metrics = {f"negatives/share_{name}": shares[i] for i, name in enumerate(names)}
+    metrics |= {f"negatives/weight_{name}": means[i] for i, name in enumerate(names)}
     return result.weights, metrics
