@@ -15,4 +15,7 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "atlas"
+    config.model.modality_scale = 0.05
+    config.train.learning_rate = 0.03
+    config.train.epochs = 26
     return config

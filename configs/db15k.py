@@ -19,4 +19,6 @@ def get_config(arg=None):
     config.data.name = "DB15K"
     # Most of the released valid split is in train, and some of it in test.
     config.data.dev = "train"
+    config.train.batch_size = 1024
+    config.train.epochs = 10
     return config

@@ -16,4 +16,8 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "MKG-W"
+    config.train.batch_size = 1024
+    config.train.epochs = 12
+    config.train.eval_every = 1
+    config.train.patience = 3
     return config

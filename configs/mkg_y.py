@@ -18,4 +18,9 @@ def get_config(arg=None):
     config.data.name = "MKG-Y"
     # Birth dates and the like do not help here (docs: README, choices).
     config.data.make = ("text",)
+    config.model.width = 512
+    config.model.modality_scale = 0.8
+    config.train.learning_rate = 0.001
+    config.train.epochs = 10
+    config.train.eval_every = 1
     return config

@@ -16,4 +16,5 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "TIVA"
+    config.train.epochs = 14
     return config

@@ -110,7 +110,7 @@ FIELDS: dict[str, Field] = {
     "model.experts": Field(3, "experts a modality, K; 0: none, each modality is one view", low=0),
     "model.expert_hidden": Field(64, "inner width of an expert", low=1),
     "model.modality_scale": Field(
-        0.8, "learned scale of a feature modality, at the start", low=0
+        0.1, "learned scale of a feature modality, at the start", low=0
     ),
     "model.structure_bias": Field(2.0, "added to the structure's relevance among the modalities, in nats"),
     "model.structure_dropout": Field(
@@ -166,17 +166,17 @@ FIELDS: dict[str, Field] = {
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
     "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
     "loss.regulariser": Field("n3", "penalty on the factors a batch uses", choices=("n3", "l2")),
-    "loss.regularisation": Field(0.05, "weight of the penalty; 0: none", low=0),
+    "loss.regularisation": Field(0.08, "weight of the penalty; 0: none", low=0),
     # Optimisation
     "train.batch_size": Field(
-        1024, "triples a step, over all devices (each is asked in both directions)", low=1
+        512, "triples a step, over all devices (each is asked in both directions)", low=1
     ),
-    "train.epochs": Field(40, "longest run, in passes over train", low=1),
-    "train.eval_every": Field(5, "epochs between evaluations on dev", low=1),
+    "train.epochs": Field(30, "longest run, in passes over train", low=1),
+    "train.eval_every": Field(2, "epochs between evaluations on dev", low=1),
     "train.patience": Field(
-        3, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0
+        4, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0
     ),
-    "train.learning_rate": Field(0.0003, "AdamW's step size, for all but the tables", above=0),
+    "train.learning_rate": Field(0.02, "AdamW's step size, for all but the tables", above=0),
     "train.table_learning_rate": Field(
         0.1, "Adagrad's step size, for the entity and relation tables", above=0
     ),

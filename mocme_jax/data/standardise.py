@@ -8,12 +8,13 @@ from mocme_jax.data.graph import Modality
 
 
 def standardise(modality: Modality, *, clip: float = 5.0) -> Modality:
-    """Columns with mean 0 and deviation 1 over the entities that have them, rows with mean square norm about 1.
+    """Centred columns at one common scale, rows with mean square norm about 1.
 
-    A column that hardly ever varies (an attribute of five entities) would blow up if it were divided by its own
-    deviation, so that no column is divided by less than a tenth of the deviation of all columns together; what still
-    lies beyond ``clip`` deviations is clipped. The last division, by the square root of the width, makes a projection
-    with unit-variance entries give unit-variance coordinates at any width.
+    Columns are centred over the entities that have the modality and all divided by the deviation of the whole matrix:
+    each by its own would blow up what hardly varies, such as the last components of a reduced encoding or an attribute
+    of five entities, and bend the distances that the features are there for. What then lies beyond ``clip`` deviations
+    is clipped. The last division, by the square root of the width, makes a projection with unit-variance entries give
+    unit-variance coordinates at any width. Columns in units of their own belong into ``prepare --numeric`` first.
 
     Returns:
       The modality with new ``features``; rows that are not present stay 0.
@@ -21,9 +22,9 @@ def standardise(modality: Modality, *, clip: float = 5.0) -> Modality:
     rows = modality.features[modality.present].astype(np.float64)
     if not len(rows):
         return modality
-    deviation = rows.std(axis=0)
-    floor = 0.1 * np.sqrt(np.mean(deviation**2))
-    scaled = (rows - rows.mean(axis=0)) / np.maximum(deviation, floor if floor > 0 else 1.0)
+    centred = rows - rows.mean(axis=0)
+    deviation = np.sqrt(np.mean(centred**2))
+    scaled = centred / (deviation if deviation > 0 else 1.0)
     features = np.zeros(modality.features.shape, np.float32)
     features[modality.present] = np.clip(scaled, -clip, clip) / np.sqrt(rows.shape[1])
     return Modality(modality.name, features, modality.present)

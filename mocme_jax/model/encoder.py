@@ -136,8 +136,10 @@ class Encoder(nn.Module):
         if self.widths:  # checkpoints hold no empty arrays
             self.scales = self.param("scales", nn.initializers.constant(self.initial_scale), (m - 1,))
         if self.experts:
-            self.down = self.param("expert_down", normal(d**-0.5), (m, k, d, h))
-            self.up = self.param("expert_up", normal(0.1 * h**-0.5), (m, k, h, d))
+            # Unit-variance parameters with the scale outside, as in the projections: Adam's steps are then the same
+            # share of every weight, and one learning rate fits all.
+            self.down = d**-0.5 * self.param("expert_down", normal(1.0), (m, k, d, h))
+            self.up = 0.1 * h**-0.5 * self.param("expert_up", normal(1.0), (m, k, h, d))
         self.view_gate = self._gate("view_gate", self.intra, k, (m, k, d))
         self.modality_gate = self._gate("modality_gate", self.inter, m, (m, d))
         r = self._mi_projection().shape[1]
