@@ -17,6 +17,6 @@ def get_config(arg=None):
     config = default_config()
     config.data.name = "KVC16K"
     config.train.batch_size = 1024
-    config.train.epochs = 4
+    config.train.epochs = 3
     config.train.eval_every = 1
     return config

@@ -16,6 +16,10 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "MKG-W"
+    config.model.width = 512
+    config.model.modality_scale = 0.8
+    config.loss.regularisation = 0.1
+    config.train.learning_rate = 0.005
     config.train.batch_size = 1024
     config.train.epochs = 12
     config.train.eval_every = 1
