@@ -55,7 +55,8 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
     graph = load_graph(
         atlas_directory() if data.dir is None else Path(data.dir),
         Path(data.features_dir) if data.features_dir else None,
-        name=data.name,
+        # A graph of one's own, trained with the default config, is called by its folder.
+        name="" if data.dir is not None and data.name == "atlas" else data.name,
         modalities=() if "all" in data.modalities else (tuple(data.modalities) or ("structure",)),
         make=tuple(data.make),
         notify=notify,
