@@ -1,7 +1,7 @@
 """KVC16K (Kuai16K in other code; Chinese names).
 
 Command     python -m mocme_jax.train --config=kvc16k --config.data.dir=FOLDER
-Modalities  structure (learned), text (names)
+Modalities  structure (learned), text (names); image and more where their files are in the folder
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
 Machine     not measured yet
 Minutes     not measured yet

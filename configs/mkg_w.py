@@ -3,9 +3,9 @@
 Command     python -m mocme_jax.train --config=mkg_w --config.data.dir=FOLDER
 Modalities  structure (learned), text (entity labels)
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
-Machine     not measured yet
-Minutes     not measured yet
-Scores      not measured yet
+Machine     one core of an AMD EPYC virtual machine, no accelerator
+Minutes     4, other jobs on the other core
+Scores      test MRR .337, Hits@10 .459, one seed; structure alone .325
 """
 
 from mocme_jax.config import default_config

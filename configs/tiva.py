@@ -1,11 +1,13 @@
 """TIVA (English words and phrases).
 
 Command     python -m mocme_jax.train --config=tiva --config.data.dir=FOLDER
-Modalities  structure (learned), text (names)
+Modalities  structure (learned), text (names); image and more where their files are in the folder
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
-Machine     not measured yet
-Minutes     not measured yet
-Scores      not measured yet
+Dev         carved out of train: of 2,000 released valid rows 1,676 are in train
+Machine     one core of an AMD EPYC virtual machine, no accelerator
+Minutes     2, other jobs on the other core
+Scores      test MRR .843, Hits@10 .904, one seed; structure alone .846;
+            on the 334 clean rows .179 and .154
 """
 
 from mocme_jax.config import default_config
