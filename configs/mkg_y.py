@@ -16,7 +16,7 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "MKG-Y"
-    # Birth dates and the like do not help here (docs: README, choices).
+    # Birth dates and the like do not help here (docs/choices.md).
     config.data.make = ("text",)
     config.model.width = 512
     config.model.modality_scale = 0.8

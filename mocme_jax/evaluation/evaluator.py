@@ -66,7 +66,7 @@ class Evaluator:
     def report(self, params: Any, vectors: jax.Array, split: str) -> dict:
         """Metrics of a split: ``overall``, on its ``clean`` rows, and ``groups`` (see ``grouped_metrics``).
 
-        A row is clean where the released train and, for test, the valid split do not hold it.
+        A test row is clean where the released train split does not hold it; dev splits hold clean rows alone.
         """
         ranks = self.ranks(params, vectors, split)
         triples = self.graph.splits[split]
