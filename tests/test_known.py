@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from mocme_jax.evaluation.known import known_tails, reciprocal
+from mocme_jax.data.known import known_tails, reciprocal
 
 
 def draw_triples(seed, count, num_entities, num_relations):

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mocme_jax.evaluation.known import reciprocal
+from mocme_jax.data.known import reciprocal
 from mocme_jax.evaluation.metrics import (
-    clean_rows,
     grouped_metrics,
     modality_patterns,
     ranking_metrics,
@@ -44,13 +43,6 @@ def test_patterns_name_what_an_entity_has():
     assert modality_patterns(present, 4) == ["text+numeric", "text", "numeric", "none"]
 
 
-def test_clean_rows_are_in_no_other_split():
-    test = np.array([[0, 0, 1], [1, 0, 2], [2, 0, 1], [3, 1, 3]])
-    train, valid = np.array([[1, 0, 2], [1, 0, 2]]), np.array([[3, 1, 3], [1, 0, 0]])
-    assert clean_rows(test, [train, valid]).tolist() == [True, False, True, False]
-    assert clean_rows(test, []).all()
-
-
 def test_groups_hold_the_right_ranks():
     train = np.array([[0, 0, 1], [1, 1, 2], [0, 1, 2]])
     test = np.array([[0, 0, 2], [3, 1, 1]])
@@ -63,7 +55,6 @@ def test_groups_hold_the_right_ranks():
         train=train,
         present={"text": np.array([0, 1, 1, 0], bool)},
         num_entities=4,
-        clean=np.array([True, False]),
     )
     means = {group: {value: row["mr"] for value, row in rows.items()} for group, rows in groups.items()}
     assert means == {
@@ -73,7 +64,6 @@ def test_groups_hold_the_right_ranks():
         "answer_modalities": {"none": 6, "text": 1.5},
         "answer_seen": {"seen": pytest.approx(7 / 3), "unseen": 8},
         "query_entity_seen": {"seen": pytest.approx(13 / 3), "unseen": 2},
-        "clean": {"clean": 2.5, "leaked": 5},
     }
     for rows in groups.values():
         assert sum(row["count"] for row in rows.values()) == 4

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.evaluation.known import known_tails, reciprocal
+from mocme_jax.data.known import known_tails, reciprocal
 from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
 
 

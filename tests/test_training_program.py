@@ -12,7 +12,7 @@ from tiny_model import tiny_inputs, tiny_model, tiny_objective
 
 from mocme_jax.errors import UserError
 from mocme_jax.model.scoring import SCORES
-from mocme_jax.objective.candidates import known_tails
+from mocme_jax.objective.candidates import index_known
 from mocme_jax.training.optimizers import create_optimizer
 from mocme_jax.training.program import (
     TrainData,
@@ -30,7 +30,7 @@ def data():
     rng = np.random.default_rng(0)
     triples = np.unique(rng.integers(0, [ENTITIES, RELATIONS, ENTITIES], (80, 3)), axis=0)
     triples = rng.permutation(triples)[:TRIPLES].astype(np.int32)
-    known = jax.tree.map(jnp.asarray, known_tails(triples, ENTITIES, RELATIONS))
+    known = jax.tree.map(jnp.asarray, index_known(triples, ENTITIES, RELATIONS))
     return TrainData(jnp.asarray(triples), known, tiny_inputs(ENTITIES, (5,)))
 
 
@@ -134,7 +134,7 @@ def test_every_triple_is_visited_in_every_epoch(triples, batch):
     rng = np.random.default_rng(0)
     rows = np.stack([rng.integers(0, 24, triples), np.arange(triples), rng.integers(0, 24, triples)], axis=1)
     rows = rows.astype(np.int32)
-    known = jax.tree.map(jnp.asarray, known_tails(rows, ENTITIES, triples))
+    known = jax.tree.map(jnp.asarray, index_known(rows, ENTITIES, triples))
     model = tiny_model(relations=triples, widths=(), experts=0, intra="mean", inter="mean")
     inputs = tiny_inputs(ENTITIES, ())
     objective = tiny_objective(weighting="uniform", regularisation=0.0)
@@ -226,7 +226,7 @@ def test_a_tiny_graph_is_learned_by_heart():
     triples = np.unique(rng.integers(0, [20, RELATIONS, 20], (60, 3)), axis=0)
     triples = rng.permutation(triples)[:40].astype(np.int32)
     inputs = tiny_inputs(20, (5,))
-    known = jax.tree.map(jnp.asarray, known_tails(triples, 20, RELATIONS))
+    known = jax.tree.map(jnp.asarray, index_known(triples, 20, RELATIONS))
     model, optimizer = tiny(entities=20, width=16, estimator="infonce"), create_optimizer(5e-3, 0.1)
     objective = tiny_objective(pool=20, structure_dropout=0.1, regularisation=0.0)
     run = make_train_program(model, optimizer, objective, batch_size=40, triples=40, devices=1)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.known import known_tails
 from mocme_jax.data.splits import clean_rows
-from mocme_jax.evaluation.known import known_tails
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
 from mocme_jax.evaluation.ranking import EvaluationPlan, make_ranker, plan_evaluation
 from mocme_jax.model.mocme import MoCME
@@ -44,7 +44,10 @@ class Evaluator:
         self._released_train = known[0]
         self._chunk, self._score_bytes = chunk or None, score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
-        query: Callable = lambda params, heads, relations: model.apply(params, heads, relations, method="query")[0]  # noqa: E731
+
+        def query(params: Any, heads: jax.Array, relations: jax.Array) -> jax.Array:
+            return model.apply(params, heads, relations, method="query")[0]
+
         self._ranker = make_ranker(query, SCORES[model.score].match, devices=jax.local_devices()[:devices])
 
     def plan(self, split: str) -> EvaluationPlan:

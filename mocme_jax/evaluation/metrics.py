@@ -18,8 +18,7 @@ def ranking_metrics(ranks: np.ndarray) -> dict[str, float | int | None]:
 
     Returns:
       ``count`` (Q), ``mrr``, ``mr``, ``hits@1``, ``hits@3``, ``hits@10`` (shares in [0, 1]). Without a query
-      the
-      metrics are None: a mean over nothing is not 0.
+      the metrics are None: a mean over nothing is not 0.
     """
     ranks = np.asarray(ranks, np.float64)
     if not len(ranks):
@@ -50,22 +49,6 @@ def relation_kinds(train: np.ndarray, num_relations: int) -> list[str | None]:
     ]
 
 
-def clean_rows(triples: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-    """Which triples no other split holds.
-
-    Args:
-      triples: int ``[T, 3]``, head, relation, tail.
-      others: arrays of the same columns, such as train and valid.
-
-    Returns:
-      bool ``[T]``. A triple that only turned round appears elsewhere counts as clean.
-    """
-    triples = np.asarray(triples).reshape(-1, 3)
-    rows = np.concatenate([triples, *(np.asarray(other).reshape(-1, 3) for other in others)])
-    identity = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-    return ~np.isin(identity[: len(triples)], identity[len(triples) :])
-
-
 def modality_patterns(present: Mapping[str, np.ndarray], num_entities: int) -> list[str]:
     """What each entity carries, such as ``text+numeric``, in the order of `present`; ``none`` for nothing.
 
@@ -85,7 +68,6 @@ def grouped_metrics(
     train: np.ndarray,
     present: Mapping[str, np.ndarray],
     num_entities: int,
-    clean: np.ndarray | None = None,
 ) -> dict[str, dict[str, dict]]:
     """`ranking_metrics` of the queries of each group, for each way of grouping them.
 
@@ -96,13 +78,12 @@ def grouped_metrics(
       train: int ``[*, 3]``, head, relation, tail.
       present: bool ``[N]`` by modality name (structure is not one).
       num_entities: N.
-      clean: bool ``[T]`` from `clean_rows`, in the order of the evaluated triples, or None for no such group.
 
     Returns:
       group -> value -> metrics, ready for JSON. Groups: ``direction`` (tail, head), ``relation`` (by name),
       ``relation_kind`` (1-1, 1-N, N-1, N-N as triples read, whichever end is asked for; ``not in train``),
       ``answer_modalities`` (what the answer carries), ``answer_seen`` and ``query_entity_seen`` (seen,
-      unseen: whether train shows the entity), ``clean`` (clean, leaked). Only values that occur are listed.
+      unseen: whether train shows the entity). Only values that occur are listed.
     """
     ranks = np.asarray(ranks, np.float64)
     queries = np.asarray(queries)
@@ -123,8 +104,6 @@ def grouped_metrics(
         "answer_seen": _labels(seen[answer], ("unseen", "seen")),
         "query_entity_seen": _labels(seen[entity], ("unseen", "seen")),
     }
-    if clean is not None:
-        groups["clean"] = _labels(np.tile(np.asarray(clean, bool), 2), ("leaked", "clean"))
     return {group: _by_label(ranks, labels) for group, labels in groups.items()}
 
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.evaluation.known import KnownTails, reciprocal
+from mocme_jax.data.known import KnownTails, reciprocal
 
 SCORE_BYTES = 32 * 2**20
 MIN_CHUNK = 8

@@ -11,6 +11,10 @@ from mocme_jax.model.encoder import Encoder, Encoding, Inputs, Panel
 from mocme_jax.model.scoring import SCORES
 
 
+def _uniform_phases(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.uniform(key, shape, minval=-np.pi, maxval=np.pi)
+
+
 class MoCME(nn.Module):
     """Holds the parameters; call its methods through ``apply(..., method="encode")`` and so on.
 
@@ -32,9 +36,7 @@ class MoCME(nn.Module):
         score = SCORES[self.score]
         width = self.encoder.width
         shape = (2 * self.num_relations, score.relation_width(width, self.core_width))
-        init = nn.initializers.normal(self.relation_init)
-        if self.score == "rotate":
-            init = lambda key, shape: jax.random.uniform(key, shape, minval=-np.pi, maxval=np.pi)  # noqa: E731
+        init = _uniform_phases if self.score == "rotate" else nn.initializers.normal(self.relation_init)
         self.relation = self.param("relation", init, shape)
         if score.has_core:
             self.core = self.param("core", nn.initializers.normal(width**-0.5), (shape[1], width, width))

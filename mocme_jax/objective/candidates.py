@@ -12,15 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.data.known import known_tails, reciprocal
+
 # Queries with more known tails than this get a bit set over all entities instead of a padded list: few queries can
 # have many tails, so the bit sets stay small, and the lists short.
 _LIST_WIDTH = 32
 
 
-class KnownTails(NamedTuple):
-    """Known true tails of every training query, on the device.
+class KnownIndex(NamedTuple):
+    """Known true tails of every training query, laid out for lookups within the compiled step.
 
-    A group is a distinct (entity, relation in [0, 2R)).
+    A group is a distinct (entity, relation in [0, 2R)), as in ``KnownTails``.
 
     Attributes:
       groups: int32 ``[T, 2]``, the group of each training triple for tail and for head prediction.
@@ -38,7 +40,7 @@ class KnownTails(NamedTuple):
     bits: jax.Array
 
 
-def known_tails(train: np.ndarray, num_entities: int, num_relations: int) -> KnownTails:
+def index_known(train: np.ndarray, num_entities: int, num_relations: int) -> KnownIndex:
     """Indexes the training triples by query.
 
     Args:
@@ -46,46 +48,43 @@ def known_tails(train: np.ndarray, num_entities: int, num_relations: int) -> Kno
       num_entities: N.
       num_relations: R.
     """
-    head, relation, tail = train.astype(np.int64).T
-    queries = np.concatenate(
-        [head * (2 * num_relations) + relation, tail * (2 * num_relations) + relation + num_relations]
-    )
-    answers = np.concatenate([tail, head])
-    keys, group = np.unique(queries, return_inverse=True)
-    pairs = np.unique(group.astype(np.int64) * num_entities + answers)
-    owner, tails = pairs // num_entities, pairs % num_entities
-    counts = np.bincount(owner, minlength=len(keys))
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    known = known_tails([train], num_entities, num_relations)
+    counts = np.diff(known.offsets)
     many = np.flatnonzero(counts > _LIST_WIDTH)
-    bit_row = np.zeros(len(keys), np.int32)
+    bit_row = np.zeros(len(counts), np.int32)
     bit_row[many] = np.arange(1, len(many) + 1)
     bits = np.zeros((1 + len(many), -(-num_entities // 32)), np.uint32)
-    kept = bit_row[owner] > 0
-    np.bitwise_or.at(
-        bits, (bit_row[owner[kept]], tails[kept] // 32), np.uint32(1) << (tails[kept] % 32).astype(np.uint32)
-    )
-    return KnownTails(
-        groups=group.reshape(2, -1).T.astype(np.int32),
-        starts=starts.astype(np.int32),
+    row = np.repeat(bit_row, counts)
+    tails = known.tails[row > 0]
+    np.bitwise_or.at(bits, (row[row > 0], tails // 32), np.uint32(1) << (tails % 32).astype(np.uint32))
+    return KnownIndex(
+        groups=known.groups(reciprocal(train, num_relations)).reshape(2, -1).T.astype(np.int32),
+        starts=known.offsets[:-1].astype(np.int32),
         counts=np.where(bit_row > 0, 0, counts).astype(np.int32),
-        tails=np.concatenate([tails, np.zeros(_LIST_WIDTH, np.int64)]).astype(np.int32),
+        tails=np.concatenate([known.tails, np.zeros(_LIST_WIDTH, np.int32)]),
         bit_row=bit_row,
         bits=bits,
     )
 
 
 def sample_pool(key: jax.Array, num_entities: int, size: int) -> jax.Array:
-    """Distinct entities, uniform a place: one from each of ``size`` equal strata of the ids, all of them if N fit.
+    """Distinct entities, each as likely as any other: one from each of ``size`` strata of the ids, or all if N fit.
 
-    Strata make the sample distinct at a cost that does not grow with N, where a permutation would.
+    Strata make the sample distinct at a cost that does not grow with N, where a permutation would. They start at a
+    random entity: where N / size is not whole some are wider than others, and a fixed start would draw the entities
+    in those less often.
 
     Returns:
-      int32 ``[min(size, N)]``, ascending.
+      int32 ``[min(size, N)]``, in no order.
     """
     size = min(size, num_entities)
     edges = np.linspace(0, num_entities, size + 1).astype(np.int64).astype(np.int32)
     first, width = edges[:-1], np.diff(edges)
-    return first + jax.random.randint(key, (size,), 0, width, dtype=jnp.int32)
+    place_key, shift_key = jax.random.split(key)
+    places = first + jax.random.randint(place_key, (size,), 0, width, dtype=jnp.int32)
+    # Less N where past the end, so that no sum passes the range of int32.
+    back = num_entities - jax.random.randint(shift_key, (), 0, num_entities, dtype=jnp.int32)
+    return jnp.where(places >= back, places - back, places + (num_entities - back))
 
 
 def first_occurrence(ids: jax.Array) -> jax.Array:
@@ -96,11 +95,11 @@ def first_occurrence(ids: jax.Array) -> jax.Array:
     return jnp.zeros(ids.shape, bool).at[order].set(new)
 
 
-def known_columns(known: KnownTails, groups: jax.Array, columns: jax.Array) -> jax.Array:
+def known_columns(known: KnownIndex, groups: jax.Array, columns: jax.Array) -> jax.Array:
     """Which columns hold a known true tail of each query (its own answer among them).
 
     Args:
-      known: from ``known_tails``.
+      known: from ``index_known``.
       groups: int32 ``[B]``, the queries' groups.
       columns: int32 ``[U]``, entity ids; of repeated ids only the first is marked in the lists' part.
 

@@ -16,13 +16,13 @@ class EntropyWeights(NamedTuple):
 
     Attributes:
       weights: ``[B, C]``, mean 1 over each row's negatives, 0 elsewhere. No gradient.
-      shares: ``[3]``, share of the negatives that is easy, ambiguous, hard.
-      mean_weights: ``[3]``, mean weight in each class (0 for an empty class).
+      counts: float32 ``[3]``, how many negatives are easy, ambiguous, hard.
+      totals: ``[3]``, the sum of the weights in each class.
     """
 
     weights: jax.Array
-    shares: jax.Array
-    mean_weights: jax.Array
+    counts: jax.Array
+    totals: jax.Array
 
 
 def binary_entropy(logit: jax.Array) -> jax.Array:
@@ -74,8 +74,7 @@ def entropy_weights(
     classes = [c & negative for c in (easy, ambiguous, hard)]
     counts = jnp.stack([jnp.sum(c) for c in classes]).astype(jnp.float32)
     totals = jnp.stack([jnp.sum(jnp.where(c, weights, 0)) for c in classes])
-    shares = counts / jnp.maximum(jnp.sum(counts), 1)
-    return EntropyWeights(weights, shares, totals / jnp.maximum(counts, 1))
+    return EntropyWeights(weights, counts, totals)
 
 
 def self_adversarial_weights(scores: jax.Array, negative: jax.Array, temperature: float) -> jax.Array:

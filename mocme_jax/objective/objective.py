@@ -13,7 +13,7 @@ from mocme_jax.model.encoder import Inputs
 from mocme_jax.model.mocme import MoCME
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.objective import entropy
-from mocme_jax.objective.candidates import KnownTails, first_occurrence, known_columns, sample_pool
+from mocme_jax.objective.candidates import KnownIndex, first_occurrence, known_columns, sample_pool
 from mocme_jax.objective.loss import logistic_loss, softmax_loss
 from mocme_jax.objective.regularisers import REGULARISERS
 
@@ -77,7 +77,7 @@ def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
     score = SCORES[model.score]
     entities = model.encoder.entities
 
-    def loss(params, inputs: Inputs, known: KnownTails, batch: Batch, key: jax.Array):
+    def loss(params, inputs: Inputs, known: KnownIndex, batch: Batch, key: jax.Array):
         pool_key, dropout_key = jax.random.split(key)
         heads, relations, tails = batch.triples.T
         pool = sample_pool(pool_key, entities, objective.pool)
@@ -146,12 +146,11 @@ def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negat
         reference=objective.reference,
         confident=objective.confident,
     )
-    # Of the whole batch: devices hold unlike numbers of each class, so the mean of their means would be another.
-    counts = result.shares * jnp.sum(negative)
-    totals = jax.lax.psum(result.mean_weights * counts, AXIS)
-    counts = jax.lax.psum(counts, AXIS)
-    shares, means = counts / jnp.maximum(jnp.sum(counts), 1), totals / jnp.maximum(counts, 1)
-    names = ("easy", "ambiguous", "hard")
-    metrics = {f"negatives/share_{name}": shares[i] for i, name in enumerate(names)}
-    metrics |= {f"negatives/weight_{name}": means[i] for i, name in enumerate(names)}
+    # Each class's share of the negatives, and of their weight. Of the whole batch: devices hold unlike numbers of
+    # negatives, so the mean of their shares would be another.
+    metrics = {}
+    for kind, amounts in (("share", result.counts), ("weight", result.totals)):
+        amounts = jax.lax.psum(amounts, AXIS)
+        shares = amounts / jnp.maximum(jnp.sum(amounts), 1)
+        metrics |= {f"negatives/{kind}_{name}": shares[i] for i, name in enumerate(("easy", "ambiguous", "hard"))}
     return result.weights, metrics

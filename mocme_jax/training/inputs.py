@@ -10,7 +10,7 @@ from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.standardise import standardise
 from mocme_jax.model.encoder import Inputs
 from mocme_jax.model.mocme import choose_panel
-from mocme_jax.objective.candidates import known_tails
+from mocme_jax.objective.candidates import index_known
 from mocme_jax.training.program import TrainData
 
 
@@ -24,5 +24,5 @@ def make_inputs(graph: KnowledgeGraph, panel_size: int, seed: int) -> Inputs:
 
 def make_train_data(graph: KnowledgeGraph, inputs: Inputs) -> TrainData:
     """Training triples and the known tails of every training query, on the device."""
-    known = known_tails(graph.train, len(graph.entities), len(graph.relations))
+    known = index_known(graph.train, len(graph.entities), len(graph.relations))
     return TrainData(jnp.asarray(graph.train), jax.tree.map(jnp.asarray, known), inputs)

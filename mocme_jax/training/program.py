@@ -13,7 +13,7 @@ import optax
 from mocme_jax.errors import UserError
 from mocme_jax.model.encoder import Encoding, Inputs
 from mocme_jax.model.mocme import MoCME
-from mocme_jax.objective.candidates import KnownTails
+from mocme_jax.objective.candidates import KnownIndex
 from mocme_jax.objective.objective import AXIS, Batch, Objective, make_loss, share
 
 
@@ -37,7 +37,7 @@ class TrainData(NamedTuple):
     """What training reads and never changes: ``triples`` int32 ``[T, 3]``, known tails, what entities carry."""
 
     triples: jax.Array
-    known: KnownTails
+    known: KnownIndex
     inputs: Inputs
 
 
@@ -84,7 +84,7 @@ def make_train_step(model: MoCME, optimizer, objective: Objective, devices: int)
         gradients, metrics = gradient(state.params, data.inputs, data.known, batch, key)
         gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics["norm/gradient"] = optax.global_norm(gradients)
+        metrics["norm/gradient"] = optax.tree.norm(gradients)
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
@@ -138,14 +138,16 @@ def make_train_program(
 def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Callable:
     """``(params, inputs) -> (vectors [N, d], metrics)`` for all entities, a block at a time on each device.
 
-    Metrics: mean weight of each modality (over entities that have it) and of each view, and mean redundancy.
+    In full float32, whatever the device's default: what it gives is ranked. Metrics: mean weight of each modality
+    (over entities that have it) and of each view.
     """
     entities = model.encoder.entities
     block = min(block, -(-entities // devices))
     blocks = -(-entities // (block * devices))
 
     def program(_, params, inputs: Inputs):
-        panel = model.apply(params, inputs, method="encode_panel")
+        with jax.default_matmul_precision("highest"):
+            panel = model.apply(params, inputs, method="encode_panel")
         ids = jnp.arange(blocks * block * devices, dtype=jnp.int32)
         real = share(ids < entities, devices).reshape(blocks, block)
         ids = share(jnp.minimum(ids, entities - 1), devices).reshape(blocks, block)
@@ -159,7 +161,8 @@ def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Cal
             view = jnp.sum(jnp.where(present[..., None], encoding.view_weights, 0), axis=0)
             return encoding.vectors, (count, modality, view)
 
-        vectors, sums = jax.lax.map(one, (ids, real))
+        with jax.default_matmul_precision("highest"):
+            vectors, sums = jax.lax.map(one, (ids, real))
         count, modality, view = jax.lax.psum(jax.tree.map(lambda s: jnp.sum(s, axis=0), sums), AXIS)
         count = jnp.maximum(count, 1)
         return vectors.reshape(-1, vectors.shape[-1]), (modality / count, view / count[:, None])

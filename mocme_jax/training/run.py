@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,8 @@ from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.training import setup
 from mocme_jax.training.checkpoints import Checkpoints, open_checkpoints
 from mocme_jax.training.compilation import use_compilation_cache
-from mocme_jax.training.inputs import make_inputs, make_train_data
 from mocme_jax.training.metrics_log import MetricsLog
-from mocme_jax.training.optimizers import create_optimizer
-from mocme_jax.training.program import (
-    TrainState,
-    create_train_state,
-    make_encode_program,
-    make_train_program,
-    replicate,
-)
+from mocme_jax.training.program import TrainState, create_train_state, make_encode_program, replicate
 from mocme_jax.training.progress import Progress, make_console
 from mocme_jax.training.results import print_results, restore_best, results_of, weight_names, write_results
 
@@ -76,19 +69,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     for line in dataset.warnings:
         console.print(f"warning: {line}", soft_wrap=True)
 
-    inputs = replicate(make_inputs(graph, config.fusion.panel, config.seed), devices)
-    data = replicate(make_train_data(graph, inputs), devices)
-    optimizer = create_optimizer(
-        config.train.learning_rate, config.train.table_learning_rate, config.train.weight_decay
-    )
-    train = make_train_program(
-        model,
-        optimizer,
-        setup.build_objective(config),
-        batch_size=config.train.batch_size,
-        triples=len(graph.train),
-        devices=devices,
-    )
+    training = setup.build_training(config, model, graph, devices)
+    inputs = training.inputs
     encode = make_encode_program(model, devices=devices)
     evaluator = setup.build_evaluator(config, model, dataset, devices)
 
@@ -100,34 +82,30 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         # 3. Rows of metrics.jsonl after that epoch are dropped; they will be written again.
         # 4. A run that had ended goes straight to the test score of its best checkpoint.
         position = _restored_position(checkpoints, identity, workdir)
-        state = replicate(create_train_state(model, optimizer, inputs, config.seed), devices)
+        state = replicate(create_train_state(model, training.optimizer, inputs, config.seed), devices)
         if position.epoch:
             state, _ = checkpoints.restore("last", state)
             console.print(f"going on after epoch {position.epoch}, from {workdir}")
-        loop = _Loop(config, graph, inputs, data, train, encode, evaluator, checkpoints, identity, position, began)
+        loop = _Loop(config, graph, training, encode, evaluator, checkpoints, identity, position, began)
         with MetricsLog(workdir, keep_until_epoch=position.epoch) as log:
-            with Progress(config.train.epochs, console=console) as progress:
-                try:
+            try:
+                with Progress(config.train.epochs, console=console) as progress:
                     loop.run(state, log, progress)
-                except KeyboardInterrupt:
-                    checkpoints.wait()
-                    progress.note(
-                        f"stopped; the same command goes on after epoch {loop.saved_epoch}, from {workdir}"
-                        if loop.saved_epoch
-                        else "stopped before the first checkpoint; the same command begins anew"
-                    )
-                    raise
-            checkpoints.wait()
-            params = replicate(restore_best(checkpoints, model, inputs), devices)
-            vectors, weights = encode(params, inputs)
-            results = results_of(
-                identity["config"],
-                dataset,
-                dataclasses.asdict(position),
-                dev=evaluator.report(params, vectors, "valid"),
-                test=evaluator.report(params, vectors, "test") if len(graph.test) else None,
-                weights=weight_names(graph, weights),
-            )
+                checkpoints.wait()
+                params = replicate(restore_best(checkpoints, model, inputs), devices)
+                vectors, weights = encode(params, inputs)
+                results = results_of(
+                    identity["config"],
+                    dataset,
+                    dataclasses.asdict(position),
+                    dev=evaluator.report(params, vectors, "valid"),
+                    test=evaluator.report(params, vectors, "test") if len(graph.test) else None,
+                    weights=weight_names(graph, weights),
+                )
+            except KeyboardInterrupt:
+                checkpoints.wait()
+                console.print(loop.how_to_go_on(workdir), soft_wrap=True)
+                raise
             log.write({"test": results["test"]["overall"] if results["test"] else None})
     write_results(workdir, results)
     print_results(results, console)
@@ -141,10 +119,8 @@ class _Loop:
 
     config: ConfigDict
     graph: Any
-    inputs: Any
-    data: Any
-    train: Any
-    encode: Any
+    training: setup.Training
+    encode: Callable
     evaluator: Evaluator
     checkpoints: Checkpoints
     identity: dict
@@ -165,7 +141,7 @@ class _Loop:
             # One step on its own first: it tells how long compilation took, and that training is under way.
             for steps in [1, self.steps - 1] if fresh and self.steps > 1 else [self.steps]:
                 start = time.perf_counter()
-                state, metrics = self.train(state, self.data, jnp.int32(steps))
+                state, metrics = self.training.program(state, self.training.data, jnp.int32(steps))
                 metrics = {name: float(value) for name, value in metrics.items()}
                 if fresh and not done:
                     progress.note(f"first step done {time.perf_counter() - self.began:.1f} s after the start")
@@ -198,16 +174,24 @@ class _Loop:
         if position.stopped:
             progress.note(f"dev has not got better for {position.stale} evaluations: stopped at epoch {position.epoch}")
 
+    def how_to_go_on(self, workdir: Path) -> str:
+        """What to tell someone who interrupted the run."""
+        if not self.saved_epoch:
+            return "stopped before the first checkpoint; the same command begins anew"
+        if self.position.stopped or self.saved_epoch >= self.config.train.epochs:
+            return f"stopped before the test score; the same command gives it, from {workdir}"
+        return f"stopped; the same command goes on after epoch {self.saved_epoch}, from {workdir}"
+
     def _evaluate(self, state: TrainState, means: dict, rate: float | None, log: MetricsLog) -> dict:
         start = time.perf_counter()
-        vectors, weights = self.encode(state.params, self.inputs)
+        vectors, weights = self.encode(state.params, self.training.inputs)
         dev = self.evaluator.metrics(state.params, vectors, "valid")
         seconds = time.perf_counter() - start
         log.write(
             {
                 "epoch": self.position.epoch,
                 "step": int(state.step),
-                "train": means | {"norm/parameters": float(optax.global_norm(state.params))},
+                "train": means | {"norm/parameters": float(optax.tree.norm(state.params))},
                 "dev": dev,
                 "weights": weight_names(self.graph, weights),
                 "speed": {"triples/s": rate, "evaluation seconds": seconds, "queries/s": dev["count"] / seconds},

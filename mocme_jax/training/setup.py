@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+import optax
 
 from mocme_jax.data.audit import audit
 from mocme_jax.data.graph import KnowledgeGraph
@@ -16,9 +17,12 @@ from mocme_jax.data.load import atlas_directory, load_graph
 from mocme_jax.data.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.model.encoder import Encoder
+from mocme_jax.model.encoder import Encoder, Inputs
 from mocme_jax.model.mocme import MoCME
 from mocme_jax.objective.objective import Objective
+from mocme_jax.training.inputs import make_inputs, make_train_data
+from mocme_jax.training.optimizers import create_optimizer
+from mocme_jax.training.program import TrainData, make_train_program, replicate
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -134,6 +138,43 @@ def count_devices(wanted: int) -> int:
     if wanted > here:
         raise UserError(f"parallel.devices is {wanted}, but there are only {here} {jax.default_backend()} devices here")
     return wanted or here
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What training needs besides a state, each array whole on every device.
+
+    Attributes:
+      inputs: what entities carry, and the panel.
+      data: the training triples, their known tails, and the inputs.
+      optimizer: see ``create_optimizer``.
+      program: ``(state, data, steps) -> (state, metrics)``; see ``make_train_program``.
+    """
+
+    inputs: Inputs
+    data: TrainData
+    optimizer: optax.GradientTransformation
+    program: Callable
+
+
+def build_training(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, devices: int) -> Training:
+    """The compiled training that ``config`` describes.
+
+    Raises:
+      UserError: ``config.train.batch_size`` does not divide by the devices.
+    """
+    settings = config.train
+    inputs = replicate(make_inputs(graph, config.fusion.panel, config.seed), devices)
+    optimizer = create_optimizer(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
+    program = make_train_program(
+        model,
+        optimizer,
+        build_objective(config),
+        batch_size=settings.batch_size,
+        triples=len(graph.train),
+        devices=devices,
+    )
+    return Training(inputs, replicate(make_train_data(graph, inputs), devices), optimizer, program)
 
 
 def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, devices: int) -> Evaluator:

@@ -15,9 +15,8 @@ import numpy as np
 from mocme_jax import __version__
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.training import setup
-from mocme_jax.training.inputs import make_inputs, make_train_data
-from mocme_jax.training.optimizers import create_optimizer
-from mocme_jax.training.program import create_train_state, make_encode_program, make_train_program, replicate
+from mocme_jax.training.inputs import make_inputs
+from mocme_jax.training.program import create_train_state, make_encode_program, replicate
 from mocme_jax.training.progress import make_console, results_table
 
 if TYPE_CHECKING:
@@ -99,23 +98,11 @@ def measure(config: ConfigDict, *, pool: int, steps: int, repeats: int, json_fil
 def _training(config: ConfigDict, graph: KnowledgeGraph, steps: int, devices: int) -> Callable[[], None]:
     """A call that takes so many training steps from where the last one ended."""
     model = setup.build_model(config, graph)
-    inputs = replicate(make_inputs(graph, config.fusion.panel, config.seed), devices)
-    data = replicate(make_train_data(graph, inputs), devices)
-    optimizer = create_optimizer(
-        config.train.learning_rate, config.train.table_learning_rate, config.train.weight_decay
-    )
-    program = make_train_program(
-        model,
-        optimizer,
-        setup.build_objective(config),
-        batch_size=config.train.batch_size,
-        triples=len(graph.train),
-        devices=devices,
-    )
-    state = [replicate(create_train_state(model, optimizer, inputs, config.seed), devices)]
+    training = setup.build_training(config, model, graph, devices)
+    state = [replicate(create_train_state(model, training.optimizer, training.inputs, config.seed), devices)]
 
     def call() -> None:
-        state[0], metrics = program(state[0], data, jnp.int32(steps))
+        state[0], metrics = training.program(state[0], training.data, jnp.int32(steps))
         jax.block_until_ready(metrics)
 
     return call

@@ -46,29 +46,36 @@ class KnownTails:
     num_entities: int
     num_relations: int
 
+    def groups(self, queries: np.ndarray) -> np.ndarray:
+        """The group of each query, int64 ``[Q]``; G for a query that no triple answers.
+
+        Args:
+          queries: int ``[Q, 2]`` (or more columns, which are ignored): entity, relation in ``[0, 2R)``.
+        """
+        queries = np.asarray(queries, np.int64)
+        wanted = queries[:, 0] * (2 * self.num_relations) + queries[:, 1]
+        group = np.searchsorted(self.keys, wanted)
+        found = np.append(self.keys, -1)[group] == wanted
+        return np.where(found, group, len(self.keys))
+
     def lookup(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where each query's answers lie in `tails`.
 
         Args:
-          queries: int ``[Q, 2]`` (or more columns, which are ignored): entity, relation in ``[0, 2R)``.
+          queries: int ``[Q, 2]``, as in `groups`.
 
         Returns:
           ``(starts, counts)``, int64 ``[Q]`` each; a query that no triple answers has count 0.
         """
-        queries = np.asarray(queries, np.int64)
-        wanted = queries[:, 0] * (2 * self.num_relations) + queries[:, 1]
-        if not len(self.keys):
-            return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.int64)
-        group = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        found = self.keys[group] == wanted
-        starts = np.where(found, self.offsets[group], 0)
-        return starts, np.where(found, self.offsets[group + 1] - starts, 0)
+        group = self.groups(queries)
+        counts = np.append(np.diff(self.offsets), 0)
+        return np.where(counts[group] > 0, self.offsets[group], 0), counts[group]
 
     def pairs(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every known answer of every query, one row a pair.
 
         Args:
-          queries: int ``[Q, 2]``, as in `lookup`.
+          queries: int ``[Q, 2]``, as in `groups`.
 
         Returns:
           ``(rows, tails)``: int64 positions in `queries`, ascending, and int32 entities, both ``[sum of
