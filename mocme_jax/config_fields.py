@@ -109,6 +109,7 @@ FIELDS: dict[str, Field] = {
     "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
     "model.experts": Field(3, "experts a modality, K; 0: none, each modality is one view", low=0),
     "model.expert_hidden": Field(64, "inner width of an expert", low=1),
+    "model.expert_scale": Field(0.1, "size of what an expert adds to the identity, at the start", low=0),
     "model.modality_scale": Field(
         0.1, "learned scale of a feature modality, at the start", low=0
     ),
@@ -116,11 +117,20 @@ FIELDS: dict[str, Field] = {
     "model.structure_dropout": Field(
         0.0, "chance that a training step hides an entity's structure", low=0, below=1
     ),
+    "model.feature_dropout": Field(
+        0.0, "chance that a training step hides a component of an entity's projected features", low=0, below=1
+    ),
     "model.structure_init": Field(0.001, "standard deviation of the entity table at the start", above=0),
     "model.relation_init": Field(0.001, "standard deviation of the relation table at the start", above=0),
     # Complementarity
     "fusion.intra": Field("complementarity", "how the views of a modality are fused", choices=FUSIONS),
     "fusion.inter": Field("complementarity", "how the modalities of an entity are fused", choices=FUSIONS),
+    "fusion.features_in": Field(
+        "all",
+        "where feature modalities take part: in all encodings, in those of entities asked about (not of answers), "
+        "or of heads asked for their tails",
+        choices=("all", "questions", "heads"),
+    ),
     "fusion.estimator": Field(
         "infonce",
         "pointwise mutual information estimator",
@@ -165,8 +175,11 @@ FIELDS: dict[str, Field] = {
     # Loss
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
     "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
-    "loss.regulariser": Field("n3", "penalty on the factors a batch uses", choices=("n3", "l2")),
+    "loss.regulariser": Field("n3", "penalty on a batch's relations, and entities as answers", choices=("n3", "l2")),
     "loss.regularisation": Field(0.08, "weight of the penalty; 0: none", low=0),
+    "loss.query_dropout": Field(
+        0.0, "chance that a training step hides a component of a query vector", low=0, below=1
+    ),
     # Optimisation
     "train.batch_size": Field(
         512, "triples a step, over all devices (each is asked in both directions)", low=1
@@ -204,6 +217,11 @@ RULES: tuple[Rule, ...] = (
         ("model.score", "model.width"),
         lambda score, width: score not in ("complex", "rotate") or width % 2 == 0,
         "complex and rotate split the width into halves, so it must be even",
+    ),
+    Rule(
+        ("model.score", "loss.query_dropout"),
+        lambda score, dropout: not dropout or score not in ("transe", "rotate"),
+        "a distance (transe, rotate) means nothing where components are hidden, so it must be 0",
     ),
     Rule(
         ("data.modalities",),

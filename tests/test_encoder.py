@@ -11,6 +11,7 @@ import pytest
 from tiny_model import random_params, tiny_inputs, tiny_model
 
 from mocme_jax.model.encoder import FUSIONS, RELEVANCES
+from mocme_jax.model.mocme import EntityVectors
 from mocme_jax.model.mutual_information import ESTIMATORS
 
 EVERYBODY = np.arange(24, dtype=np.int32)
@@ -24,9 +25,9 @@ def made(**changes):
     params = random_params(model, inputs)
 
     @jax.jit
-    def encode(params, inputs, ids, keep=None):
+    def encode(params, inputs, ids, hidden=None):
         panel = model.apply(params, inputs, method="encode_panel")
-        return model.apply(params, inputs, ids, panel, keep, method="encode")
+        return model.apply(params, inputs, ids, panel, hidden, method="encode")
 
     return model, inputs, params, encode
 
@@ -70,9 +71,7 @@ def test_weights(fusion):
 
 def test_missing_structure_leaves_an_encoding_from_features():
     _, inputs, params, encode = made()
-    keep = np.ones(24, bool)
-    keep[:12] = False
-    encoding = encode(params, inputs, EVERYBODY, keep)
+    encoding = encode(params, inputs, EVERYBODY, EVERYBODY < 12)
     assert (np.asarray(encoding.modality_weights)[:12, 0] == 0).all()
     assert (np.asarray(encoding.modality_weights)[12:, 0] > 0).all()
     chex.assert_tree_all_finite(encoding)
@@ -93,12 +92,41 @@ def test_missing_structure_leaves_an_encoding_from_features():
 
 def test_with_nothing_at_all_there_is_the_learned_vector():
     _, inputs, params, encode = made()
-    keep = np.ones(24, bool)
-    keep[3] = False
     nothing = params["params"]["encoder"]["nothing"]
-    encoding = encode(params, inputs, EVERYBODY, keep)
+    encoding = encode(params, inputs, EVERYBODY, EVERYBODY == 3)
     np.testing.assert_array_equal(encoding.vectors[3], nothing)
     np.testing.assert_array_equal(encoding.modality_weights[3], 0)
+
+
+def test_answers_go_by_structure_where_features_are_for_questions():
+    model, inputs = tiny_model(features_in="heads"), tiny_inputs()
+    params, hidden = random_params(model, inputs), EVERYBODY < 12
+
+    @functools.partial(jax.jit, static_argnames="method")
+    def encode(inputs, hidden, method):
+        panel = model.apply(params, inputs, method="encode_panel")
+        return model.apply(params, inputs, EVERYBODY, panel, hidden, method=method)
+
+    questions, answers = encode(inputs, None, "encode"), encode(inputs, None, "encode_answers")
+    panel = model.apply(params, inputs, method="encode_panel")
+    alone = model.apply(params, EVERYBODY, panel, method="structure_alone")
+    np.testing.assert_allclose(alone, answers.vectors, **CLOSE)
+    np.testing.assert_array_equal(answers.modality_weights, np.eye(3)[np.zeros(24, int)])
+    carries = np.asarray(inputs.present)[:, 1:].any(axis=1)
+    assert (np.abs(questions.vectors - answers.vectors).max(axis=1) > 1e-3).tolist() == carries.tolist()
+    # With its structure hidden, an entity answers by its features all the same.
+    answers, questions = encode(inputs, hidden, "encode_answers"), encode(inputs, hidden, "encode")
+    np.testing.assert_allclose(answers.vectors[:12], questions.vectors[:12], **CLOSE)
+    np.testing.assert_array_equal(np.asarray(answers.modality_weights)[12:, 0], 1)
+
+
+def test_who_is_asked_by_what():
+    vectors = EntityVectors(jnp.arange(24.0)[:, None], -jnp.arange(24.0)[:, None])
+    ids, relations = jnp.array([5, 6, 7]), jnp.array([0, 3, 2])
+    params = random_params(tiny_model(), tiny_inputs())
+    for features_in, expected in (("all", [-5, -6, -7]), ("questions", [5, 6, 7]), ("heads", [5, -6, 7])):
+        model = tiny_model(features_in=features_in, relations=3)
+        assert model.apply(params, vectors, ids, relations, method="asked")[:, 0].tolist() == expected
 
 
 # Relevance and estimator are read by complementarity alone. Gradients take long to compile: with one relevance only.
@@ -112,11 +140,11 @@ def test_every_combination_is_finite_and_reads_nothing_that_the_mask_hides(fusio
     model, inputs = tiny_model(
         intra=fusion, inter=fusion, relevance=relevance, estimator=estimator, widths=(5,)
     ), tiny_inputs(widths=(5,))
-    params, keep = random_params(model, inputs), EVERYBODY % 2 == 0
+    params, hidden = random_params(model, inputs), EVERYBODY % 2 == 1
 
     def total(params, inputs):
         panel = model.apply(params, inputs, method="encode_panel")
-        encoding = model.apply(params, inputs, EVERYBODY, panel, keep, method="encode")
+        encoding = model.apply(params, inputs, EVERYBODY, panel, hidden, method="encode")
         return jnp.sum(jnp.sin(encoding.vectors)) + jnp.sum(encoding.fit) + jnp.sum(encoding.redundancy), encoding
 
     run = jax.jit(jax.value_and_grad(total, has_aux=True) if relevance == "structure" else total)
@@ -154,7 +182,7 @@ def test_without_experts_a_sum_is_structure_plus_projections():
     expected = own["structure"].copy()
     for i, features in enumerate(inputs.features):
         for e in np.flatnonzero(inputs.present[:, i + 1]):
-            expected[e] += own["scales"][i] * np.asarray(features, np.float64)[e] @ own[f"project_{i}"]
+            expected[e] += 0.5 * own["scales"][i] * np.asarray(features, np.float64)[e] @ own[f"project_{i}"]
     np.testing.assert_allclose(encode(params, inputs, EVERYBODY).vectors, expected, **CLOSE)
 
 

@@ -8,10 +8,20 @@ import pytest
 
 from mocme_jax.data.known import known_tails, reciprocal
 from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
+from mocme_jax.model.mocme import EntityVectors
 
 
-def distmult_query(relation_table, heads, relations):
-    return heads * relation_table[relations]
+def distmult_query(relation_table, vectors, ids, relations):
+    return vectors.questions[ids] * relation_table[relations]
+
+
+def ones_query(_, vectors, ids, relations):
+    return jnp.ones_like(vectors.questions[ids])
+
+
+def alike(vectors):
+    """The same vectors for questions and answers."""
+    return EntityVectors(vectors, vectors)
 
 
 def dot_match(queries, candidates):
@@ -63,7 +73,7 @@ def test_ranks_equal_a_plain_loop(match_fn, chunk, block):
     assert (expected_ties > 0).mean() > 0.5, "the graph must put ties to the test"
 
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=chunk)
-    ranks, ties = make_ranker(distmult_query, match_fn, block=block)(table, vectors, plan)
+    ranks, ties = make_ranker(distmult_query, match_fn, block=block)(table, alike(vectors), plan)
     assert ranks.dtype == np.float64
     np.testing.assert_array_equal(ties, expected_ties)
     np.testing.assert_array_equal(ranks, expected)
@@ -76,8 +86,7 @@ def rank_by_score(scores, tests, known_answers, **options):
     triples = np.array([[0, 0, tail] for tail in known_answers], np.int32)
     test = np.array([[0, 0, tail] for tail in tests], np.int32)
     plan = plan_evaluation(test, known_tails([triples, test], len(scores), 1), **options)
-    ones = lambda params, heads, relations: jnp.ones_like(heads)  # noqa: E731
-    return make_ranker(ones, dot_match, block=4)(None, vectors, plan)[0][: len(tests)].tolist()
+    return make_ranker(ones_query, dot_match, block=4)(None, alike(vectors), plan)[0][: len(tests)].tolist()
 
 
 def test_ties_share_their_places():
@@ -111,7 +120,7 @@ def unrounded_graph(copies):
 def test_a_gold_does_not_tie_with_itself_and_float32_hardly_matters():
     test, vectors, table = unrounded_graph(copies=1)
     plan = plan_evaluation(test, known_tails([test], 300, 1), chunk=77)
-    ranks, ties = make_ranker(distmult_query, dot_match, block=128)(table, vectors, plan)
+    ranks, ties = make_ranker(distmult_query, dot_match, block=128)(table, alike(vectors), plan)
     queries = reciprocal(test, 1)
     scores = (vectors[queries[:, 0]] * table[queries[:, 1]]).astype(np.float64) @ vectors.T.astype(np.float64)
     expected, _ = naive_ranks(scores, queries, [test], 1)
@@ -125,7 +134,7 @@ def test_a_gold_ties_with_its_double_to_the_last_bit():
     """A gold whose score came from an expression of its own would miss the tie in about half the queries."""
     test, vectors, table = unrounded_graph(copies=2)
     plan = plan_evaluation(test, known_tails([test], 600, 1), chunk=77)
-    ranks, ties = make_ranker(distmult_query, dot_match, block=300)(table, vectors, plan)
+    ranks, ties = make_ranker(distmult_query, dot_match, block=300)(table, alike(vectors), plan)
     assert (ties == 1).all()
     assert (ranks % 1 == 0.5).all()
 
@@ -133,7 +142,7 @@ def test_a_gold_ties_with_its_double_to_the_last_bit():
 def test_one_entity_ranks_first():
     loop = np.zeros((2, 3), np.int32)
     plan = plan_evaluation(loop, known_tails([loop], 1, 1))
-    ranks, ties = make_ranker(distmult_query, dot_match)(np.ones((2, 3)), np.ones((1, 3), np.float32), plan)
+    ranks, ties = make_ranker(distmult_query, dot_match)(np.ones((2, 3)), alike(np.ones((1, 3), np.float32)), plan)
     assert ranks.tolist() == [1, 1, 1, 1]
     assert not ties.any()
 
@@ -141,10 +150,22 @@ def test_one_entity_ranks_first():
 def test_both_directions_use_their_own_relation():
     """Entity i is the vector of i: relation 0 prefers high tails, its inverse low heads."""
     vectors = np.arange(5, dtype=np.float32)[:, None]
-    prefer = lambda table, heads, relations: jnp.ones_like(heads) * table[relations][:, None]  # noqa: E731
+
+    def prefer(table, vectors, ids, relations):
+        return jnp.ones_like(vectors.questions[ids]) * table[relations][:, None]
+
     test = np.array([[1, 0, 3]], np.int32)
     plan = plan_evaluation(test, known_tails([test], 5, 1))
-    ranks, _ = make_ranker(prefer, dot_match)(np.array([1.0, -1.0], np.float32), vectors, plan)
+    ranks, _ = make_ranker(prefer, dot_match)(np.array([1.0, -1.0], np.float32), alike(vectors), plan)
+    assert ranks.tolist() == [2, 2]
+
+
+def test_what_is_asked_and_what_answers_may_differ():
+    """Entity 1 asks for high answers as a question; as an answer it is worth 1."""
+    vectors = EntityVectors(-np.arange(5, dtype=np.float32)[:, None], np.arange(5, dtype=np.float32)[:, None])
+    plan = plan_evaluation(np.array([[1, 0, 3]], np.int32), known_tails([np.array([[1, 0, 3]])], 5, 1))
+    ranks, _ = make_ranker(distmult_query, dot_match)(np.array([[-1.0], [1.0]], np.float32), vectors, plan)
+    # -1 * -1 = 1 prefers high answers, of which 3 is second; -3 * 1 prefers low ones, of which 1 is second.
     assert ranks.tolist() == [2, 2]
 
 
@@ -160,7 +181,7 @@ def test_devices_do_not_change_ranks(count, chunk):
     vectors, table = jnp.asarray(vectors, jnp.float32), jnp.asarray(table, jnp.float32)
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=chunk)
     one, many = (
-        make_ranker(distmult_query, dot_match, block=16, devices=devices[:n])(table, vectors, plan)[0]
+        make_ranker(distmult_query, dot_match, block=16, devices=devices[:n])(table, alike(vectors), plan)[0]
         for n in (1, count)
     )
     np.testing.assert_array_equal(one, many)
@@ -173,10 +194,10 @@ def test_a_score_that_is_no_number_is_an_error(value):
     table = np.abs(table) + 1
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=10)
     ranker = make_ranker(distmult_query, dot_match, block=16)
-    ranker(table, vectors, plan)
+    ranker(table, alike(vectors), plan)
     vectors[36, 0] = value
     with pytest.raises(FloatingPointError, match="NaN or infinite"):
-        ranker(table, vectors, plan)
+        ranker(table, alike(vectors), plan)
 
 
 def test_padding_is_not_mistaken_for_an_entity():
@@ -187,8 +208,7 @@ def test_padding_is_not_mistaken_for_an_entity():
     vectors = -np.arange(1, 6, dtype=np.float32)[:, None]
     test = np.array([[0, 0, 4]], np.int32)
     plan = plan_evaluation(test, known_tails([test], 5, 1))
-    ones = lambda params, heads, relations: jnp.ones_like(heads)  # noqa: E731
-    ranks, _ = make_ranker(ones, reward_zero, block=4)(None, vectors, plan)
+    ranks, _ = make_ranker(ones_query, reward_zero, block=4)(None, alike(vectors), plan)
     assert ranks.tolist() == [1, 5]
 
 
@@ -197,8 +217,8 @@ def test_evaluations_of_one_shape_compile_once():
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=10)
     chex.clear_trace_counter()
     ranker = make_ranker(chex.assert_max_traces(distmult_query, n=1), dot_match)
-    first = ranker(table, vectors, plan)[0]
-    second = ranker(table, vectors * 2, plan)[0]
+    first = ranker(table, alike(vectors), plan)[0]
+    second = ranker(table, alike(vectors * 2), plan)[0]
     np.testing.assert_array_equal(first, second)
 
 
@@ -211,7 +231,7 @@ def test_products_are_in_full_precision():
 
     train, test, vectors, table = small_graph()
     plan = plan_evaluation(test, known_tails([train, test], 37, 3))
-    make_ranker(distmult_query, match)(table, vectors, plan)
+    make_ranker(distmult_query, match)(table, alike(vectors), plan)
     assert seen and set(seen) == {"highest"}
 
 
@@ -230,4 +250,4 @@ def test_a_plan_refuses_what_it_cannot_filter():
         plan_evaluation(test[:0], known_tails([train], 37, 3))
     plan = plan_evaluation(test, known_tails([train, test], 37, 3))
     with pytest.raises(ValueError, match="36 entity vectors"):
-        make_ranker(distmult_query, dot_match)(table, vectors[:36], plan)
+        make_ranker(distmult_query, dot_match)(table, alike(vectors[:36]), plan)

@@ -13,6 +13,7 @@ from tiny_model import tiny_inputs, tiny_model, tiny_objective
 from mocme_jax.errors import UserError
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.objective.candidates import index_known
+from mocme_jax.objective.shares import dropout
 from mocme_jax.training.optimizers import create_optimizer
 from mocme_jax.training.program import (
     TrainData,
@@ -39,10 +40,10 @@ def tiny(**changes):
 
 
 @functools.cache
-def program(devices, estimator="club", **changes):
+def program(devices, estimator="club", features_in="all", **changes):
     """The compiled program and a new state's maker. Plain descent: Adagrad's first steps are the signs of gradients,
     which for a gradient of rounding errors is a coin's toss."""
-    model, optimizer = tiny(estimator=estimator, experts=0), optax.sgd(0.3)
+    model, optimizer = tiny(estimator=estimator, features_in=features_in, experts=0), optax.sgd(0.3)
     objective = tiny_objective(**(EVERYTHING | changes))
     run = make_train_program(model, optimizer, objective, batch_size=BATCH, triples=TRIPLES, devices=devices)
     start = jax.device_get(create_train_state(model, optimizer, data().inputs, seed=1))
@@ -63,15 +64,21 @@ def test_conftest_gives_four_devices():
     assert len(jax.local_devices()) >= 4
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-def test_devices_give_the_same_losses_and_parameters(devices):
+@pytest.mark.parametrize(
+    "devices,changes",
+    [
+        (2, {}),
+        (4, {}),
+        (2, {"features_in": "questions", "query_dropout": 0.3, "feature_dropout": 0.4}),
+        (4, {"features_in": "heads", "query_dropout": 0.3}),
+    ],
+)
+def test_devices_give_the_same_losses_and_parameters(devices, changes):
     """Ten steps, over an epoch's end, with entropy weights, structure dropout and a fitted estimator all on."""
-    plain, plain_metrics = steps(1, (1, 6, 3))
-    state, metrics = steps(devices, (1, 6, 3))
+    plain, plain_metrics = steps(1, (1, 6, 3), **changes)
+    state, metrics = steps(devices, (1, 6, 3), **changes)
     for one, other in zip(metrics, plain_metrics, strict=True):
-        # Shares and weights of the classes describe; they are means of each device's own.
-        losses = [{name: x for name, x in means.items() if "negatives" not in name} for means in (one, other)]
-        chex.assert_trees_all_close(*losses, rtol=1e-3, atol=1e-4)
+        chex.assert_trees_all_close(one, other, rtol=1e-3, atol=1e-4)
     chex.assert_trees_all_close(state.params, plain.params, rtol=1e-3, atol=1e-3)
     assert int(state.step) == 10
     np.testing.assert_array_equal(state.key, plain.key)
@@ -192,13 +199,62 @@ def test_encoding_everybody_is_the_same_in_any_blocks_on_any_devices():
     inputs = data().inputs
     model = tiny(estimator="club", experts=0)
     params = program(1)[1]().params
-    vectors, (modality, view) = make_encode_program(model, devices=1)(params, inputs)
+    (questions, vectors), (modality, view) = make_encode_program(model, devices=1)(params, inputs)
     chex.assert_shape(vectors, (ENTITIES, 8))
+    assert questions is vectors
     # 5 does not divide the 24 entities: the last blocks are padded.
     other, weights = make_encode_program(model, devices=2, block=5)(params, inputs)
-    np.testing.assert_allclose(other, vectors, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(other.answers, vectors, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(weights, (modality, view), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(np.sum(view, axis=1), 1, rtol=1e-4)
+
+
+def test_questions_and_answers_are_encoded_apart():
+    inputs = data().inputs
+    params = program(1)[1]().params
+    both, by_all = (tiny(estimator="club", experts=0, features_in=where) for where in ("heads", "all"))
+    (questions, answers), weights = make_encode_program(both, devices=2, block=5)(params, inputs)
+    everything, expected_weights = make_encode_program(by_all, devices=1)(params, inputs)
+    np.testing.assert_allclose(questions, everything.answers, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(weights, expected_weights, rtol=1e-4, atol=1e-5)
+    has_text = np.asarray(inputs.present)[:, 1]
+    np.testing.assert_allclose(answers[~has_text], questions[~has_text], rtol=1e-4, atol=1e-5)
+    assert (np.abs(answers - questions)[has_text].max(axis=1) > 1e-3).all()
+
+
+def test_the_penalty_is_of_entities_as_answers():
+    """On one device and the first step, whose batch is the first rows of the epoch's order."""
+    choices = dict(structure_dropout=0.0, features_in="heads")
+    _, new = program(1, **choices)
+    start, triples = new(), np.asarray(data().triples)
+    _, (means,) = steps(1, (1,), **choices)
+    order_key = jax.random.split(jax.random.wrap_key_data(start.key))[0]
+    batch = triples[np.asarray(jax.random.permutation(jax.random.fold_in(order_key, 0), TRIPLES))[:BATCH]]
+    # Without experts an entity as an answer is its row of the table.
+    table, relation = (
+        np.asarray(x, np.float64)
+        for x in (start.params["params"]["encoder"]["structure"], start.params["params"]["relation"])
+    )
+
+    def cubes(rows):
+        halves = rows.shape[1] // 2
+        return ((rows[:, :halves] ** 2 + rows[:, halves:] ** 2) ** 1.5).sum(axis=1).mean()
+
+    head, kind, tail = batch.T
+    expected = cubes(table[head]) + cubes(table[tail]) + (cubes(relation[kind]) + cubes(relation[kind + RELATIONS])) / 2
+    assert means["loss/regularisation"] == pytest.approx(0.01 * expected, rel=1e-4)
+    _, (others,) = steps(1, (1,), structure_dropout=0.0)
+    assert others["loss/regularisation"] != pytest.approx(means["loss/regularisation"], rel=1e-2)
+
+
+def test_hidden_components_are_as_many_as_asked_and_scaled_for():
+    vectors, rows = jnp.ones((2000, 50)), jnp.arange(2000)
+    dropped = np.asarray(dropout(jax.random.key(0), rows, vectors, 0.3))
+    assert set(np.unique(dropped)) == {0, np.float32(1 / 0.7)}
+    # Five deviations of a share of 100,000 components.
+    assert (dropped == 0).mean() == pytest.approx(0.3, abs=5 * (0.3 * 0.7 / 1e5) ** 0.5)
+    np.testing.assert_array_equal(dropout(jax.random.key(0), rows[7:9], vectors[:2], 0.3), dropped[7:9])
+    assert not np.array_equal(dropped[0], dropped[1])
 
 
 def training_mrr(model, params, vectors, triples):
@@ -232,8 +288,8 @@ def test_a_tiny_graph_is_learned_by_heart():
     run = make_train_program(model, optimizer, objective, batch_size=40, triples=40, devices=1)
     encode = make_encode_program(model, devices=1)
     state = create_train_state(model, optimizer, inputs, seed=0)
-    before = training_mrr(model, state.params, encode(state.params, inputs)[0], triples)
+    before = training_mrr(model, state.params, encode(state.params, inputs)[0].answers, triples)
     for _ in range(300):
         state, _ = run(state, TrainData(jnp.asarray(triples), known, inputs), jnp.int32(1))
-    after = training_mrr(model, state.params, encode(state.params, inputs)[0], triples)
+    after = training_mrr(model, state.params, encode(state.params, inputs)[0].answers, triples)
     assert before < 0.6 and after == 1.0

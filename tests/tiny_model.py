@@ -30,8 +30,8 @@ def tiny_encoder(**changes) -> Encoder:
     return Encoder(**(choices | changes))
 
 
-def tiny_model(score="complex", relations=3, **changes) -> MoCME:
-    return MoCME(tiny_encoder(**changes), relations, score, 4, 0.5)
+def tiny_model(score="complex", relations=3, features_in="all", **changes) -> MoCME:
+    return MoCME(tiny_encoder(**changes), relations, score, 4, 0.5, features_in)
 
 
 def tiny_inputs(entities=24, widths=(5, 3), panel=16, seed=0) -> Inputs:
@@ -60,8 +60,10 @@ def tiny_objective(**changes) -> Objective:
         margin=0.0,
         regulariser="n3",
         regularisation=0.01,
+        query_dropout=0.0,
         redundancy=0.0,
         structure_dropout=0.0,
+        feature_dropout=0.0,
     )
     return Objective(**(choices | changes))
 

@@ -13,7 +13,7 @@ from mocme_jax.data.known import known_tails
 from mocme_jax.data.splits import clean_rows
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
 from mocme_jax.evaluation.ranking import EvaluationPlan, make_ranker, plan_evaluation
-from mocme_jax.model.mocme import MoCME
+from mocme_jax.model.mocme import EntityVectors, MoCME
 from mocme_jax.model.scoring import SCORES
 
 
@@ -45,8 +45,9 @@ class Evaluator:
         self._chunk, self._score_bytes = chunk or None, score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
-        def query(params: Any, heads: jax.Array, relations: jax.Array) -> jax.Array:
-            return model.apply(params, heads, relations, method="query")[0]
+        def query(params: Any, vectors: EntityVectors, ids: jax.Array, relations: jax.Array) -> jax.Array:
+            asked = model.apply(params, vectors, ids, relations, method="asked")
+            return model.apply(params, asked, relations, method="query")[0]
 
         self._ranker = make_ranker(query, SCORES[model.score].match, devices=jax.local_devices()[:devices])
 
@@ -58,15 +59,15 @@ class Evaluator:
             )
         return self._plans[split]
 
-    def ranks(self, params: Any, vectors: jax.Array, split: str) -> np.ndarray:
+    def ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
         """Realistic filtered ranks, float64 ``[2T]``; see ``ranking``."""
         return self._ranker(params, vectors, self.plan(split))[0]
 
-    def metrics(self, params: Any, vectors: jax.Array, split: str) -> dict:
+    def metrics(self, params: Any, vectors: EntityVectors, split: str) -> dict:
         """MRR, MR and hits of a split."""
         return ranking_metrics(self.ranks(params, vectors, split))
 
-    def report(self, params: Any, vectors: jax.Array, split: str) -> dict:
+    def report(self, params: Any, vectors: EntityVectors, split: str) -> dict:
         """Metrics of a split: ``overall``, on its ``clean`` rows, and ``groups`` (see ``grouped_metrics``).
 
         A test row is clean where the released train split does not hold it; dev splits hold clean rows alone.

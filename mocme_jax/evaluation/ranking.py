@@ -23,16 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.data.known import KnownTails, reciprocal
+from mocme_jax.model.mocme import EntityVectors
 
 SCORE_BYTES = 32 * 2**20
 MIN_CHUNK = 8
 
-# (params, head vectors [B, d], relation ids int32 [B]) -> query vectors [B, d_q]
-QueryFn = Callable[[Any, jax.Array, jax.Array], jax.Array]
+# (params, entity vectors, ids int32 [B] of entities asked about, relation ids int32 [B]) -> query vectors [B, d_q]
+QueryFn = Callable[[Any, EntityVectors, jax.Array, jax.Array], jax.Array]
 # (query vectors [B, d_q], candidates [S, d]) -> scores [B, S], higher is better
 MatchFn = Callable[[jax.Array, jax.Array], jax.Array]
-# (params, entity vectors [N, d], plan) -> (ranks float64 [2T], ties int32 [2T])
-Ranker = Callable[[Any, jax.Array, "EvaluationPlan"], tuple[np.ndarray, np.ndarray]]
+# (params, entity vectors, plan) -> (ranks float64 [2T], ties int32 [2T])
+Ranker = Callable[[Any, EntityVectors, "EvaluationPlan"], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,33 +154,29 @@ def make_ranker(
     themselves.
 
     Args:
-      query_fn: ``(params, head vectors [B, d], relation ids int32 [B]) -> [B, d_q]``.
+      query_fn: ``(params, entity vectors, entity ids int32 [B], relation ids int32 [B]) -> [B, d_q]``.
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
       block: candidates scored at a time (S).
       devices: where to run, or None for all local devices.
 
     Returns:
-      ``ranker(params, entity_vectors [N, d], plan) -> (ranks, ties)``: float64 ``[2T]`` realistic ranks in
-      the order of ``plan.queries`` (1 is best), and int32 ``[2T]`` numbers of unfiltered entities that tie
-      with the gold. It raises FloatingPointError where any query gives any entity a NaN or infinite score,
-      and ValueError where the entity vectors are not N.
+      ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the vectors' ``answers [N, d]``: float64
+      ``[2T]`` realistic ranks in the order of ``plan.queries`` (1 is best), and int32 ``[2T]`` numbers of
+      unfiltered entities that tie with the gold. It raises FloatingPointError where any query gives any entity
+      a NaN or infinite score, and ValueError where the vectors are not N.
     """
     if devices is None:
         devices = jax.local_devices()
     share = jax.pmap(
-        lambda params, entity_vectors, chunks: _rank_chunks(
-            query_fn, match_fn, block, params, entity_vectors, chunks
-        ),
+        lambda params, vectors, chunks: _rank_chunks(query_fn, match_fn, block, params, vectors, chunks),
         axis_name="devices",
         in_axes=(None, None, 0),
         devices=list(devices),
     )
 
-    def ranker(params: Any, entity_vectors: jax.Array, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
-        if entity_vectors.shape[0] != plan.num_entities:
-            raise ValueError(
-                f"{entity_vectors.shape[0]} entity vectors for a plan of {plan.num_entities} entities"
-            )
+    def ranker(params: Any, vectors: EntityVectors, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
+        if len(vectors.answers) != plan.num_entities:
+            raise ValueError(f"{len(vectors.answers)} entity vectors for a plan of {plan.num_entities} entities")
         num_chunks = len(plan.heads)
         per_device = -(-num_chunks // len(devices))
         # Devices without a chunk of their own repeat the first; what they find is cut off below.
@@ -187,7 +184,7 @@ def make_ranker(
         dealt = np.where(dealt < num_chunks, dealt, 0).reshape(len(devices), per_device)
         fields = ("heads", "relations", "gold_rows", "gold_columns", "known_rows", "known_columns")
         better, ties, finite = jax.device_get(
-            share(params, entity_vectors, {field: getattr(plan, field)[dealt] for field in fields})
+            share(params, vectors, {field: getattr(plan, field)[dealt] for field in fields})
         )
         if not finite.all():
             bad = int((~finite.reshape(-1)[:num_chunks]).sum())
@@ -206,16 +203,16 @@ def make_ranker(
     return ranker
 
 
-def _rank_chunks(query_fn, match_fn, block, params, entity_vectors, chunks):
+def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks):
     """One device's chunks in turn: better and ties, int32 ``[C, G]``, and whether all is finite, ``[C]``."""
-    num_entities = entity_vectors.shape[0]
+    num_entities = len(vectors.answers)
     num_blocks = -(-num_entities // block)
     padding = num_blocks * block - num_entities
-    candidates = jnp.pad(entity_vectors, ((0, padding), (0, 0))).reshape(num_blocks, block, -1)
+    candidates = jnp.pad(vectors.answers, ((0, padding), (0, 0))).reshape(num_blocks, block, -1)
     real = (jnp.arange(num_blocks * block) < num_entities).reshape(num_blocks, 1, block)
 
     def rank_chunk(chunk):
-        queries = query_fn(params, jnp.take(entity_vectors, chunk["heads"], axis=0), chunk["relations"])
+        queries = query_fn(params, vectors, chunk["heads"], chunk["relations"])
         gold_rows, gold_columns = chunk["gold_rows"], chunk["gold_columns"]
 
         def score_block(finite, one):

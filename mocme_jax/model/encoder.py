@@ -99,6 +99,7 @@ class Encoder(nn.Module):
       initial_scale: of each feature modality beside the structure.
       structure_bias: added to the relevance of the structure among the modalities, in nats.
       structure_init: standard deviation of the table at the start.
+      expert_scale: of what an expert adds to the identity, at the start.
     """
 
     entities: int
@@ -116,6 +117,7 @@ class Encoder(nn.Module):
     initial_scale: float
     structure_bias: float
     structure_init: float
+    expert_scale: float = 0.1
 
     @property
     def modalities(self) -> int:
@@ -134,12 +136,13 @@ class Encoder(nn.Module):
         self.nothing = self.param("nothing", normal(self.structure_init), (d,))
         self.kernels = [self.param(f"project_{i}", normal(1.0), (width, d)) for i, width in enumerate(self.widths)]
         if self.widths:  # checkpoints hold no empty arrays
-            self.scales = self.param("scales", nn.initializers.constant(self.initial_scale), (m - 1,))
+            # In units of its start, so that Adam's steps are the same share of a small scale as of a large one.
+            self.scales = self.initial_scale * self.param("scales", nn.initializers.ones, (m - 1,))
         if self.experts:
             # Unit-variance parameters with the scale outside, as in the projections: Adam's steps are then the same
             # share of every weight, and one learning rate fits all.
             self.down = d**-0.5 * self.param("expert_down", normal(1.0), (m, k, d, h))
-            self.up = 0.1 * h**-0.5 * self.param("expert_up", normal(1.0), (m, k, h, d))
+            self.up = self.expert_scale * h**-0.5 * self.param("expert_up", normal(1.0), (m, k, h, d))
         self.view_gate = self._gate("view_gate", self.intra, k, (m, k, d))
         self.modality_gate = self._gate("modality_gate", self.inter, m, (m, d))
         r = self._mi_projection().shape[1]
@@ -180,11 +183,14 @@ class Encoder(nn.Module):
         low = low if self.weight_gradients else jax.lax.stop_gradient(low)
         return low * jax.lax.rsqrt(jnp.mean(low * low, axis=-1, keepdims=True) + 1e-12)
 
-    def _parts(self, inputs: Inputs, ids: jax.Array, present: jax.Array) -> list[jax.Array]:
+    def _parts(
+        self, inputs: Inputs, ids: jax.Array, present: jax.Array, noise: jax.Array | None = None
+    ) -> list[jax.Array]:
         """Structure and projected features, M of ``[n, d]``, zero where missing."""
         parts = [jnp.where(present[:, :1], self.structure[ids], 0)]
         for i, (features, kernel) in enumerate(zip(inputs.features, self.kernels, strict=True)):
-            parts.append(experts.project(features[ids], present[:, i + 1], kernel, self.scales[i]))
+            part = experts.project(features[ids], present[:, i + 1], kernel, self.scales[i])
+            parts.append(part if noise is None else part * noise[:, i])
         return parts
 
     def _pointwise(self, own, others, present, panel_present, parameters):
@@ -273,7 +279,12 @@ class Encoder(nn.Module):
         return panel if self.weight_gradients else jax.lax.stop_gradient(panel)
 
     def __call__(
-        self, inputs: Inputs, ids: jax.Array, panel: Panel, keep_structure: jax.Array | None = None
+        self,
+        inputs: Inputs,
+        ids: jax.Array,
+        panel: Panel,
+        keep: jax.Array | None = None,
+        noise: jax.Array | None = None,
     ) -> Encoding:
         """Encodes entities.
 
@@ -281,12 +292,11 @@ class Encoder(nn.Module):
           inputs: features and masks of all entities.
           ids: int32 ``[n]``.
           panel: from ``encode_panel`` with the same parameters.
-          keep_structure: bool ``[n]``, False where the structure counts as missing; None keeps all.
+          keep: bool ``[n, M]``, False where a modality counts as missing; None keeps all.
+          noise: ``[n, M - 1, d]``, what projected features are multiplied by in training; None for nothing.
         """
-        present = inputs.present[ids]
-        if keep_structure is not None:
-            present = present.at[:, 0].set(present[:, 0] & keep_structure)
-        parts = self._parts(inputs, ids, present)
+        present = inputs.present[ids] if keep is None else inputs.present[ids] & keep
+        parts = self._parts(inputs, ids, present, noise)
         structure = self._seen(parts[0] @ self._mi_projection())
         intra = [
             self._fuse_views(m, part, present[:, m], structure, panel)[1] for m, part in enumerate(parts)
@@ -302,3 +312,9 @@ class Encoder(nn.Module):
             jnp.mean(jnp.sum(jnp.where(present, redundant, 0), axis=1) / jnp.maximum(jnp.sum(present, axis=1), 1)),
             inter.fit + sum(one.fit for one in intra) / self.modalities,
         )
+
+    def structure_alone(self, ids: jax.Array, panel: Panel) -> jax.Array:
+        """Vectors ``[n, d]`` of entities of which the structure alone is looked at, for a fraction of the work."""
+        part = self.structure[ids]
+        seen = self._seen(part @ self._mi_projection())
+        return self._fuse_views(0, part, jnp.ones((len(ids),), bool), seen, panel)[1].vectors

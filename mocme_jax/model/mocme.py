@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,13 @@ import numpy as np
 
 from mocme_jax.model.encoder import Encoder, Encoding, Inputs, Panel
 from mocme_jax.model.scoring import SCORES
+
+
+class EntityVectors(NamedTuple):
+    """Encoded entities: ``questions`` and ``answers``, ``[N, d]`` each, the same array where they do not differ."""
+
+    questions: jax.Array
+    answers: jax.Array
 
 
 def _uniform_phases(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -24,6 +33,8 @@ class MoCME(nn.Module):
       score: a word of ``SCORES``.
       core_width: d_r of TuckER's core; unused by the others.
       relation_init: standard deviation of the relation table at the start (RotatE's phases are uniform).
+      features_in: where feature modalities take part: ``all`` encodings, ``questions`` (entities that are asked about,
+        not answers), or ``heads`` (entities that are asked for their tails).
     """
 
     encoder: Encoder
@@ -31,6 +42,7 @@ class MoCME(nn.Module):
     score: str
     core_width: int
     relation_init: float
+    features_in: str = "all"
 
     def setup(self):
         score = SCORES[self.score]
@@ -46,10 +58,57 @@ class MoCME(nn.Module):
         return self.encoder.encode_panel(inputs)
 
     def encode(
-        self, inputs: Inputs, ids: jax.Array, panel: Panel, keep_structure: jax.Array | None = None
+        self,
+        inputs: Inputs,
+        ids: jax.Array,
+        panel: Panel,
+        hidden: jax.Array | None = None,
+        noise: jax.Array | None = None,
     ) -> Encoding:
-        """Encodes entities ``[n]``; see ``Encoder``."""
-        return self.encoder(inputs, ids, panel, keep_structure)
+        """Encodes entities ``[n]`` from all they carry; see ``Encoder``.
+
+        Args:
+          inputs: features and masks of all entities.
+          ids: int32 ``[n]``.
+          panel: from ``encode_panel`` with the same parameters.
+          hidden: bool ``[n]``, True where the structure counts as missing; None hides none.
+          noise: ``[n, M - 1, d]``, factors of the projected features; see ``Encoder``.
+        """
+        keep = None
+        if hidden is not None:
+            keep = jnp.ones((len(ids), self.encoder.modalities), bool).at[:, 0].set(~hidden)
+        return self.encoder(inputs, ids, panel, keep, noise)
+
+    def encode_answers(
+        self,
+        inputs: Inputs,
+        ids: jax.Array,
+        panel: Panel,
+        hidden: jax.Array | None = None,
+        noise: jax.Array | None = None,
+    ) -> Encoding:
+        """Encodes entities ``[n]`` as answers: by their structure where features are for questions, else as `encode`.
+
+        An entity whose structure is missing or hidden answers by its features all the same.
+        """
+        if self.features_in == "all":
+            return self.encode(inputs, ids, panel, hidden, noise)
+        structure = inputs.present[ids, 0] if hidden is None else inputs.present[ids, 0] & ~hidden
+        features = jnp.broadcast_to(~structure[:, None], (len(ids), self.encoder.modalities - 1))
+        return self.encoder(inputs, ids, panel, jnp.concatenate([structure[:, None], features], axis=1), noise)
+
+    def structure_alone(self, ids: jax.Array, panel: Panel) -> jax.Array:
+        """Entities ``[n]`` as answers by their structure, which all of them must have: ``[n, d]``."""
+        return self.encoder.structure_alone(ids, panel)
+
+    def asked(self, vectors: EntityVectors, ids: jax.Array, relations: jax.Array) -> jax.Array:
+        """The vectors ``[B, d]`` with which entities are asked about, for relation ids ``[B]`` in [0, 2R)."""
+        if self.features_in == "all":
+            return vectors.answers[ids]
+        questions = vectors.questions[ids]
+        if self.features_in == "questions":
+            return questions
+        return jnp.where((relations < self.num_relations)[:, None], questions, vectors.answers[ids])
 
     def query(self, heads: jax.Array, relations: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Query vectors for head vectors ``[B, d]`` and relation ids ``[B]`` in [0, 2R).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,13 +15,10 @@ from mocme_jax.objective import entropy
 from mocme_jax.objective.candidates import KnownIndex, first_occurrence, known_columns, sample_pool
 from mocme_jax.objective.loss import logistic_loss, softmax_loss
 from mocme_jax.objective.regularisers import REGULARISERS
+from mocme_jax.objective.roles import make_roles
+from mocme_jax.objective.shares import AXIS, dropout, share
 
 WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
-AXIS = "devices"
-
-# Encoded entities are padded to a multiple of this on one device too, so that means over them are means over the same
-# rows on 1, 2, 4 or 8.
-_ROWS = 8
 
 
 class Batch(NamedTuple):
@@ -48,20 +44,10 @@ class Objective(NamedTuple):
     margin: float
     regulariser: str
     regularisation: float
+    query_dropout: float
     redundancy: float
     structure_dropout: float
-
-
-def share(array: jax.Array, devices: int) -> jax.Array:
-    """This device's rows of an array that every device holds whole; rows divide by the devices."""
-    rows = len(array) // devices
-    return jax.lax.dynamic_slice_in_dim(array, jax.lax.axis_index(AXIS) * rows, rows)
-
-
-def padded_to(array: jax.Array, multiple: int) -> jax.Array:
-    """Repeats the first row until the length divides."""
-    extra = -len(array) % multiple
-    return jnp.concatenate([array, jnp.broadcast_to(array[:1], (extra, *array.shape[1:]))])
+    feature_dropout: float
 
 
 def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
@@ -75,48 +61,49 @@ def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
       device's own mean loss, to be averaged over the devices.
     """
     score = SCORES[model.score]
-    entities = model.encoder.entities
+    encode = make_roles(
+        model,
+        structure_dropout=objective.structure_dropout,
+        feature_dropout=objective.feature_dropout,
+        devices=devices,
+    )
 
     def loss(params, inputs: Inputs, known: KnownIndex, batch: Batch, key: jax.Array):
-        pool_key, dropout_key = jax.random.split(key)
+        pool_key, drop_key, encode_key = jax.random.split(key, 3)
         heads, relations, tails = batch.triples.T
-        pool = sample_pool(pool_key, entities, objective.pool)
-        ids = padded_to(jnp.concatenate([heads, tails, pool]), math.lcm(_ROWS, devices))
-        keep = None
-        if objective.structure_dropout:
-            keep = share(jax.random.uniform(dropout_key, ids.shape) >= objective.structure_dropout, devices)
-        panel = model.apply(params, inputs, method="encode_panel")
-        encoding = model.apply(params, inputs, share(ids, devices), panel, keep, method="encode")
-        vectors = jax.lax.all_gather(encoding.vectors, AXIS, tiled=True)
-        size = len(heads)
-        head, tail = share(vectors[:size], devices), share(vectors[size : 2 * size], devices)
+        pool = sample_pool(pool_key, model.encoder.entities, objective.pool)
+        roles = encode(params, inputs, heads, tails, pool, encode_key)
         relation = share(relations, devices)
-        forward, row = model.apply(params, head, relation, method="query")
-        backward, reciprocal = model.apply(params, tail, relation + model.num_relations, method="query")
-        queries, answers = jnp.concatenate([forward, backward]), jnp.concatenate([tail, head])
+        forward, row = model.apply(params, roles.asked_heads, relation, method="query")
+        backward, reciprocal = model.apply(params, roles.asked_tails, relation + model.num_relations, method="query")
+        queries, answers = jnp.concatenate([forward, backward]), jnp.concatenate([roles.tails, roles.heads])
+        if objective.query_dropout:
+            rows = share(jnp.arange(2 * len(heads)).reshape(2, -1).T, devices).T.reshape(-1)
+            queries = dropout(drop_key, rows, queries, objective.query_dropout)
         groups = share(batch.groups, devices).T.reshape(-1)
-        first = 0 if objective.batch_candidates else 2 * size
-        columns = ids[first : 2 * size + len(pool)]
+        first = 0 if objective.batch_candidates else 2 * len(heads)
+        columns = jnp.concatenate([heads, tails, pool])[first:]
         negative = ~known_columns(known, groups, columns)
         if objective.batch_candidates:
             negative = negative & first_occurrence(columns)[None, :]
         positive = score.pair(queries, answers)
-        scores = score.match(queries, vectors[first : 2 * size + len(pool)])
+        scores = score.match(queries, roles.entities[first:])
         weights, negatives = _weights(objective, scores, positive, negative)
         if objective.loss == "softmax":
             ranking = jnp.mean(softmax_loss(positive, scores, negative, weights))
         else:
             ranking = jnp.mean(logistic_loss(positive, scores, negative, weights, objective.margin))
-        total = ranking + encoding.fit
-        metrics = {"loss/ranking": ranking, "loss/fit": encoding.fit, "redundancy": encoding.redundancy, **negatives}
+        fit, redundancy = roles.encoding.fit, roles.encoding.redundancy
+        total = ranking + fit
+        metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **negatives}
         if objective.regularisation:
             penalty = REGULARISERS[objective.regulariser]
-            entity = jnp.mean(penalty(score.moduli(head))) + jnp.mean(penalty(score.moduli(tail)))
+            entity = sum(jnp.mean(penalty(score.moduli(end))) for end in (roles.heads, roles.tails))
             used = 0.5 * (_relation_penalty(model, penalty, row) + _relation_penalty(model, penalty, reciprocal))
             metrics["loss/regularisation"] = objective.regularisation * (entity + used)
             total = total + metrics["loss/regularisation"]
         if objective.redundancy:
-            total = total + objective.redundancy * encoding.redundancy
+            total = total + objective.redundancy * redundancy
         metrics["loss/total"] = total
         return total, metrics
 

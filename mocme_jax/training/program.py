@@ -12,9 +12,10 @@ import optax
 
 from mocme_jax.errors import UserError
 from mocme_jax.model.encoder import Encoding, Inputs
-from mocme_jax.model.mocme import MoCME
+from mocme_jax.model.mocme import EntityVectors, MoCME
 from mocme_jax.objective.candidates import KnownIndex
-from mocme_jax.objective.objective import AXIS, Batch, Objective, make_loss, share
+from mocme_jax.objective.objective import Batch, Objective, make_loss
+from mocme_jax.objective.shares import AXIS, share
 
 
 class TrainState(NamedTuple):
@@ -136,9 +137,9 @@ def make_train_program(
 
 
 def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Callable:
-    """``(params, inputs) -> (vectors [N, d], metrics)`` for all entities, a block at a time on each device.
+    """``(params, inputs) -> (EntityVectors, weights)`` for all entities, a block at a time on each device.
 
-    In full float32, whatever the device's default: what it gives is ranked. Metrics: mean weight of each modality
+    In full float32, whatever the device's default: what it gives is ranked. Weights: the mean of each modality
     (over entities that have it) and of each view.
     """
     entities = model.encoder.entities
@@ -155,23 +156,27 @@ def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Cal
         def one(args):
             ids, real = args
             encoding: Encoding = model.apply(params, inputs, ids, panel, method="encode")
+            vectors = [encoding.vectors]
+            if model.features_in != "all":
+                vectors.append(model.apply(params, inputs, ids, panel, method="encode_answers").vectors)
             present = encoding.present & real[:, None]
             count = jnp.sum(present, axis=0).astype(jnp.float32)
             modality = jnp.sum(jnp.where(present, encoding.modality_weights, 0), axis=0)
             view = jnp.sum(jnp.where(present[..., None], encoding.view_weights, 0), axis=0)
-            return encoding.vectors, (count, modality, view)
+            return vectors, (count, modality, view)
 
         with jax.default_matmul_precision("highest"):
             vectors, sums = jax.lax.map(one, (ids, real))
         count, modality, view = jax.lax.psum(jax.tree.map(lambda s: jnp.sum(s, axis=0), sums), AXIS)
         count = jnp.maximum(count, 1)
-        return vectors.reshape(-1, vectors.shape[-1]), (modality / count, view / count[:, None])
+        return [table.reshape(-1, table.shape[-1]) for table in vectors], (modality / count, view / count[:, None])
 
     mapped = _mapped(program, 2, devices, out_axes=(0, None))
 
     def encode(params, inputs: Inputs):
-        vectors, weights = mapped(params, inputs)
+        tables, weights = mapped(params, inputs)
         # Whole on every device: each ranks its own queries against all entities.
-        return replicate(vectors.reshape(-1, vectors.shape[-1])[:entities], devices), weights
+        tables = [replicate(table.reshape(-1, table.shape[-1])[:entities], devices) for table in tables]
+        return EntityVectors(tables[0], tables[-1]), weights
 
     return encode

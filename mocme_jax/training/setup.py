@@ -102,8 +102,11 @@ def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
         initial_scale=model.modality_scale,
         structure_bias=model.structure_bias,
         structure_init=model.structure_init,
+        expert_scale=model.expert_scale,
     )
-    return MoCME(encoder, len(graph.relations), model.score, model.core_width, model.relation_init)
+    return MoCME(
+        encoder, len(graph.relations), model.score, model.core_width, model.relation_init, fusion.features_in
+    )
 
 
 def build_objective(config: ConfigDict) -> Objective:
@@ -123,8 +126,10 @@ def build_objective(config: ConfigDict) -> Objective:
         margin=loss.margin,
         regulariser=loss.regulariser,
         regularisation=loss.regularisation,
+        query_dropout=loss.query_dropout,
         redundancy=config.fusion.redundancy_loss,
         structure_dropout=config.model.structure_dropout,
+        feature_dropout=config.model.feature_dropout,
     )
 
 
