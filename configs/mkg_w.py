@@ -16,12 +16,18 @@ def get_config(arg=None):
     del arg
     config = default_config()
     config.data.name = "MKG-W"
-    config.model.width = 512
-    config.model.modality_scale = 0.8
+    config.model.width = 1024
+    config.model.experts = 0
+    config.model.modality_scale = 0.0044
+    config.model.relative_scales = True
+    config.fusion.inter = "sum"
+    config.fusion.features_in = "heads"
+    config.negatives.pool = 2048
     config.loss.regularisation = 0.1
-    config.train.learning_rate = 0.005
-    config.train.batch_size = 1024
-    config.train.epochs = 12
+    config.loss.query_dropout = 0.3
+    config.train.learning_rate = 0.004
+    config.train.batch_size = 256
+    config.train.epochs = 14
     config.train.eval_every = 1
-    config.train.patience = 3
+    config.train.patience = 2
     return config

@@ -113,6 +113,9 @@ FIELDS: dict[str, Field] = {
     "model.modality_scale": Field(
         0.1, "learned scale of a feature modality, at the start", low=0
     ),
+    "model.relative_scales": Field(
+        False, "learn the scales in units of model.modality_scale, so that a small one grows no faster than a large one"
+    ),
     "model.structure_bias": Field(2.0, "added to the structure's relevance among the modalities, in nats"),
     "model.structure_dropout": Field(
         0.0, "chance that a training step hides an entity's structure", low=0, below=1

@@ -176,13 +176,15 @@ def test_number_of_experts(experts):
     assert ("expert_up" in params["params"]["encoder"]) == (experts > 0)
 
 
-def test_without_experts_a_sum_is_structure_plus_projections():
-    _, inputs, params, encode = made(experts=0, inter="sum")
+@pytest.mark.parametrize("relative", [False, True])
+def test_without_experts_a_sum_is_structure_plus_projections(relative):
+    _, inputs, params, encode = made(experts=0, inter="sum", relative_scales=relative)
     own = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"]["encoder"])
     expected = own["structure"].copy()
+    unit = 0.5 if relative else 1.0
     for i, features in enumerate(inputs.features):
         for e in np.flatnonzero(inputs.present[:, i + 1]):
-            expected[e] += 0.5 * own["scales"][i] * np.asarray(features, np.float64)[e] @ own[f"project_{i}"]
+            expected[e] += unit * own["scales"][i] * np.asarray(features, np.float64)[e] @ own[f"project_{i}"]
     np.testing.assert_allclose(encode(params, inputs, EVERYBODY).vectors, expected, **CLOSE)
 
 

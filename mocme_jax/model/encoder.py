@@ -100,6 +100,7 @@ class Encoder(nn.Module):
       structure_bias: added to the relevance of the structure among the modalities, in nats.
       structure_init: standard deviation of the table at the start.
       expert_scale: of what an expert adds to the identity, at the start.
+      relative_scales: learn the modalities' scales in units of ``initial_scale``.
     """
 
     entities: int
@@ -118,6 +119,7 @@ class Encoder(nn.Module):
     structure_bias: float
     structure_init: float
     expert_scale: float = 0.1
+    relative_scales: bool = False
 
     @property
     def modalities(self) -> int:
@@ -136,8 +138,9 @@ class Encoder(nn.Module):
         self.nothing = self.param("nothing", normal(self.structure_init), (d,))
         self.kernels = [self.param(f"project_{i}", normal(1.0), (width, d)) for i, width in enumerate(self.widths)]
         if self.widths:  # checkpoints hold no empty arrays
-            # In units of its start, so that Adam's steps are the same share of a small scale as of a large one.
-            self.scales = self.initial_scale * self.param("scales", nn.initializers.ones, (m - 1,))
+            # In units of their start, Adam's steps are the same share of a small scale as of a large one.
+            start, unit = (1.0, self.initial_scale) if self.relative_scales else (self.initial_scale, 1.0)
+            self.scales = unit * self.param("scales", nn.initializers.constant(start), (m - 1,))
         if self.experts:
             # Unit-variance parameters with the scale outside, as in the projections: Adam's steps are then the same
             # share of every weight, and one learning rate fits all.

@@ -103,6 +103,7 @@ def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
         structure_bias=model.structure_bias,
         structure_init=model.structure_init,
         expert_scale=model.expert_scale,
+        relative_scales=model.relative_scales,
     )
     return MoCME(
         encoder, len(graph.relations), model.score, model.core_width, model.relation_init, fusion.features_in
