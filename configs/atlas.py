@@ -3,8 +3,8 @@
 Command     python -m mocme_jax.train
 Modalities  structure (learned), text, numeric, image
 Machine     one core of an AMD EPYC virtual machine, no accelerator
-Minutes     under 2
-Scores      test MRR .612 (deviation .005, 3 seeds), Hits@10 .801; structure alone .608 (.003)
+Minutes     under 2 where the other core is idle
+Scores      test MRR .611 (deviation .009, 3 seeds), Hits@10 .801; structure alone .606 (.003)
 """
 
 from mocme_jax.config import default_config
