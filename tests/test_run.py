@@ -274,7 +274,12 @@ ABLATIONS = [
         "model": {"score": "rotate"},
     },
     {
-        "fusion": {"intra": "sum", "estimator": "infonce_bilinear", "relevance": "structure"},
+        "fusion": {
+            "intra": "sum",
+            "estimator": "infonce_bilinear",
+            "relevance": "structure",
+            "features_in": "questions",
+        },
         "negatives": {"weighting": "self_adversarial"},
         "loss": {"regulariser": "l2"},
         "model": {"score": "transe"},
@@ -285,12 +290,13 @@ ABLATIONS = [
         "model": {"score": "distmult"},
     },
     {
-        "fusion": {"intra": "attention", "inter": "sum"},
+        "fusion": {"intra": "attention", "inter": "sum", "features_in": "heads"},
         "negatives": {"confident": "false_negative"},
-        "model": {"score": "tucker", "core_width": 4},
+        "loss": {"query_dropout": 0.2},
+        "model": {"score": "tucker", "core_width": 4, "feature_dropout": 0.2, "structure_dropout": 0.2},
     },
     {"fusion": {"intra": "gate", "inter": "attention", "estimator": "gaussian"}, "negatives": {"confident": "hard"}},
-    {"fusion": {"intra": "best", "inter": "gate", "relevance": "gate"}, "model": {"score": "complex"}},
+    {"fusion": {"intra": "best", "inter": "gate", "relevance": "gate", "features_in": "all"}, "model": {"score": "complex"}},
     {
         "fusion": {"intra": "complementarity", "inter": "best", "weight_gradients": True},
         "negatives": {"weighting": "entropy", "reference": "relative"},
