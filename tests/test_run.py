@@ -296,7 +296,10 @@ ABLATIONS = [
         "model": {"score": "tucker", "core_width": 4, "feature_dropout": 0.2, "structure_dropout": 0.2},
     },
     {"fusion": {"intra": "gate", "inter": "attention", "estimator": "gaussian"}, "negatives": {"confident": "hard"}},
-    {"fusion": {"intra": "best", "inter": "gate", "relevance": "gate", "features_in": "all"}, "model": {"score": "complex"}},
+    {
+        "fusion": {"intra": "best", "inter": "gate", "relevance": "gate", "features_in": "all"},
+        "model": {"score": "complex"},
+    },
     {
         "fusion": {"intra": "complementarity", "inter": "best", "weight_gradients": True},
         "negatives": {"weighting": "entropy", "reference": "relative"},
