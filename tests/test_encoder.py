@@ -102,12 +102,12 @@ def test_answers_go_by_structure_where_features_are_for_questions():
     model, inputs = tiny_model(features_in="heads"), tiny_inputs()
     params, hidden = random_params(model, inputs), EVERYBODY < 12
 
-    @functools.partial(jax.jit, static_argnames="method")
-    def encode(inputs, hidden, method):
+    @functools.partial(jax.jit, static_argnames="answers")
+    def encode(inputs, hidden, answers):
         panel = model.apply(params, inputs, method="encode_panel")
-        return model.apply(params, inputs, EVERYBODY, panel, hidden, method=method)
+        return model.apply(params, inputs, EVERYBODY, panel, hidden, answers=answers, method="encode")
 
-    questions, answers = encode(inputs, None, "encode"), encode(inputs, None, "encode_answers")
+    questions, answers = encode(inputs, None, False), encode(inputs, None, True)
     panel = model.apply(params, inputs, method="encode_panel")
     alone = model.apply(params, EVERYBODY, panel, method="structure_alone")
     np.testing.assert_allclose(alone, answers.vectors, **CLOSE)
@@ -115,7 +115,7 @@ def test_answers_go_by_structure_where_features_are_for_questions():
     carries = np.asarray(inputs.present)[:, 1:].any(axis=1)
     assert (np.abs(questions.vectors - answers.vectors).max(axis=1) > 1e-3).tolist() == carries.tolist()
     # With its structure hidden, an entity answers by its features all the same.
-    answers, questions = encode(inputs, hidden, "encode_answers"), encode(inputs, hidden, "encode")
+    answers, questions = encode(inputs, hidden, True), encode(inputs, hidden, False)
     np.testing.assert_allclose(answers.vectors[:12], questions.vectors[:12], **CLOSE)
     np.testing.assert_array_equal(np.asarray(answers.modality_weights)[12:, 0], 1)
 

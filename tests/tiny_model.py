@@ -26,6 +26,8 @@ def tiny_encoder(**changes) -> Encoder:
         initial_scale=0.5,
         structure_bias=0.0,
         structure_init=0.5,
+        expert_scale=0.1,
+        relative_scales=False,
     )
     return Encoder(**(choices | changes))
 

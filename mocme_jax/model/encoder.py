@@ -118,8 +118,8 @@ class Encoder(nn.Module):
     initial_scale: float
     structure_bias: float
     structure_init: float
-    expert_scale: float = 0.1
-    relative_scales: bool = False
+    expert_scale: float
+    relative_scales: bool
 
     @property
     def modalities(self) -> int:

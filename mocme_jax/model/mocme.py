@@ -42,7 +42,7 @@ class MoCME(nn.Module):
     score: str
     core_width: int
     relation_init: float
-    features_in: str = "all"
+    features_in: str
 
     def setup(self):
         score = SCORES[self.score]
@@ -64,38 +64,24 @@ class MoCME(nn.Module):
         panel: Panel,
         hidden: jax.Array | None = None,
         noise: jax.Array | None = None,
+        *,
+        answers: bool = False,
     ) -> Encoding:
-        """Encodes entities ``[n]`` from all they carry; see ``Encoder``.
+        """Encodes entities ``[n]`` from all they carry; see ``Encoder``, of ``inputs``, ``panel`` and ``noise`` too.
 
         Args:
-          inputs: features and masks of all entities.
           ids: int32 ``[n]``.
-          panel: from ``encode_panel`` with the same parameters.
           hidden: bool ``[n]``, True where the structure counts as missing; None hides none.
-          noise: ``[n, M - 1, d]``, factors of the projected features; see ``Encoder``.
+          answers: encode them as answers. Where features are for questions, those are encoded by their structure
+            alone, but for entities whose structure is missing or hidden.
         """
         keep = None
         if hidden is not None:
             keep = jnp.ones((len(ids), self.encoder.modalities), bool).at[:, 0].set(~hidden)
+        if answers and self.features_in != "all":
+            structure = inputs.present[ids, 0] if hidden is None else inputs.present[ids, 0] & ~hidden
+            keep = jnp.broadcast_to(~structure[:, None], (len(ids), self.encoder.modalities)).at[:, 0].set(structure)
         return self.encoder(inputs, ids, panel, keep, noise)
-
-    def encode_answers(
-        self,
-        inputs: Inputs,
-        ids: jax.Array,
-        panel: Panel,
-        hidden: jax.Array | None = None,
-        noise: jax.Array | None = None,
-    ) -> Encoding:
-        """Encodes entities ``[n]`` as answers: by their structure where features are for questions, else as `encode`.
-
-        An entity whose structure is missing or hidden answers by its features all the same.
-        """
-        if self.features_in == "all":
-            return self.encode(inputs, ids, panel, hidden, noise)
-        structure = inputs.present[ids, 0] if hidden is None else inputs.present[ids, 0] & ~hidden
-        features = jnp.broadcast_to(~structure[:, None], (len(ids), self.encoder.modalities - 1))
-        return self.encoder(inputs, ids, panel, jnp.concatenate([structure[:, None], features], axis=1), noise)
 
     def structure_alone(self, ids: jax.Array, panel: Panel) -> jax.Array:
         """Entities ``[n]`` as answers by their structure, which all of them must have: ``[n, d]``."""

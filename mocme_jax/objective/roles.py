@@ -45,14 +45,15 @@ def make_roles(model: MoCME, *, structure_dropout: float, feature_dropout: float
         if structure_dropout:
             hidden = jax.random.uniform(hide_key, ids.shape) < structure_dropout
 
-        def encode(ids, hidden, method):
+        def encode(ids, hidden, answers):
             noise = None
             if feature_dropout and inputs.features:
                 rows = share(jnp.arange(len(ids)), devices)
                 ones = jnp.ones((len(rows), len(inputs.features), model.encoder.width))
                 noise = dropout(noise_key, rows, ones, feature_dropout)
             hidden = None if hidden is None else share(hidden, devices)
-            encoding = model.apply(params, inputs, share(ids, devices), panel, hidden, noise, method=method)
+            arguments = inputs, share(ids, devices), panel, hidden, noise
+            encoding = model.apply(params, *arguments, answers=answers, method="encode")
             return gathered(encoding.vectors), encoding
 
         def shared(vectors):
@@ -60,19 +61,19 @@ def make_roles(model: MoCME, *, structure_dropout: float, feature_dropout: float
             return share(vectors[:size], devices), share(vectors[size : 2 * size], devices)
 
         if model.features_in == "all":
-            entities, encoding = encode(ids, hidden, "encode")
+            entities, encoding = encode(ids, hidden, answers=True)
             answers = shared(entities)
             return Roles(*answers, *answers, entities[: 2 * size + len(pool)], encoding)
         if hidden is None:
             # Whatever is trained on has a structure; without features it is quick to encode.
             entities = gathered(model.apply(params, share(ids, devices), panel, method="structure_alone"))
         else:
-            entities, _ = encode(ids, hidden, "encode_answers")
+            entities, _ = encode(ids, hidden, answers=True)
         answers = shared(entities)
         both = model.features_in == "questions"
         asked_ids = padded(ids[: 2 * size if both else size], devices)
         asked_hidden = None if hidden is None else padded(hidden[: 2 * size if both else size], devices)
-        questions, encoding = encode(asked_ids, asked_hidden, "encode")
+        questions, encoding = encode(asked_ids, asked_hidden, answers=False)
         asked_tails = share(questions[size : 2 * size], devices) if both else answers[1]
         entities = entities[: 2 * size + len(pool)]
         return Roles(share(questions[:size], devices), asked_tails, *answers, entities, encoding)

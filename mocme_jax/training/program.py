@@ -158,7 +158,7 @@ def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Cal
             encoding: Encoding = model.apply(params, inputs, ids, panel, method="encode")
             vectors = [encoding.vectors]
             if model.features_in != "all":
-                vectors.append(model.apply(params, inputs, ids, panel, method="encode_answers").vectors)
+                vectors.append(model.apply(params, inputs, ids, panel, answers=True, method="encode").vectors)
             present = encoding.present & real[:, None]
             count = jnp.sum(present, axis=0).astype(jnp.float32)
             modality = jnp.sum(jnp.where(present, encoding.modality_weights, 0), axis=0)
