@@ -32,7 +32,8 @@ def get_config(arg=None):
     config.loss.query_dropout = 0.4
     config.train.learning_rate = 0.003
     config.train.batch_size = 256
-    config.train.epochs = 10
+    config.train.epochs = 12
+    config.train.average = 500.0
     config.train.eval_every = 1
     config.train.patience = 2
     return config

@@ -18,9 +18,11 @@ def get_config(arg=None):
     config.data.name = "MKG-Y"
     # Birth dates and the like do not help here (docs/choices.md).
     config.data.make = ("text",)
-    config.model.width = 512
+    config.model.width = 1024
     config.model.modality_scale = 0.8
     config.train.learning_rate = 0.001
-    config.train.epochs = 10
+    config.train.epochs = 16
+    config.train.average = 200.0
+    config.loss.regularisation = 0.07
     config.train.eval_every = 1
     return config

@@ -197,11 +197,36 @@ FIELDS: dict[str, Field] = {
         0.1, "Adagrad's step size, for the entity and relation tables", above=0
     ),
     "train.weight_decay": Field(0.0, "decoupled weight decay of AdamW", low=0),
+    "train.average": Field(
+        0.0,
+        "steps, about, of a running average of the parameters, which is evaluated and kept in their place; 0: none",
+        low=0,
+    ),
+    "train.dense_entities": Field(
+        200_000,
+        "with more entities than this, a step updates the rows of the entity table that it read, and no others",
+        low=0,
+    ),
     # Ranking
     "eval.chunk": Field(0, "triples ranked at once; 0: as many as eval.score_megabytes allow", low=0),
     "eval.score_megabytes": Field(32, "memory for the scores of a chunk on one device", low=1),
     # Devices
-    "parallel.devices": Field(0, "local devices to use; 0: all", low=0),
+    "parallel.mapper": Field(
+        "pmap",
+        "how the step is mapped over devices; none: one device, without a map",
+        choices=("pmap", "shard_map", "none"),
+    ),
+    "parallel.devices": Field(0, "devices to use, of all processes; 0: all", low=0),
+    "parallel.coordinator": Field(
+        None,
+        "HOST:PORT of process 0; auto: as SLURM, a TPU pod, Kubernetes or MPI tell; none: this process alone",
+        kind=str,
+    ),
+    "parallel.processes": Field(1, "processes of the run, where the coordinator is named", low=1),
+    "parallel.process": Field(0, "which of them this one is, from 0", low=0),
+    "parallel.shard_entities": Field(
+        False, "split entity table, its optimizer state and the features by rows over the devices"
+    ),
 }
 
 
@@ -235,5 +260,10 @@ RULES: tuple[Rule, ...] = (
         ("train.batch_size", "parallel.devices"),
         lambda size, devices: not devices or size % devices == 0,
         "the batch must divide by the number of devices",
+    ),
+    Rule(
+        ("parallel.mapper", "parallel.devices"),
+        lambda mapper, devices: mapper != "none" or devices < 2,
+        "without a mapper there is one device",
     ),
 )

@@ -13,9 +13,13 @@ from mocme_jax.flags import parse
 def main() -> None:
     """Reads the flags, then imports JAX and trains."""
     config, workdir = parse(sys.argv[1:], __doc__)
-    from mocme_jax.training.run import train_and_evaluate
+    from mocme_jax.parallel.processes import joined
 
-    train_and_evaluate(config, workdir)
+    parallel = config.parallel
+    with joined(parallel.coordinator, parallel.processes, parallel.process):
+        from mocme_jax.training.run import train_and_evaluate
+
+        train_and_evaluate(config, workdir)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Four CPU devices for every test, the benchmark data where it is, and a small graph on disk."""
+"""Eight CPU devices for every test, the benchmark data where it is, and a small graph on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 # JAX reads these once, when it is first imported.
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (
-        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
     )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

@@ -8,9 +8,6 @@ from mocme_jax.config import load_config, set_field, validate
 from mocme_jax.data.load import is_readable, read_triples
 from mocme_jax.data.text import DEFAULT_ENCODER, encode_texts, entity_texts
 from mocme_jax.training import setup
-from mocme_jax.training.inputs import make_inputs, make_train_data
-from mocme_jax.training.optimizers import create_optimizer
-from mocme_jax.training.program import create_train_state, make_encode_program, make_train_program, replicate
 
 # Folder: entities, relations, rows of train, valid and test, words that the warnings must hold. The counts are the
 # releases' own; what overlaps was counted by hand.
@@ -68,21 +65,19 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
         assert dataset.dev == "released valid split" and len(graph.train) == counts[0]
 
     model = setup.build_model(config, graph)
-    inputs = replicate(make_inputs(graph, config.fusion.panel, config.seed), 1)
-    data = replicate(make_train_data(graph, inputs), 1)
-    optimizer = create_optimizer(config.train.learning_rate, config.train.table_learning_rate, 0.0)
-    program = make_train_program(
-        model, optimizer, setup.build_objective(config), batch_size=1024, triples=len(graph.train), devices=1
-    )
-    state = replicate(create_train_state(model, optimizer, inputs, config.seed), 1)
-    encode = make_encode_program(model, devices=1)
+    with config.unlocked():
+        config.train.batch_size = 1024
+    mapper = setup.build_mapper(config)
+    training = setup.build_training(config, model, graph, mapper)
+    encode = setup.build_encode(config, model, graph, mapper)
+    state = training.plan.create()
     few = np.random.default_rng(0).permutation(counts[2])[:500]
     part = setup.Dataset(graph.replace(test=graph.test[few]), dataset.known, "", [], "")
-    evaluator = setup.build_evaluator(config, model, part, 1)
-    before = evaluator.metrics(state.params, encode(state.params, inputs)[0], "test")["mrr"]
+    evaluator = setup.build_evaluator(config, model, part, mapper)
+    before = evaluator.metrics(state.params.model, encode(state.params, training.inputs)[0], "test")["mrr"]
     # A call must not pass the end of an epoch.
-    state, metrics = program(state, data, jnp.int32(min(60, len(graph.train) // 1024)))
-    report = evaluator.report(state.params, encode(state.params, inputs)[0], "test")
+    state, metrics = training.program(state, training.data, jnp.int32(min(60, len(graph.train) // 1024)))
+    report = evaluator.report(state.params.model, encode(state.params, training.inputs)[0], "test")
     assert np.isfinite(float(metrics["loss/total"]))
     assert 0 < before < 0.003
     assert report["overall"]["count"] == 1000

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_model import random_params, tiny_inputs, tiny_model
+from tiny_model import encode as encode_by_id
+from tiny_model import panel_of, random_params, tiny_inputs, tiny_model
 
 from mocme_jax.model.encoder import FUSIONS, RELEVANCES
-from mocme_jax.model.mocme import EntityVectors
+from mocme_jax.model.mocme import init_params
 from mocme_jax.model.mutual_information import ESTIMATORS
 
 EVERYBODY = np.arange(24, dtype=np.int32)
@@ -24,12 +25,7 @@ def made(**changes):
     model, inputs = tiny_model(**changes), tiny_inputs(widths=changes.get("widths", (5, 3)))
     params = random_params(model, inputs)
 
-    @jax.jit
-    def encode(params, inputs, ids, hidden=None):
-        panel = model.apply(params, inputs, method="encode_panel")
-        return model.apply(params, inputs, ids, panel, hidden, method="encode")
-
-    return model, inputs, params, encode
+    return model, inputs, params, jax.jit(functools.partial(encode_by_id, model))
 
 
 def with_hidden(inputs, value):
@@ -79,8 +75,7 @@ def test_missing_structure_leaves_an_encoding_from_features():
     outside = np.setdiff1d(EVERYBODY[:12], inputs.panel)
     assert len(outside)
     unseen = inputs._replace(present=inputs.present.at[outside, 0].set(False))
-    changed = jax.tree.map(lambda x: x, params)
-    changed["params"]["encoder"]["structure"] = params["params"]["encoder"]["structure"].at[outside].set(1e3)
+    changed = params._replace(structure=params.structure.at[outside].set(1e3))
     again = encode(changed, unseen, outside)
     np.testing.assert_allclose(again.vectors, encoding.vectors[outside], **CLOSE)
     # Features tell such entities apart.
@@ -92,7 +87,7 @@ def test_missing_structure_leaves_an_encoding_from_features():
 
 def test_with_nothing_at_all_there_is_the_learned_vector():
     _, inputs, params, encode = made()
-    nothing = params["params"]["encoder"]["nothing"]
+    nothing = params.model["params"]["encoder"]["nothing"]
     encoding = encode(params, inputs, EVERYBODY, EVERYBODY == 3)
     np.testing.assert_array_equal(encoding.vectors[3], nothing)
     np.testing.assert_array_equal(encoding.modality_weights[3], 0)
@@ -104,12 +99,11 @@ def test_answers_go_by_structure_where_features_are_for_questions():
 
     @functools.partial(jax.jit, static_argnames="answers")
     def encode(inputs, hidden, answers):
-        panel = model.apply(params, inputs, method="encode_panel")
-        return model.apply(params, inputs, EVERYBODY, panel, hidden, answers=answers, method="encode")
+        return encode_by_id(model, params, inputs, EVERYBODY, hidden, answers=answers)
 
     questions, answers = encode(inputs, None, False), encode(inputs, None, True)
-    panel = model.apply(params, inputs, method="encode_panel")
-    alone = model.apply(params, EVERYBODY, panel, method="structure_alone")
+    panel = panel_of(model, params, inputs)
+    alone = model.apply(params.model, params.structure, panel, method="structure_alone")
     np.testing.assert_allclose(alone, answers.vectors, **CLOSE)
     np.testing.assert_array_equal(answers.modality_weights, np.eye(3)[np.zeros(24, int)])
     carries = np.asarray(inputs.present)[:, 1:].any(axis=1)
@@ -121,12 +115,11 @@ def test_answers_go_by_structure_where_features_are_for_questions():
 
 
 def test_who_is_asked_by_what():
-    vectors = EntityVectors(jnp.arange(24.0)[:, None], -jnp.arange(24.0)[:, None])
-    ids, relations = jnp.array([5, 6, 7]), jnp.array([0, 3, 2])
-    params = random_params(tiny_model(), tiny_inputs())
+    questions, relations = jnp.array([5.0, 6, 7])[:, None], jnp.array([0, 3, 2])
     for features_in, expected in (("all", [-5, -6, -7]), ("questions", [5, 6, 7]), ("heads", [5, -6, 7])):
         model = tiny_model(features_in=features_in, relations=3)
-        assert model.apply(params, vectors, ids, relations, method="asked")[:, 0].tolist() == expected
+        asked = model.apply(random_params(model, tiny_inputs()).model, questions, -questions, relations, method="asked")
+        assert asked[:, 0].tolist() == expected
 
 
 # Relevance and estimator are read by complementarity alone. Gradients take long to compile: with one relevance only.
@@ -143,8 +136,7 @@ def test_every_combination_is_finite_and_reads_nothing_that_the_mask_hides(fusio
     params, hidden = random_params(model, inputs), EVERYBODY % 2 == 1
 
     def total(params, inputs):
-        panel = model.apply(params, inputs, method="encode_panel")
-        encoding = model.apply(params, inputs, EVERYBODY, panel, hidden, method="encode")
+        encoding = encode_by_id(model, params, inputs, EVERYBODY, hidden)
         return jnp.sum(jnp.sin(encoding.vectors)) + jnp.sum(encoding.fit) + jnp.sum(encoding.redundancy), encoding
 
     run = jax.jit(jax.value_and_grad(total, has_aux=True) if relevance == "structure" else total)
@@ -173,14 +165,14 @@ def test_number_of_experts(experts):
     view = np.asarray(encoding.view_weights)
     assert view.shape == (24, 3, max(1, experts))
     np.testing.assert_allclose(view.sum(axis=2), inputs.present, rtol=1e-5)
-    assert ("expert_up" in params["params"]["encoder"]) == (experts > 0)
+    assert ("expert_up" in params.model["params"]["encoder"]) == (experts > 0)
 
 
 @pytest.mark.parametrize("relative", [False, True])
 def test_without_experts_a_sum_is_structure_plus_projections(relative):
     _, inputs, params, encode = made(experts=0, inter="sum", relative_scales=relative)
-    own = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"]["encoder"])
-    expected = own["structure"].copy()
+    own = jax.tree.map(lambda x: np.asarray(x, np.float64), params.model["params"]["encoder"])
+    expected = np.array(params.structure, np.float64)
     unit = 0.5 if relative else 1.0
     for i, features in enumerate(inputs.features):
         for e in np.flatnonzero(inputs.present[:, i + 1]):
@@ -190,25 +182,19 @@ def test_without_experts_a_sum_is_structure_plus_projections(relative):
 
 def test_no_feature_modalities_at_all():
     _, inputs, params, encode = made(widths=(), experts=0)
-    np.testing.assert_allclose(
-        encode(params, inputs, EVERYBODY).vectors, params["params"]["encoder"]["structure"], rtol=1e-6
-    )
+    np.testing.assert_allclose(encode(params, inputs, EVERYBODY).vectors, params.structure, rtol=1e-6)
 
 
 def test_experts_start_near_the_identity():
     """Each view starts close to its part, and not the same as the next one."""
     inputs, vectors = tiny_inputs(widths=(5,)), []
     model = tiny_model(intra="mean", inter="sum", widths=(5,))
-    params = jax.jit(model.init)(jax.random.key(0), inputs)
+    params = jax.jit(lambda key: init_params(model, key, 24))(jax.random.key(0))
     for experts in (0, 2):
         one = tiny_model(experts=experts, intra="mean", inter="sum", widths=(5,))
 
-        @jax.jit
-        def encode(params, one=one):
-            panel = one.apply(params, inputs, method="encode_panel")
-            return one.apply(params, inputs, EVERYBODY, panel, method="encode").vectors
-
-        vectors.append(np.asarray(encode(params)))
+        encode = jax.jit(functools.partial(encode_by_id, one))
+        vectors.append(np.asarray(encode(params, inputs, EVERYBODY).vectors))
     difference = np.linalg.norm(vectors[1] - vectors[0]) / np.linalg.norm(vectors[0])
     assert 0 < difference < 0.3
 
@@ -220,7 +206,7 @@ def test_gradients_through_weights_are_a_choice():
 
     def gradient(encode):
         gradients = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, inputs, EVERYBODY).redundancy)))(params)
-        return gradients["params"]["encoder"]
+        return {"structure": gradients.structure} | gradients.model["params"]["encoder"]
 
     np.testing.assert_allclose(
         through[3](params, inputs, EVERYBODY).vectors, stopped[3](params, inputs, EVERYBODY).vectors, **CLOSE
@@ -233,17 +219,16 @@ def noisy_and_noise(estimator, relevance, aligned):
     """A model whose first modality is a noisy linear function of its structure table, and whose second is noise."""
     entities, width = 300, 8
     model = tiny_model(
-        entities=entities, widths=(width, width), width=width, experts=0, estimator=estimator, relevance=relevance,
-        mi_width=4, structure_init=1.0,
+        widths=(width, width), width=width, experts=0, estimator=estimator, relevance=relevance, mi_width=4,
     )
     rng = np.random.default_rng(0)
     inputs = tiny_inputs(entities, (width, width), panel=250)
     inputs = inputs._replace(present=jnp.ones((entities, 3), bool))
     params = random_params(model, inputs)
-    own = params["params"]["encoder"]
+    own = params.model["params"]["encoder"]
     own |= {name: jax.tree.map(lambda x: 0.1 * x, own[name]) for name in ("modality_estimator",) if name in own}
     table = rng.standard_normal((entities, width))
-    own["structure"] = jnp.asarray(table, jnp.float32)
+    params = params._replace(structure=jnp.asarray(table, jnp.float32))
     mixing = np.eye(width) if aligned else np.linalg.qr(rng.standard_normal((width, width)))[0]
     informative = table @ mixing + 0.3 * rng.standard_normal(table.shape)
     features = informative, rng.standard_normal(table.shape)
@@ -258,8 +243,7 @@ def mean_weights(model, inputs, params):
     optimizer, ids = optax.adam(0.02), np.arange(300, dtype=np.int32)
 
     def encode(params):
-        panel = model.apply(params, inputs, method="encode_panel")
-        return model.apply(params, inputs, ids, panel, method="encode")
+        return encode_by_id(model, params, inputs, ids)
 
     if ESTIMATORS[model.encoder.estimator][2] is not None:
 
@@ -287,6 +271,8 @@ def test_relevance_gives_noise_less_weight_and_redundancy_alone_gives_it_more(es
 
 def test_the_fit_moves_the_estimator_alone():
     _, inputs, params, encode = made(estimator="club", widths=(5,))
-    gradients = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, inputs, EVERYBODY).fit)))(params)["params"]["encoder"]
+    gradients = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, inputs, EVERYBODY).fit)))(params)
+    assert not gradients.structure.any()
+    gradients = gradients.model["params"]["encoder"]
     moved = {name for name, leaf in gradients.items() if any(map(jnp.any, jax.tree.leaves(leaf)))}
     assert moved == {"view_estimator", "modality_estimator"}

@@ -1,5 +1,6 @@
 """EGNS weights against a scalar loop, and weights of 1 against the plain losses, to the last bit."""
 
+import functools
 import itertools
 import math
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_model import alone
 
 from mocme_jax.objective import entropy
 from mocme_jax.objective.entropy import CONFIDENT, REFERENCES, binary_entropy, entropy_weights, self_adversarial_weights
@@ -35,7 +37,12 @@ def example(seed=0, rows=6, columns=40):
 
 def weigh(scores, positive, negative, reference="absolute", confident="entropy", class_weights=CLASS_WEIGHTS):
     bounds = dict(low=LOW, high=HIGH, class_weights=class_weights, reference=reference, confident=confident)
-    return entropy_weights(jnp.asarray(scores), jnp.asarray(positive), jnp.asarray(negative), **bounds)
+    arguments = jnp.asarray(scores), jnp.asarray(positive), jnp.asarray(negative)
+    return alone(functools.partial(entropy_weights, **bounds))(*arguments)
+
+
+def adversarial(scores, negative, temperature):
+    return alone(self_adversarial_weights)(jnp.asarray(scores), jnp.asarray(negative), temperature)
 
 
 def loop_weights(scores, positive, negative, reference, confident):
@@ -101,7 +108,7 @@ def test_thresholds_belong_to_the_class_above():
         (float(np.nextafter(bits[1], np.float32(2))), 1.0, (0, 0, 2)),
         (0.0, 2.0, (1, 1, 1)),
     ]:
-        result = entropy_weights(*arguments, low=low, high=high, **kind)
+        result = alone(functools.partial(entropy_weights, low=low, high=high, **kind))(*arguments)
         expected = np.array([(1.0, 2.0, 4.0)[k] for k in classes])
         np.testing.assert_allclose(result.weights[0], expected / expected.mean(), rtol=1e-6)
         np.testing.assert_array_equal(result.counts, [classes.count(k) for k in range(3)])
@@ -131,7 +138,10 @@ def test_equal_class_weights_are_the_plain_loss_to_the_last_bit(compiled, value)
         else:
             np.testing.assert_allclose(weights, negative, rtol=1e-6)
             continue
-        losses = [lambda p, s, w: softmax_loss(p, s, mask, w), lambda p, s, w: logistic_loss(p, s, mask, w, 2.5)]
+        losses = [
+            alone(lambda p, s, w: softmax_loss(p, s, mask, w, 1)),
+            alone(lambda p, s, w: logistic_loss(p, s, mask, w, 2.5)),
+        ]
         for loss in losses:
             weighed = run(lambda p, s, loss=loss, w=weights: loss(p, s, w))(positive, scores)
             plain = run(lambda p, s, loss=loss: loss(p, s, None))(positive, scores)
@@ -143,7 +153,7 @@ def test_no_gradient_flows_through_weights():
 
     def total(scores, positive, reference, confident):
         weights = weigh(scores, positive, negative, reference, confident).weights
-        return jnp.sum(scores * 0 + weights * weights) + jnp.sum(self_adversarial_weights(scores, negative, 0.5) ** 2)
+        return jnp.sum(scores * 0 + weights * weights) + jnp.sum(adversarial(scores, negative, 0.5) ** 2)
 
     for reference, confident in itertools.product(REFERENCES, CONFIDENT):
         gradients = jax.grad(total, (0, 1))(jnp.asarray(scores), jnp.asarray(positive), reference, confident)
@@ -164,12 +174,12 @@ def test_extreme_scores_give_finite_weights():
     positive, negative = np.array([-1e4, 1e4, 0], np.float32), np.ones((3, 3), bool)
     for reference, confident in itertools.product(REFERENCES, CONFIDENT):
         chex.assert_tree_all_finite(weigh(scores, positive, negative, reference, confident))
-    chex.assert_tree_all_finite(self_adversarial_weights(jnp.asarray(scores), negative, 0.1))
+    chex.assert_tree_all_finite(adversarial(scores, negative, 0.1))
 
 
 def test_self_adversarial_is_the_softmax_brought_to_mean_one():
     scores, _, negative = example()
-    weights = self_adversarial_weights(jnp.asarray(scores), jnp.asarray(negative), 0.5)
+    weights = adversarial(scores, negative, 0.5)
     expected = np.zeros(scores.shape)
     for b, mask in enumerate(negative):
         powers = np.exp(scores[b, mask].astype(np.float64) / 0.5)
@@ -180,4 +190,4 @@ def test_self_adversarial_is_the_softmax_brought_to_mean_one():
 def test_normalised_leaves_a_row_without_weight_at_zero():
     weights = np.array([[0.0, 0.0], [2.0, 6.0], [2.0, 6.0]], np.float32)
     negative = np.array([[True, True], [True, True], [True, False]])
-    np.testing.assert_allclose(entropy.normalised(weights, negative), [[0, 0], [0.5, 1.5], [1, 0]])
+    np.testing.assert_allclose(alone(entropy.normalised)(weights, negative), [[0, 0], [0.5, 1.5], [1, 0]])

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mocme_jax"
 SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 
 # A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
-ROOMS = ("errors", "data", "model", "objective", "evaluation", "training", "commands")
+ROOMS = ("errors", "data", "parallel", "model", "objective", "evaluation", "training", "commands")
 READS_CONFIG = (
     "config",
     "config_fields",

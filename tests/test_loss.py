@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_model import alone, lanes
 
 from mocme_jax.objective.loss import logistic_loss, softmax_loss
 from mocme_jax.objective.regularisers import l2, n3
@@ -38,10 +39,15 @@ def logistic_formula(positive, scores, negative, weights):
     return np.array(losses)
 
 
-LOSSES = {
-    "softmax": (softmax_loss, softmax_formula),
-    "logistic": (lambda *arguments: logistic_loss(*arguments, MARGIN), logistic_formula),
-}
+def softmax(positive, scores, negative, weights):
+    return alone(lambda *arguments: softmax_loss(*arguments, 1))(positive, scores, negative, weights)
+
+
+def logistic(positive, scores, negative, weights):
+    return alone(lambda *arguments: logistic_loss(*arguments, MARGIN))(positive, scores, negative, weights)
+
+
+LOSSES = {"softmax": (softmax, softmax_formula), "logistic": (logistic, logistic_formula)}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -74,16 +80,16 @@ def test_other_columns_are_left_out_of_value_and_gradient(name, weighted):
 
 def test_a_row_without_negatives():
     positive, scores, negative, weights = example()
-    assert float(softmax_loss(positive, scores, negative, weights)[1]) == pytest.approx(0, abs=1e-6)
-    alone = float(logistic_loss(positive, scores, negative, weights, MARGIN)[1])
+    assert float(softmax(positive, scores, negative, weights)[1]) == pytest.approx(0, abs=1e-6)
+    alone = float(logistic(positive, scores, negative, weights)[1])
     assert alone == pytest.approx(np.log1p(np.exp(-(MARGIN + positive[1].astype(np.float64)))), rel=1e-5)
     none = np.zeros((5, 0), np.float32)
-    np.testing.assert_allclose(softmax_loss(positive, none, none.astype(bool), None), 0, atol=1e-6)
+    np.testing.assert_allclose(softmax(positive, none, none.astype(bool), None), 0, atol=1e-6)
 
 
 def test_gradient_of_softmax_is_its_probabilities():
     positive, scores, negative, weights = example(3)
-    by_positive, by_scores = jax.grad(lambda p, s: jnp.sum(softmax_loss(p, s, negative, weights)), (0, 1))(
+    by_positive, by_scores = jax.grad(lambda p, s: jnp.sum(softmax(p, s, negative, weights)), (0, 1))(
         jnp.asarray(positive), jnp.asarray(scores)
     )
     terms = np.where(negative, weights, 0) * np.exp(scores.astype(np.float64))
@@ -94,10 +100,32 @@ def test_gradient_of_softmax_is_its_probabilities():
 
 def test_gradient_of_logistic():
     positive, scores, negative, weights = example(4)
-    gradient = jax.grad(lambda s: jnp.sum(logistic_loss(positive, s, negative, weights, MARGIN)))(jnp.asarray(scores))
+    gradient = jax.grad(lambda s: jnp.sum(logistic(positive, s, negative, weights)))(jnp.asarray(scores))
     sigmoid = 1 / (1 + np.exp(-(MARGIN + scores.astype(np.float64))))
     count = np.maximum(negative.sum(axis=1, keepdims=True), 1)
     np.testing.assert_allclose(gradient, np.where(negative, weights * sigmoid, 0) / count, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_columns_may_be_spread_over_devices(name):
+    """8 rows of 12 columns on 4 devices: each has 3 columns of all rows, and gets the losses of 2 rows."""
+    loss, _ = LOSSES[name]
+    positive, scores, negative, weights = map(jnp.asarray, example(5, rows=8, columns=12))
+    part = lambda x, i: jax.lax.dynamic_slice_in_dim(x, 3 * i, 3, axis=1)  # noqa: E731
+
+    def spread(i, positive, scores):
+        own = jax.lax.dynamic_slice_in_dim(positive, 2 * i, 2)
+        arguments = own, *(part(x, i) for x in (scores, negative, weights))
+        return softmax_loss(*arguments, 4) if name == "softmax" else logistic_loss(*arguments, MARGIN)
+
+    together = lambda p, s: lanes(lambda i: spread(i, p, s), 4).reshape(-1)  # noqa: E731
+    expected = loss(positive, scores, negative, weights)
+    np.testing.assert_allclose(together(positive, scores), expected, rtol=1e-5, atol=1e-6)
+    gradients = [
+        jax.grad(lambda p, s, f=f: jnp.sum(jnp.sin(f(p, s))), (0, 1))(positive, scores)
+        for f in (together, lambda p, s: loss(p, s, negative, weights))
+    ]
+    chex.assert_trees_all_close(*gradients, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)

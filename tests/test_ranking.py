@@ -9,19 +9,22 @@ import pytest
 from mocme_jax.data.known import known_tails, reciprocal
 from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
 from mocme_jax.model.mocme import EntityVectors
+from mocme_jax.parallel.mapping import ROWS, Mapper
+
+ONE = Mapper("pmap", 1)
 
 
-def distmult_query(relation_table, vectors, ids, relations):
-    return vectors.questions[ids] * relation_table[relations]
+def distmult_query(relation_table, questions, _, relations):
+    return questions * relation_table[relations]
 
 
-def ones_query(_, vectors, ids, relations):
-    return jnp.ones_like(vectors.questions[ids])
+def ones_query(_, questions, answers, relations):
+    return jnp.ones_like(questions)
 
 
-def alike(vectors):
-    """The same vectors for questions and answers."""
-    return EntityVectors(vectors, vectors)
+def alike(vectors, mapper=ONE):
+    """The same vectors for questions and answers, where the devices take them."""
+    return mapper.place(EntityVectors(vectors, vectors), EntityVectors(ROWS, ROWS))
 
 
 def dot_match(queries, candidates):
@@ -73,7 +76,7 @@ def test_ranks_equal_a_plain_loop(match_fn, chunk, block):
     assert (expected_ties > 0).mean() > 0.5, "the graph must put ties to the test"
 
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=chunk)
-    ranks, ties = make_ranker(distmult_query, match_fn, block=block)(table, alike(vectors), plan)
+    ranks, ties = make_ranker(distmult_query, match_fn, block=block, mapper=ONE)(table, alike(vectors), plan)
     assert ranks.dtype == np.float64
     np.testing.assert_array_equal(ties, expected_ties)
     np.testing.assert_array_equal(ranks, expected)
@@ -86,7 +89,7 @@ def rank_by_score(scores, tests, known_answers, **options):
     triples = np.array([[0, 0, tail] for tail in known_answers], np.int32)
     test = np.array([[0, 0, tail] for tail in tests], np.int32)
     plan = plan_evaluation(test, known_tails([triples, test], len(scores), 1), **options)
-    return make_ranker(ones_query, dot_match, block=4)(None, alike(vectors), plan)[0][: len(tests)].tolist()
+    return make_ranker(ones_query, dot_match, block=4, mapper=ONE)(None, alike(vectors), plan)[0][: len(tests)].tolist()
 
 
 def test_ties_share_their_places():
@@ -120,7 +123,7 @@ def unrounded_graph(copies):
 def test_a_gold_does_not_tie_with_itself_and_float32_hardly_matters():
     test, vectors, table = unrounded_graph(copies=1)
     plan = plan_evaluation(test, known_tails([test], 300, 1), chunk=77)
-    ranks, ties = make_ranker(distmult_query, dot_match, block=128)(table, alike(vectors), plan)
+    ranks, ties = make_ranker(distmult_query, dot_match, block=128, mapper=ONE)(table, alike(vectors), plan)
     queries = reciprocal(test, 1)
     scores = (vectors[queries[:, 0]] * table[queries[:, 1]]).astype(np.float64) @ vectors.T.astype(np.float64)
     expected, _ = naive_ranks(scores, queries, [test], 1)
@@ -134,7 +137,7 @@ def test_a_gold_ties_with_its_double_to_the_last_bit():
     """A gold whose score came from an expression of its own would miss the tie in about half the queries."""
     test, vectors, table = unrounded_graph(copies=2)
     plan = plan_evaluation(test, known_tails([test], 600, 1), chunk=77)
-    ranks, ties = make_ranker(distmult_query, dot_match, block=300)(table, alike(vectors), plan)
+    ranks, ties = make_ranker(distmult_query, dot_match, block=300, mapper=ONE)(table, alike(vectors), plan)
     assert (ties == 1).all()
     assert (ranks % 1 == 0.5).all()
 
@@ -142,7 +145,8 @@ def test_a_gold_ties_with_its_double_to_the_last_bit():
 def test_one_entity_ranks_first():
     loop = np.zeros((2, 3), np.int32)
     plan = plan_evaluation(loop, known_tails([loop], 1, 1))
-    ranks, ties = make_ranker(distmult_query, dot_match)(np.ones((2, 3)), alike(np.ones((1, 3), np.float32)), plan)
+    one = alike(np.ones((1, 3), np.float32))
+    ranks, ties = make_ranker(distmult_query, dot_match, mapper=ONE)(np.ones((2, 3)), one, plan)
     assert ranks.tolist() == [1, 1, 1, 1]
     assert not ties.any()
 
@@ -151,38 +155,36 @@ def test_both_directions_use_their_own_relation():
     """Entity i is the vector of i: relation 0 prefers high tails, its inverse low heads."""
     vectors = np.arange(5, dtype=np.float32)[:, None]
 
-    def prefer(table, vectors, ids, relations):
-        return jnp.ones_like(vectors.questions[ids]) * table[relations][:, None]
+    def prefer(table, questions, answers, relations):
+        return jnp.ones_like(questions) * table[relations][:, None]
 
     test = np.array([[1, 0, 3]], np.int32)
     plan = plan_evaluation(test, known_tails([test], 5, 1))
-    ranks, _ = make_ranker(prefer, dot_match)(np.array([1.0, -1.0], np.float32), alike(vectors), plan)
+    ranks, _ = make_ranker(prefer, dot_match, mapper=ONE)(np.array([1.0, -1.0], np.float32), alike(vectors), plan)
     assert ranks.tolist() == [2, 2]
 
 
 def test_what_is_asked_and_what_answers_may_differ():
     """Entity 1 asks for high answers as a question; as an answer it is worth 1."""
-    vectors = EntityVectors(-np.arange(5, dtype=np.float32)[:, None], np.arange(5, dtype=np.float32)[:, None])
+    values = np.arange(5, dtype=np.float32)[:, None]
+    vectors = ONE.place(EntityVectors(-values, values), EntityVectors(ROWS, ROWS))
     plan = plan_evaluation(np.array([[1, 0, 3]], np.int32), known_tails([np.array([[1, 0, 3]])], 5, 1))
-    ranks, _ = make_ranker(distmult_query, dot_match)(np.array([[-1.0], [1.0]], np.float32), vectors, plan)
+    ranks, _ = make_ranker(distmult_query, dot_match, mapper=ONE)(np.array([[-1.0], [1.0]], np.float32), vectors, plan)
     # -1 * -1 = 1 prefers high answers, of which 3 is second; -3 * 1 prefers low ones, of which 1 is second.
     assert ranks.tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("chunk", [5, 30, 1000])
-def test_devices_do_not_change_ranks(count, chunk):
-    devices = jax.local_devices()
-    if len(devices) < count:
-        pytest.skip(f"needs {count} devices: set JAX_NUM_CPU_DEVICES={count}")
+@pytest.mark.parametrize("kind,count", [("pmap", 2), ("pmap", 8), ("shard_map", 1), ("shard_map", 4), ("none", 4)])
+@pytest.mark.parametrize("chunk", [5, 1000])
+def test_devices_do_not_change_ranks(kind, count, chunk):
     train, test, _, _ = small_graph()
     rng = np.random.default_rng(1)
     vectors, table = rng.normal(size=(37, 16)), rng.normal(size=(6, 16))
     vectors, table = jnp.asarray(vectors, jnp.float32), jnp.asarray(table, jnp.float32)
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=chunk)
     one, many = (
-        make_ranker(distmult_query, dot_match, block=16, devices=devices[:n])(table, alike(vectors), plan)[0]
-        for n in (1, count)
+        make_ranker(distmult_query, dot_match, block=16, mapper=mapper)(table, alike(vectors, mapper), plan)[0]
+        for mapper in (ONE, Mapper(kind, count))
     )
     np.testing.assert_array_equal(one, many)
 
@@ -193,7 +195,7 @@ def test_a_score_that_is_no_number_is_an_error(value):
     vectors = np.abs(vectors) + 1
     table = np.abs(table) + 1
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=10)
-    ranker = make_ranker(distmult_query, dot_match, block=16)
+    ranker = make_ranker(distmult_query, dot_match, block=16, mapper=ONE)
     ranker(table, alike(vectors), plan)
     vectors[36, 0] = value
     with pytest.raises(FloatingPointError, match="NaN or infinite"):
@@ -208,7 +210,7 @@ def test_padding_is_not_mistaken_for_an_entity():
     vectors = -np.arange(1, 6, dtype=np.float32)[:, None]
     test = np.array([[0, 0, 4]], np.int32)
     plan = plan_evaluation(test, known_tails([test], 5, 1))
-    ranks, _ = make_ranker(ones_query, reward_zero, block=4)(None, alike(vectors), plan)
+    ranks, _ = make_ranker(ones_query, reward_zero, block=4, mapper=ONE)(None, alike(vectors), plan)
     assert ranks.tolist() == [1, 5]
 
 
@@ -216,7 +218,7 @@ def test_evaluations_of_one_shape_compile_once():
     train, test, vectors, table = small_graph()
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=10)
     chex.clear_trace_counter()
-    ranker = make_ranker(chex.assert_max_traces(distmult_query, n=1), dot_match)
+    ranker = make_ranker(chex.assert_max_traces(distmult_query, n=1), dot_match, mapper=ONE)
     first = ranker(table, alike(vectors), plan)[0]
     second = ranker(table, alike(vectors * 2), plan)[0]
     np.testing.assert_array_equal(first, second)
@@ -231,7 +233,7 @@ def test_products_are_in_full_precision():
 
     train, test, vectors, table = small_graph()
     plan = plan_evaluation(test, known_tails([train, test], 37, 3))
-    make_ranker(distmult_query, match)(table, alike(vectors), plan)
+    make_ranker(distmult_query, match, mapper=ONE)(table, alike(vectors), plan)
     assert seen and set(seen) == {"highest"}
 
 
@@ -249,5 +251,5 @@ def test_a_plan_refuses_what_it_cannot_filter():
     with pytest.raises(ValueError, match="no triples"):
         plan_evaluation(test[:0], known_tails([train], 37, 3))
     plan = plan_evaluation(test, known_tails([train, test], 37, 3))
-    with pytest.raises(ValueError, match="36 entity vectors"):
-        make_ranker(distmult_query, dot_match)(table, alike(vectors[:36]), plan)
+    with pytest.raises(ValueError, match="32 rows of entity vectors for a plan of 37"):
+        make_ranker(distmult_query, dot_match, mapper=ONE)(table, alike(vectors[:30]), plan)

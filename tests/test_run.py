@@ -16,15 +16,7 @@ from mocme_jax.config import config_from_dict
 from mocme_jax.config_fields import FIELDS
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.training import setup
-from mocme_jax.training.inputs import make_inputs, make_train_data
 from mocme_jax.training.metrics_log import read_metrics
-from mocme_jax.training.optimizers import create_optimizer
-from mocme_jax.training.program import (
-    create_train_state,
-    make_encode_program,
-    make_train_program,
-    replicate,
-)
 
 FULL = {"data__modalities": "text,numeric"}
 
@@ -184,7 +176,7 @@ def test_the_number_of_devices_does_not_matter(graph, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    ("devices", "words"), [(0, "multiple of 4"), (4, "batch must divide"), (64, "only 4 cpu devices")]
+    ("devices", "words"), [(0, "multiple of 8"), (4, "batch must divide"), (64, "only 8 cpu devices")]
 )
 def test_devices_that_do_not_fit_the_batch_or_the_machine(devices, words, graph, tmp_path, monkeypatch, capsys):
     size = 64 if devices == 64 else 30
@@ -239,7 +231,7 @@ def test_ctrl_c_at_the_test_score_says_how_to_get_it(finished, graph, tmp_path, 
 
 
 def build(graph: Path, **sections):
-    """The config, dataset, model, state, a train call of so many steps and the parts an evaluation needs."""
+    """The config, dataset, model, devices, training, and a train call of so many steps."""
     sections = {
         "data": {"name": "tiny", "dir": str(graph), "modalities": ["text"]},
         "model": {"width": 8, "experts": 2, "expert_hidden": 4} | sections.pop("model", {}),
@@ -250,19 +242,10 @@ def build(graph: Path, **sections):
     config = config_from_dict(sections)
     dataset = setup.load_dataset(config)
     model = setup.build_model(config, dataset.graph)
-    inputs = make_inputs(dataset.graph, config.fusion.panel, config.seed)
-    data = replicate(make_train_data(dataset.graph, inputs), 1)
-    optimizer = create_optimizer(config.train.learning_rate, config.train.table_learning_rate, 0.0)
-    train = make_train_program(
-        model,
-        optimizer,
-        setup.build_objective(config),
-        batch_size=config.train.batch_size,
-        triples=len(dataset.graph.train),
-        devices=1,
-    )
-    state = replicate(create_train_state(model, optimizer, inputs, config.seed), 1)
-    return config, dataset, model, inputs, state, lambda state, steps: train(state, data, jnp.int32(steps))
+    mapper = setup.build_mapper(config)
+    training = setup.build_training(config, model, dataset.graph, mapper)
+    train = lambda state, steps: training.program(state, training.data, jnp.int32(steps))  # noqa: E731
+    return config, dataset, model, mapper, training, train
 
 
 # Every word of every choice stands here at least once; the defaults run in the tests above.
@@ -272,6 +255,7 @@ ABLATIONS = [
         "negatives": {"weighting": "uniform", "reference": "absolute"},
         "loss": {"kind": "logistic", "margin": 2.0},
         "model": {"score": "rotate"},
+        "parallel": {"mapper": "none"},
     },
     {
         "fusion": {
@@ -283,11 +267,13 @@ ABLATIONS = [
         "negatives": {"weighting": "self_adversarial"},
         "loss": {"regulariser": "l2"},
         "model": {"score": "transe"},
+        "parallel": {"mapper": "shard_map", "devices": 4, "shard_entities": True},
     },
     {
         "fusion": {"intra": "complementarity", "inter": "mean", "estimator": "club", "redundancy_loss": 0.1},
         "negatives": {"confident": "entropy"},
         "model": {"score": "distmult"},
+        "parallel": {"mapper": "pmap", "devices": 2},
     },
     {
         "fusion": {"intra": "attention", "inter": "sum", "features_in": "heads"},
@@ -318,29 +304,34 @@ def test_the_ablations_below_name_every_choice():
 
 @pytest.mark.parametrize("case", ABLATIONS, ids=lambda case: "-".join(map(str, case["fusion"].values())))
 def test_every_ablation_trains(case, graph):
-    *_, state, train = build(graph, **{name: dict(fields) for name, fields in case.items()}, train={"batch_size": 32})
+    sections = {name: dict(fields) for name, fields in case.items()}
+    sections["parallel"] = {"devices": 1} | sections.get("parallel", {})
+    *_, training, train = build(graph, **sections, train={"batch_size": 32})
+    state = training.plan.create()
     before = jax.tree.map(np.array, state.params)
     state, metrics = train(state, 2)
     metrics = {name: float(value) for name, value in metrics.items()}
     assert all(map(np.isfinite, metrics.values())), metrics
     assert metrics["norm/gradient"] > 0
     moved = jax.tree.map(lambda old, new: bool(np.any(old != np.asarray(new))), before, state.params)
-    assert moved["params"]["relation"] and moved["params"]["encoder"]["structure"]
+    assert moved.model["params"]["relation"] and moved.structure
     assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
 
 
 def test_a_tiny_graph_is_learnt_by_heart(graph):
-    config, dataset, model, inputs, state, train = build(
+    config, dataset, model, mapper, training, train = build(
         graph,
         model={"width": 64, "experts": 0, "structure_dropout": 0.0},
         negatives={"pool": 48, "weighting": "uniform"},
         loss={"regularisation": 0.0},
         train={"batch_size": 63},
+        parallel={"devices": 1},
     )
+    state = training.plan.create()
     for _ in range(60):
         state, _ = train(state, 2)
-    vectors, _ = make_encode_program(model, devices=1)(state.params, inputs)
-    evaluator = setup.build_evaluator(config, model, dataset, 1)
-    assert evaluator.metrics(state.params, vectors, "train")["mrr"] == 1.0
+    vectors, _ = setup.build_encode(config, model, dataset.graph, mapper)(state.params, training.inputs)
+    evaluator = setup.build_evaluator(config, model, dataset, mapper)
+    assert evaluator.metrics(state.params.model, vectors, "train")["mrr"] == 1.0
 
 

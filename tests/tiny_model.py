@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.model.encoder import Encoder, Inputs
-from mocme_jax.model.mocme import MoCME
+from mocme_jax.model.encoder import Encoder
+from mocme_jax.model.mocme import MoCME, init_params
+from mocme_jax.model.tables import Inputs, look_up
 from mocme_jax.objective.objective import Objective
+from mocme_jax.parallel.axis import AXIS
 
 
 def tiny_encoder(**changes) -> Encoder:
     choices = dict(
-        entities=24,
         widths=(5, 3),
         width=8,
         experts=2,
@@ -72,6 +73,29 @@ def tiny_objective(**changes) -> Objective:
 
 def random_params(model, inputs, scale=0.3, seed=0):
     """Parameters of which none stands at an initial zero, made without compiling ``init``."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    shapes = jax.eval_shape(lambda key: init_params(model, key, len(inputs.present)), jax.random.key(0))
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: jnp.asarray(scale * rng.standard_normal(x.shape), x.dtype), shapes)
+
+
+def panel_of(model, params, inputs):
+    """The panel, encoded from whole tables."""
+    return model.apply(
+        params.model, look_up(params.structure, inputs, inputs.panel, split=False), method="encode_panel"
+    )
+
+
+def encode(model, params, inputs, ids, hidden=None, **choices):
+    """Entities by id, encoded from whole tables."""
+    carried = look_up(params.structure, inputs, ids, split=False)
+    return model.apply(params.model, carried, panel_of(model, params, inputs), hidden, method="encode", **choices)
+
+
+def lanes(function, count=1):
+    """The function of a device's index, as ``count`` lanes that make up the axis of devices; results are stacked."""
+    return jax.vmap(function, axis_name=AXIS)(jnp.arange(count))
+
+
+def alone(function):
+    """The function with the axis of devices about it, and one device on it."""
+    return lambda *arguments: jax.tree.map(lambda x: x[0], lanes(lambda _: function(*arguments)))

@@ -15,6 +15,7 @@ from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
 from mocme_jax.evaluation.ranking import EvaluationPlan, make_ranker, plan_evaluation
 from mocme_jax.model.mocme import EntityVectors, MoCME
 from mocme_jax.model.scoring import SCORES
+from mocme_jax.parallel.mapping import Mapper
 
 
 class Evaluator:
@@ -24,7 +25,7 @@ class Evaluator:
       model: whose queries and scores rank.
       graph: names, ``train`` (for what counts as seen), and the splits to rank.
       known: every known triple, int32 ``[T, 3]`` a split, to be filtered.
-      devices: local devices to use.
+      mapper: the devices.
       chunk: triples ranked at once, or 0 for as many as the memory allows.
       score_bytes: memory for a chunk's scores on one device.
     """
@@ -35,7 +36,7 @@ class Evaluator:
         graph: KnowledgeGraph,
         known: Sequence[np.ndarray],
         *,
-        devices: int = 1,
+        mapper: Mapper,
         chunk: int = 0,
         score_bytes: int = 32 << 20,
     ):
@@ -45,11 +46,11 @@ class Evaluator:
         self._chunk, self._score_bytes = chunk or None, score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
-        def query(params: Any, vectors: EntityVectors, ids: jax.Array, relations: jax.Array) -> jax.Array:
-            asked = model.apply(params, vectors, ids, relations, method="asked")
+        def query(params: Any, questions: jax.Array, answers: jax.Array, relations: jax.Array) -> jax.Array:
+            asked = model.apply(params, questions, answers, relations, method="asked")
             return model.apply(params, asked, relations, method="query")[0]
 
-        self._ranker = make_ranker(query, SCORES[model.score].match, devices=jax.local_devices()[:devices])
+        self._ranker = make_ranker(query, SCORES[model.score].match, mapper=mapper)
 
     def plan(self, split: str) -> EvaluationPlan:
         """The prepared queries of a split, in both directions."""

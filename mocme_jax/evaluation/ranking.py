@@ -24,12 +24,15 @@ import numpy as np
 
 from mocme_jax.data.known import KnownTails, reciprocal
 from mocme_jax.model.mocme import EntityVectors
+from mocme_jax.parallel.axis import AXIS, padded_size
+from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
+from mocme_jax.parallel.rows import held_places, take_everywhere
 
 SCORE_BYTES = 32 * 2**20
 MIN_CHUNK = 8
 
-# (params, entity vectors, ids int32 [B] of entities asked about, relation ids int32 [B]) -> query vectors [B, d_q]
-QueryFn = Callable[[Any, EntityVectors, jax.Array, jax.Array], jax.Array]
+# (params, entities [B, d] as questions, and as answers, relation ids int32 [B]) -> query vectors [B, d_q]
+QueryFn = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
 # (query vectors [B, d_q], candidates [S, d]) -> scores [B, S], higher is better
 MatchFn = Callable[[jax.Array, jax.Array], jax.Array]
 # (params, entity vectors, plan) -> (ranks float64 [2T], ties int32 [2T])
@@ -144,76 +147,73 @@ def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.i
     return stacked
 
 
-def make_ranker(
-    query_fn: QueryFn, match_fn: MatchFn, *, block: int = 512, devices: Sequence[jax.Device] | None = None
-) -> Ranker:
+def make_ranker(query_fn: QueryFn, match_fn: MatchFn, *, mapper: Mapper, block: int = 512) -> Ranker:
     """A compiled ranker for one kind of model; plans and parameters of the same shapes never compile again.
 
-    Chunks are dealt to the devices; parameters and entity vectors are given whole to each. All matrix
-    products run in full float32, whatever the device's default, unless the functions name a precision
+    All matrix products run in full float32, whatever the device's default, unless the functions name a precision
     themselves.
 
     Args:
-      query_fn: ``(params, entity vectors, entity ids int32 [B], relation ids int32 [B]) -> [B, d_q]``.
+      query_fn: ``(params, questions [B, d], answers [B, d], relation ids int32 [B]) -> [B, d_q]``; the vectors of the
+        entities that are asked about.
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
+      mapper: the devices.
       block: candidates scored at a time (S).
-      devices: where to run, or None for all local devices.
 
     Returns:
-      ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the vectors' ``answers [N, d]``: float64
-      ``[2T]`` realistic ranks in the order of ``plan.queries`` (1 is best), and int32 ``[2T]`` numbers of
-      unfiltered entities that tie with the gold. It raises FloatingPointError where any query gives any entity
-      a NaN or infinite score, and ValueError where the vectors are not N.
+      ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the vectors' ``answers``, N rows split over the
+      devices: float64 ``[2T]`` realistic ranks in the order of ``plan.queries`` (1 is best), and int32 ``[2T]`` numbers
+      of unfiltered entities that tie with the gold. It raises FloatingPointError where any query gives any entity
+      a NaN or infinite score, and ValueError where the vectors are not N, filled up to divide by the devices.
     """
-    if devices is None:
-        devices = jax.local_devices()
-    share = jax.pmap(
-        lambda params, vectors, chunks: _rank_chunks(query_fn, match_fn, block, params, vectors, chunks),
-        axis_name="devices",
-        in_axes=(None, None, 0),
-        devices=list(devices),
+    program = mapper.map(
+        lambda params, vectors, chunks, entities: _rank_chunks(
+            query_fn, match_fn, block, params, vectors, chunks, entities
+        ),
+        (WHOLE, EntityVectors(ROWS, ROWS), WHOLE, WHOLE),
+        WHOLE,
     )
 
     def ranker(params: Any, vectors: EntityVectors, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
-        if len(vectors.answers) != plan.num_entities:
-            raise ValueError(f"{len(vectors.answers)} entity vectors for a plan of {plan.num_entities} entities")
-        num_chunks = len(plan.heads)
-        per_device = -(-num_chunks // len(devices))
-        # Devices without a chunk of their own repeat the first; what they find is cut off below.
-        dealt = np.arange(per_device * len(devices))
-        dealt = np.where(dealt < num_chunks, dealt, 0).reshape(len(devices), per_device)
+        rows = mapper.whole_shape(vectors.answers)[0]
+        if rows != padded_size(plan.num_entities, mapper.count):
+            raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
         fields = ("heads", "relations", "gold_rows", "gold_columns", "known_rows", "known_columns")
-        better, ties, finite = jax.device_get(
-            share(params, vectors, {field: getattr(plan, field)[dealt] for field in fields})
-        )
+        chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
+        counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE))
+        better, ties, finite = jax.device_get(counts)
         if not finite.all():
-            bad = int((~finite.reshape(-1)[:num_chunks]).sum())
             raise FloatingPointError(
-                f"NaN or infinite scores in {bad} of {num_chunks} chunks of queries: the model has diverged"
+                f"NaN or infinite scores in {int((~finite).sum())} of {len(finite)} chunks of queries: the model has "
+                "diverged"
             )
         used = plan.gold_queries >= 0
         positions = plan.gold_queries[used]
-        better, ties = (counts.reshape(-1, used.shape[1])[:num_chunks][used] for counts in (better, ties))
         ranks = np.empty(len(plan.queries), np.float64)
         tied = np.empty(len(plan.queries), np.int32)
-        ranks[positions] = 1 + better + ties / 2
-        tied[positions] = ties
+        ranks[positions] = 1 + better[used] + ties[used] / 2
+        tied[positions] = ties[used]
         return ranks, tied
 
     return ranker
 
 
-def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks):
-    """One device's chunks in turn: better and ties, int32 ``[C, G]``, and whether all is finite, ``[C]``."""
-    num_entities = len(vectors.answers)
-    num_blocks = -(-num_entities // block)
-    padding = num_blocks * block - num_entities
-    candidates = jnp.pad(vectors.answers, ((0, padding), (0, 0))).reshape(num_blocks, block, -1)
-    real = (jnp.arange(num_blocks * block) < num_entities).reshape(num_blocks, 1, block)
+def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities):
+    """All chunks in turn: better and ties, int32 ``[C, G]``, and whether all is finite, ``[C]``."""
+    held = len(vectors.answers)
+    num_blocks = -(-held // block)
+    candidates = jnp.pad(vectors.answers, ((0, num_blocks * block - held), (0, 0))).reshape(num_blocks, block, -1)
+    first = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
+    place = jnp.arange(num_blocks * block, dtype=jnp.int32)
+    real = ((place < held) & (first + place < entities)).reshape(num_blocks, 1, block)
 
     def rank_chunk(chunk):
-        queries = query_fn(params, vectors, chunk["heads"], chunk["relations"])
-        gold_rows, gold_columns = chunk["gold_rows"], chunk["gold_columns"]
+        questions, answers = (take_everywhere(table, chunk["heads"]) for table in vectors)
+        queries = query_fn(params, questions, answers, chunk["relations"])
+        gold_rows = chunk["gold_rows"]
+        # What another device holds has the place behind the last of this one.
+        golds_at = held_places(chunk["gold_columns"], held)
+        known_at = held_places(chunk["known_columns"], held)
 
         def score_block(finite, one):
             candidate, is_real = one
@@ -222,10 +222,12 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks):
             return finite, jnp.where(is_real, scores, -jnp.inf)
 
         finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real))
-        golds = scores[gold_columns // block, gold_rows, gold_columns % block]
-        known = chunk["known_columns"]
+        golds_here = jnp.minimum(golds_at, held - 1)
+        golds = jnp.where(golds_at < held, scores[golds_here // block, gold_rows, golds_here % block], 0)
+        golds = jax.lax.psum(golds, AXIS)
         # The scatter writes one value, so that repeated or unused places are harmless.
-        scores = scores.at[known // block, chunk["known_rows"], known % block].set(-jnp.inf, mode="drop")
+        known_rows = jnp.where(known_at < held, chunk["known_rows"], len(queries))
+        scores = scores.at[known_at // block, known_rows, known_at % block].set(-jnp.inf, mode="drop")
 
         def count_block(counts, scores):
             better, ties = counts
@@ -239,4 +241,5 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks):
         return better, ties, finite
 
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(rank_chunk, chunks)
+        better, ties, finite = jax.lax.map(rank_chunk, chunks)
+    return *jax.lax.psum((better, ties), AXIS), jax.lax.pmin(finite.astype(jnp.int32), AXIS) > 0

@@ -21,18 +21,18 @@ FUSIONS = ("complementarity", "mean", "sum", "attention", "gate", "best")
 RELEVANCES = ("none", "gate", "structure")
 
 
-class Inputs(NamedTuple):
-    """What entities carry, on the device.
+class Carried(NamedTuple):
+    """What n entities carry: their rows of the structure table, their features, and which of these they have.
 
     Attributes:
-      features: one ``[N, d_m]`` a feature modality.
-      present: bool ``[N, M]``; column 0 is the structure.
-      panel: int32 ``[P]`` entity ids.
+      structure: ``[n, d]``.
+      features: one ``[n, d_m]`` a feature modality.
+      present: bool ``[n, M]``; column 0 is the structure.
     """
 
+    structure: jax.Array
     features: tuple[jax.Array, ...]
     present: jax.Array
-    panel: jax.Array
 
 
 class Panel(NamedTuple):
@@ -83,8 +83,10 @@ class Fused(NamedTuple):
 class Encoder(nn.Module):
     """Parameters of the encoder and the order of its parts.
 
+    The structure table is none of them: it has a row an entity, and the rows that are wanted come with the rest of what
+    entities carry.
+
     Attributes:
-      entities: N.
       widths: d_m of each feature modality.
       width: d.
       experts: K; 0 gives each modality one view, itself.
@@ -98,12 +100,11 @@ class Encoder(nn.Module):
       weight_gradients: whether gradients flow through the redundancy into the parts.
       initial_scale: of each feature modality beside the structure.
       structure_bias: added to the relevance of the structure among the modalities, in nats.
-      structure_init: standard deviation of the table at the start.
+      structure_init: standard deviation of the structure table, and of the vector for nothing, at the start.
       expert_scale: of what an expert adds to the identity, at the start.
       relative_scales: learn the modalities' scales in units of ``initial_scale``.
     """
 
-    entities: int
     widths: tuple[int, ...]
     width: int
     experts: int
@@ -134,7 +135,6 @@ class Encoder(nn.Module):
     def setup(self):
         normal = nn.initializers.normal
         m, k, d, h = self.modalities, self.views, self.width, self.expert_hidden
-        self.structure = self.param("structure", normal(self.structure_init), (self.entities, d))
         self.nothing = self.param("nothing", normal(self.structure_init), (d,))
         self.kernels = [self.param(f"project_{i}", normal(1.0), (width, d)) for i, width in enumerate(self.widths)]
         if self.widths:  # checkpoints hold no empty arrays
@@ -186,13 +186,11 @@ class Encoder(nn.Module):
         low = low if self.weight_gradients else jax.lax.stop_gradient(low)
         return low * jax.lax.rsqrt(jnp.mean(low * low, axis=-1, keepdims=True) + 1e-12)
 
-    def _parts(
-        self, inputs: Inputs, ids: jax.Array, present: jax.Array, noise: jax.Array | None = None
-    ) -> list[jax.Array]:
+    def _parts(self, carried: Carried, present: jax.Array, noise: jax.Array | None = None) -> list[jax.Array]:
         """Structure and projected features, M of ``[n, d]``, zero where missing."""
-        parts = [jnp.where(present[:, :1], self.structure[ids], 0)]
-        for i, (features, kernel) in enumerate(zip(inputs.features, self.kernels, strict=True)):
-            part = experts.project(features[ids], present[:, i + 1], kernel, self.scales[i])
+        parts = [jnp.where(present[:, :1], carried.structure, 0)]
+        for i, (features, kernel) in enumerate(zip(carried.features, self.kernels, strict=True)):
+            part = experts.project(features, present[:, i + 1], kernel, self.scales[i])
             parts.append(part if noise is None else part * noise[:, i])
         return parts
 
@@ -269,10 +267,10 @@ class Encoder(nn.Module):
         weights = fusion.fusion_weights(self.inter, relevance, redundant, present, self.temperature)
         return Fused(fusion.fuse(parts, weights), weights, redundant, fit)
 
-    def encode_panel(self, inputs: Inputs) -> Panel:
-        """The panel's own parts, which every encoding is measured against."""
-        present = inputs.present[inputs.panel]
-        parts = self._parts(inputs, inputs.panel, present)
+    def encode_panel(self, carried: Carried) -> Panel:
+        """The panel's own parts, which every encoding is measured against, from what its entities carry."""
+        present = carried.present
+        parts = self._parts(carried, present)
         structure = self._seen(parts[0] @ self._mi_projection())
         views, fused = zip(
             *(self._fuse_views(m, part, present[:, m], structure, None) for m, part in enumerate(parts)), strict=True
@@ -282,24 +280,18 @@ class Encoder(nn.Module):
         return panel if self.weight_gradients else jax.lax.stop_gradient(panel)
 
     def __call__(
-        self,
-        inputs: Inputs,
-        ids: jax.Array,
-        panel: Panel,
-        keep: jax.Array | None = None,
-        noise: jax.Array | None = None,
+        self, carried: Carried, panel: Panel, keep: jax.Array | None = None, noise: jax.Array | None = None
     ) -> Encoding:
         """Encodes entities.
 
         Args:
-          inputs: features and masks of all entities.
-          ids: int32 ``[n]``.
+          carried: what they carry.
           panel: from ``encode_panel`` with the same parameters.
           keep: bool ``[n, M]``, False where a modality counts as missing; None keeps all.
           noise: ``[n, M - 1, d]``, what projected features are multiplied by in training; None for nothing.
         """
-        present = inputs.present[ids] if keep is None else inputs.present[ids] & keep
-        parts = self._parts(inputs, ids, present, noise)
+        present = carried.present if keep is None else carried.present & keep
+        parts = self._parts(carried, present, noise)
         structure = self._seen(parts[0] @ self._mi_projection())
         intra = [
             self._fuse_views(m, part, present[:, m], structure, panel)[1] for m, part in enumerate(parts)
@@ -316,8 +308,7 @@ class Encoder(nn.Module):
             inter.fit + sum(one.fit for one in intra) / self.modalities,
         )
 
-    def structure_alone(self, ids: jax.Array, panel: Panel) -> jax.Array:
-        """Vectors ``[n, d]`` of entities of which the structure alone is looked at, for a fraction of the work."""
-        part = self.structure[ids]
-        seen = self._seen(part @ self._mi_projection())
-        return self._fuse_views(0, part, jnp.ones((len(ids),), bool), seen, panel)[1].vectors
+    def structure_alone(self, structure: jax.Array, panel: Panel) -> jax.Array:
+        """Vectors ``[n, d]`` of entities by their structure ``[n, d]`` alone, for a fraction of the work."""
+        seen = self._seen(structure @ self._mi_projection())
+        return self._fuse_views(0, structure, jnp.ones((len(structure),), bool), seen, panel)[1].vectors

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.model.encoder import Encoder, Encoding, Inputs, Panel
+from mocme_jax.model.encoder import Carried, Encoder, Encoding, Panel
 from mocme_jax.model.scoring import SCORES
+
+
+class Params(NamedTuple):
+    """What is learned.
+
+    Attributes:
+      model: the Flax variables of ``MoCME``, the same on every device.
+      structure: ``[N, d]``, a row an entity; it may be split over the devices.
+    """
+
+    model: Any
+    structure: jax.Array
 
 
 class EntityVectors(NamedTuple):
@@ -53,48 +65,45 @@ class MoCME(nn.Module):
         if score.has_core:
             self.core = self.param("core", nn.initializers.normal(width**-0.5), (shape[1], width, width))
 
-    def encode_panel(self, inputs: Inputs) -> Panel:
+    def encode_panel(self, carried: Carried) -> Panel:
         """The panel's parts; see ``Encoder.encode_panel``."""
-        return self.encoder.encode_panel(inputs)
+        return self.encoder.encode_panel(carried)
 
     def encode(
         self,
-        inputs: Inputs,
-        ids: jax.Array,
+        carried: Carried,
         panel: Panel,
         hidden: jax.Array | None = None,
         noise: jax.Array | None = None,
         *,
         answers: bool = False,
     ) -> Encoding:
-        """Encodes entities ``[n]`` from all they carry; see ``Encoder``, of ``inputs``, ``panel`` and ``noise`` too.
+        """Encodes entities ``[n]`` from all they carry; see ``Encoder``, of ``carried``, ``panel`` and ``noise`` too.
 
         Args:
-          ids: int32 ``[n]``.
           hidden: bool ``[n]``, True where the structure counts as missing; None hides none.
           answers: encode them as answers. Where features are for questions, those are encoded by their structure
             alone, but for entities whose structure is missing or hidden.
         """
         keep = None
         if hidden is not None:
-            keep = jnp.ones((len(ids), self.encoder.modalities), bool).at[:, 0].set(~hidden)
+            keep = jnp.ones(carried.present.shape, bool).at[:, 0].set(~hidden)
         if answers and self.features_in != "all":
-            structure = inputs.present[ids, 0] if hidden is None else inputs.present[ids, 0] & ~hidden
-            keep = jnp.broadcast_to(~structure[:, None], (len(ids), self.encoder.modalities)).at[:, 0].set(structure)
-        return self.encoder(inputs, ids, panel, keep, noise)
+            structure = carried.present[:, 0] if hidden is None else carried.present[:, 0] & ~hidden
+            keep = jnp.broadcast_to(~structure[:, None], carried.present.shape).at[:, 0].set(structure)
+        return self.encoder(carried, panel, keep, noise)
 
-    def structure_alone(self, ids: jax.Array, panel: Panel) -> jax.Array:
-        """Entities ``[n]`` as answers by their structure, which all of them must have: ``[n, d]``."""
-        return self.encoder.structure_alone(ids, panel)
+    def structure_alone(self, structure: jax.Array, panel: Panel) -> jax.Array:
+        """Entities as answers by their structure ``[n, d]``, which all of them must have: ``[n, d]``."""
+        return self.encoder.structure_alone(structure, panel)
 
-    def asked(self, vectors: EntityVectors, ids: jax.Array, relations: jax.Array) -> jax.Array:
-        """The vectors ``[B, d]`` with which entities are asked about, for relation ids ``[B]`` in [0, 2R)."""
+    def asked(self, questions: jax.Array, answers: jax.Array, relations: jax.Array) -> jax.Array:
+        """The vectors ``[B, d]`` with which entities are asked about, out of both of theirs, for relations ``[B]``."""
         if self.features_in == "all":
-            return vectors.answers[ids]
-        questions = vectors.questions[ids]
+            return answers
         if self.features_in == "questions":
             return questions
-        return jnp.where((relations < self.num_relations)[:, None], questions, vectors.answers[ids])
+        return jnp.where((relations < self.num_relations)[:, None], questions, answers)
 
     def query(self, heads: jax.Array, relations: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Query vectors for head vectors ``[B, d]`` and relation ids ``[B]`` in [0, 2R).
@@ -106,11 +115,27 @@ class MoCME(nn.Module):
         core = self.core if SCORES[self.score].has_core else None
         return SCORES[self.score].query(heads, rows, core), rows
 
-    def __call__(self, inputs: Inputs) -> jax.Array:
+    def __call__(self, carried: Carried) -> jax.Array:
         """Touches every parameter once, for ``init``."""
-        panel = self.encode_panel(inputs)
-        vectors = self.encode(inputs, inputs.panel[:1], panel).vectors
-        return self.query(vectors, jnp.zeros((1,), jnp.int32))[0]
+        panel = self.encode_panel(carried)
+        vectors = self.encode(carried, panel).vectors
+        return self.query(vectors[:1], jnp.zeros((1,), jnp.int32))[0]
+
+
+def init_params(model: MoCME, key: jax.Array, rows: int) -> Params:
+    """Initial parameters, with so many rows in the structure table.
+
+    A row's initial value does not depend on how many there are.
+    """
+    encoder = model.encoder
+    model_key, table_key = jax.random.split(key)
+    nobody = Carried(
+        jnp.zeros((2, encoder.width)),
+        tuple(jnp.zeros((2, width)) for width in encoder.widths),
+        jnp.ones((2, encoder.modalities), bool),
+    )
+    table = encoder.structure_init * jax.random.normal(table_key, (rows, encoder.width))
+    return Params(model.init(model_key, nobody), table)
 
 
 def choose_panel(present: np.ndarray, size: int, seed: int) -> np.ndarray:

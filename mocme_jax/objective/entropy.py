@@ -1,4 +1,7 @@
-"""EGNS: the weight of a negative from the entropy of the model's belief in it."""
+"""EGNS: the weight of a negative from the entropy of the model's belief in it.
+
+Rows of scores may be spread over the devices, C columns on each: what is said of a row is then said of all its columns.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from mocme_jax.parallel.axis import AXIS
 
 REFERENCES = ("absolute", "relative")
 CONFIDENT = ("entropy", "hard", "false_negative")
@@ -80,7 +85,7 @@ def entropy_weights(
 def self_adversarial_weights(scores: jax.Array, negative: jax.Array, temperature: float) -> jax.Array:
     """Softmax of score / temperature over a row's negatives, brought to mean 1 (Sun et al., ICLR 2019). ``[B, C]``."""
     logits = jnp.where(negative, jax.lax.stop_gradient(scores) / temperature, -jnp.inf)
-    top = jnp.max(logits, axis=-1, keepdims=True)
+    top = jax.lax.pmax(jnp.max(logits, axis=-1, keepdims=True), AXIS)
     powers = jnp.where(negative, jnp.exp(logits - jnp.where(jnp.isfinite(top), top, 0)), 0)
     return normalised(powers, negative)
 
@@ -93,4 +98,5 @@ def normalised(weights: jax.Array, negative: jax.Array) -> jax.Array:
     weights = jnp.where(negative, weights, 0)
     count = jnp.sum(negative, axis=-1, keepdims=True).astype(weights.dtype)
     total = jnp.sum(weights, axis=-1, keepdims=True)
+    count, total = jax.lax.psum((count, total), AXIS)
     return weights * jnp.where(total > 0, count / jnp.where(total > 0, total, 1), 0)

@@ -8,15 +8,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.model.encoder import Inputs
 from mocme_jax.model.mocme import MoCME
 from mocme_jax.model.scoring import SCORES
+from mocme_jax.model.tables import Inputs
 from mocme_jax.objective import entropy
-from mocme_jax.objective.candidates import KnownIndex, first_occurrence, known_columns, sample_pool
+from mocme_jax.objective.candidates import KnownIndex, known_columns
+from mocme_jax.objective.columns import Columns, choose_columns, pool_covers
 from mocme_jax.objective.loss import logistic_loss, softmax_loss
 from mocme_jax.objective.regularisers import REGULARISERS
-from mocme_jax.objective.roles import make_roles
-from mocme_jax.objective.shares import AXIS, dropout, share
+from mocme_jax.objective.roles import Fetched, dropout, encode_roles, fetch
+from mocme_jax.parallel.axis import AXIS, gathered, share
 
 WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
 
@@ -26,6 +27,21 @@ class Batch(NamedTuple):
 
     triples: jax.Array
     groups: jax.Array
+
+
+class StepLoss(NamedTuple):
+    """A step's loss in three parts, so that gradients can be taken of the rows that were fetched.
+
+    Attributes:
+      columns: ``(batch, key) -> Columns``, the candidates.
+      fetch: ``(structure, inputs, columns, batch) -> Fetched``, what the tables hold of them.
+      loss: ``(params, fetched, columns, known, batch, key) -> (loss, metrics)``: this device's own mean loss over its
+        B / D triples, to be averaged over the devices; ``params`` are the module's variables.
+    """
+
+    columns: Callable
+    fetch: Callable
+    loss: Callable
 
 
 class Objective(NamedTuple):
@@ -50,47 +66,67 @@ class Objective(NamedTuple):
     feature_dropout: float
 
 
-def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
-    """The loss of one device's share, to be called under a mapped axis named ``devices``.
+def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int, split: bool) -> StepLoss:
+    """The loss of one device's share, to be called under the named axis of ``parallel``.
 
-    Every random draw is made for the whole batch on every device and then shared out, and encodings are split over
-    the devices and gathered, so that the mean over devices does not depend on how many there are.
+    Every random draw belongs to a place in the whole batch or in the whole list of candidates. Queries are gathered,
+    and every device scores all of them against its own candidates. So the mean over devices of their losses does not
+    depend on how many there are.
 
-    Returns:
-      ``loss(params, inputs, known, batch, key) -> (loss, metrics)`` for a share of B / devices triples: each
-      device's own mean loss, to be averaged over the devices.
+    Args:
+      model: the module.
+      objective: the choices.
+      entities: N.
+      devices: D; the batch divides by it.
+      split: whether tables with a row an entity are split over the devices.
     """
     score = SCORES[model.score]
-    encode = make_roles(
-        model,
-        structure_dropout=objective.structure_dropout,
-        feature_dropout=objective.feature_dropout,
-        devices=devices,
-    )
+    everything = pool_covers(objective.pool, entities)
 
-    def loss(params, inputs: Inputs, known: KnownIndex, batch: Batch, key: jax.Array):
-        pool_key, drop_key, encode_key = jax.random.split(key, 3)
-        heads, relations, tails = batch.triples.T
-        pool = sample_pool(pool_key, model.encoder.entities, objective.pool)
-        roles = encode(params, inputs, heads, tails, pool, encode_key)
+    def columns_of(batch: Batch, key: jax.Array) -> Columns:
+        return choose_columns(
+            jax.random.fold_in(key, 0),
+            batch.triples[:, 0],
+            batch.triples[:, 2],
+            entities=entities,
+            pool=objective.pool,
+            in_batch=objective.batch_candidates,
+            devices=devices,
+        )
+
+    def fetch_rows(structure, inputs: Inputs, columns: Columns, batch: Batch) -> Fetched:
+        size = len(batch.triples) // devices
+        return fetch(structure, inputs, columns, batch=size, everything=everything, split=split, devices=devices)
+
+    def loss(params, fetched: Fetched, columns: Columns, known: KnownIndex, batch: Batch, key: jax.Array):
+        relations = batch.triples[:, 1]
+        size = len(relations) // devices
+        roles = encode_roles(
+            model,
+            params,
+            fetched,
+            columns,
+            jax.random.fold_in(key, 1),
+            batch=size,
+            structure_dropout=objective.structure_dropout,
+            feature_dropout=objective.feature_dropout,
+        )
         relation = share(relations, devices)
         forward, row = model.apply(params, roles.asked_heads, relation, method="query")
         backward, reciprocal = model.apply(params, roles.asked_tails, relation + model.num_relations, method="query")
         queries, answers = jnp.concatenate([forward, backward]), jnp.concatenate([roles.tails, roles.heads])
         if objective.query_dropout:
-            rows = share(jnp.arange(2 * len(heads)).reshape(2, -1).T, devices).T.reshape(-1)
-            queries = dropout(drop_key, rows, queries, objective.query_dropout)
-        groups = share(batch.groups, devices).T.reshape(-1)
-        first = 0 if objective.batch_candidates else 2 * len(heads)
-        columns = jnp.concatenate([heads, tails, pool])[first:]
-        negative = ~known_columns(known, groups, columns)
-        if objective.batch_candidates:
-            negative = negative & first_occurrence(columns)[None, :]
+            rows = share(jnp.arange(2 * len(relations)).reshape(2, -1).T, devices).T.reshape(-1)
+            queries = dropout(jax.random.fold_in(key, 2), rows, queries, objective.query_dropout)
         positive = score.pair(queries, answers)
-        scores = score.match(queries, roles.entities[first:])
+        groups = gathered(share(batch.groups, devices).T.reshape(-1))
+        candidates = slice(2 * size, None) if everything or not objective.batch_candidates else slice(None)
+        negative = ~known_columns(known, groups, columns.ids[columns.places[candidates]])
+        negative = negative & columns.scored[None, candidates]
+        scores = score.match(gathered(queries), roles.columns[candidates])
         weights, negatives = _weights(objective, scores, positive, negative)
         if objective.loss == "softmax":
-            ranking = jnp.mean(softmax_loss(positive, scores, negative, weights))
+            ranking = jnp.mean(softmax_loss(positive, scores, negative, weights, devices))
         else:
             ranking = jnp.mean(logistic_loss(positive, scores, negative, weights, objective.margin))
         fit, redundancy = roles.encoding.fit, roles.encoding.redundancy
@@ -107,7 +143,7 @@ def make_loss(model: MoCME, objective: Objective, devices: int) -> Callable:
         metrics["loss/total"] = total
         return total, metrics
 
-    return loss
+    return StepLoss(columns_of, fetch_rows, loss)
 
 
 def _relation_penalty(model: MoCME, penalty: Callable, rows: jax.Array) -> jax.Array:
@@ -118,14 +154,14 @@ def _relation_penalty(model: MoCME, penalty: Callable, rows: jax.Array) -> jax.A
 
 
 def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negative: jax.Array):
-    """Weights ``[B, C]`` of the negatives (None for uniform) and the metrics that describe them."""
+    """Weights ``[2B, C]`` of the negatives (None for uniform) and the metrics that describe them."""
     if objective.weighting == "uniform":
         return None, {}
     if objective.weighting == "self_adversarial":
         return entropy.self_adversarial_weights(scores, negative, objective.adversarial_temperature), {}
     result = entropy.entropy_weights(
         scores,
-        positive,
+        gathered(positive),
         negative,
         low=objective.entropy_low,
         high=objective.entropy_high,

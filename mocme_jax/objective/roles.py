@@ -1,16 +1,28 @@
-"""What a step encodes: the batch's entities as questions and as answers, and the candidates."""
+"""What a device encodes in a step: its share of the batch as questions and as answers, and of the candidates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.model.encoder import Encoding, Inputs
+from mocme_jax.model.encoder import Carried, Encoding, Panel
 from mocme_jax.model.mocme import MoCME
-from mocme_jax.objective.shares import AXIS, dropout, padded, share
+from mocme_jax.model.tables import Inputs, look_up, look_up_everywhere
+from mocme_jax.objective.columns import Columns
+
+
+class Fetched(NamedTuple):
+    """What a step reads of the tables; n places of its ``Columns``, P entities of the panel.
+
+    Attributes:
+      columns: what this device's columns carry.
+      panel: what the panel carries, whole on every device.
+    """
+
+    columns: Carried
+    panel: Carried
 
 
 class Roles(NamedTuple):
@@ -19,68 +31,103 @@ class Roles(NamedTuple):
     Attributes:
       asked_heads, asked_tails: ``[B', d]``, heads as asked for their tails, and tails as asked for their heads.
       heads, tails: ``[B', d]``, as answers.
-      entities: ``[2B + C, d]``, the whole batch's heads, tails and the pool as answers, on every device.
-      encoding: of the share that carries features.
+      columns: ``[n, d]``, this device's columns as answers.
+      encoding: of what carries features.
     """
 
     asked_heads: jax.Array
     asked_tails: jax.Array
     heads: jax.Array
     tails: jax.Array
-    entities: jax.Array
+    columns: jax.Array
     encoding: Encoding
 
 
-def make_roles(model: MoCME, *, structure_dropout: float, feature_dropout: float, devices: int) -> Callable:
-    """``(params, inputs, heads [B], tails [B], pool [C], key) -> Roles``, to be called under the named axis.
+def fetch(
+    structure: jax.Array, inputs: Inputs, columns: Columns, *, batch: int, everything: bool, split: bool, devices: int
+) -> Fetched:
+    """Looks up what a step reads, out of whole or split tables.
 
-    Entities are shared out over the devices, encoded and gathered. Draws are made for the whole batch.
+    Args:
+      structure: the table, or this device's rows of it.
+      inputs: the features, or this device's rows of them.
+      columns: the step's.
+      batch: B', heads on this device.
+      everything: whether the pool is all entities; a split table's rows are then taken where they lie.
+      split: whether tables are split.
+      devices: D.
     """
-
-    def roles(params, inputs: Inputs, heads: jax.Array, tails: jax.Array, pool: jax.Array, key: jax.Array) -> Roles:
-        hide_key, noise_key = jax.random.split(key)
-        panel = model.apply(params, inputs, method="encode_panel")
-        size, ids = len(heads), padded(jnp.concatenate([heads, tails, pool]), devices)
-        hidden = None
-        if structure_dropout:
-            hidden = jax.random.uniform(hide_key, ids.shape) < structure_dropout
-
-        def encode(ids, hidden, answers):
-            noise = None
-            if feature_dropout and inputs.features:
-                rows = share(jnp.arange(len(ids)), devices)
-                ones = jnp.ones((len(rows), len(inputs.features), model.encoder.width))
-                noise = dropout(noise_key, rows, ones, feature_dropout)
-            hidden = None if hidden is None else share(hidden, devices)
-            arguments = inputs, share(ids, devices), panel, hidden, noise
-            encoding = model.apply(params, *arguments, answers=answers, method="encode")
-            return gathered(encoding.vectors), encoding
-
-        def shared(vectors):
-            """This device's heads and tails of gathered vectors of the batch."""
-            return share(vectors[:size], devices), share(vectors[size : 2 * size], devices)
-
-        if model.features_in == "all":
-            entities, encoding = encode(ids, hidden, answers=True)
-            answers = shared(entities)
-            return Roles(*answers, *answers, entities[: 2 * size + len(pool)], encoding)
-        if hidden is None:
-            # Whatever is trained on has a structure; without features it is quick to encode.
-            entities = gathered(model.apply(params, share(ids, devices), panel, method="structure_alone"))
-        else:
-            entities, _ = encode(ids, hidden, answers=True)
-        answers = shared(entities)
-        both = model.features_in == "questions"
-        asked_ids = padded(ids[: 2 * size if both else size], devices)
-        asked_hidden = None if hidden is None else padded(hidden[: 2 * size if both else size], devices)
-        questions, encoding = encode(asked_ids, asked_hidden, answers=False)
-        asked_tails = share(questions[size : 2 * size], devices) if both else answers[1]
-        entities = entities[: 2 * size + len(pool)]
-        return Roles(share(questions[:size], devices), asked_tails, *answers, entities, encoding)
-
-    return roles
+    ids = columns.ids[columns.places]
+    if everything and split:
+        asked = look_up(structure, inputs, ids[: 2 * batch], split=True)
+        own = Carried(structure, inputs.features, inputs.present)
+        carried = jax.tree.map(lambda *parts: jnp.concatenate(parts), asked, own)
+    else:
+        carried = look_up(structure, inputs, ids, split=split)
+    return Fetched(carried, look_up_everywhere(structure, inputs, inputs.panel, split=split, devices=devices))
 
 
-def gathered(vectors: jax.Array) -> jax.Array:
-    """Every device's rows, on every device."""
-    return jax.lax.all_gather(vectors, AXIS, tiled=True)
+def encode_roles(
+    model: MoCME,
+    params: Any,
+    fetched: Fetched,
+    columns: Columns,
+    key: jax.Array,
+    *,
+    batch: int,
+    structure_dropout: float,
+    feature_dropout: float,
+) -> Roles:
+    """Encodes this device's columns, and its heads and tails as questions.
+
+    A draw belongs to a place in the whole list of columns, so that it does not depend on the devices.
+
+    Args:
+      model, params: the module and its variables.
+      fetched: what the columns and the panel carry.
+      columns: the step's.
+      key: of what is hidden.
+      batch: B', heads on this device.
+      structure_dropout, feature_dropout: chances; see the configuration.
+    """
+    hide_key, noise_key = jax.random.split(key)
+    panel: Panel = model.apply(params, fetched.panel, method="encode_panel")
+    hidden = None
+    if structure_dropout:
+        hidden = (jax.random.uniform(hide_key, columns.ids.shape) < structure_dropout)[columns.places]
+
+    def encode(rows: int, answers: bool) -> Encoding:
+        """The first so many columns."""
+        carried = jax.tree.map(lambda x: x[:rows], fetched.columns)
+        noise = None
+        if feature_dropout and carried.features:
+            ones = jnp.ones((rows, len(carried.features), model.encoder.width))
+            noise = dropout(noise_key, columns.places[:rows], ones, feature_dropout)
+        arguments = carried, panel, None if hidden is None else hidden[:rows], noise
+        return model.apply(params, *arguments, answers=answers, method="encode")
+
+    if model.features_in == "all":
+        encoding = encode(len(columns.places), True)
+        heads, tails = encoding.vectors[:batch], encoding.vectors[batch : 2 * batch]
+        return Roles(heads, tails, heads, tails, encoding.vectors, encoding)
+    if hidden is None:
+        # Whatever is trained on has a structure; without features it is quick to encode.
+        vectors = model.apply(params, fetched.columns.structure, panel, method="structure_alone")
+    else:
+        vectors = encode(len(columns.places), True).vectors
+    heads, tails = vectors[:batch], vectors[batch : 2 * batch]
+    both = model.features_in == "questions"
+    encoding = encode(2 * batch if both else batch, False)
+    asked_tails = encoding.vectors[batch:] if both else tails
+    return Roles(encoding.vectors[:batch], asked_tails, heads, tails, vectors, encoding)
+
+
+def dropout(key: jax.Array, rows: jax.Array, array: jax.Array, chance: float) -> jax.Array:
+    """``[n, ...]`` with components hidden at random and the rest scaled up (Srivastava et al., JMLR 2014).
+
+    Each row draws by its own key, its place in the whole batch ``rows [n]``, so that draws do not depend on the
+    devices.
+    """
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+    kept = jax.vmap(lambda one: jax.random.bernoulli(one, 1 - chance, array.shape[1:]))(keys)
+    return jnp.where(kept, array / (1 - chance), 0)

@@ -88,13 +88,15 @@ class Checkpoints:
         except (OSError, ValueError, KeyError) as error:
             raise self._unreadable(which, step, error) from error
 
-    def restore(self, which: Which, target: Any) -> tuple[Any, dict]:
+    def restore(self, which: Which, target: Any, rows: int | None = None) -> tuple[Any, dict]:
         """A saved state and its meta.
 
         Args:
           which: "last" or "best".
           target: pytree of the state's structure, of arrays or `jax.ShapeDtypeStruct`; their shardings say
             where the arrays go, and those without one go to the first local device.
+          rows: arrays of at least so many rows, here and there, may differ in their number: those behind hold
+            nothing, and are cut off or filled up with zeros. None: shapes must agree.
 
         Raises:
           UserError: there is no such checkpoint, it can't be read, or its arrays are not those of `target`.
@@ -110,9 +112,10 @@ class Checkpoints:
         try:
             saved = manager.item_metadata(step)["state"]
             # Orbax would print every array of both trees.
-            difference = first_difference(getattr(saved, "tree", saved), target)
+            difference = first_difference(getattr(saved, "tree", saved), target, rows)
             if difference is None:
-                args = ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
+                wanted = ocp.args.StandardRestore(target, strict=rows is None)
+                args = ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
                 restored = manager.restore(step, args=args)
                 return restored.state, restored.meta
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -184,8 +187,11 @@ class Checkpoints:
         )
 
 
-def first_difference(saved: Any, target: Any) -> str | None:
-    """The first path, shape or type in which two trees of arrays differ, in words; None where they agree."""
+def first_difference(saved: Any, target: Any, rows: int | None = None) -> str | None:
+    """The first path, shape or type in which two trees of arrays differ, in words; None where they agree.
+
+    With ``rows``, arrays may differ in their number of rows, if both have so many.
+    """
 
     def arrays(tree):
         leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
@@ -194,11 +200,16 @@ def first_difference(saved: Any, target: Any) -> str | None:
     def words(leaf):
         return f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
 
+    def same(leaf, other):
+        tables = rows is not None and len(leaf.shape) > 1 and min(leaf.shape[0], other.shape[0]) >= rows
+        shapes = [one.shape[1:] if tables else one.shape for one in (leaf, other)]
+        return tuple(shapes[0]) == tuple(shapes[1]) and leaf.dtype == other.dtype
+
     saved, target = arrays(saved), arrays(target)
     for path, leaf in target.items():
         if path not in saved:
             return f"it has no {path}, where the model has {words(leaf)}"
-        if words(saved[path]) != words(leaf):
+        if len(saved[path].shape) != len(leaf.shape) or not same(saved[path], leaf):
             return f"{path} is {words(saved[path])} in it and {words(leaf)} in the model"
     extra = sorted(set(saved) - set(target))
     return f"it has {extra[0]}, which the model lacks" if extra else None

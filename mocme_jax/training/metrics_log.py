@@ -25,11 +25,20 @@ class MetricsLog:
         written again, are dropped, and so is the row `test` that ended the run. None keeps all. Half a line,
         left by a run that was killed, is dropped in any case.
       tensorboard: False leaves TensorBoard out.
+      writes: False writes nothing at all, for processes beside the one that does.
     """
 
     def __init__(
-        self, workdir: str | os.PathLike, *, keep_until_epoch: int | None = None, tensorboard: bool = True
+        self,
+        workdir: str | os.PathLike,
+        *,
+        keep_until_epoch: int | None = None,
+        tensorboard: bool = True,
+        writes: bool = True,
     ):
+        self._file = self._board = None
+        if not writes:
+            return
         folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE_NAME
@@ -52,6 +61,8 @@ class MetricsLog:
           row: what JSON can hold, NumPy and JAX numbers and small arrays too, nested as deep as wanted. NaN
             and infinities become null. `epoch` is TensorBoard's step; rows without one go to the file alone.
         """
+        if self._file is None:
+            return
         plain = _plain(row)
         self._file.write(json.dumps(plain, allow_nan=False) + "\n")
         self._file.flush()
@@ -63,7 +74,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Closes the files; a second time is harmless."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
             self._board = None

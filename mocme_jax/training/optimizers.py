@@ -1,16 +1,36 @@
-"""Adagrad for the tables, Adam for the rest."""
+"""Adagrad for the tables, Adam for the rest; the structure table whole, or the rows of a step alone."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
+import jax.numpy as jnp
 import optax
 
-# Rows looked up by id; their gradients are sparse, which Adagrad's per-coordinate rates suit (Duchi et al., 2011).
-_TABLES = ("structure", "relation")
+from mocme_jax.parallel.axis import gathered
+from mocme_jax.parallel.rows import held_places
 
 
-def create_optimizer(learning_rate: float, table_learning_rate: float, decay: float = 0.0):
+class Optimizers(NamedTuple):
+    """Optimizers of the module's variables and of the structure table."""
+
+    model: optax.GradientTransformation
+    structure: optax.GradientTransformation
+
+
+class OptimizerState(NamedTuple):
+    """Their states; arrays of the second have a row an entity, as the table has."""
+
+    model: Any
+    structure: Any
+
+
+def create_optimizers(learning_rate: float, table_learning_rate: float, decay: float = 0.0) -> Optimizers:
     """Adagrad at ``table_learning_rate`` for the structure and relation tables, AdamW at ``learning_rate`` else.
+
+    Rows of tables are looked up by id, so their gradients are sparse, which Adagrad's per-coordinate rates suit (Duchi
+    et al., 2011).
 
     Args:
       learning_rate: of projections, experts, gates and estimators.
@@ -18,15 +38,52 @@ def create_optimizer(learning_rate: float, table_learning_rate: float, decay: fl
         of a mean loss, and so would optax's eps, which stands under the root.
       decay: decoupled weight decay of Adam's parameters.
     """
-    return optax.partition(
-        {
-            "table": optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20),
-            "rest": optax.adamw(learning_rate, weight_decay=decay),
-        },
-        lambda params: jax.tree_util.tree_map_with_path(_label, params),
+    adagrad = optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20)
+    rest = optax.adamw(learning_rate, weight_decay=decay)
+    label = lambda path, _: "table" if path[-1].key == "relation" else "rest"  # noqa: E731
+    model = optax.partition(
+        {"table": adagrad, "rest": rest}, lambda params: jax.tree_util.tree_map_with_path(label, params)
     )
+    return Optimizers(model, adagrad)
 
 
-def _label(path, leaf) -> str:
-    del leaf
-    return "table" if path[-1].key in _TABLES else "rest"
+def update_rows(
+    optimizer: optax.GradientTransformation,
+    table: jax.Array,
+    state: Any,
+    ids: jax.Array,
+    gradients: jax.Array,
+    *,
+    split: bool,
+) -> tuple[jax.Array, Any, jax.Array]:
+    """Updates the rows of a table that a step read, and no others, at a cost that does not depend on their number.
+
+    For an optimizer that leaves rows without a gradient as they are, as Adagrad does, this is what it does to the whole
+    table, up to the order in which gradients of repeated ids are added. (Adam's moments of the other rows would stand
+    still, where the dense one lets them fade.)
+
+    Args:
+      optimizer: works on every coordinate by itself; its state holds arrays of the table's shape.
+      table: ``[N, d]``, or this device's ``[S, d]``.
+      state: the optimizer's.
+      ids: int32 ``[n]``, the entities that this device read; repeats are added up.
+      gradients: ``[n, d]``, this device's own; they are summed over the devices.
+      split: whether the table is split over the devices.
+
+    Returns:
+      The table, the state, and the sum of the squares of the gradients of this device's rows.
+    """
+    ids, gradients = gathered(ids), gathered(gradients)
+    places = held_places(ids, len(table)) if split else ids
+    order = jnp.argsort(places)
+    places = places[order]
+    slot = jnp.cumsum(jnp.concatenate([jnp.zeros((1,), jnp.int32), (places[1:] != places[:-1]).astype(jnp.int32)]))
+    summed = jax.ops.segment_sum(gradients[order], slot, len(ids), indices_are_sorted=True)
+    # Slots that no id fills, and rows that another device holds, lie behind the table: writing there does nothing.
+    target = jnp.full((len(ids),), len(table), jnp.int32).at[slot].set(places, indices_are_sorted=True)
+
+    rows = lambda array: array.at[target].get(mode="clip") if array.shape == table.shape else array  # noqa: E731
+    updates, changed = optimizer.update(summed, jax.tree.map(rows, state), rows(table))
+    write = lambda old, new: old.at[target].set(new, mode="drop") if old.shape == table.shape else new  # noqa: E731
+    squares = jnp.sum(jnp.where((target < len(table))[:, None], summed, 0) ** 2)
+    return write(table, rows(table) + updates), jax.tree.map(write, state, changed), squares

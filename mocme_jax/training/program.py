@@ -1,99 +1,109 @@
-"""Compiled programs: many training steps in one call, and the encoding of all entities, over the local devices."""
+"""The training step of one device's share, and many of them in one compiled call over the devices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from mocme_jax.errors import UserError
-from mocme_jax.model.encoder import Encoding, Inputs
-from mocme_jax.model.mocme import EntityVectors, MoCME
-from mocme_jax.objective.candidates import KnownIndex
-from mocme_jax.objective.objective import Batch, Objective, make_loss
-from mocme_jax.objective.shares import AXIS, share
+from mocme_jax.model.mocme import Params
+from mocme_jax.objective.objective import Batch, StepLoss
+from mocme_jax.parallel.axis import AXIS
+from mocme_jax.parallel.mapping import WHOLE, Mapper
+from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
+from mocme_jax.training.state import TrainData, TrainState, data_spec, state_spec
+
+# Steps between two updates of the running average: each is a pass over all parameters.
+AVERAGE_EVERY = 16
 
 
-class TrainState(NamedTuple):
-    """Everything that a step changes, and the key that it draws from.
-
-    Attributes:
-      params: the model's parameters.
-      opt_state: the optimizer's state.
-      step: int32 scalar, steps taken; the epoch and the place in it follow from it.
-      key: PRNG key data, never changed: a step's key is folded from it and the step.
-    """
-
-    params: Any
-    opt_state: Any
-    step: jax.Array
-    key: jax.Array
-
-
-class TrainData(NamedTuple):
-    """What training reads and never changes: ``triples`` int32 ``[T, 3]``, known tails, what entities carry."""
-
-    triples: jax.Array
-    known: KnownIndex
-    inputs: Inputs
-
-
-def _mapped(program: Callable, arguments: int, devices: int, *, out_axes: tuple, donate: tuple[int, ...] = ()):
-    """``program(index, *arguments)`` over the local devices, called with the arguments alone; each device gets them
-    whole. pmap wants one mapped argument: the index is it."""
-    mapped = jax.pmap(
-        program,
-        axis_name=AXIS,
-        in_axes=(0, *(None,) * arguments),
-        out_axes=out_axes,
-        donate_argnums=donate,
-        devices=jax.local_devices()[:devices],
-    )
-    return lambda *args: mapped(jnp.arange(devices), *args)
-
-
-def replicate(tree: Any, devices: int) -> Any:
-    """The tree with every array whole on each of the first local devices, as the programs return their state.
-
-    A program that is given arrays placed in another way is traced and compiled a second time.
-    """
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:devices]), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
-
-
-def create_train_state(model: MoCME, optimizer, inputs: Inputs, seed: int) -> TrainState:
-    """Initial parameters and optimizer state from a seed."""
-    init_key, step_key = jax.random.split(jax.random.key(seed))
-    params = jax.jit(model.init)(init_key, inputs)
-    opt_state = jax.jit(optimizer.init)(params)
-    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), jax.random.key_data(step_key))
-
-
-def make_train_step(model: MoCME, optimizer, objective: Objective, devices: int) -> Callable:
+def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, split: bool, sparse: bool) -> Callable:
     """One step of one device's share: ``(state, data, batch, key) -> (state, metrics)``, under the named axis.
 
-    Gradients and metrics are means over the devices, so the state stays the same on all of them.
+    Gradients of what is whole, and metrics, are means over the devices, so the state stays the same on all of them.
+
+    Args:
+      loss: from ``make_loss``.
+      optimizers: from ``create_optimizers``.
+      devices: D.
+      split: whether tables are split over the devices.
+      sparse: update the rows that the step read, in place of the whole structure table.
     """
-    loss = make_loss(model, objective, devices)
+
+    def dense(state: TrainState, data: TrainData, batch: Batch, key: jax.Array):
+        columns = loss.columns(batch, key)
+
+        def whole(params: Params):
+            fetched = loss.fetch(params.structure, data.inputs, columns, batch)
+            return loss.loss(params.model, fetched, columns, data.known, batch, key)
+
+        gradients, metrics = jax.grad(whole, has_aux=True)(state.params)
+        # A device's gradient of its own rows is of the sum of all devices' losses already.
+        table = gradients.structure / devices if split else jax.lax.pmean(gradients.structure, AXIS)
+        update, table_state = optimizers.structure.update(table, state.opt_state.structure, state.params.structure)
+        squares = jnp.sum(table**2)
+        squares = jax.lax.psum(squares, AXIS) if split else squares
+        return gradients.model, state.params.structure + update, table_state, squares, metrics
+
+    def rows_only(state: TrainState, data: TrainData, batch: Batch, key: jax.Array):
+        columns = loss.columns(batch, key)
+        fetched = loss.fetch(state.params.structure, data.inputs, columns, batch)
+
+        def of_rows(params, structure, panel):
+            columns_and_panel = fetched._replace(
+                columns=fetched.columns._replace(structure=structure), panel=fetched.panel._replace(structure=panel)
+            )
+            return loss.loss(params, columns_and_panel, columns, data.known, batch, key)
+
+        gradient = jax.grad(of_rows, argnums=(0, 1, 2), has_aux=True)
+        structures = fetched.columns.structure, fetched.panel.structure
+        (gradients, *rows), metrics = gradient(state.params.model, *structures)
+        ids = jnp.concatenate([columns.ids[columns.places], data.inputs.panel])
+        rows = jnp.concatenate(rows) / devices
+        table, table_state, squares = update_rows(
+            optimizers.structure, state.params.structure, state.opt_state.structure, ids, rows, split=split
+        )
+        return gradients, table, table_state, jax.lax.psum(squares, AXIS) if split else squares, metrics
 
     def train_step(state: TrainState, data: TrainData, batch: Batch, key: jax.Array):
-        gradient = jax.grad(loss, has_aux=True)
-        gradients, metrics = gradient(state.params, data.inputs, data.known, batch, key)
+        step = rows_only if sparse else dense
+        gradients, table, table_state, squares, metrics = step(state, data, batch, key)
         gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics["norm/gradient"] = optax.tree.norm(gradients)
-        params = optax.apply_updates(state.params, updates)
+        updates, model_state = optimizers.model.update(gradients, state.opt_state.model, state.params.model)
+        metrics["norm/gradient"] = jnp.sqrt(optax.tree.norm(gradients, squared=True) + squares)
+        params = Params(optax.apply_updates(state.params.model, updates), table)
+        opt_state = OptimizerState(model_state, table_state)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
     return train_step
 
 
+def averaged(state: TrainState, steps: float) -> TrainState:
+    """The state with its average moved towards the parameters, where the step is one of every 16.
+
+    An exponential average over about so many steps; before these are taken, the plain mean (Polyak and Juditsky, 1992).
+    """
+    updates = (state.step // AVERAGE_EVERY).astype(jnp.float32)
+    pace = jnp.maximum(AVERAGE_EVERY / steps, 1 / jnp.maximum(updates, 1))
+    pace = jnp.where(state.step % AVERAGE_EVERY == 0, jnp.minimum(pace, 1.0), 0.0)
+    # Before the first update the average is what the parameters are.
+    pace = jnp.where(state.step < AVERAGE_EVERY, 1.0, pace)
+    return state._replace(average=jax.tree.map(lambda old, new: old + pace * (new - old), state.average, state.params))
+
+
 def make_train_program(
-    model: MoCME, optimizer, objective: Objective, *, batch_size: int, triples: int, devices: int
+    loss: StepLoss,
+    optimizers: Optimizers,
+    *,
+    batch_size: int,
+    triples: int,
+    mapper: Mapper,
+    split: bool = False,
+    sparse: bool = False,
+    average_steps: float = 0.0,
 ) -> Callable:
     """``(state, data, steps) -> (state, metrics)``: that many steps on the devices, with no trip to the host.
 
@@ -101,21 +111,30 @@ def make_train_program(
     filled up from its start. A call must not cross an epoch's end. The state passed in is donated. Metrics are means
     over the steps.
 
+    Args:
+      loss, optimizers, split, sparse: see ``make_train_step``.
+      batch_size: B, over all devices.
+      triples: T.
+      mapper: the devices.
+      average_steps: span of the running average; 0 where the state has none.
+
     Raises:
       UserError: the batch does not divide by the devices.
     """
+    devices = mapper.count
     if batch_size % devices:
         raise UserError(
             f"train.batch_size {batch_size} does not divide by the {devices} devices; take a multiple of {devices}"
         )
-    train_step = make_train_step(model, optimizer, objective, devices)
+    train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse)
     steps_per_epoch = -(-triples // batch_size)
 
-    def program(_, state: TrainState, data: TrainData, steps: jax.Array):
+    def program(state: TrainState, data: TrainData, steps: jax.Array):
         key = jax.random.wrap_key_data(state.key)
         order_key, draw_key = jax.random.split(key)
         epoch = state.step // steps_per_epoch
         order = jax.random.permutation(jax.random.fold_in(order_key, epoch), triples)
+        last = state.step + steps
 
         def one(state: TrainState):
             first = (state.step % steps_per_epoch) * batch_size
@@ -124,59 +143,21 @@ def make_train_program(
             return train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
 
         def body(carry):
-            done, state, sums = carry
+            state, sums = carry
             state, metrics = one(state)
-            return done + 1, state, jax.tree.map(jnp.add, sums, metrics)
+            return state, jax.tree.map(jnp.add, sums, metrics)
+
+        def stretch(carry):
+            """Steps up to the next update of the average."""
+            end = jnp.minimum(last, (carry[0].step // AVERAGE_EVERY + 1) * AVERAGE_EVERY)
+            state, sums = jax.lax.while_loop(lambda carry: carry[0].step < end, body, carry)
+            return averaged(state, average_steps), sums
 
         shapes = jax.eval_shape(one, state)[1]
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        _, state, sums = jax.lax.while_loop(lambda carry: carry[0] < steps, body, (jnp.int32(0), state, zeros))
+        loop = stretch if average_steps else body
+        state, sums = jax.lax.while_loop(lambda carry: carry[0].step < last, loop, (state, zeros))
         return state, jax.tree.map(lambda total: total / steps, sums)
 
-    return _mapped(program, 3, devices, out_axes=(None, None), donate=(1,))
-
-
-def make_encode_program(model: MoCME, *, devices: int, block: int = 1024) -> Callable:
-    """``(params, inputs) -> (EntityVectors, weights)`` for all entities, a block at a time on each device.
-
-    In full float32, whatever the device's default: what it gives is ranked. Weights: the mean of each modality
-    (over entities that have it) and of each view.
-    """
-    entities = model.encoder.entities
-    block = min(block, -(-entities // devices))
-    blocks = -(-entities // (block * devices))
-
-    def program(_, params, inputs: Inputs):
-        with jax.default_matmul_precision("highest"):
-            panel = model.apply(params, inputs, method="encode_panel")
-        ids = jnp.arange(blocks * block * devices, dtype=jnp.int32)
-        real = share(ids < entities, devices).reshape(blocks, block)
-        ids = share(jnp.minimum(ids, entities - 1), devices).reshape(blocks, block)
-
-        def one(args):
-            ids, real = args
-            encoding: Encoding = model.apply(params, inputs, ids, panel, method="encode")
-            vectors = [encoding.vectors]
-            if model.features_in != "all":
-                vectors.append(model.apply(params, inputs, ids, panel, answers=True, method="encode").vectors)
-            present = encoding.present & real[:, None]
-            count = jnp.sum(present, axis=0).astype(jnp.float32)
-            modality = jnp.sum(jnp.where(present, encoding.modality_weights, 0), axis=0)
-            view = jnp.sum(jnp.where(present[..., None], encoding.view_weights, 0), axis=0)
-            return vectors, (count, modality, view)
-
-        with jax.default_matmul_precision("highest"):
-            vectors, sums = jax.lax.map(one, (ids, real))
-        count, modality, view = jax.lax.psum(jax.tree.map(lambda s: jnp.sum(s, axis=0), sums), AXIS)
-        count = jnp.maximum(count, 1)
-        return [table.reshape(-1, table.shape[-1]) for table in vectors], (modality / count, view / count[:, None])
-
-    mapped = _mapped(program, 2, devices, out_axes=(0, None))
-
-    def encode(params, inputs: Inputs):
-        tables, weights = mapped(params, inputs)
-        # Whole on every device: each ranks its own queries against all entities.
-        tables = [replicate(table.reshape(-1, table.shape[-1])[:entities], devices) for table in tables]
-        return EntityVectors(tables[0], tables[-1]), weights
-
-    return encode
+    spec = state_spec(split, bool(average_steps))
+    return mapper.map(program, (spec, data_spec(split), WHOLE), (spec, WHOLE), donate=(0,))

@@ -15,10 +15,13 @@ from rich.text import Text
 PLAIN_WIDTH = 160
 
 
-def make_console(file: IO[str] | None = None) -> Console:
-    """A console on `file`, or on standard output; colours and width only where it is a terminal."""
-    console = Console(file=file, highlight=False)
-    return console if console.is_terminal else Console(file=file, highlight=False, width=PLAIN_WIDTH)
+def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console:
+    """A console on `file`, or on standard output; colours and width only where it is a terminal.
+
+    A `quiet` one prints nothing.
+    """
+    console = Console(file=file, highlight=False, quiet=quiet)
+    return console if console.is_terminal else Console(file=file, highlight=False, width=PLAIN_WIDTH, quiet=quiet)
 
 
 class Progress:

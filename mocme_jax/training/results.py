@@ -13,9 +13,8 @@ from rich.console import Console
 
 from mocme_jax import __version__
 from mocme_jax.data.graph import KnowledgeGraph
-from mocme_jax.model.encoder import Inputs
-from mocme_jax.model.mocme import MoCME
-from mocme_jax.training.checkpoints import Checkpoints
+from mocme_jax.parallel.mapping import Mapper, Spec
+from mocme_jax.training.checkpoints import Checkpoints, Which
 from mocme_jax.training.progress import results_table
 
 if TYPE_CHECKING:
@@ -65,10 +64,20 @@ def write_results(workdir: Path, results: dict) -> None:
     os.replace(fresh, path)
 
 
-def restore_best(checkpoints: Checkpoints, model: MoCME, inputs: Inputs) -> Any:
-    """The parameters of the best checkpoint."""
-    target = {"params": jax.eval_shape(model.init, jax.random.key(0), inputs)}
-    return checkpoints.restore("best", target)[0]["params"]
+def restore_placed(
+    checkpoints: Checkpoints, which: Which, shapes: Any, spec: Spec, mapper: Mapper, entities: int
+) -> Any:
+    """A saved state as the programs take it, whatever devices it was saved on.
+
+    Args:
+      checkpoints: the run's.
+      which: "last" or "best".
+      shapes: of its arrays, split ones as one table.
+      spec: which of its parts are split.
+      mapper: the devices.
+      entities: N; tables may have been saved with more rows, which filled them up.
+    """
+    return mapper.place(checkpoints.restore(which, shapes, rows=entities)[0], spec)
 
 
 def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:

@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from mocme_jax import __version__
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
+from mocme_jax.parallel.mapping import WHOLE, Mapper
 from mocme_jax.training import setup
 from mocme_jax.training.checkpoints import Checkpoints, open_checkpoints
 from mocme_jax.training.compilation import use_compilation_cache
 from mocme_jax.training.metrics_log import MetricsLog
-from mocme_jax.training.program import TrainState, create_train_state, make_encode_program, replicate
 from mocme_jax.training.progress import Progress, make_console
-from mocme_jax.training.results import print_results, restore_best, results_of, weight_names, write_results
+from mocme_jax.training.results import (
+    print_results,
+    restore_placed,
+    results_of,
+    weight_names,
+    write_results,
+)
+from mocme_jax.training.state import TrainState
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -59,20 +65,20 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
       FloatingPointError: the loss or a score is not finite.
     """
     began = time.perf_counter()
-    console = make_console()
-    devices = setup.count_devices(config.parallel.devices)
+    writes = jax.process_index() == 0
+    console = make_console(quiet=not writes)
+    mapper = setup.build_mapper(config)
     dataset = setup.load_dataset(config, notify=console.print)
     graph = dataset.graph
     model = setup.build_model(config, graph)
     use_compilation_cache()
-    console.print(_headline(config, dataset, model, devices, workdir), soft_wrap=True)
+    console.print(_headline(config, dataset, model, mapper, workdir), soft_wrap=True)
     for line in dataset.warnings:
         console.print(f"warning: {line}", soft_wrap=True)
 
-    training = setup.build_training(config, model, graph, devices)
-    inputs = training.inputs
-    encode = make_encode_program(model, devices=devices)
-    evaluator = setup.build_evaluator(config, model, dataset, devices)
+    training = setup.build_training(config, model, graph, mapper)
+    encode = setup.build_encode(config, model, graph, mapper)
+    evaluator = setup.build_evaluator(config, model, dataset, mapper)
 
     with open_checkpoints(workdir) as checkpoints:
         identity = {"config": config.to_dict(), "fingerprint": dataset.fingerprint, "version": __version__}
@@ -82,24 +88,26 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         # 3. Rows of metrics.jsonl after that epoch are dropped; they will be written again.
         # 4. A run that had ended goes straight to the test score of its best checkpoint.
         position = _restored_position(checkpoints, identity, workdir)
-        state = replicate(create_train_state(model, training.optimizer, inputs, config.seed), devices)
+        entities, plan = len(graph.entities), training.plan
         if position.epoch:
-            state, _ = checkpoints.restore("last", state)
+            state = restore_placed(checkpoints, "last", plan.shapes, plan.spec, mapper, entities)
             console.print(f"going on after epoch {position.epoch}, from {workdir}")
+        else:
+            state = plan.create()
         loop = _Loop(config, graph, training, encode, evaluator, checkpoints, identity, position, began)
-        with MetricsLog(workdir, keep_until_epoch=position.epoch) as log:
+        with MetricsLog(workdir, keep_until_epoch=position.epoch, writes=writes) as log:
             try:
                 with Progress(config.train.epochs, console=console) as progress:
                     loop.run(state, log, progress)
                 checkpoints.wait()
-                params = replicate(restore_best(checkpoints, model, inputs), devices)
-                vectors, weights = encode(params, inputs)
+                params = restore_placed(checkpoints, "best", plan.shapes.params, plan.spec.params, mapper, entities)
+                vectors, weights = encode(params, training.inputs)
                 results = results_of(
                     identity["config"],
                     dataset,
                     dataclasses.asdict(position),
-                    dev=evaluator.report(params, vectors, "valid"),
-                    test=evaluator.report(params, vectors, "test") if len(graph.test) else None,
+                    dev=evaluator.report(params.model, vectors, "valid"),
+                    test=evaluator.report(params.model, vectors, "test") if len(graph.test) else None,
                     weights=weight_names(graph, weights),
                 )
             except KeyboardInterrupt:
@@ -107,7 +115,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
                 console.print(loop.how_to_go_on(workdir), soft_wrap=True)
                 raise
             log.write({"test": results["test"]["overall"] if results["test"] else None})
-    write_results(workdir, results)
+    if writes:
+        write_results(workdir, results)
     print_results(results, console)
     console.print(f"results: {Path(workdir) / 'results.json'}   checkpoint: {Path(workdir) / 'best'}", soft_wrap=True)
     return results
@@ -133,7 +142,7 @@ class _Loop:
 
     def run(self, state: TrainState, log: MetricsLog, progress: Progress) -> None:
         """Runs to the last epoch or until dev stops getting better."""
-        settings, position = self.config.train, self.position
+        settings, position, mapper = self.config.train, self.position, self.training.mapper
         fresh, first_call = position.epoch == 0, True
         since, sums, steps_since, timed_steps, seconds = time.perf_counter(), {}, 0, 0, 0.0
         while position.epoch < settings.epochs and not position.stopped:
@@ -141,7 +150,8 @@ class _Loop:
             # One step on its own first: it tells how long compilation took, and that training is under way.
             for steps in [1, self.steps - 1] if fresh and self.steps > 1 else [self.steps]:
                 start = time.perf_counter()
-                state, metrics = self.training.program(state, self.training.data, jnp.int32(steps))
+                count = mapper.place(np.int32(steps), WHOLE)
+                state, metrics = self.training.program(state, self.training.data, count)
                 metrics = {name: float(value) for name, value in metrics.items()}
                 if fresh and not done:
                     progress.note(f"first step done {time.perf_counter() - self.began:.1f} s after the start")
@@ -184,20 +194,24 @@ class _Loop:
 
     def _evaluate(self, state: TrainState, means: dict, rate: float | None, log: MetricsLog) -> dict:
         start = time.perf_counter()
-        vectors, weights = self.encode(state.params, self.training.inputs)
-        dev = self.evaluator.metrics(state.params, vectors, "valid")
+        vectors, weights = self.encode(state.evaluated, self.training.inputs)
+        dev = self.evaluator.metrics(state.evaluated.model, vectors, "valid")
         seconds = time.perf_counter() - start
         log.write(
             {
                 "epoch": self.position.epoch,
                 "step": int(state.step),
-                "train": means | {"norm/parameters": float(optax.tree.norm(state.params))},
+                "train": means | {"norm/parameters": float(optax.tree.norm(self._whole(state).params))},
                 "dev": dev,
                 "weights": weight_names(self.graph, weights),
                 "speed": {"triples/s": rate, "evaluation seconds": seconds, "queries/s": dev["count"] / seconds},
             }
         )
         return dev
+
+    def _whole(self, state: TrainState) -> TrainState:
+        """The state as arrays of all processes, split ones as one table."""
+        return self.training.mapper.whole_tables(state, self.training.plan.spec)
 
     def _save(self, state: TrainState, mrr: float) -> None:
         position = self.position
@@ -209,9 +223,10 @@ class _Loop:
         position.stopped = bool(patience) and position.stale >= patience
         meta = self.identity | {"position": dataclasses.asdict(position)}
         # Best first: a kill between the two saves then repeats an evaluation, and loses none.
+        whole = self._whole(state)
         if position.best_epoch == position.epoch:
-            self.checkpoints.save_best(position.epoch, {"params": state.params}, meta)
-        self.checkpoints.save_last(position.epoch, state, meta)
+            self.checkpoints.save_best(position.epoch, whole.evaluated, meta)
+        self.checkpoints.save_last(position.epoch, whole, meta)
         self.saved_epoch = position.epoch
 
 
@@ -250,8 +265,8 @@ def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _headline(config: ConfigDict, dataset: setup.Dataset, model: Any, devices: int, workdir: Path) -> str:
-    graph = dataset.graph
+def _headline(config: ConfigDict, dataset: setup.Dataset, model: Any, mapper: Mapper, workdir: Path) -> str:
+    graph, devices = dataset.graph, mapper.count
     names = " + ".join(["structure", *(f"{m.name} {m.coverage:.0%}" for m in graph.modalities)])
     kind = jax.local_devices()[0].device_kind
     return (

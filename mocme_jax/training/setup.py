@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-import optax
 
 from mocme_jax.data.audit import audit
 from mocme_jax.data.graph import KnowledgeGraph
@@ -17,12 +16,17 @@ from mocme_jax.data.load import atlas_directory, load_graph
 from mocme_jax.data.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.model.encoder import Encoder, Inputs
+from mocme_jax.model.encoder import Encoder
 from mocme_jax.model.mocme import MoCME
-from mocme_jax.objective.objective import Objective
+from mocme_jax.model.tables import Inputs
+from mocme_jax.objective.columns import pool_covers
+from mocme_jax.objective.objective import Objective, make_loss
+from mocme_jax.parallel.mapping import Mapper
+from mocme_jax.training.encoding import make_encode_program
 from mocme_jax.training.inputs import make_inputs, make_train_data
-from mocme_jax.training.optimizers import create_optimizer
-from mocme_jax.training.program import TrainData, make_train_program, replicate
+from mocme_jax.training.optimizers import create_optimizers
+from mocme_jax.training.program import make_train_program
+from mocme_jax.training.state import StatePlan, TrainData, plan_train_state
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -87,7 +91,6 @@ def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
     """The model that ``config.model`` and ``config.fusion`` describe, for a graph's sizes."""
     model, fusion = config.model, config.fusion
     encoder = Encoder(
-        entities=len(graph.entities),
         widths=tuple(modality.features.shape[1] for modality in graph.modalities),
         width=model.width,
         experts=model.experts,
@@ -134,62 +137,83 @@ def build_objective(config: ConfigDict) -> Objective:
     )
 
 
-def count_devices(wanted: int) -> int:
-    """How many local devices to use: ``wanted``, or all for 0.
+def build_mapper(config: ConfigDict) -> Mapper:
+    """The devices that ``config.parallel`` asks for: so many, or all for 0.
 
     Raises:
       UserError: there are not so many.
     """
-    here = jax.local_device_count()
-    if wanted > here:
-        raise UserError(f"parallel.devices is {wanted}, but there are only {here} {jax.default_backend()} devices here")
-    return wanted or here
+    parallel = config.parallel
+    here = jax.device_count()
+    if parallel.mapper == "none":
+        return Mapper("none", 1)
+    if parallel.devices > here:
+        raise UserError(
+            f"parallel.devices is {parallel.devices}, but there are only {here} {jax.default_backend()} devices here"
+        )
+    return Mapper(parallel.mapper, parallel.devices or here)
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What training needs besides a state, each array whole on every device.
+    """What training needs besides a state, placed on the devices.
 
     Attributes:
+      mapper: the devices.
+      split: whether tables with a row an entity are split over them.
       inputs: what entities carry, and the panel.
       data: the training triples, their known tails, and the inputs.
-      optimizer: see ``create_optimizer``.
+      plan: of the state.
       program: ``(state, data, steps) -> (state, metrics)``; see ``make_train_program``.
     """
 
+    mapper: Mapper
+    split: bool
     inputs: Inputs
     data: TrainData
-    optimizer: optax.GradientTransformation
+    plan: StatePlan
     program: Callable
 
 
-def build_training(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, devices: int) -> Training:
+def build_training(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper) -> Training:
     """The compiled training that ``config`` describes.
 
     Raises:
       UserError: ``config.train.batch_size`` does not divide by the devices.
     """
-    settings = config.train
-    inputs = replicate(make_inputs(graph, config.fusion.panel, config.seed), devices)
-    optimizer = create_optimizer(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
+    settings, split, entities = config.train, config.parallel.shard_entities, len(graph.entities)
+    inputs = make_inputs(graph, config.fusion.panel, config.seed, mapper, split=split)
+    optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
+    objective, averages = build_objective(config), settings.average > 0
     program = make_train_program(
-        model,
-        optimizer,
-        build_objective(config),
+        make_loss(model, objective, entities=entities, devices=mapper.count, split=split),
+        optimizers,
         batch_size=settings.batch_size,
         triples=len(graph.train),
-        devices=devices,
+        mapper=mapper,
+        split=split,
+        # Where every entity is a candidate, every row has a gradient.
+        sparse=entities > settings.dense_entities and not pool_covers(objective.pool, entities),
+        average_steps=settings.average,
     )
-    return Training(inputs, replicate(make_train_data(graph, inputs), devices), optimizer, program)
+    plan = plan_train_state(
+        model, optimizers, entities=entities, averages=averages, mapper=mapper, split=split, seed=config.seed
+    )
+    return Training(mapper, split, inputs, make_train_data(graph, inputs, mapper), plan, program)
 
 
-def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, devices: int) -> Evaluator:
+def build_encode(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper) -> Callable:
+    """The compiled encoding of all entities; see ``make_encode_program``."""
+    return make_encode_program(model, entities=len(graph.entities), mapper=mapper, split=config.parallel.shard_entities)
+
+
+def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: Mapper) -> Evaluator:
     """The evaluator that ``config.eval`` describes; it filters by every known triple."""
     return Evaluator(
         model,
         dataset.graph,
         dataset.known,
-        devices=devices,
+        mapper=mapper,
         chunk=config.eval.chunk,
         score_bytes=config.eval.score_megabytes << 20,
     )

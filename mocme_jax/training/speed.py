@@ -14,9 +14,8 @@ import numpy as np
 
 from mocme_jax import __version__
 from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.parallel.mapping import Mapper
 from mocme_jax.training import setup
-from mocme_jax.training.inputs import make_inputs
-from mocme_jax.training.program import create_train_state, make_encode_program, replicate
 from mocme_jax.training.progress import make_console, results_table
 
 if TYPE_CHECKING:
@@ -49,15 +48,16 @@ def measure(config: ConfigDict, *, pool: int, steps: int, repeats: int, json_fil
         config.negatives.pool = pool
         config.negatives.batch_candidates = False
     dataset = setup.load_dataset(config, notify=console.print)
-    devices = setup.count_devices(config.parallel.devices)
+    mapper = setup.build_mapper(config)
+    devices = mapper.count
     baseline = structure_alone(config)
     stages: dict[str, tuple[Callable[[], None], int]] = {}
     for name, settings, graph in (
         ("train, full model", config, dataset.graph),
         ("train, structure alone", baseline, dataset.graph.replace(modalities=())),
     ):
-        stages[name] = _training(settings, graph, steps, devices), steps * config.train.batch_size
-    evaluation, encoding = _evaluation(config, dataset, devices)
+        stages[name] = _training(settings, graph, steps, mapper), steps * config.train.batch_size
+    evaluation, encoding = _evaluation(config, dataset, mapper)
     stages["encode all entities"] = encoding, len(dataset.graph.entities)
     stages["filtered evaluation"] = evaluation, 2 * len(dataset.graph.test)
     units = {"train, full model": "triples/s", "train, structure alone": "triples/s"}
@@ -95,11 +95,11 @@ def measure(config: ConfigDict, *, pool: int, steps: int, repeats: int, json_fil
     return figures
 
 
-def _training(config: ConfigDict, graph: KnowledgeGraph, steps: int, devices: int) -> Callable[[], None]:
+def _training(config: ConfigDict, graph: KnowledgeGraph, steps: int, mapper: Mapper) -> Callable[[], None]:
     """A call that takes so many training steps from where the last one ended."""
     model = setup.build_model(config, graph)
-    training = setup.build_training(config, model, graph, devices)
-    state = [replicate(create_train_state(model, training.optimizer, training.inputs, config.seed), devices)]
+    training = setup.build_training(config, model, graph, mapper)
+    state = [training.plan.create()]
 
     def call() -> None:
         state[0], metrics = training.program(state[0], training.data, jnp.int32(steps))
@@ -109,17 +109,17 @@ def _training(config: ConfigDict, graph: KnowledgeGraph, steps: int, devices: in
 
 
 def _evaluation(
-    config: ConfigDict, dataset: setup.Dataset, devices: int
+    config: ConfigDict, dataset: setup.Dataset, mapper: Mapper
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Calls that rank the test split in both directions, and that encode every entity."""
     model = setup.build_model(config, dataset.graph)
-    inputs = replicate(make_inputs(dataset.graph, config.fusion.panel, config.seed), devices)
-    params = replicate(jax.jit(model.init)(jax.random.key(config.seed), inputs), devices)
-    encode = make_encode_program(model, devices=devices)
+    training = setup.build_training(config, model, dataset.graph, mapper)
+    params, inputs = training.plan.create().params, training.inputs
+    encode = setup.build_encode(config, model, dataset.graph, mapper)
     vectors = encode(params, inputs)[0]
-    evaluator = setup.build_evaluator(config, model, dataset, devices)
+    evaluator = setup.build_evaluator(config, model, dataset, mapper)
     return (
-        lambda: evaluator.ranks(params, vectors, "test"),
+        lambda: evaluator.ranks(params.model, vectors, "test"),
         lambda: jax.block_until_ready(encode(params, inputs)),
     )
 

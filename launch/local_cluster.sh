@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Several processes on this machine, as they would run on several; see --help.
+# The command, for process I of P:
+#   python -m mocme_jax.train --config.parallel.coordinator=127.0.0.1:PORT \
+#     --config.parallel.processes=P --config.parallel.process=I [flags]
+set -euo pipefail
+
+usage() {
+  cat <<'HELP'
+usage: bash launch/local_cluster.sh [--processes=P] [--devices=D] [--dry-run] [flags of mocme_jax.train]
+
+Runs P processes (2) of D CPU devices (2) each as one run of mocme_jax.train, to try on one machine what several will do.
+Process 0 prints. If one of them fails or is killed, the others are ended
+and the status is 1. The same command again goes on from the last checkpoint.
+PYTHON=/path/to/python chooses the interpreter (default: .venv of the clone); PORT the coordinator's port (default: a
+free one).
+HELP
+}
+
+processes=2 devices=2 dry_run=false flags=()
+for argument in "$@"; do
+  case "$argument" in
+    --processes=*) processes="${argument#*=}" ;;
+    --devices=*) devices="${argument#*=}" ;;
+    --dry-run) dry_run=true ;;
+    --help | -h) usage && exit 0 ;;
+    *) flags+=("$argument") ;;
+  esac
+done
+if ! [[ "$processes" =~ ^[1-9][0-9]*$ && "$devices" =~ ^[1-9][0-9]*$ ]]; then
+  echo "error: --processes=$processes --devices=$devices: expected numbers from 1 on" >&2
+  exit 2
+fi
+
+python="${PYTHON:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv/bin/python}"
+if [[ "$dry_run" == false && ! -x "$(command -v "$python")" ]]; then
+  echo "error: $python is not there; run bash launch/quickstart.sh first, or name one: PYTHON=/path/to/python" >&2
+  exit 2
+fi
+port="${PORT:-}"
+if [[ -z "$port" ]]; then
+  if [[ "$dry_run" == true ]]; then
+    port=PORT
+  else
+    port="$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
+  fi
+fi
+
+command_of() {
+  printf '%s\n' "$python" -m mocme_jax.train "--config.parallel.coordinator=127.0.0.1:$port" \
+    "--config.parallel.processes=$processes" "--config.parallel.process=$1" ${flags[@]+"${flags[@]}"}
+}
+
+if [[ "$dry_run" == true ]]; then
+  for ((i = 0; i < processes; i++)); do
+    mapfile -t command < <(command_of "$i")
+    echo "JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=$devices" "${command[@]@Q}"
+  done
+  exit 0
+fi
+
+pids=()
+end_all() {
+  kill "${pids[@]}" 2>/dev/null || true
+}
+trap 'end_all; wait; exit 130' INT TERM
+for ((i = 0; i < processes; i++)); do
+  mapfile -t command < <(command_of "$i")
+  JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="$devices" "${command[@]}" &
+  pids+=($!)
+done
+
+for ((left = processes; left > 0; left--)); do
+  status=0
+  wait -n || status=$?
+  if ((status)); then
+    # The others would find out by themselves after half a minute, with a page of traces. JAX keeps SIGTERM for itself.
+    kill -KILL "${pids[@]}" 2>/dev/null || true
+    wait 2>/dev/null || true
+    echo "error: a process of the run ended with status $status, and the others with it;" \
+      "the same command goes on from the last checkpoint" >&2
+    exit 1
+  fi
+done

@@ -1,0 +1,39 @@
+"""One device's part of what every device holds whole, and the way back, under the named axis.
+
+Programs are written as the work of one device; ``mapping`` runs them over several. The number of devices is a plain
+argument, since shapes depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+
+AXIS = "devices"
+
+# What is shared out is padded to a multiple of this on one device too, so that means over it are means over the same
+# rows on 1, 2, 4 or 8.
+_ROWS = 8
+
+
+def padded_size(rows: int, devices: int) -> int:
+    """The least number from ``rows`` on that divides by the devices, and by 8."""
+    unit = math.lcm(_ROWS, devices)
+    return -(-rows // unit) * unit
+
+
+def share(array: jax.Array, devices: int) -> jax.Array:
+    """This device's rows of an array that every device holds whole; rows divide by the devices."""
+    rows = len(array) // devices
+    return jax.lax.dynamic_slice_in_dim(array, jax.lax.axis_index(AXIS) * rows, rows)
+
+
+def gathered(rows: jax.Array) -> jax.Array:
+    """Every device's rows, in the devices' order, on every device."""
+    return jax.lax.all_gather(rows, AXIS, tiled=True)
+
+
+def summed_share(array: jax.Array) -> jax.Array:
+    """This device's rows of the sum over devices of an array that each holds in full."""
+    return jax.lax.psum_scatter(array, AXIS, scatter_dimension=0, tiled=True)

@@ -1,0 +1,147 @@
+"""Maps the work of one device over several: by pmap, by shard_map, or as the lanes of a vmap on one device.
+
+The body is the same for all three. Every array is either whole on each device or split by rows, which a tree of the two
+words `WHOLE` and `ROWS` says. Split arrays look like ``[S, ...]`` to the body; outside they are ``[D * S, ...]`` for
+shard_map and ``[D, S, ...]`` for the other two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mocme_jax.parallel.axis import AXIS, padded_size
+
+WHOLE, ROWS = "whole", "rows"
+MAPPERS = ("pmap", "shard_map", "none")
+
+# A tree of WHOLE and ROWS; a word stands for all leaves below its place.
+Spec = Any
+
+
+class Mapper:
+    """Devices and the way in which programs are mapped over them.
+
+    Args:
+      kind: a word of ``MAPPERS``; ``none`` runs all shares as lanes of one vmap on one device.
+      count: D, the number of shares.
+      devices: where to run; None takes the first D of all processes' devices.
+    """
+
+    def __init__(self, kind: str, count: int, devices: list[jax.Device] | None = None):
+        if kind not in MAPPERS:
+            raise ValueError(f"mapper {kind!r}, expected one of {MAPPERS}")
+        self.kind, self.count = kind, count
+        devices = devices or jax.devices()[: 1 if kind == "none" else count]
+        # Explicit axes, JAX's default for a mesh, would ask for shardings inside the body.
+        self.mesh = Mesh(np.array(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def map(self, body: Callable, arguments: tuple[Spec, ...], results: Spec, donate: tuple[int, ...] = ()) -> Callable:
+        """The compiled program ``(*arguments) -> results`` of a body with the same signature for one device.
+
+        Args:
+          body: may use the axis `AXIS`.
+          arguments, results: which parts are whole and which are split.
+          donate: positions of arguments whose memory the results may take.
+        """
+        if self.kind == "shard_map":
+            words = {WHOLE: PartitionSpec(), ROWS: PartitionSpec(AXIS)}
+            # check_vma would multiply the gradients of what is whole by the number of devices.
+            mapped = jax.shard_map(
+                body,
+                mesh=self.mesh,
+                in_specs=jax.tree.map(words.get, arguments),
+                out_specs=jax.tree.map(words.get, results),
+                check_vma=False,
+            )
+            return jax.jit(mapped, donate_argnums=donate)
+        axes = jax.tree.map(_axis, arguments)
+        indexed = lambda _, *args: body(*args)  # noqa: E731
+        if self.kind == "pmap":
+            # pmap wants one argument that is mapped: the index is it.
+            mapped = jax.pmap(
+                indexed,
+                axis_name=AXIS,
+                in_axes=(0, *axes),
+                out_axes=jax.tree.map(_axis, results),
+                donate_argnums=tuple(place + 1 for place in donate),
+                devices=list(self.mesh.devices),
+            )
+            index = self._put(np.arange(self.count), PartitionSpec(AXIS))
+            return lambda *args: mapped(index, *args)
+        lanes = jax.vmap(indexed, in_axes=(0, *axes), out_axes=0, axis_name=AXIS)
+
+        def one(*args):
+            whole = lambda word, part: jax.tree.map(lambda x: x[0], part) if word == WHOLE else part  # noqa: E731
+            return jax.tree.map(whole, results, lanes(jnp.arange(self.count), *args))
+
+        return jax.jit(one, donate_argnums=donate)
+
+    def place(self, tree: Any, spec: Spec) -> Any:
+        """Host arrays, or arrays on any devices, where and as the programs take them.
+
+        Split arrays are given as ``[n, ...]`` with any n; rows of zeros are added until they divide.
+        """
+        return jax.tree.map(lambda word, part: jax.tree.map(lambda x: self._place(x, word), part), spec, tree)
+
+    def whole_tables(self, tree: Any, spec: Spec) -> Any:
+        """The programs' arrays with split ones as ``[D * S, ...]``, sharded where they lie, for checkpoints."""
+
+        def one(word, x):
+            if self.kind == "none":
+                return x.reshape(-1, *x.shape[2:]) if word == ROWS else x
+            sharding = NamedSharding(self.mesh, PartitionSpec(AXIS) if word == ROWS else PartitionSpec())
+            shards = [shard.data for shard in x.addressable_shards]
+            if self.kind == "pmap" and word == ROWS:
+                shards = [shard.reshape(shard.shape[1:]) for shard in shards]
+            # pmap's results are the process's own: put together anew, they are arrays of all processes.
+            shape = self.whole_shape(x) if word == ROWS else x.shape
+            return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+
+        return jax.tree.map(lambda word, part: jax.tree.map(lambda x: one(word, x), part), spec, tree)
+
+    def placed_shapes(self, shapes: Any, spec: Spec) -> Any:
+        """Shapes of arrays whose split ones are ``[D * S, ...]``, with the places where they belong."""
+        words = {WHOLE: PartitionSpec(), ROWS: PartitionSpec() if self.kind == "none" else PartitionSpec(AXIS)}
+
+        def placed(word, part):
+            sharding = NamedSharding(self.mesh, words[word])
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part)
+
+        return jax.tree.map(placed, spec, shapes)
+
+    def table_rows(self, rows: int, split: bool) -> int:
+        """How many rows a table of so many has once it is placed: filled up where it is split."""
+        return padded_size(rows, self.count) if split else rows
+
+    def whole_shape(self, x: jax.Array) -> tuple[int, ...]:
+        """The shape of a split array as one table over all devices."""
+        if self.kind == "shard_map":
+            return x.shape
+        return (self.count * x.shape[1], *x.shape[2:])
+
+    def _place(self, x: Any, word: str) -> jax.Array:
+        if word == WHOLE:
+            return self._put(x, PartitionSpec())
+        rows = self.table_rows(x.shape[0], True)
+        if rows > x.shape[0]:
+            library = jnp if isinstance(x, jax.Array) else np
+            x = library.concatenate([x, library.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
+        if self.kind != "shard_map":
+            x = x.reshape(self.count, -1, *x.shape[1:])
+        return self._put(x, PartitionSpec() if self.kind == "none" else PartitionSpec(AXIS))
+
+    def _put(self, x: Any, spec: PartitionSpec) -> jax.Array:
+        sharding = NamedSharding(self.mesh, spec)
+        if isinstance(x, jax.Array) or jax.process_count() == 1:
+            return jax.device_put(x, sharding)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def _axis(word: str) -> int | None:
+    return 0 if word == ROWS else None

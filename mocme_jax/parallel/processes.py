@@ -1,0 +1,54 @@
+"""Several processes as one run: JAX's multi-controller runtime, joined and left in good order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+from mocme_jax.errors import UserError
+
+# A process that has not been heard of for so many seconds is taken for dead: JAX then ends the others, since nothing
+# can go on without its devices.
+HEARTBEAT = 30
+
+
+@contextlib.contextmanager
+def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
+    """Joins the other processes of a run for the time of a block; to be entered before JAX is used.
+
+    Args:
+      coordinator: HOST:PORT of process 0; ``auto`` as SLURM, a TPU pod, Kubernetes or MPI tell; None for one process.
+      count: processes in all; not read for ``auto``.
+      process: this one, from 0; not read for ``auto``.
+
+    Raises:
+      UserError: the address is malformed, or the processes can't be joined.
+    """
+    if coordinator is None:
+        yield
+        return
+    arguments = {}
+    if coordinator != "auto":
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdigit():
+            raise UserError(f"parallel.coordinator {coordinator!r}: expected HOST:PORT, auto, or nothing")
+        if process >= count:
+            raise UserError(f"parallel.process is {process}, but there are {count} processes, from 0 on")
+        arguments = dict(coordinator_address=coordinator, num_processes=count, process_id=process)
+    import jax
+
+    try:
+        jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=HEARTBEAT)
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(f"parallel.coordinator {coordinator}: the processes can't be joined ({reason})") from error
+    try:
+        yield
+    except KeyboardInterrupt:
+        # The others may be gone already, and an orderly end would wait for them.
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(130)
+    jax.distributed.shutdown()

@@ -1,0 +1,104 @@
+"""What a training step changes, what it reads, and how both lie on the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.model.mocme import MoCME, Params, init_params
+from mocme_jax.model.tables import Inputs, inputs_spec
+from mocme_jax.objective.candidates import KnownIndex
+from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
+from mocme_jax.training.optimizers import Optimizers, OptimizerState
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes, and the key that it draws from.
+
+    Attributes:
+      params: the parameters.
+      opt_state: the optimizers' states.
+      average: a running average of the parameters, which is what is evaluated; None where none is wanted.
+      step: int32 scalar, steps taken; the epoch and the place in it follow from it.
+      key: PRNG key data, never changed: a step's key is folded from it and the step.
+    """
+
+    params: Params
+    opt_state: OptimizerState
+    average: Params | None
+    step: jax.Array
+    key: jax.Array
+
+    @property
+    def evaluated(self) -> Params:
+        """The parameters to evaluate."""
+        return self.params if self.average is None else self.average
+
+
+class TrainData(NamedTuple):
+    """What training reads and never changes: ``triples`` int32 ``[T, 3]``, known tails, what entities carry."""
+
+    triples: jax.Array
+    known: KnownIndex
+    inputs: Inputs
+
+
+def params_spec(split: bool) -> Params:
+    """Which parameters are split over the devices."""
+    return Params(WHOLE, ROWS if split else WHOLE)
+
+
+def state_spec(split: bool, averages: bool) -> TrainState:
+    """Which parts of the state are split over the devices."""
+    params = params_spec(split)
+    return TrainState(params, OptimizerState(*params), params if averages else None, WHOLE, WHOLE)
+
+
+def data_spec(split: bool) -> TrainData:
+    """Which parts of the data are split over the devices."""
+    return TrainData(WHOLE, WHOLE, inputs_spec(split))
+
+
+class StatePlan(NamedTuple):
+    """A state to be made or restored.
+
+    Attributes:
+      spec: which of its parts are split.
+      shapes: of all arrays, split ones as one table, with the places where they belong.
+      create: ``() -> TrainState``, the first state, as the programs take it.
+    """
+
+    spec: TrainState
+    shapes: TrainState
+    create: Callable[[], TrainState]
+
+
+def plan_train_state(
+    model: MoCME, optimizers: Optimizers, *, entities: int, averages: bool, mapper: Mapper, split: bool, seed: int
+) -> StatePlan:
+    """Initial parameters and optimizer state from a seed, made where they belong."""
+    spec = state_spec(split, averages)
+
+    def initial(seed):
+        init_key, step_key = jax.random.split(jax.random.key(seed))
+        params = init_params(model, init_key, mapper.table_rows(entities, split))
+        opt_state = OptimizerState(*(one.init(part) for one, part in zip(optimizers, params, strict=True)))
+        # A copy: the parameters' own memory is given to the first step.
+        average = jax.tree.map(jnp.copy, params) if averages else None
+        return TrainState(params, opt_state, average, jnp.zeros((), jnp.int32), jax.random.key_data(step_key))
+
+    shapes = mapper.placed_shapes(jax.eval_shape(initial, seed), spec)
+    shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
+    return StatePlan(
+        spec, shapes, lambda: mapper.place(jax.jit(initial, out_shardings=shardings)(seed), spec)
+    )
+
+
+def params_shapes(model: MoCME, *, entities: int, mapper: Mapper, split: bool) -> Params:
+    """The ``params`` of a plan's ``shapes``, where there is no training."""
+    rows = mapper.table_rows(entities, split)
+    shapes = jax.eval_shape(lambda key: init_params(model, key, rows), jax.random.key(0))
+    return mapper.placed_shapes(shapes, params_spec(split))
