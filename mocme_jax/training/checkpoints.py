@@ -162,6 +162,9 @@ class Checkpoints:
         manager = self._manager(which)
         if manager is None:
             raise ValueError(f"{self.folder} was opened with create=False, for reading only")
+        if jax.process_count() > 1:
+            # Two saves under way at once mix up the processes' barriers.
+            self.wait()
         later = [saved for saved in manager.all_steps() if saved >= step]
         if later:
             # A run that went on from before makes them anew; Orbax would keep the old and say nothing.

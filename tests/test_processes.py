@@ -1,0 +1,106 @@
+"""Two processes of two devices as one run, through the script that people run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_runner import ROOT, assert_one_error, environment, run_here, run_process
+from tiny_graph import tiny_flags, write_tiny_graph
+
+from mocme_jax.training.metrics_log import read_metrics
+
+SCRIPT = ROOT / "launch" / "local_cluster.sh"
+SETTINGS = {"data__modalities": "text", "parallel__devices": 4, "parallel__shard_entities": True}
+
+
+def cluster(folder: Path, *flags: str) -> subprocess.Popen:
+    variables = environment() | {"PYTHON": sys.executable, "XDG_CACHE_HOME": str(folder / "cache")}
+    variables.pop("XLA_FLAGS", None)
+    return subprocess.Popen(
+        ["bash", str(SCRIPT), *flags],
+        cwd=folder,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def saved_epochs(workdir: Path) -> list[int]:
+    """The epochs of the checkpoints to go on from."""
+    return [int(step.name) for step in workdir.glob("last/*") if step.name.isdigit()]
+
+
+def process_id(graph: Path, process: int) -> int:
+    """Of one of the run's processes."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        words = entry.read_bytes().decode().split("\0")
+        if f"--config.parallel.process={process}" in words and f"--config.data.dir={graph}" in words:
+            return int(entry.parent.name)
+    raise AssertionError("no such process")
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
+def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
+    """On split tables; the loss curve is that of one process with four devices, from the first row to the last."""
+    graph, workdir = write_tiny_graph(tmp_path / "graph"), tmp_path / "together"
+    # Long enough to be killed before its end.
+    process = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=10_000))
+    for _ in range(900):
+        if saved_epochs(workdir):
+            break
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    os.kill(process_id(graph, 1), signal.SIGKILL)
+    _, errors = process.communicate(timeout=25)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith("error: a process of the run ended with status 137"), errors
+    assert "goes on from the last checkpoint" in errors
+
+    epochs = max(saved_epochs(workdir)) + 4
+    again = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=epochs))
+    printed, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert printed.count("going on after epoch") == 1 and printed.count("results:") == 1, printed
+    flags = tiny_flags(graph, tmp_path / "alone", **SETTINGS, train__epochs=epochs)
+    alone = run_process("train", *flags, folder=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    one, two = (read_metrics(tmp_path / name) for name in ("alone", "together"))
+    assert [row.get("epoch") for row in one] == [row.get("epoch") for row in two]
+    # Adagrad makes signs of rounding errors, so that runs drift apart in the end.
+    for (row, other), near in zip(zip(one[:-1], two[:-1], strict=True), [1e-4, 1e-3, *(2e-2,) * epochs], strict=False):
+        assert row["train"]["loss/total"] == pytest.approx(other["train"]["loss/total"], rel=near)
+
+    # Parameters saved by two processes on four devices are one table to whoever evaluates them on one.
+    repeated = run_process("evaluate", f"--workdir={workdir}", folder=tmp_path)
+    assert "the same numbers as" in repeated.stdout, repeated.stdout + repeated.stderr
+
+
+def test_dry_run_prints_the_commands_and_runs_nothing(tmp_path):
+    process = cluster(tmp_path, "--processes=3", "--devices=1", "--dry-run", "--workdir=a b")
+    printed, errors = process.communicate(timeout=30)
+    assert process.returncode == 0 and errors == "" and not list(tmp_path.iterdir())
+    lines = printed.splitlines()
+    assert len(lines) == 3
+    for i, line in enumerate(lines):
+        assert "JAX_NUM_CPU_DEVICES=1" in line and f"'--config.parallel.process={i}'" in line
+        assert "'--config.parallel.processes=3'" in line and "'--workdir=a b'" in line
+
+
+@pytest.mark.parametrize(
+    "flags,words",
+    [
+        (["--config.parallel.coordinator=here"], "expected HOST:PORT"),
+        (["--config.parallel.coordinator=a:1", "--config.parallel.process=1"], "parallel.process is 1"),
+        (["--config.parallel.mapper=none", "--config.parallel.devices=2"], "without a mapper there is one device"),
+    ],
+)
+def test_addresses_that_make_no_sense(flags, words, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    status = run_here("train", *flags, monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, words)
