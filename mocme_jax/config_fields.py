@@ -73,6 +73,7 @@ SECTIONS: dict[str, str] = {
     "parallel": "Devices",
 }
 
+PRECISIONS = ("float32", "tf32", "bfloat16")
 FUSIONS = ("complementarity", "mean", "sum", "attention", "gate", "best")
 
 FIELDS: dict[str, Field] = {
@@ -201,6 +202,12 @@ FIELDS: dict[str, Field] = {
         0.0,
         "steps, about, of a running average of the parameters, which is evaluated and kept in their place; 0: none",
         low=0,
+    ),
+    "train.precision": Field(
+        "float32",
+        "of a training step: full float32; products in TF32, where the device has it; or all in bfloat16, with float32 "
+        "parameters. Evaluation is in full float32 always",
+        choices=PRECISIONS,
     ),
     "train.dense_entities": Field(
         200_000,

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mocme_jax"
 SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 
 # A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
-ROOMS = ("errors", "data", "parallel", "model", "objective", "evaluation", "training", "commands")
+ROOMS = ("errors", "data", "parallel", "model", "objective", "evaluation", "training", "measure", "commands")
 READS_CONFIG = (
     "config",
     "config_fields",
@@ -25,7 +25,9 @@ READS_CONFIG = (
     "training.setup",
     "training.run",
     "training.repeat",
-    "training.speed",
+    "measure.stages",
+    "measure.benchmark",
+    "measure.plan",
 )
 WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_values", "flags", "command_line")
 JAX_FAMILY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}

@@ -277,11 +277,16 @@ ABLATIONS = [
     },
     {
         "fusion": {"intra": "attention", "inter": "sum", "features_in": "heads"},
+        "train": {"precision": "tf32"},
         "negatives": {"confident": "false_negative"},
         "loss": {"query_dropout": 0.2},
         "model": {"score": "tucker", "core_width": 4, "feature_dropout": 0.2, "structure_dropout": 0.2},
     },
-    {"fusion": {"intra": "gate", "inter": "attention", "estimator": "gaussian"}, "negatives": {"confident": "hard"}},
+    {
+        "fusion": {"intra": "gate", "inter": "attention", "estimator": "gaussian"},
+        "negatives": {"confident": "hard"},
+        "train": {"precision": "bfloat16"},
+    },
     {
         "fusion": {"intra": "best", "inter": "gate", "relevance": "gate", "features_in": "all"},
         "model": {"score": "complex"},
@@ -290,6 +295,7 @@ ABLATIONS = [
         "fusion": {"intra": "complementarity", "inter": "best", "weight_gradients": True},
         "negatives": {"weighting": "entropy", "reference": "relative"},
         "loss": {"kind": "softmax", "regulariser": "n3"},
+        "train": {"precision": "float32"},
     },
 ]
 CHOICES = [path for path, field in FIELDS.items() if field.choices and not path.startswith("data.")]
@@ -306,7 +312,8 @@ def test_the_ablations_below_name_every_choice():
 def test_every_ablation_trains(case, graph):
     sections = {name: dict(fields) for name, fields in case.items()}
     sections["parallel"] = {"devices": 1} | sections.get("parallel", {})
-    *_, training, train = build(graph, **sections, train={"batch_size": 32})
+    sections["train"] = {"batch_size": 32} | sections.get("train", {})
+    *_, training, train = build(graph, **sections)
     state = training.plan.create()
     before = jax.tree.map(np.array, state.params)
     state, metrics = train(state, 2)

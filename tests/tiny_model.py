@@ -67,6 +67,7 @@ def tiny_objective(**changes) -> Objective:
         redundancy=0.0,
         structure_dropout=0.0,
         feature_dropout=0.0,
+        precision="float32",
     )
     return Objective(**(choices | changes))
 

@@ -19,6 +19,9 @@ from mocme_jax.objective.regularisers import REGULARISERS
 from mocme_jax.objective.roles import Fetched, dropout, encode_roles, fetch
 from mocme_jax.parallel.axis import AXIS, gathered, share
 
+# What each precision means for a product of float32 matrices, in JAX's words; not every device knows all three.
+_PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
+
 WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
 
 
@@ -64,6 +67,7 @@ class Objective(NamedTuple):
     redundancy: float
     structure_dropout: float
     feature_dropout: float
+    precision: str
 
 
 def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int, split: bool) -> StepLoss:
@@ -99,6 +103,13 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         return fetch(structure, inputs, columns, batch=size, everything=everything, split=split, devices=devices)
 
     def loss(params, fetched: Fetched, columns: Columns, known: KnownIndex, batch: Batch, key: jax.Array):
+        # The precision of a product is its gradient's too.
+        with jax.default_matmul_precision(_PRODUCTS[objective.precision]):
+            if objective.precision == "bfloat16":
+                params, fetched = _cast((params, fetched), jnp.bfloat16)
+            return in_precision(params, fetched, columns, known, batch, key)
+
+    def in_precision(params, fetched: Fetched, columns: Columns, known: KnownIndex, batch: Batch, key: jax.Array):
         relations = batch.triples[:, 1]
         size = len(relations) // devices
         roles = encode_roles(
@@ -118,22 +129,23 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         if objective.query_dropout:
             rows = share(jnp.arange(2 * len(relations)).reshape(2, -1).T, devices).T.reshape(-1)
             queries = dropout(jax.random.fold_in(key, 2), rows, queries, objective.query_dropout)
-        positive = score.pair(queries, answers)
+        positive = score.pair(queries, answers).astype(jnp.float32)
         groups = gathered(share(batch.groups, devices).T.reshape(-1))
         candidates = slice(2 * size, None) if everything or not objective.batch_candidates else slice(None)
         negative = ~known_columns(known, groups, columns.ids[columns.places[candidates]])
         negative = negative & columns.scored[None, candidates]
-        scores = score.match(gathered(queries), roles.columns[candidates])
+        scores = score.match(gathered(queries), roles.columns[candidates]).astype(jnp.float32)
         weights, negatives = _weights(objective, scores, positive, negative)
         if objective.loss == "softmax":
             ranking = jnp.mean(softmax_loss(positive, scores, negative, weights, devices))
         else:
             ranking = jnp.mean(logistic_loss(positive, scores, negative, weights, objective.margin))
-        fit, redundancy = roles.encoding.fit, roles.encoding.redundancy
+        fit, redundancy = _cast((roles.encoding.fit, roles.encoding.redundancy), jnp.float32)
         total = ranking + fit
         metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **negatives}
         if objective.regularisation:
             penalty = REGULARISERS[objective.regulariser]
+            roles, row, reciprocal = _cast((roles, row, reciprocal), jnp.float32)
             entity = sum(jnp.mean(penalty(score.moduli(end))) for end in (roles.heads, roles.tails))
             used = 0.5 * (_relation_penalty(model, penalty, row) + _relation_penalty(model, penalty, reciprocal))
             metrics["loss/regularisation"] = objective.regularisation * (entity + used)
@@ -144,6 +156,12 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         return total, metrics
 
     return StepLoss(columns_of, fetch_rows, loss)
+
+
+def _cast(tree, kind):
+    """The tree with its floats in another type."""
+    floats = lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
+    return jax.tree.map(floats, tree)
 
 
 def _relation_penalty(model: MoCME, penalty: Callable, rows: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ shard_map and ``[D, S, ...]`` for the other two.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,27 @@ from mocme_jax.parallel.axis import AXIS, padded_size
 
 WHOLE, ROWS = "whole", "rows"
 MAPPERS = ("pmap", "shard_map", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled program over devices; called with its arguments.
+
+    Attributes:
+      mapped: JAX's own, which takes `first` before the arguments.
+      first: what pmap wants beside them.
+    """
+
+    mapped: Any
+    first: tuple = ()
+
+    def __call__(self, *arguments):
+        return self.mapped(*self.first, *arguments)
+
+    def lower(self, *arguments):
+        """For arguments or their shapes, with nothing run; see ``jax.stages.Lowered``."""
+        return self.mapped.lower(*self.first, *arguments)
+
 
 # A tree of WHOLE and ROWS; a word stands for all leaves below its place.
 Spec = Any
@@ -41,7 +63,7 @@ class Mapper:
         # Explicit axes, JAX's default for a mesh, would ask for shardings inside the body.
         self.mesh = Mesh(np.array(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
-    def map(self, body: Callable, arguments: tuple[Spec, ...], results: Spec, donate: tuple[int, ...] = ()) -> Callable:
+    def map(self, body: Callable, arguments: tuple[Spec, ...], results: Spec, donate: tuple[int, ...] = ()) -> Program:
         """The compiled program ``(*arguments) -> results`` of a body with the same signature for one device.
 
         Args:
@@ -59,7 +81,7 @@ class Mapper:
                 out_specs=jax.tree.map(words.get, results),
                 check_vma=False,
             )
-            return jax.jit(mapped, donate_argnums=donate)
+            return Program(jax.jit(mapped, donate_argnums=donate))
         axes = jax.tree.map(_axis, arguments)
         indexed = lambda _, *args: body(*args)  # noqa: E731
         if self.kind == "pmap":
@@ -73,14 +95,14 @@ class Mapper:
                 devices=list(self.mesh.devices),
             )
             index = self._put(np.arange(self.count), PartitionSpec(AXIS))
-            return lambda *args: mapped(index, *args)
+            return Program(mapped, (index,))
         lanes = jax.vmap(indexed, in_axes=(0, *axes), out_axes=0, axis_name=AXIS)
 
         def one(*args):
             whole = lambda word, part: jax.tree.map(lambda x: x[0], part) if word == WHOLE else part  # noqa: E731
             return jax.tree.map(whole, results, lanes(jnp.arange(self.count), *args))
 
-        return jax.jit(one, donate_argnums=donate)
+        return Program(jax.jit(one, donate_argnums=donate))
 
     def place(self, tree: Any, spec: Spec) -> Any:
         """Host arrays, or arrays on any devices, where and as the programs take them.

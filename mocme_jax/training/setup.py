@@ -89,9 +89,15 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
 
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
     """The model that ``config.model`` and ``config.fusion`` describe, for a graph's sizes."""
+    widths = tuple(modality.features.shape[1] for modality in graph.modalities)
+    return build_model_of(config, len(graph.relations), widths)
+
+
+def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) -> MoCME:
+    """The same, for so many relations and feature modalities of these widths."""
     model, fusion = config.model, config.fusion
     encoder = Encoder(
-        widths=tuple(modality.features.shape[1] for modality in graph.modalities),
+        widths=widths,
         width=model.width,
         experts=model.experts,
         expert_hidden=model.expert_hidden,
@@ -108,9 +114,7 @@ def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
         expert_scale=model.expert_scale,
         relative_scales=model.relative_scales,
     )
-    return MoCME(
-        encoder, len(graph.relations), model.score, model.core_width, model.relation_init, fusion.features_in
-    )
+    return MoCME(encoder, relations, model.score, model.core_width, model.relation_init, fusion.features_in)
 
 
 def build_objective(config: ConfigDict) -> Objective:
@@ -134,6 +138,7 @@ def build_objective(config: ConfigDict) -> Objective:
         redundancy=config.fusion.redundancy_loss,
         structure_dropout=config.model.structure_dropout,
         feature_dropout=config.model.feature_dropout,
+        precision=config.train.precision,
     )
 
 

@@ -1,0 +1,200 @@
+"""What a run of a given size needs: memory a device by part, what travels a step, and hours at a measured rate.
+
+Nothing is guessed: the real training program is compiled for arrays that are never made, and its arguments, temporaries
+and collectives are read off. On another kind of device temporaries differ; the tables, which make most of a large run,
+do not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import numpy as np
+
+from mocme_jax.errors import UserError
+from mocme_jax.model.tables import Inputs, inputs_spec
+from mocme_jax.objective.candidates import KnownIndex
+from mocme_jax.objective.columns import pool_covers
+from mocme_jax.objective.objective import make_loss
+from mocme_jax.parallel.mapping import WHOLE, Mapper
+from mocme_jax.training import setup
+from mocme_jax.training.optimizers import create_optimizers
+from mocme_jax.training.program import make_train_program
+from mocme_jax.training.progress import make_console, results_table
+from mocme_jax.training.state import TrainData, plan_train_state
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+_COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
+_ARRAY = re.compile(r"(pred|[a-z]+(\d+))\[([\d,]*)\]")
+
+
+class Sizes(NamedTuple):
+    """Of a graph: entities, relations, triples, and the width of each feature modality."""
+
+    entities: int
+    relations: int
+    triples: int
+    widths: tuple[int, ...]
+
+
+class Need(NamedTuple):
+    """What one device needs.
+
+    Attributes:
+      parts: bytes by part, in the order they are printed.
+      collective: bytes that one device's program gives to collectives in a step.
+    """
+
+    parts: dict[str, int]
+    collective: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self.parts.values())
+
+
+def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
+    """Compiles the training program for a graph of those sizes, and reads off what it needs."""
+    split, batch = config.parallel.shard_entities, config.train.batch_size
+    model = setup.build_model_of(config, sizes.relations, sizes.widths)
+    objective, settings = setup.build_objective(config), config.train
+    optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
+    program = make_train_program(
+        make_loss(model, objective, entities=sizes.entities, devices=mapper.count, split=split),
+        optimizers,
+        batch_size=batch,
+        triples=sizes.triples,
+        mapper=mapper,
+        split=split,
+        sparse=sizes.entities > settings.dense_entities and not pool_covers(objective.pool, sizes.entities),
+        average_steps=settings.average,
+    )
+    plan = plan_train_state(
+        model,
+        optimizers,
+        entities=sizes.entities,
+        averages=settings.average > 0,
+        mapper=mapper,
+        split=split,
+        seed=0,
+    )
+    data = _data_shapes(sizes, config.fusion.panel, mapper, split)
+    steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
+    compiled = program.lower(plan.shapes, data, steps).compile()
+    rows = mapper.count if split else 1
+    state, shared = plan.shapes, lambda tree: _bytes(tree)  # noqa: E731
+    parts = {
+        "entity table": _bytes(state.params.structure) // rows,
+        "its optimizer state": _bytes(state.opt_state.structure) // rows,
+        "its average": (_bytes(state.average.structure) // rows) if state.average else 0,
+        "features": _bytes((data.inputs.features, data.inputs.present)) // rows,
+        "other parameters, their optimizer state and average": shared(state.params.model)
+        + shared(state.opt_state.model)
+        + (shared(state.average.model) if state.average else 0),
+        "triples and known answers": shared((data.triples, data.known, data.inputs.panel)),
+        "temporaries of a step": compiled.memory_analysis().temp_size_in_bytes,
+    }
+    return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
+
+
+def collective_bytes(program: str) -> int:
+    """Bytes of the results of a compiled program's collectives."""
+    total = 0
+    for line in program.splitlines():
+        if not _COLLECTIVE.search(line):
+            continue
+        for _, bits, shape in _ARRAY.findall(_COLLECTIVE.split(line.split(" = ", 1)[1])[0]):
+            total += int(bits or 8) // 8 * math.prod(int(length) for length in shape.split(",") if length)
+    return total
+
+
+def _data_shapes(sizes: Sizes, panel: int, mapper: Mapper, split: bool) -> TrainData:
+    """Shapes of the data of a graph whose queries have few known answers each, placed."""
+    entities, ints = sizes.entities, np.int32
+    shape = jax.ShapeDtypeStruct
+    rows = mapper.table_rows(entities, split)
+    inputs = Inputs(
+        tuple(shape((rows, width), np.float32) for width in sizes.widths),
+        shape((rows, 1 + len(sizes.widths)), bool),
+        shape((min(panel, entities),), ints),
+    )
+    # As many groups as there can be: every triple asks two queries of its own.
+    groups = 2 * sizes.triples
+    known = KnownIndex(
+        groups=shape((sizes.triples, 2), ints),
+        starts=shape((groups,), ints),
+        counts=shape((groups,), ints),
+        tails=shape((groups + 32,), ints),
+        bit_row=shape((groups,), ints),
+        bits=shape((1, -(-entities // 32)), np.uint32),
+    )
+    data = TrainData(shape((sizes.triples, 3), ints), known, inputs)
+    return mapper.placed_shapes(data, TrainData(WHOLE, WHOLE, inputs_spec(split)))
+
+
+def _bytes(tree) -> int:
+    return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+
+
+def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | None) -> list[dict]:
+    """Prints and returns what each number of devices needs, up to those that this process has.
+
+    Args:
+      config: the model, the batch, whether tables are split.
+      sizes: of the graph.
+      memory: of one device, in GB (10^9 bytes); the fewest devices that fit are told.
+      benchmark: a file of ``benchmark --json`` whose rate of the full model is taken for the hours, or None.
+
+    Raises:
+      UserError: the file holds no such rate.
+    """
+    console, rows, needs = make_console(), [], {}
+    rate = _rate(benchmark) if benchmark else None
+    counts = [count for count in (1, 2, 4, 8, 16, 32, 64, 128) if count <= jax.device_count()]
+    for count in counts:
+        if config.train.batch_size % count:
+            continue
+        # shard_map's arrays have the shapes that are written here; pmap's hold the same bytes.
+        needs[count] = need(config, sizes, Mapper("shard_map", count))
+        rows.append({"part": "all", "devices": count, "GB a device": needs[count].total / 1e9})
+        if needs[count].total <= memory * 1e9:
+            break
+    last = max(needs)
+    heads = {count: f"GB, {count} device{'s' * (count > 1)}" for count in needs}
+    table = [
+        {"part": part} | {heads[count]: f"{one.parts[part] / 1e9:.3f}" for count, one in needs.items()}
+        for part in needs[last].parts
+    ]
+    table.append({"part": "in all"} | {heads[count]: f"{one.total / 1e9:.3f}" for count, one in needs.items()})
+    results_table(table, title=f"one device's memory, {sizes.entities:,} entities", console=console)
+    fits = needs[last].total <= memory * 1e9
+    steps = -(-sizes.triples // config.train.batch_size)
+    console.print(
+        f"{last} device{'s' * (last > 1)} of {memory:g} GB "
+        + ("are enough" if fits else f"are not enough; parallel.shard_entities is {config.parallel.shard_entities}"),
+        soft_wrap=True,
+    )
+    console.print(
+        f"a step: {needs[last].collective / 1e6:,.2f} MB of collectives a device; an epoch: {steps:,} steps"
+        + (f", {sizes.triples / rate / 3600:.2f} hours at {rate:,.0f} triples/s on what was measured" if rate else ""),
+        soft_wrap=True,
+    )
+    return rows
+
+
+def _rate(path: str) -> float:
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+        return max(row["rate"] for row in rows if row["stage"] in ("train, full model", "train"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: holds no rate of training; make it with mocme_jax.benchmark --json") from error

@@ -1,0 +1,39 @@
+"""Says what a run needs before anybody pays for it: memory a device by part, the fewest devices, hours an epoch.
+
+The training program is compiled for the sizes given, on pretended CPU devices; nothing of these sizes is made.
+"""
+
+import os
+import sys
+
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
+from mocme_jax.flags import parse_command
+
+OPTIONS = {
+    "entities": Field(1e6, "entities of the graph, such as 1e6", low=10),
+    "triples": Field(1e7, "training triples", low=1),
+    "relations": Field(500, "relations", low=1),
+    "modalities": Field((512,), "width of each feature modality", element=int, low=1),
+    "memory": Field(80.0, "memory of one device, in GB", above=0),
+    "most": Field(8, "most devices to try", low=1, high=128),
+    "benchmark": Field(None, "a file of benchmark --json, for the hours an epoch takes", kind=str),
+}
+
+
+def main() -> None:
+    """Reads the flags, pretends to have as many devices, then imports JAX and plans."""
+    command = parse_command(sys.argv[1:], __doc__, OPTIONS)
+    options = command.options
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={options['most']}".strip()
+    )
+    from mocme_jax.measure.plan import Sizes, plan
+
+    sizes = Sizes(int(options["entities"]), options["relations"], int(options["triples"]), options["modalities"])
+    plan(command.config, sizes, memory=options["memory"], benchmark=options["benchmark"])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,107 @@
+"""The benchmark's figures and the plan's, against programs that really run."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command_runner import assert_one_error, run_here
+from tiny_graph import tiny_flags, write_tiny_graph
+
+from mocme_jax.config import default_config
+from mocme_jax.measure.calibration import Calibration
+from mocme_jax.measure.plan import Sizes, collective_bytes, need
+from mocme_jax.measure.synthetic import synthetic_graph
+from mocme_jax.parallel.mapping import Mapper
+from mocme_jax.training import setup
+
+
+@pytest.mark.parametrize("kind,count,split", [("pmap", 1, False), ("shard_map", 4, True)])
+def test_the_planned_memory_is_the_compiled_programs(kind, count, split):
+    """Within a tenth, of a real graph's training: its arguments where they lie, and its temporaries."""
+    config = default_config()
+    config.parallel.mapper, config.parallel.devices, config.parallel.shard_entities = kind, count, split
+    config.model.width, config.negatives.pool, config.train.batch_size = 32, 64, 32
+    graph = synthetic_graph(3000, relations=7, feature_width=20)
+    mapper, model = setup.build_mapper(config), setup.build_model(config, graph)
+    training = setup.build_training(config, model, graph, mapper)
+    state = training.plan.create()
+    analysis = training.program.lower(state, training.data, jnp.int32(1)).compile().memory_analysis()
+    planned = need(config, Sizes(3000, 7, len(graph.train), (20,)), Mapper("shard_map", count))
+    compiled = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+    assert planned.total == pytest.approx(compiled, rel=0.1)
+    one = jax.local_devices()[0]
+    held = sum(
+        shard.data.nbytes
+        for leaf in jax.tree.leaves((state, training.data))
+        for shard in leaf.addressable_shards
+        if shard.device == one
+    )
+    assert planned.total - planned.parts["temporaries of a step"] == pytest.approx(held, rel=0.1)
+    table = 4 * 32 * 3000 / (count if split else 1)
+    assert planned.parts["entity table"] == pytest.approx(table, rel=0.01)
+    assert (planned.collective > 0) == (count > 1)
+
+
+def test_collectives_are_counted_from_the_text():
+    text = """
+  %a = f32[8,256]{1,0} all-gather(f32[2,256]{1,0} %x), dimensions={0}
+  ROOT %b = (f32[3]{0}, s32[2,2]{1,0}) all-reduce(f32[3]{0} %y, s32[2,2]{1,0} %z)
+  %c = f32[100]{0} add(f32[100]{0} %x, f32[100]{0} %x)
+"""
+    assert collective_bytes(text) == 4 * (8 * 256 + 3 + 4)
+
+
+def test_the_roofline_is_the_longer_of_two_times():
+    limits = Calibration(flops=100.0, bytes=10.0)
+    assert limits.roofline(50, 1) == 0.5 and limits.roofline(50, 20) == 2
+
+
+def test_synthetic_graphs_have_the_sizes_asked_for():
+    graph = synthetic_graph(5000, relations=9, feature_width=3)
+    assert len(graph.entities) == 5000 and graph.train.shape == (10_000, 3)
+    assert (graph.train.max(axis=0) < [5000, 9, 5000]).all() and graph.train.min() == 0
+    assert graph.modalities[0].features.shape == (5000, 3)
+    assert synthetic_graph(2_000_000, feature_width=0).train.shape == (1_000_000, 3)
+    np.testing.assert_array_equal(graph.train, synthetic_graph(5000, relations=9, feature_width=3).train)
+
+
+def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = tiny_flags(write_tiny_graph(tmp_path / "graph"), tmp_path / "run", parallel__devices=0)
+    flags += ["--devices=1,2", "--steps=2", "--repeats=2", "--json=one.json"]
+    assert run_here("benchmark", *flags, monkeypatch=monkeypatch) == 0
+    figures = json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))
+    stages = ["train, full model", "train, structure alone", "encode all entities", "filtered evaluation"]
+    assert [row["stage"] for row in figures["rows"]] == 2 * stages
+    assert [row["devices"] for row in figures["rows"]] == 4 * [1] + 4 * [2]
+    for row in figures["rows"]:
+        assert min(row["rate"], row["ms"], row["GFLOP"], row["GB held"], row["roofline ms"]) > 0, row
+        assert row["ms p95"] >= row["ms"] * 0.99 and row["best"] >= row["rate"] * 0.99
+        assert row["share"] == pytest.approx(row["roofline ms"] / row["ms"])
+    printed = capsys.readouterr().out
+    assert "GFLOP/s" in printed and "filtered evaluation" in printed
+    assert not (tmp_path / "run").exists()
+
+    for row in figures["rows"]:
+        row["rate"] *= 2
+    (tmp_path / "two.json").write_text(json.dumps(figures), encoding="utf-8")
+    assert run_here("benchmark", "--compare=one.json,two.json", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(" 2.00 ") == 8 and printed.count(" 1.00 ") == 8
+    (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
+    for name, words in (("bad.json", "is not what"), ("none.json", "No such file")):
+        status = run_here("benchmark", f"--compare=one.json,{name}", monkeypatch=monkeypatch)
+        assert_one_error(status, capsys.readouterr().err, name, words)
+
+
+def test_growth_is_measured_on_synthetic_graphs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--entities=500,1000", "--steps=1", "--repeats=1", "--json=growth.json", "--config.parallel.devices=2"]
+    flags += ["--config.model.width=8", "--config.model.experts=0", "--config.train.batch_size=16"]
+    flags += ["--config.parallel.shard_entities=True", "--config.train.dense_entities=10"]
+    assert run_here("benchmark", *flags, monkeypatch=monkeypatch) == 0
+    rows = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["stage"], row["entities"]) for row in rows] == [("train", 500), ("train", 1000)]
+    assert "1,000" in capsys.readouterr().out
