@@ -59,12 +59,16 @@ def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: 
         state[0], metrics = training.program(state[0], training.data, count)
         jax.block_until_ready(metrics)
 
-    seconds, cost = _compiled(call, training.program, (state[0], training.data, count))
+    seconds, (flops, moved, memory) = _compiled(call, training.program, (state[0], training.data, count))
+    if len(graph.entities) > config.train.dense_entities:
+        # Tables are written where they lie, a few rows a step: their size says nothing of what must move.
+        moved = 0.0
     negatives = config.negatives
     columns = min(negatives.pool, len(graph.entities))
     if negatives.batch_candidates and columns < len(graph.entities):
         columns += 2 * batch
-    return Stage(name, call, "triples/s", steps * batch, steps, 2 * steps * batch * columns, seconds, *cost)
+    scores = 2 * steps * batch * columns
+    return Stage(name, call, "triples/s", steps * batch, steps, scores, seconds, flops, moved, memory)
 
 
 def evaluation_stages(config: ConfigDict, dataset: setup.Dataset) -> list[Stage]:
