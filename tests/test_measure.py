@@ -19,26 +19,26 @@ from mocme_jax.training import setup
 
 @pytest.mark.parametrize("kind,count,split", [("pmap", 1, False), ("shard_map", 4, True)])
 def test_the_planned_memory_is_the_compiled_programs(kind, count, split):
-    """Within a tenth, of a real graph's training: its arguments where they lie, and its temporaries."""
+    """Within a tenth, of a training that could run: its arrays where they lie, and its program's temporaries."""
     config = default_config()
     config.parallel.mapper, config.parallel.devices, config.parallel.shard_entities = kind, count, split
     config.model.width, config.negatives.pool, config.train.batch_size = 32, 64, 32
-    graph = synthetic_graph(3000, relations=7, feature_width=20)
+    graph = synthetic_graph(3000, relations=500, feature_width=20)
     mapper, model = setup.build_mapper(config), setup.build_model(config, graph)
     training = setup.build_training(config, model, graph, mapper)
     state = training.plan.create()
     analysis = training.program.lower(state, training.data, jnp.int32(1)).compile().memory_analysis()
-    planned = need(config, Sizes(3000, 7, len(graph.train), (20,)), Mapper("shard_map", count))
-    compiled = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
-    assert planned.total == pytest.approx(compiled, rel=0.1)
+    planned = need(config, Sizes(3000, 500, len(graph.train), (20,)), Mapper("shard_map", count))
     one = jax.local_devices()[0]
+    # More than the program's arguments: what it does not read, such as the empty bits of known answers, is held too.
     held = sum(
         shard.data.nbytes
         for leaf in jax.tree.leaves((state, training.data))
         for shard in leaf.addressable_shards
         if shard.device == one
     )
-    assert planned.total - planned.parts["temporaries of a step"] == pytest.approx(held, rel=0.1)
+    assert held >= analysis.argument_size_in_bytes
+    assert planned.total == pytest.approx(held + analysis.temp_size_in_bytes, rel=0.1)
     table = 4 * 32 * 3000 / (count if split else 1)
     assert planned.parts["entity table"] == pytest.approx(table, rel=0.01)
     assert (planned.collective > 0) == (count > 1)

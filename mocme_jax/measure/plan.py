@@ -126,13 +126,13 @@ def _data_shapes(sizes: Sizes, panel: int, mapper: Mapper, split: bool) -> Train
         shape((rows, 1 + len(sizes.widths)), bool),
         shape((min(panel, entities),), ints),
     )
-    # As many groups as there can be: every triple asks two queries of its own.
-    groups = 2 * sizes.triples
+    # As many groups as there can be: every triple asks two queries of its own, as far as there are other ones.
+    groups = min(2 * sizes.triples, 2 * sizes.relations * entities)
     known = KnownIndex(
         groups=shape((sizes.triples, 2), ints),
         starts=shape((groups,), ints),
         counts=shape((groups,), ints),
-        tails=shape((groups + 32,), ints),
+        tails=shape((2 * sizes.triples + 32,), ints),
         bit_row=shape((groups,), ints),
         bits=shape((1, -(-entities // 32)), np.uint32),
     )
