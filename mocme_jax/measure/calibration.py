@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mocme_jax.objective.objective import PRODUCTS
+
 # Square products of these sizes; the fastest counts.
 _SIZES = (1024, 2048, 4096)
 # A product that takes longer than this is the last one tried, in seconds.
@@ -41,10 +43,9 @@ def calibrate(device: jax.Device, precision: str, repeats: int = 5) -> Calibrati
       repeats: of each measurement; the best counts.
     """
     kind = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    words = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
     best = 0.0
     for size in _SIZES:
-        with jax.default_matmul_precision(words[precision]):
+        with jax.default_matmul_precision(PRODUCTS[precision]):
             square = jax.device_put(jnp.ones((size, size), kind), device)
             seconds = _quickest(jax.jit(jnp.matmul), (square, square), repeats)
         best = max(best, 2 * size**3 / seconds)

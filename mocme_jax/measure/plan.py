@@ -17,16 +17,13 @@ import jax
 import numpy as np
 
 from mocme_jax.errors import UserError
-from mocme_jax.model.tables import Inputs, inputs_spec
+from mocme_jax.model.mocme import Params
+from mocme_jax.model.tables import Inputs
 from mocme_jax.objective.candidates import KnownIndex
-from mocme_jax.objective.columns import pool_covers
-from mocme_jax.objective.objective import make_loss
 from mocme_jax.parallel.mapping import WHOLE, Mapper
 from mocme_jax.training import setup
-from mocme_jax.training.optimizers import create_optimizers
-from mocme_jax.training.program import make_train_program
 from mocme_jax.training.progress import make_console, results_table
-from mocme_jax.training.state import TrainData, plan_train_state
+from mocme_jax.training.state import TrainData, data_spec
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -63,43 +60,23 @@ class Need(NamedTuple):
 
 def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     """Compiles the training program for a graph of those sizes, and reads off what it needs."""
-    split, batch = config.parallel.shard_entities, config.train.batch_size
+    split = config.parallel.shard_entities
     model = setup.build_model_of(config, sizes.relations, sizes.widths)
-    objective, settings = setup.build_objective(config), config.train
-    optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
-    program = make_train_program(
-        make_loss(model, objective, entities=sizes.entities, devices=mapper.count, split=split),
-        optimizers,
-        batch_size=batch,
-        triples=sizes.triples,
-        mapper=mapper,
-        split=split,
-        sparse=sizes.entities > settings.dense_entities and not pool_covers(objective.pool, sizes.entities),
-        average_steps=settings.average,
-    )
-    plan = plan_train_state(
-        model,
-        optimizers,
-        entities=sizes.entities,
-        averages=settings.average > 0,
-        mapper=mapper,
-        split=split,
-        seed=0,
-    )
+    plan, program = setup.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
     data = _data_shapes(sizes, config.fusion.panel, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()
-    rows = mapper.count if split else 1
-    state, shared = plan.shapes, lambda tree: _bytes(tree)  # noqa: E731
+    devices, state = mapper.count if split else 1, plan.shapes
+    average = state.average or Params(None, None)
     parts = {
-        "entity table": _bytes(state.params.structure) // rows,
-        "its optimizer state": _bytes(state.opt_state.structure) // rows,
-        "its average": (_bytes(state.average.structure) // rows) if state.average else 0,
-        "features": _bytes((data.inputs.features, data.inputs.present)) // rows,
-        "other parameters, their optimizer state and average": shared(state.params.model)
-        + shared(state.opt_state.model)
-        + (shared(state.average.model) if state.average else 0),
-        "triples and known answers": shared((data.triples, data.known, data.inputs.panel)),
+        "entity table": _bytes(state.params.structure) // devices,
+        "its optimizer state": _bytes(state.opt_state.structure) // devices,
+        "its average": _bytes(average.structure) // devices,
+        "features": _bytes((data.inputs.features, data.inputs.present)) // devices,
+        "other parameters, their optimizer state and average": _bytes(
+            (state.params.model, state.opt_state.model, average.model)
+        ),
+        "triples and known answers": _bytes((data.triples, data.known, data.inputs.panel)),
         "temporaries of a step": compiled.memory_analysis().temp_size_in_bytes,
     }
     return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
@@ -137,14 +114,14 @@ def _data_shapes(sizes: Sizes, panel: int, mapper: Mapper, split: bool) -> Train
         bits=shape((1, -(-entities // 32)), np.uint32),
     )
     data = TrainData(shape((sizes.triples, 3), ints), known, inputs)
-    return mapper.placed_shapes(data, TrainData(WHOLE, WHOLE, inputs_spec(split)))
+    return mapper.placed_shapes(data, data_spec(split))
 
 
 def _bytes(tree) -> int:
     return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
-def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | None) -> list[dict]:
+def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | None) -> dict[int, Need]:
     """Prints and returns what each number of devices needs, up to those that this process has.
 
     Args:
@@ -156,15 +133,13 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
     Raises:
       UserError: the file holds no such rate.
     """
-    console, rows, needs = make_console(), [], {}
+    console, needs = make_console(), {}
     rate = _rate(benchmark) if benchmark else None
-    counts = [count for count in (1, 2, 4, 8, 16, 32, 64, 128) if count <= jax.device_count()]
-    for count in counts:
-        if config.train.batch_size % count:
+    for count in (1, 2, 4, 8, 16, 32, 64, 128):
+        if count > jax.device_count() or config.train.batch_size % count:
             continue
         # shard_map's arrays have the shapes that are written here; pmap's hold the same bytes.
         needs[count] = need(config, sizes, Mapper("shard_map", count))
-        rows.append({"part": "all", "devices": count, "GB a device": needs[count].total / 1e9})
         if needs[count].total <= memory * 1e9:
             break
     last = max(needs)
@@ -187,7 +162,7 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
         + (f", {sizes.triples / rate / 3600:.2f} hours at {rate:,.0f} triples/s on what was measured" if rate else ""),
         soft_wrap=True,
     )
-    return rows
+    return needs
 
 
 def _rate(path: str) -> float:

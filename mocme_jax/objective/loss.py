@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.parallel.axis import AXIS, share, summed_share
+from mocme_jax.parallel.axis import AXIS, gathered, share, summed_share
 
 
 def softmax_loss(
@@ -33,8 +33,7 @@ def softmax_loss(
     scores = jnp.where(negative, scores, -jnp.inf)
     # One top for all columns of a row, wherever they are: their powers are summed.
     highest = jax.lax.pmax(jax.lax.stop_gradient(jnp.max(scores, axis=-1, initial=-jnp.inf)), AXIS)
-    everyone = jax.lax.all_gather(jax.lax.stop_gradient(positive), AXIS, tiled=True)
-    top = jnp.maximum(everyone, highest)
+    top = jnp.maximum(gathered(jax.lax.stop_gradient(positive)), highest)
     total = summed_share(jnp.sum(jnp.exp(scores - top[:, None]), axis=-1))
     top = share(top, devices)
     return top + jnp.log(jnp.exp(positive - top) + total) - positive

@@ -20,7 +20,7 @@ from mocme_jax.objective.roles import Fetched, dropout, encode_roles, fetch
 from mocme_jax.parallel.axis import AXIS, gathered, share
 
 # What each precision means for a product of float32 matrices, in JAX's words; not every device knows all three.
-_PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
+PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 
 WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
 
@@ -104,7 +104,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
 
     def loss(params, fetched: Fetched, columns: Columns, known: KnownIndex, batch: Batch, key: jax.Array):
         # The precision of a product is its gradient's too.
-        with jax.default_matmul_precision(_PRODUCTS[objective.precision]):
+        with jax.default_matmul_precision(PRODUCTS[objective.precision]):
             if objective.precision == "bfloat16":
                 params, fetched = _cast((params, fetched), jnp.bfloat16)
             return in_precision(params, fetched, columns, known, batch, key)
@@ -160,8 +160,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
 
 def _cast(tree, kind):
     """The tree with its floats in another type."""
-    floats = lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
-    return jax.tree.map(floats, tree)
+    return jax.tree.map(lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def _relation_penalty(model: MoCME, penalty: Callable, rows: jax.Array) -> jax.Array:

@@ -51,15 +51,14 @@ class Mapper:
 
     Args:
       kind: a word of ``MAPPERS``; ``none`` runs all shares as lanes of one vmap on one device.
-      count: D, the number of shares.
-      devices: where to run; None takes the first D of all processes' devices.
+      count: D, the number of shares; they run on the first D of all processes' devices.
     """
 
-    def __init__(self, kind: str, count: int, devices: list[jax.Device] | None = None):
+    def __init__(self, kind: str, count: int):
         if kind not in MAPPERS:
             raise ValueError(f"mapper {kind!r}, expected one of {MAPPERS}")
         self.kind, self.count = kind, count
-        devices = devices or jax.devices()[: 1 if kind == "none" else count]
+        devices = jax.devices()[: 1 if kind == "none" else count]
         # Explicit axes, JAX's default for a mesh, would ask for shardings inside the body.
         self.mesh = Mesh(np.array(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
@@ -72,18 +71,20 @@ class Mapper:
           donate: positions of arguments whose memory the results may take.
         """
         if self.kind == "shard_map":
-            words = {WHOLE: PartitionSpec(), ROWS: PartitionSpec(AXIS)}
             # check_vma would multiply the gradients of what is whole by the number of devices.
             mapped = jax.shard_map(
                 body,
                 mesh=self.mesh,
-                in_specs=jax.tree.map(words.get, arguments),
-                out_specs=jax.tree.map(words.get, results),
+                in_specs=jax.tree.map(self._partition, arguments),
+                out_specs=jax.tree.map(self._partition, results),
                 check_vma=False,
             )
             return Program(jax.jit(mapped, donate_argnums=donate))
         axes = jax.tree.map(_axis, arguments)
-        indexed = lambda _, *args: body(*args)  # noqa: E731
+
+        def indexed(_, *args):
+            return body(*args)
+
         if self.kind == "pmap":
             # pmap wants one argument that is mapped: the index is it.
             mapped = jax.pmap(
@@ -94,13 +95,15 @@ class Mapper:
                 donate_argnums=tuple(place + 1 for place in donate),
                 devices=list(self.mesh.devices),
             )
-            index = self._put(np.arange(self.count), PartitionSpec(AXIS))
+            index = self._put(np.arange(self.count), ROWS)
             return Program(mapped, (index,))
         lanes = jax.vmap(indexed, in_axes=(0, *axes), out_axes=0, axis_name=AXIS)
 
+        def first_of_whole(word, part):
+            return jax.tree.map(lambda x: x[0], part) if word == WHOLE else part
+
         def one(*args):
-            whole = lambda word, part: jax.tree.map(lambda x: x[0], part) if word == WHOLE else part  # noqa: E731
-            return jax.tree.map(whole, results, lanes(jnp.arange(self.count), *args))
+            return jax.tree.map(first_of_whole, results, lanes(jnp.arange(self.count), *args))
 
         return Program(jax.jit(one, donate_argnums=donate))
 
@@ -117,22 +120,19 @@ class Mapper:
         def one(word, x):
             if self.kind == "none":
                 return x.reshape(-1, *x.shape[2:]) if word == ROWS else x
-            sharding = NamedSharding(self.mesh, PartitionSpec(AXIS) if word == ROWS else PartitionSpec())
             shards = [shard.data for shard in x.addressable_shards]
             if self.kind == "pmap" and word == ROWS:
                 shards = [shard.reshape(shard.shape[1:]) for shard in shards]
             # pmap's results are the process's own: put together anew, they are arrays of all processes.
             shape = self.whole_shape(x) if word == ROWS else x.shape
-            return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+            return jax.make_array_from_single_device_arrays(shape, self._sharding(word), shards)
 
         return jax.tree.map(lambda word, part: jax.tree.map(lambda x: one(word, x), part), spec, tree)
 
     def placed_shapes(self, shapes: Any, spec: Spec) -> Any:
         """Shapes of arrays whose split ones are ``[D * S, ...]``, with the places where they belong."""
-        words = {WHOLE: PartitionSpec(), ROWS: PartitionSpec() if self.kind == "none" else PartitionSpec(AXIS)}
-
         def placed(word, part):
-            sharding = NamedSharding(self.mesh, words[word])
+            sharding = self._sharding(word)
             return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part)
 
         return jax.tree.map(placed, spec, shapes)
@@ -149,17 +149,24 @@ class Mapper:
 
     def _place(self, x: Any, word: str) -> jax.Array:
         if word == WHOLE:
-            return self._put(x, PartitionSpec())
+            return self._put(x, WHOLE)
         rows = self.table_rows(x.shape[0], True)
         if rows > x.shape[0]:
             library = jnp if isinstance(x, jax.Array) else np
             x = library.concatenate([x, library.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
         if self.kind != "shard_map":
             x = x.reshape(self.count, -1, *x.shape[1:])
-        return self._put(x, PartitionSpec() if self.kind == "none" else PartitionSpec(AXIS))
+        return self._put(x, ROWS)
 
-    def _put(self, x: Any, spec: PartitionSpec) -> jax.Array:
-        sharding = NamedSharding(self.mesh, spec)
+    def _partition(self, word: str) -> PartitionSpec:
+        """Lanes of one device hold all rows there."""
+        return PartitionSpec(AXIS) if word == ROWS and self.kind != "none" else PartitionSpec()
+
+    def _sharding(self, word: str) -> NamedSharding:
+        return NamedSharding(self.mesh, self._partition(word))
+
+    def _put(self, x: Any, word: str) -> jax.Array:
+        sharding = self._sharding(word)
         if isinstance(x, jax.Array) or jax.process_count() == 1:
             return jax.device_put(x, sharding)
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])

@@ -88,15 +88,15 @@ class Checkpoints:
         except (OSError, ValueError, KeyError) as error:
             raise self._unreadable(which, step, error) from error
 
-    def restore(self, which: Which, target: Any, rows: int | None = None) -> tuple[Any, dict]:
+    def restore(self, which: Which, target: Any, table: tuple[str, int] | None = None) -> tuple[Any, dict]:
         """A saved state and its meta.
 
         Args:
           which: "last" or "best".
           target: pytree of the state's structure, of arrays or `jax.ShapeDtypeStruct`; their shardings say
             where the arrays go, and those without one go to the first local device.
-          rows: arrays of at least so many rows, here and there, may differ in their number: those behind hold
-            nothing, and are cut off or filled up with zeros. None: shapes must agree.
+          table: a name and a number of rows. Arrays with that name in their path may have been saved with another
+            number of rows, so many or more: those behind hold nothing, and are cut off or filled up with zeros.
 
         Raises:
           UserError: there is no such checkpoint, it can't be read, or its arrays are not those of `target`.
@@ -112,9 +112,9 @@ class Checkpoints:
         try:
             saved = manager.item_metadata(step)["state"]
             # Orbax would print every array of both trees.
-            difference = first_difference(getattr(saved, "tree", saved), target, rows)
+            difference = first_difference(getattr(saved, "tree", saved), target, table)
             if difference is None:
-                wanted = ocp.args.StandardRestore(target, strict=rows is None)
+                wanted = ocp.args.StandardRestore(target, strict=table is None)
                 args = ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
                 restored = manager.restore(step, args=args)
                 return restored.state, restored.meta
@@ -190,10 +190,10 @@ class Checkpoints:
         )
 
 
-def first_difference(saved: Any, target: Any, rows: int | None = None) -> str | None:
+def first_difference(saved: Any, target: Any, table: tuple[str, int] | None = None) -> str | None:
     """The first path, shape or type in which two trees of arrays differ, in words; None where they agree.
 
-    With ``rows``, arrays may differ in their number of rows, if both have so many.
+    Arrays of ``table``, a name in their path and a number of rows, may differ in their rows, if both have so many.
     """
 
     def arrays(tree):
@@ -203,16 +203,17 @@ def first_difference(saved: Any, target: Any, rows: int | None = None) -> str | 
     def words(leaf):
         return f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
 
-    def same(leaf, other):
-        tables = rows is not None and len(leaf.shape) > 1 and min(leaf.shape[0], other.shape[0]) >= rows
-        shapes = [one.shape[1:] if tables else one.shape for one in (leaf, other)]
-        return tuple(shapes[0]) == tuple(shapes[1]) and leaf.dtype == other.dtype
+    def same(path, leaf, other):
+        shapes = tuple(leaf.shape), tuple(other.shape)
+        if table is not None and table[0] in path.split("/") and min(shape[:1] for shape in shapes) >= (table[1],):
+            shapes = shapes[0][1:], shapes[1][1:]
+        return shapes[0] == shapes[1] and leaf.dtype == other.dtype
 
     saved, target = arrays(saved), arrays(target)
     for path, leaf in target.items():
         if path not in saved:
             return f"it has no {path}, where the model has {words(leaf)}"
-        if len(saved[path].shape) != len(leaf.shape) or not same(saved[path], leaf):
+        if not same(path, saved[path], leaf):
             return f"{path} is {words(saved[path])} in it and {words(leaf)} in the model"
     extra = sorted(set(saved) - set(target))
     return f"it has {extra[0]}, which the model lacks" if extra else None

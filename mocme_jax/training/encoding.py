@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
@@ -11,13 +9,13 @@ from mocme_jax.model.encoder import Encoding
 from mocme_jax.model.mocme import EntityVectors, MoCME, Params
 from mocme_jax.model.tables import Inputs, inputs_spec, look_up, look_up_everywhere, own_rows
 from mocme_jax.parallel.axis import AXIS, padded_size
-from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
+from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper, Program
 from mocme_jax.training.state import params_spec
 
 
 def make_encode_program(
     model: MoCME, *, entities: int, mapper: Mapper, split: bool = False, block: int = 1024
-) -> Callable:
+) -> Program:
     """``(params, inputs) -> (EntityVectors, weights)`` for all N entities, split by rows over the devices.
 
     In full float32, whatever the device's default: what it gives is ranked. Weights: the mean of each modality

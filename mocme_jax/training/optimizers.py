@@ -40,11 +40,15 @@ def create_optimizers(learning_rate: float, table_learning_rate: float, decay: f
     """
     adagrad = optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20)
     rest = optax.adamw(learning_rate, weight_decay=decay)
-    label = lambda path, _: "table" if path[-1].key == "relation" else "rest"  # noqa: E731
     model = optax.partition(
-        {"table": adagrad, "rest": rest}, lambda params: jax.tree_util.tree_map_with_path(label, params)
+        {"table": adagrad, "rest": rest}, lambda params: jax.tree_util.tree_map_with_path(_label, params)
     )
     return Optimizers(model, adagrad)
+
+
+def _label(path, leaf) -> str:
+    del leaf
+    return "table" if path[-1].key == "relation" else "rest"
 
 
 def update_rows(
@@ -82,8 +86,12 @@ def update_rows(
     # Slots that no id fills, and rows that another device holds, lie behind the table: writing there does nothing.
     target = jnp.full((len(ids),), len(table), jnp.int32).at[slot].set(places, indices_are_sorted=True)
 
-    rows = lambda array: array.at[target].get(mode="clip") if array.shape == table.shape else array  # noqa: E731
+    def rows(array):
+        return array.at[target].get(mode="clip") if array.shape == table.shape else array
+
+    def write(old, new):
+        return old.at[target].set(new, mode="drop") if old.shape == table.shape else new
+
     updates, changed = optimizer.update(summed, jax.tree.map(rows, state), rows(table))
-    write = lambda old, new: old.at[target].set(new, mode="drop") if old.shape == table.shape else new  # noqa: E731
     squares = jnp.sum(jnp.where((target < len(table))[:, None], summed, 0) ** 2)
     return write(table, rows(table) + updates), jax.tree.map(write, state, changed), squares

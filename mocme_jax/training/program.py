@@ -12,7 +12,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.model.mocme import Params
 from mocme_jax.objective.objective import Batch, StepLoss
 from mocme_jax.parallel.axis import AXIS
-from mocme_jax.parallel.mapping import WHOLE, Mapper
+from mocme_jax.parallel.mapping import WHOLE, Mapper, Program
 from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
 from mocme_jax.training.state import TrainData, TrainState, data_spec, state_spec
 
@@ -104,7 +104,7 @@ def make_train_program(
     split: bool = False,
     sparse: bool = False,
     average_steps: float = 0.0,
-) -> Callable:
+) -> Program:
     """``(state, data, steps) -> (state, metrics)``: that many steps on the devices, with no trip to the host.
 
     The epoch's order is a permutation drawn on the device from the key and the epoch; the last batch of an epoch is

@@ -77,7 +77,7 @@ def restore_placed(
       mapper: the devices.
       entities: N; tables may have been saved with more rows, which filled them up.
     """
-    return mapper.place(checkpoints.restore(which, shapes, rows=entities)[0], spec)
+    return mapper.place(checkpoints.restore(which, shapes, table=("structure", entities))[0], spec)
 
 
 def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:

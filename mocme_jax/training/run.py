@@ -175,9 +175,11 @@ class _Loop:
                 continue
             means = {name: value / steps_since for name, value in sums.items()}
             rate = timed_steps * settings.batch_size / seconds if timed_steps else None
-            dev = self._evaluate(state, means, rate, log)
+            # As arrays of all processes, split ones as one table: for checkpoints, and for a norm over all of them.
+            whole = mapper.whole_tables(state, self.training.plan.spec)
+            dev = self._evaluate(state, whole, means, rate, log)
             position.minutes += (time.perf_counter() - since) / 60
-            self._save(state, dev["mrr"])
+            self._save(whole, dev["mrr"])
             shown = {"loss": means.get("loss/total"), "dev MRR": dev["mrr"], "triples/s": rate}
             progress.update(position.epoch, done, self.steps, shown)
             since, sums, steps_since, timed_steps, seconds = time.perf_counter(), {}, 0, 0, 0.0
@@ -192,7 +194,7 @@ class _Loop:
             return f"stopped before the test score; the same command gives it, from {workdir}"
         return f"stopped; the same command goes on after epoch {self.saved_epoch}, from {workdir}"
 
-    def _evaluate(self, state: TrainState, means: dict, rate: float | None, log: MetricsLog) -> dict:
+    def _evaluate(self, state: TrainState, whole: TrainState, means: dict, rate: float | None, log: MetricsLog) -> dict:
         start = time.perf_counter()
         vectors, weights = self.encode(state.evaluated, self.training.inputs)
         dev = self.evaluator.metrics(state.evaluated.model, vectors, "valid")
@@ -201,7 +203,7 @@ class _Loop:
             {
                 "epoch": self.position.epoch,
                 "step": int(state.step),
-                "train": means | {"norm/parameters": float(optax.tree.norm(self._whole(state).params))},
+                "train": means | {"norm/parameters": float(optax.tree.norm(whole.params))},
                 "dev": dev,
                 "weights": weight_names(self.graph, weights),
                 "speed": {"triples/s": rate, "evaluation seconds": seconds, "queries/s": dev["count"] / seconds},
@@ -209,11 +211,7 @@ class _Loop:
         )
         return dev
 
-    def _whole(self, state: TrainState) -> TrainState:
-        """The state as arrays of all processes, split ones as one table."""
-        return self.training.mapper.whole_tables(state, self.training.plan.spec)
-
-    def _save(self, state: TrainState, mrr: float) -> None:
+    def _save(self, whole: TrainState, mrr: float) -> None:
         position = self.position
         if mrr > position.best_mrr:
             position.best_epoch, position.best_mrr, position.stale = position.epoch, mrr, 0
@@ -223,7 +221,6 @@ class _Loop:
         position.stopped = bool(patience) and position.stale >= patience
         meta = self.identity | {"position": dataclasses.asdict(position)}
         # Best first: a kill between the two saves then repeats an evaluation, and loses none.
-        whole = self._whole(state)
         if position.best_epoch == position.epoch:
             self.checkpoints.save_best(position.epoch, whole.evaluated, meta)
         self.checkpoints.save_last(position.epoch, whole, meta)

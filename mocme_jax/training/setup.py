@@ -21,7 +21,7 @@ from mocme_jax.model.mocme import MoCME
 from mocme_jax.model.tables import Inputs
 from mocme_jax.objective.columns import pool_covers
 from mocme_jax.objective.objective import Objective, make_loss
-from mocme_jax.parallel.mapping import Mapper
+from mocme_jax.parallel.mapping import Mapper, Program
 from mocme_jax.training.encoding import make_encode_program
 from mocme_jax.training.inputs import make_inputs, make_train_data
 from mocme_jax.training.optimizers import create_optimizers
@@ -165,7 +165,6 @@ class Training:
 
     Attributes:
       mapper: the devices.
-      split: whether tables with a row an entity are split over them.
       inputs: what entities carry, and the panel.
       data: the training triples, their known tails, and the inputs.
       plan: of the state.
@@ -173,11 +172,10 @@ class Training:
     """
 
     mapper: Mapper
-    split: bool
     inputs: Inputs
     data: TrainData
     plan: StatePlan
-    program: Callable
+    program: Program
 
 
 def build_training(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper) -> Training:
@@ -186,28 +184,50 @@ def build_training(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapp
     Raises:
       UserError: ``config.train.batch_size`` does not divide by the devices.
     """
-    settings, split, entities = config.train, config.parallel.shard_entities, len(graph.entities)
+    split, entities = config.parallel.shard_entities, len(graph.entities)
     inputs = make_inputs(graph, config.fusion.panel, config.seed, mapper, split=split)
+    plan, program = build_program(config, model, mapper, entities=entities, triples=len(graph.train))
+    return Training(mapper, inputs, make_train_data(graph, inputs, mapper), plan, program)
+
+
+def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
+    """Whether a step updates the rows that it read, and no others: not where every entity is a candidate."""
+    return entities > config.train.dense_entities and not pool_covers(config.negatives.pool, entities)
+
+
+def build_program(
+    config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int
+) -> tuple[StatePlan, Program]:
+    """The plan of the state, and the training program, for a graph of these sizes; see ``make_train_program``.
+
+    Raises:
+      UserError: ``config.train.batch_size`` does not divide by the devices.
+    """
+    settings, split = config.train, config.parallel.shard_entities
     optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
-    objective, averages = build_objective(config), settings.average > 0
     program = make_train_program(
-        make_loss(model, objective, entities=entities, devices=mapper.count, split=split),
+        make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split),
         optimizers,
         batch_size=settings.batch_size,
-        triples=len(graph.train),
+        triples=triples,
         mapper=mapper,
         split=split,
-        # Where every entity is a candidate, every row has a gradient.
-        sparse=entities > settings.dense_entities and not pool_covers(objective.pool, entities),
+        sparse=updates_rows_alone(config, entities),
         average_steps=settings.average,
     )
     plan = plan_train_state(
-        model, optimizers, entities=entities, averages=averages, mapper=mapper, split=split, seed=config.seed
+        model,
+        optimizers,
+        entities=entities,
+        averages=settings.average > 0,
+        mapper=mapper,
+        split=split,
+        seed=config.seed,
     )
-    return Training(mapper, split, inputs, make_train_data(graph, inputs, mapper), plan, program)
+    return plan, program
 
 
-def build_encode(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper) -> Callable:
+def build_encode(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper) -> Program:
     """The compiled encoding of all entities; see ``make_encode_program``."""
     return make_encode_program(model, entities=len(graph.entities), mapper=mapper, split=config.parallel.shard_entities)
 
