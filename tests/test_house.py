@@ -176,7 +176,8 @@ def test_scripts_parse(script):
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("needs bash")
-    subprocess.run([bash, "-n", script], check=True)
+    result = subprocess.run([bash, "-n", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_scripts_pass_shellcheck():

@@ -67,30 +67,34 @@ def measure(
     else:
         graphs = (synthetic_graph(int(size)) for size in entities)
     parallel = config.parallel
-    settings = list(itertools.product(devices or [parallel.devices], mappers or [parallel.mapper], precisions or [""]))
+    settings = list(
+        itertools.product(
+            devices or [parallel.devices], mappers or [parallel.mapper], precisions or [config.train.precision]
+        )
+    )
     for graph in graphs:
         # Stages of all settings take turns, so that a noisy moment hits all of them.
-        stages: list[tuple[Stage, Calibration, int, dict]] = []
+        stages: list[tuple[Stage, int, dict]] = []
         for count, kind, precision in settings:
             one = config.copy_and_resolve_references()
             with one.unlocked():
-                one.parallel.devices, one.parallel.mapper = count, kind
-                one.train.precision = precision or config.train.precision
-            precision = one.train.precision
-            if precision not in limits:
-                limits[precision] = calibrate(jax.local_devices()[0], precision)
-                console.print(_limits_line(precision, limits[precision]), soft_wrap=True)
+                one.parallel.devices, one.parallel.mapper, one.train.precision = count, kind, precision
             count = setup.build_mapper(one).count
-            setting = {"devices": count, "mapper": kind, "precision": precision}
+            setting = {"devices": count, "mapper": kind}
             if entities:
                 setting = {"entities": len(graph.entities)} | setting
             for stage in _stages(one, graph, None if entities else dataset, steps):
-                # Evaluation is in full float32 whatever training is in.
-                own = limits[precision] if "train" in stage.name else limits.get("float32", limits[precision])
-                stages.append((stage, own, count, setting))
-                console.print(f"{stage.name}: compiled and run once in {stage.compile_seconds:.1f} s")
+                stages.append((stage, count, setting))
+                console.print(f"{stage.name}: ready after {stage.cost.seconds:.1f} s of compiling")
+        for stage, *_ in stages:
+            if stage.precision not in limits:
+                limits[stage.precision] = calibrate(jax.local_devices()[0], stage.precision)
+                console.print(_limits_line(stage.precision, limits[stage.precision]), soft_wrap=True)
         seconds = timed([stage for stage, *_ in stages], repeats)
-        rows += [row_of(stage, own, *rest) for (stage, *rest), own in zip(stages, seconds, strict=True)]
+        rows += [
+            row_of(stage, own, limits[stage.precision], *rest)
+            for (stage, *rest), own in zip(stages, seconds, strict=True)
+        ]
         if trace is not None:
             with jax.profiler.trace(trace):
                 for stage, *_ in stages:
@@ -159,16 +163,7 @@ def compare(paths: Sequence[str]) -> list[dict]:
     Raises:
       UserError: a file is missing or is none of this command's.
     """
-    files = []
-    for path in paths:
-        try:
-            files.append(json.loads(Path(path).read_text(encoding="utf-8")))
-            names = [_key(row) for row in files[-1]["rows"]]
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: is not what this command's --json writes") from error
-        del names
+    files = [_read(path) for path in paths]
     first = {_key(row): row for row in files[0]["rows"]}
     rows = []
     for path, figures in zip(paths, files, strict=True):
@@ -187,6 +182,21 @@ def compare(paths: Sequence[str]) -> list[dict]:
     rows.sort(key=lambda row: row["stage"])
     results_table(rows, title=f"ratios to {Path(paths[0]).name}")
     return rows
+
+
+def _read(path: str) -> dict:
+    try:
+        figures = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from error
+    wanted = {"stage", "rate", "unit", "share"}
+    if not isinstance(figures, dict) or "device" not in figures or not figures.get("rows"):
+        raise UserError(f"{path}: is not what this command's --json writes")
+    if not all(isinstance(row, dict) and wanted <= row.keys() for row in figures["rows"]):
+        raise UserError(f"{path}: holds rows that this command's --json does not write")
+    return figures
 
 
 def _key(row: dict) -> tuple:
