@@ -11,17 +11,19 @@ import optax
 import pytest
 from tiny_model import tiny_inputs, tiny_model, tiny_objective
 
+from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.model.tables import inputs_spec
-from mocme_jax.objective.candidates import index_known
 from mocme_jax.objective.objective import make_loss
 from mocme_jax.objective.roles import dropout
 from mocme_jax.parallel.mapping import WHOLE, Mapper
 from mocme_jax.training.encoding import make_encode_program
+from mocme_jax.training.inputs import make_train_data
 from mocme_jax.training.optimizers import Optimizers, create_optimizers
+from mocme_jax.training.order import batch_rows
 from mocme_jax.training.program import make_train_program
-from mocme_jax.training.state import TrainData, plan_train_state
+from mocme_jax.training.state import plan_train_state
 
 ENTITIES, RELATIONS, TRIPLES, BATCH = 24, 3, 50, 8
 EVERYTHING = dict(structure_dropout=0.3, redundancy=0.05)
@@ -35,9 +37,13 @@ def data(mapper=ONE, split=False):
     rng = np.random.default_rng(0)
     triples = np.unique(rng.integers(0, [ENTITIES, RELATIONS, ENTITIES], (80, 3)), axis=0)
     triples = rng.permutation(triples)[:TRIPLES].astype(np.int32)
-    known = index_known(triples, ENTITIES, RELATIONS)
     inputs = mapper.place(jax.device_get(tiny_inputs(ENTITIES, (5,))), inputs_spec(split))
-    return TrainData(mapper.place(triples, WHOLE), mapper.place(known, WHOLE), inputs)
+    return train_data(triples, ENTITIES, inputs, mapper, split=split)
+
+
+def train_data(triples, entities, inputs, mapper=ONE, relations=RELATIONS, **choices):
+    graph = KnowledgeGraph("tiny", range(entities), range(relations), triples, triples[:0], triples[:0])
+    return make_train_data(graph, inputs, mapper, **choices)
 
 
 def tiny(**changes):
@@ -164,11 +170,10 @@ def test_every_triple_is_visited_in_every_epoch(triples, batch):
     rng = np.random.default_rng(0)
     rows = np.stack([rng.integers(0, 24, triples), np.arange(triples), rng.integers(0, 24, triples)], axis=1)
     rows = rows.astype(np.int32)
-    known = ONE.place(index_known(rows, ENTITIES, triples), WHOLE)
     model = tiny_model(relations=triples, widths=(), experts=0, intra="mean", inter="mean")
     objective = tiny_objective(weighting="uniform", regularisation=0.0)
     run, plan = made(model, Optimizers(Counting(), Counting()), objective, batch_size=batch, triples=triples)
-    held = TrainData(jnp.asarray(rows), known, tiny_inputs(ENTITIES, ()))
+    held = train_data(rows, ENTITIES, tiny_inputs(ENTITIES, ()), relations=triples)
     relation = lambda state: np.asarray(state.params.model["params"]["relation"])  # noqa: E731
     state = plan.create()
     start, orders = relation(state), []
@@ -221,7 +226,7 @@ def test_no_step_gathers_the_table():
     for split in (True, False):
         run, plan = made(model, create_optimizers(0.1, 0.1), objective, split=split, sparse=split, **arguments)
         inputs = mapper.place(jax.device_get(tiny_inputs(entities, (5,))), inputs_spec(split))
-        held = data(mapper)._replace(inputs=inputs)
+        held = data(mapper, split)._replace(inputs=inputs)
         text = run.lower(plan.create(), held, jnp.int32(1)).compile().as_text()
         heights = [
             int(height)
@@ -273,7 +278,7 @@ def test_the_penalty_is_of_entities_as_answers():
     start, triples = program(**choices)[1].create(), np.asarray(data().triples)
     _, (means,) = steps((1,), **choices)
     order_key = jax.random.split(jax.random.wrap_key_data(start.key))[0]
-    batch = triples[np.asarray(jax.random.permutation(jax.random.fold_in(order_key, 0), TRIPLES))[:BATCH]]
+    batch = triples[np.asarray(batch_rows(order_key, 0, batch_size=BATCH, triples=TRIPLES))]
     # Without experts an entity as an answer is its row of the table.
     table, relation = (
         np.asarray(x, np.float64) for x in (start.params.structure, start.params.model["params"]["relation"])
@@ -325,7 +330,6 @@ def test_a_tiny_graph_is_learned_by_heart():
     triples = np.unique(rng.integers(0, [20, RELATIONS, 20], (60, 3)), axis=0)
     triples = rng.permutation(triples)[:40].astype(np.int32)
     inputs = ONE.place(jax.device_get(tiny_inputs(20, (5,))), WHOLE)
-    known = ONE.place(index_known(triples, 20, RELATIONS), WHOLE)
     model, optimizers = tiny(width=16, estimator="infonce"), create_optimizers(5e-3, 0.1)
     objective = tiny_objective(pool=20, structure_dropout=0.1, regularisation=0.0)
     run, plan = made(model, optimizers, objective, entities=20, batch_size=40, triples=40, seed=0)
@@ -334,7 +338,7 @@ def test_a_tiny_graph_is_learned_by_heart():
     def mrr():
         return training_mrr(model, state.params.model, encode(state.params, inputs)[0].answers[0][:20], triples)
 
-    before, held = mrr(), TrainData(ONE.place(triples, WHOLE), known, inputs)
+    before, held = mrr(), train_data(triples, 20, inputs)
     for _ in range(300):
         state, _ = run(state, held, jnp.int32(1))
     assert before < 0.6 and mrr() == 1.0

@@ -7,9 +7,12 @@ that asking for a head is asking for the answer of the inverse relation.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+# Triples read at a time.
+_PIECE = 1 << 20
 
 
 def reciprocal(triples: np.ndarray, num_relations: int) -> np.ndarray:
@@ -87,31 +90,71 @@ class KnownTails:
         return rows, self.tails[np.arange(len(rows)) - first[rows] + starts[rows]]
 
 
-def known_tails(triples_list: Sequence[np.ndarray], num_entities: int, num_relations: int) -> KnownTails:
+def known_tails(
+    triples_list: Sequence[np.ndarray], num_entities: int, num_relations: int, asked: np.ndarray | None = None
+) -> KnownTails:
     """Collects the known answers of all the splits, in both directions, each once.
 
     Args:
       triples_list: int ``[T_i, 3]`` arrays of head, relation, tail, such as train, valid and test.
       num_entities, num_relations: N and R.
+      asked: int ``[Q, 2]`` (or more columns, which are ignored): the only queries wanted; None for all.
 
     Raises:
       ValueError: an id lies outside the graph.
     """
-    stacked = [np.asarray(triples, np.int32).reshape(-1, 3) for triples in triples_list]
-    triples = np.concatenate(stacked) if stacked else np.zeros((0, 3), np.int32)
-    if len(triples):
-        limits = (num_entities, num_relations, num_entities)
-        for column, limit in enumerate(limits):
-            low, high = triples[:, column].min(), triples[:, column].max()
-            if low < 0 or high >= limit:
-                raise ValueError(
-                    f"column {column} of the triples holds ids {low} to {high}, not within [0, {limit})"
-                )
-    entity, relation, answer = reciprocal(triples, num_relations).astype(np.int64).T
-    # One integer a fact: a single sort both groups and deduplicates, eight times as fast as np.unique.
-    facts = np.sort((entity * (2 * num_relations) + relation) * num_entities + answer)
-    facts = facts[np.flatnonzero(np.diff(facts, prepend=-1))]
+    keep = None
+    if asked is not None:
+        wanted = np.unique(asked[:, 0].astype(np.int64) * (2 * num_relations) + asked[:, 1])
+
+        def keep(entity, relation):
+            keys = entity * (2 * num_relations) + relation
+            return np.append(wanted, -1)[np.searchsorted(wanted, keys)] == keys
+
+    facts = distinct_facts(triples_list, num_entities, num_relations, keep)
     group_of_fact, tails = np.divmod(facts, max(num_entities, 1))
     starts = np.flatnonzero(np.diff(group_of_fact, prepend=-1))
     offsets = np.append(starts, len(tails)).astype(np.int64)
     return KnownTails(group_of_fact[starts], offsets, tails.astype(np.int32), num_entities, num_relations)
+
+
+def distinct_facts(
+    triples_list: Sequence[np.ndarray],
+    num_entities: int,
+    num_relations: int,
+    keep: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Both directions of all triples as queries with their answers, sorted, each once and as one number.
+
+    Triples are read in pieces, so that memory-mapped ones are never held as a whole.
+
+    Args:
+      triples_list, num_entities, num_relations: as for `known_tails`.
+      keep: ``(entity, relation) -> bool``, int64 ``[n]`` each, which queries are wanted; None for all.
+
+    Returns:
+      int64 ``[K]``: ``(entity * 2R + relation) * N + answer``.
+
+    Raises:
+      ValueError: an id lies outside the graph.
+    """
+    pieces = [np.zeros(0, np.int64)]
+    for triples in triples_list:
+        for first in range(0, len(triples), _PIECE):
+            piece = np.asarray(triples[first : first + _PIECE]).reshape(-1, 3)
+            _check_ids(piece, (num_entities, num_relations, num_entities))
+            entity, relation, answer = reciprocal(piece, num_relations).astype(np.int64).T
+            if keep is not None:
+                wanted = keep(entity, relation)
+                entity, relation, answer = entity[wanted], relation[wanted], answer[wanted]
+            pieces.append((entity * (2 * num_relations) + relation) * num_entities + answer)
+    # One integer a fact: a single sort both groups and deduplicates, eight times as fast as np.unique.
+    facts = np.sort(np.concatenate(pieces))
+    return facts[np.flatnonzero(np.diff(facts, prepend=-1))]
+
+
+def _check_ids(triples: np.ndarray, limits: tuple[int, int, int]) -> None:
+    for column, limit in enumerate(limits):
+        low, high = triples[:, column].min(), triples[:, column].max()
+        if low < 0 or high >= limit:
+            raise ValueError(f"column {column} of the triples holds ids {low} to {high}, not within [0, {limit})")

@@ -19,7 +19,7 @@ import numpy as np
 from mocme_jax.errors import UserError
 from mocme_jax.model.mocme import Params
 from mocme_jax.model.tables import Inputs
-from mocme_jax.objective.candidates import KnownIndex
+from mocme_jax.objective.known_answers import KnownAnswers
 from mocme_jax.parallel.mapping import WHOLE, Mapper
 from mocme_jax.training import setup
 from mocme_jax.training.progress import make_console, results_table
@@ -76,7 +76,7 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
         "other parameters, their optimizer state and average": _bytes(
             (state.params.model, state.opt_state.model, average.model)
         ),
-        "triples and known answers": _bytes((data.triples, data.known, data.inputs.panel)),
+        "triples and known answers": _bytes((data.triples, data.known)) // devices + _bytes(data.inputs.panel),
         "temporaries of a step": compiled.memory_analysis().temp_size_in_bytes,
     }
     return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
@@ -94,7 +94,7 @@ def collective_bytes(program: str) -> int:
 
 
 def _data_shapes(sizes: Sizes, panel: int, mapper: Mapper, split: bool) -> TrainData:
-    """Shapes of the data of a graph whose queries have few known answers each, placed."""
+    """Shapes of the data of a graph whose facts are spread evenly and whose queries have few answers each, placed."""
     entities, ints = sizes.entities, np.int32
     shape = jax.ShapeDtypeStruct
     rows = mapper.table_rows(entities, split)
@@ -103,17 +103,11 @@ def _data_shapes(sizes: Sizes, panel: int, mapper: Mapper, split: bool) -> Train
         shape((rows, 1 + len(sizes.widths)), bool),
         shape((min(panel, entities),), ints),
     )
-    # As many groups as there can be: every triple asks two queries of its own, as far as there are other ones.
-    groups = min(2 * sizes.triples, 2 * sizes.relations * entities)
-    known = KnownIndex(
-        groups=shape((sizes.triples, 2), ints),
-        starts=shape((groups,), ints),
-        counts=shape((groups,), ints),
-        tails=shape((2 * sizes.triples + 32,), ints),
-        bit_row=shape((groups,), ints),
-        bits=shape((1, -(-entities // 32)), np.uint32),
-    )
-    data = TrainData(shape((sizes.triples, 3), ints), known, inputs)
+    # One end more than rows, on every device.
+    ends = shape((rows + (mapper.count if split else 1),), ints)
+    facts, nothing = shape((mapper.table_rows(2 * sizes.triples, split),), ints), shape((0,), ints)
+    known = KnownAnswers(ends, facts, facts, nothing, nothing, ends, shape((mapper.table_rows(1, split),), ints))
+    data = TrainData(shape((mapper.table_rows(sizes.triples, split), 3), ints), known, inputs)
     return mapper.placed_shapes(data, data_spec(split))
 
 

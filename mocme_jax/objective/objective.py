@@ -12,8 +12,8 @@ from mocme_jax.model.mocme import MoCME
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.model.tables import Inputs
 from mocme_jax.objective import entropy
-from mocme_jax.objective.candidates import KnownIndex, known_columns
 from mocme_jax.objective.columns import Columns, choose_columns, pool_covers
+from mocme_jax.objective.known_answers import KnownAnswers, known_columns
 from mocme_jax.objective.loss import logistic_loss, softmax_loss
 from mocme_jax.objective.regularisers import REGULARISERS
 from mocme_jax.objective.roles import Fetched, dropout, encode_roles, fetch
@@ -25,24 +25,22 @@ PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"
 WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
 
 
-class Batch(NamedTuple):
-    """The whole batch, on every device: ``triples`` int32 ``[B, 3]`` and their query ``groups`` int32 ``[B, 2]``."""
-
-    triples: jax.Array
-    groups: jax.Array
-
-
 class StepLoss(NamedTuple):
-    """A step's loss in three parts, so that gradients can be taken of the rows that were fetched.
+    """A step's loss in four parts, so that gradients can be taken of the rows that were fetched.
+
+    ``batch`` is int32 ``[B, 3]``, the whole batch's triples, on every device.
 
     Attributes:
       columns: ``(batch, key) -> Columns``, the candidates.
-      fetch: ``(structure, inputs, columns, batch) -> Fetched``, what the tables hold of them.
-      loss: ``(params, fetched, columns, known, batch, key) -> (loss, metrics)``: this device's own mean loss over its
-        B / D triples, to be averaged over the devices; ``params`` are the module's variables.
+      negatives: ``(known, columns, batch) -> bool [2B, n]``, which of this device's columns are negatives of each
+        query.
+      fetch: ``(structure, inputs, columns, batch) -> Fetched``, what the tables hold of the columns.
+      loss: ``(params, fetched, columns, negative, batch, key) -> (loss, metrics)``: this device's own mean loss over
+        its B / D triples, to be averaged over the devices; ``params`` are the module's variables.
     """
 
     columns: Callable
+    negatives: Callable
     fetch: Callable
     loss: Callable
 
@@ -87,30 +85,44 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
     score = SCORES[model.score]
     everything = pool_covers(objective.pool, entities)
 
-    def columns_of(batch: Batch, key: jax.Array) -> Columns:
+    def candidates(batch: jax.Array) -> slice:
+        """Which of this device's columns are scored."""
+        own_entities = 2 * (len(batch) // devices)
+        return slice(own_entities if everything or not objective.batch_candidates else 0, None)
+
+    def columns_of(batch: jax.Array, key: jax.Array) -> Columns:
         return choose_columns(
             jax.random.fold_in(key, 0),
-            batch.triples[:, 0],
-            batch.triples[:, 2],
+            batch[:, 0],
+            batch[:, 2],
             entities=entities,
             pool=objective.pool,
             in_batch=objective.batch_candidates,
             devices=devices,
         )
 
-    def fetch_rows(structure, inputs: Inputs, columns: Columns, batch: Batch) -> Fetched:
-        size = len(batch.triples) // devices
+    def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> jax.Array:
+        head, relation, tail = batch.T
+        ends = (head, tail), (relation, relation + model.num_relations)
+        # In the order in which devices hand their queries over: one's own heads, then one's own tails.
+        entities, relations = (jnp.stack(two).reshape(2, devices, -1).swapaxes(0, 1).reshape(-1) for two in ends)
+        scored, ids = columns.scored[candidates(batch)], columns.ids[columns.places[candidates(batch)]]
+        known = known_columns(known, entities, relations, ids, scored, split=split, everything=everything)
+        return ~known & scored
+
+    def fetch_rows(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Fetched:
+        size = len(batch) // devices
         return fetch(structure, inputs, columns, batch=size, everything=everything, split=split, devices=devices)
 
-    def loss(params, fetched: Fetched, columns: Columns, known: KnownIndex, batch: Batch, key: jax.Array):
+    def loss(params, fetched: Fetched, columns: Columns, negative: jax.Array, batch: jax.Array, key: jax.Array):
         # The precision of a product is its gradient's too.
         with jax.default_matmul_precision(PRODUCTS[objective.precision]):
             if objective.precision == "bfloat16":
                 params, fetched = _cast((params, fetched), jnp.bfloat16)
-            return in_precision(params, fetched, columns, known, batch, key)
+            return in_precision(params, fetched, columns, negative, batch, key)
 
-    def in_precision(params, fetched: Fetched, columns: Columns, known: KnownIndex, batch: Batch, key: jax.Array):
-        relations = batch.triples[:, 1]
+    def in_precision(params, fetched: Fetched, columns: Columns, negative: jax.Array, batch: jax.Array, key: jax.Array):
+        relations = batch[:, 1]
         size = len(relations) // devices
         roles = encode_roles(
             model,
@@ -130,11 +142,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             rows = share(jnp.arange(2 * len(relations)).reshape(2, -1).T, devices).T.reshape(-1)
             queries = dropout(jax.random.fold_in(key, 2), rows, queries, objective.query_dropout)
         positive = score.pair(queries, answers).astype(jnp.float32)
-        groups = gathered(share(batch.groups, devices).T.reshape(-1))
-        candidates = slice(2 * size, None) if everything or not objective.batch_candidates else slice(None)
-        negative = ~known_columns(known, groups, columns.ids[columns.places[candidates]])
-        negative = negative & columns.scored[None, candidates]
-        scores = score.match(gathered(queries), roles.columns[candidates]).astype(jnp.float32)
+        scores = score.match(gathered(queries), roles.columns[candidates(batch)]).astype(jnp.float32)
         weights, negatives = _weights(objective, scores, positive, negative)
         if objective.loss == "softmax":
             ranking = jnp.mean(softmax_loss(positive, scores, negative, weights, devices))
@@ -155,7 +163,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         metrics["loss/total"] = total
         return total, metrics
 
-    return StepLoss(columns_of, fetch_rows, loss)
+    return StepLoss(columns_of, negatives_of, fetch_rows, loss)
 
 
 def _cast(tree, kind):

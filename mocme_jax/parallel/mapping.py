@@ -8,7 +8,7 @@ shard_map and ``[D, S, ...]`` for the other two.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -114,6 +114,30 @@ class Mapper:
         """
         return jax.tree.map(lambda word, part: jax.tree.map(lambda x: self._place(x, word), part), spec, tree)
 
+    @property
+    def own_shares(self) -> list[int]:
+        """The devices, from 0 to D - 1, that are this process's own; they stand together."""
+        if self.kind == "none":
+            return list(range(self.count))
+        here = jax.process_index()
+        return [number for number, device in enumerate(self.mesh.devices) if device.process_index == here]
+
+    def place_shares(self, share: Callable[[int], Any], spec: Spec) -> Any:
+        """Host arrays that no process holds as a whole, where and as the programs take them.
+
+        Args:
+          share: what a device holds, by its number: trees of arrays, of the same shapes for each; it is called for
+            this process's devices alone. Of what is whole, each device's is the same.
+          spec: which parts are split.
+        """
+        shares = [share(number) for number in self.own_shares]
+
+        def one(word, *parts):
+            place = self._placed_rows if word == ROWS else lambda rows: self._put(rows[0], WHOLE)
+            return jax.tree.map(lambda *rows: place(rows), *parts)
+
+        return jax.tree.map(one, spec, *shares)
+
     def whole_tables(self, tree: Any, spec: Spec) -> Any:
         """The programs' arrays with split ones as ``[D * S, ...]``, sharded where they lie, for checkpoints."""
 
@@ -157,6 +181,19 @@ class Mapper:
         if self.kind != "shard_map":
             x = x.reshape(self.count, -1, *x.shape[1:])
         return self._put(x, ROWS)
+
+    def _placed_rows(self, rows: Sequence[np.ndarray]) -> jax.Array:
+        """A split array out of the rows of this process's devices."""
+        if self.kind == "none":
+            return jax.device_put(np.stack(rows), self._sharding(ROWS))
+        shape = rows[0].shape
+        if self.kind == "pmap":
+            rows, shape = [part[None] for part in rows], (self.count, *shape)
+        else:
+            shape = (self.count * shape[0], *shape[1:])
+        devices = [self.mesh.devices[number] for number in self.own_shares]
+        arrays = [jax.device_put(part, device) for part, device in zip(rows, devices, strict=True)]
+        return jax.make_array_from_single_device_arrays(shape, self._sharding(ROWS), arrays)
 
     def _partition(self, word: str) -> PartitionSpec:
         """Lanes of one device hold all rows there."""

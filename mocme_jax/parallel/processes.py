@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+import numpy as np
+
 from mocme_jax.errors import UserError
 
 # A process that has not been heard of for so many seconds is taken for dead: JAX then ends the others, since nothing
@@ -52,3 +54,32 @@ def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
         sys.stdout.flush()
         os._exit(130)
     jax.distributed.shutdown()
+
+
+def largest(number: int) -> int:
+    """The largest of the numbers of all processes, each of which must ask."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
+def all_rows(rows: np.ndarray) -> np.ndarray:
+    """The rows ``[n, ...]`` of all processes, one behind the other, in each of them; n may differ.
+
+    64-bit integers keep all their bits.
+    """
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return rows
+    # As bytes: JAX would cut 64-bit numbers to 32 bits.
+    data = np.frombuffer(rows.tobytes(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(data))).reshape(-1)
+    filled = np.pad(data, (0, lengths.max() - len(data)))
+    everyones = np.asarray(multihost_utils.process_allgather(filled)).reshape(len(lengths), -1)
+    parts = [part[:length].tobytes() for part, length in zip(everyones, lengths, strict=True)]
+    return np.frombuffer(b"".join(parts), rows.dtype).reshape(-1, *rows.shape[1:])

@@ -8,8 +8,10 @@ from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.standardise import standardise
 from mocme_jax.model.mocme import choose_panel
 from mocme_jax.model.tables import Inputs, inputs_spec
-from mocme_jax.objective.candidates import index_known
-from mocme_jax.parallel.mapping import WHOLE, Mapper
+from mocme_jax.objective.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec
+from mocme_jax.parallel.axis import padded_size
+from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
+from mocme_jax.parallel.processes import all_rows, largest
 from mocme_jax.training.state import TrainData
 
 
@@ -21,7 +23,46 @@ def make_inputs(graph: KnowledgeGraph, panel_size: int, seed: int, mapper: Mappe
     return mapper.place(Inputs(tuple(m.features for m in modalities), present, panel), inputs_spec(split))
 
 
-def make_train_data(graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper) -> TrainData:
-    """Training triples and the known tails of every training query, placed, and the inputs."""
-    known = index_known(graph.train, len(graph.entities), len(graph.relations))
-    return TrainData(mapper.place(graph.train, WHOLE), mapper.place(known, WHOLE), inputs)
+def make_train_data(graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper, *, split: bool = False) -> TrainData:
+    """Training triples, known answers and inputs, placed.
+
+    Where tables are split, so are triples and known answers: a process then keeps no more of them than its devices'
+    share.
+    """
+    train = graph.train
+    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split)
+    if not split:
+        return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), known, inputs)
+    held = padded_size(len(train), mapper.count) // mapper.count
+
+    def share(device: int) -> np.ndarray:
+        return _filled(np.asarray(train[device * held : (device + 1) * held], np.int32), held)
+
+    return TrainData(mapper.place_shares(share, ROWS), known, inputs)
+
+
+def make_known(
+    train: np.ndarray, entities: int, relations: int, mapper: Mapper, *, split: bool = False
+) -> KnownAnswers:
+    """The index of known answers, placed; ``train`` int ``[T, 3]``, N entities, R relations."""
+    held = padded_size(entities, mapper.count) // mapper.count if split else entities
+    own = mapper.own_shares if split else [0]
+    facts = entity_facts(train, entities, relations, own[0] * held, (own[-1] + 1) * held)
+    hubs = hub_queries(facts, entities)
+    if split:
+        hubs = np.sort(all_rows(hubs))
+    known = {device: index_known(facts, hubs, entities, relations, device * held, held) for device in own}
+    if not split:
+        return mapper.place(known[0], known_spec(False))
+    # Every device's arrays must be as long as the longest, whoever holds it.
+    longest = KnownAnswers(*(largest(max(map(len, field))) for field in zip(*known.values(), strict=True)))
+
+    def share(device: int) -> KnownAnswers:
+        return KnownAnswers(*map(_filled, known[device], longest))
+
+    return mapper.place_shares(share, known_spec(True))
+
+
+def _filled(rows: np.ndarray, length: int) -> np.ndarray:
+    """With rows of zeros up to a length, of one at least."""
+    return np.concatenate([rows, np.zeros((max(length, 1) - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -10,10 +10,12 @@ import optax
 
 from mocme_jax.errors import UserError
 from mocme_jax.model.mocme import Params
-from mocme_jax.objective.objective import Batch, StepLoss
+from mocme_jax.objective.objective import StepLoss
 from mocme_jax.parallel.axis import AXIS
 from mocme_jax.parallel.mapping import WHOLE, Mapper, Program
+from mocme_jax.parallel.rows import take_everywhere
 from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
+from mocme_jax.training.order import batch_rows
 from mocme_jax.training.state import TrainData, TrainState, data_spec, state_spec
 
 # Steps between two updates of the running average: each is a pass over all parameters.
@@ -33,12 +35,13 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
       sparse: update the rows that the step read, in place of the whole structure table.
     """
 
-    def dense(state: TrainState, data: TrainData, batch: Batch, key: jax.Array):
+    def dense(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         columns = loss.columns(batch, key)
+        negative = loss.negatives(data.known, columns, batch)
 
         def whole(params: Params):
             fetched = loss.fetch(params.structure, data.inputs, columns, batch)
-            return loss.loss(params.model, fetched, columns, data.known, batch, key)
+            return loss.loss(params.model, fetched, columns, negative, batch, key)
 
         gradients, metrics = jax.grad(whole, has_aux=True)(state.params)
         # A device's gradient of its own rows is of the sum of all devices' losses already.
@@ -48,15 +51,16 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
         squares = jax.lax.psum(squares, AXIS) if split else squares
         return gradients.model, state.params.structure + update, table_state, squares, metrics
 
-    def rows_only(state: TrainState, data: TrainData, batch: Batch, key: jax.Array):
+    def rows_only(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         columns = loss.columns(batch, key)
+        negative = loss.negatives(data.known, columns, batch)
         fetched = loss.fetch(state.params.structure, data.inputs, columns, batch)
 
         def of_rows(params, structure, panel):
             columns_and_panel = fetched._replace(
                 columns=fetched.columns._replace(structure=structure), panel=fetched.panel._replace(structure=panel)
             )
-            return loss.loss(params, columns_and_panel, columns, data.known, batch, key)
+            return loss.loss(params, columns_and_panel, columns, negative, batch, key)
 
         gradient = jax.grad(of_rows, argnums=(0, 1, 2), has_aux=True)
         structures = fetched.columns.structure, fetched.panel.structure
@@ -68,7 +72,7 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
         )
         return gradients, table, table_state, jax.lax.psum(squares, AXIS) if split else squares, metrics
 
-    def train_step(state: TrainState, data: TrainData, batch: Batch, key: jax.Array):
+    def train_step(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         step = rows_only if sparse else dense
         gradients, table, table_state, squares, metrics = step(state, data, batch, key)
         gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
@@ -107,9 +111,8 @@ def make_train_program(
 ) -> Program:
     """``(state, data, steps) -> (state, metrics)``: that many steps on the devices, with no trip to the host.
 
-    The epoch's order is a permutation drawn on the device from the key and the epoch; the last batch of an epoch is
-    filled up from its start. A call must not cross an epoch's end. The state passed in is donated. Metrics are means
-    over the steps.
+    The batches follow from the key and the step (see ``order``). The state passed in is donated. Metrics are means over
+    the steps.
 
     Args:
       loss, optimizers, split, sparse: see ``make_train_step``.
@@ -127,19 +130,14 @@ def make_train_program(
             f"train.batch_size {batch_size} does not divide by the {devices} devices; take a multiple of {devices}"
         )
     train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse)
-    steps_per_epoch = -(-triples // batch_size)
 
     def program(state: TrainState, data: TrainData, steps: jax.Array):
-        key = jax.random.wrap_key_data(state.key)
-        order_key, draw_key = jax.random.split(key)
-        epoch = state.step // steps_per_epoch
-        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), triples)
+        order_key, draw_key = jax.random.split(jax.random.wrap_key_data(state.key))
         last = state.step + steps
 
         def one(state: TrainState):
-            first = (state.step % steps_per_epoch) * batch_size
-            rows = order[(first + jnp.arange(batch_size)) % triples]
-            batch = Batch(data.triples[rows], data.known.groups[rows])
+            rows = batch_rows(order_key, state.step, batch_size=batch_size, triples=triples)
+            batch = take_everywhere(data.triples, rows) if split else data.triples[rows]
             return train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
 
         def body(carry):

@@ -166,7 +166,7 @@ class Training:
     Attributes:
       mapper: the devices.
       inputs: what entities carry, and the panel.
-      data: the training triples, their known tails, and the inputs.
+      data: the training triples, known answers, and the inputs.
       plan: of the state.
       program: ``(state, data, steps) -> (state, metrics)``; see ``make_train_program``.
     """
@@ -187,7 +187,7 @@ def build_training(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapp
     split, entities = config.parallel.shard_entities, len(graph.entities)
     inputs = make_inputs(graph, config.fusion.panel, config.seed, mapper, split=split)
     plan, program = build_program(config, model, mapper, entities=entities, triples=len(graph.train))
-    return Training(mapper, inputs, make_train_data(graph, inputs, mapper), plan, program)
+    return Training(mapper, inputs, make_train_data(graph, inputs, mapper, split=split), plan, program)
 
 
 def updates_rows_alone(config: ConfigDict, entities: int) -> bool:

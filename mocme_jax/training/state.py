@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from mocme_jax.model.mocme import MoCME, Params, init_params
 from mocme_jax.model.tables import Inputs, inputs_spec
-from mocme_jax.objective.candidates import KnownIndex
+from mocme_jax.objective.known_answers import KnownAnswers, known_spec
 from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
 from mocme_jax.training.optimizers import Optimizers, OptimizerState
 
@@ -39,10 +39,16 @@ class TrainState(NamedTuple):
 
 
 class TrainData(NamedTuple):
-    """What training reads and never changes: ``triples`` int32 ``[T, 3]``, known tails, what entities carry."""
+    """What training reads and never changes.
+
+    Attributes:
+      triples: int32 ``[T, 3]``, or this device's share of them where tables are split.
+      known: the same facts by entity.
+      inputs: what entities carry.
+    """
 
     triples: jax.Array
-    known: KnownIndex
+    known: KnownAnswers
     inputs: Inputs
 
 
@@ -59,7 +65,7 @@ def state_spec(split: bool, averages: bool) -> TrainState:
 
 def data_spec(split: bool) -> TrainData:
     """Which parts of the data are split over the devices."""
-    return TrainData(WHOLE, WHOLE, inputs_spec(split))
+    return TrainData(ROWS if split else WHOLE, known_spec(split), inputs_spec(split))
 
 
 class StatePlan(NamedTuple):
