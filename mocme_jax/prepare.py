@@ -5,6 +5,9 @@
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv --images=PHOTOS
       text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value; images: Paris.jpg, 17.png, Paris/1.jpg
 
+  python -m mocme_jax.prepare --data=FOLDER --out=GRAPH --triples --dev-fraction=0.01
+      the graph itself, audited, its triples as arrays that processes read in part; with a valid split out of train
+
 Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES.
 """
 
@@ -14,6 +17,7 @@ import argparse
 from pathlib import Path
 
 from mocme_jax.command_line import Parser, run
+from mocme_jax.errors import UserError
 
 
 def main() -> None:
@@ -34,11 +38,30 @@ def main() -> None:
     parser.add_argument(
         "--images", type=Path, help="a folder of pictures named for entities: writes image.npz"
     )
+    parser.add_argument("--triples", action="store_true", help="write the graph itself, with triples to be mapped")
+    parser.add_argument(
+        "--dev-fraction", type=float, help="with --triples: carve so much of train out, as the valid split"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of --dev-fraction (default 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace feature files that are there")
     flags = parser.parse_args()
 
-    from mocme_jax.data.prepare import prepare
+    from mocme_jax.data.prepare import prepare, prepare_triples
 
+    if flags.triples:
+        if flags.text or flags.numeric or flags.images:
+            raise UserError("--triples writes the graph alone; make its features by another call")
+        prepare_triples(
+            flags.data,
+            flags.out,
+            dev_fraction=flags.dev_fraction,
+            seed=flags.seed,
+            overwrite=flags.overwrite,
+            notify=print,
+        )
+        return
+    if flags.dev_fraction is not None:
+        raise UserError("--dev-fraction goes with --triples")
     prepare(
         flags.data,
         flags.out,

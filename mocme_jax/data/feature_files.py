@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mocme_jax.data.graph import Modality, make_modality
+from mocme_jax.data.mapped import SUFFIX as TRIPLES_SUFFIX
 from mocme_jax.data.names import entity_finder
 from mocme_jax.data.safetensors_file import read_safetensors
 from mocme_jax.data.torch_file import read_torch
@@ -66,7 +67,10 @@ def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
         for place in (folder, folder / "embeddings")
         if place.is_dir()
         for path in sorted(place.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and not path.name.endswith(TRIPLES_SUFFIX)
+        and path.is_file()
     ]
     datasets: dict[str, str] = {}
     for path in files:

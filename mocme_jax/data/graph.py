@@ -37,7 +37,8 @@ class KnowledgeGraph:
     Attributes:
       name: what the graph is called in messages.
       entities, relations: N and R names; the position is the id.
-      train, valid, test: int32 ``[T, 3]``, columns head, relation, tail.
+      train, valid, test: int32 ``[T, 3]``, columns head, relation, tail; arrays of the disk where the graph is too
+        large to be held (see ``mapped``).
       modalities: feature modalities; the learned structure table is not among them.
     """
 
@@ -65,12 +66,12 @@ class KnowledgeGraph:
             digest.update("\n".join(names).encode("utf-8", "surrogatepass"))
             digest.update(b"\0")
         for triples in self.splits.values():
-            digest.update(np.ascontiguousarray(triples, np.int32).tobytes())
+            digest.update(np.ascontiguousarray(triples, np.int32).data)
             digest.update(b"\0")
         for modality in self.modalities:
             digest.update(modality.name.encode())
-            digest.update(np.ascontiguousarray(modality.features).tobytes())
-            digest.update(np.ascontiguousarray(modality.present).tobytes())
+            digest.update(np.ascontiguousarray(modality.features).data)
+            digest.update(np.ascontiguousarray(modality.present).data)
         return digest.hexdigest()
 
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# Triples read at a time.
-_PIECE = 1 << 20
+from mocme_jax.data.triples import pieces
 
 
 def reciprocal(triples: np.ndarray, num_relations: int) -> np.ndarray:
@@ -138,18 +137,17 @@ def distinct_facts(
     Raises:
       ValueError: an id lies outside the graph.
     """
-    pieces = [np.zeros(0, np.int64)]
+    found = [np.zeros(0, np.int64)]
     for triples in triples_list:
-        for first in range(0, len(triples), _PIECE):
-            piece = np.asarray(triples[first : first + _PIECE]).reshape(-1, 3)
+        for piece in pieces(triples):
             _check_ids(piece, (num_entities, num_relations, num_entities))
             entity, relation, answer = reciprocal(piece, num_relations).astype(np.int64).T
             if keep is not None:
                 wanted = keep(entity, relation)
                 entity, relation, answer = entity[wanted], relation[wanted], answer[wanted]
-            pieces.append((entity * (2 * num_relations) + relation) * num_entities + answer)
+            found.append((entity * (2 * num_relations) + relation) * num_entities + answer)
     # One integer a fact: a single sort both groups and deduplicates, eight times as fast as np.unique.
-    facts = np.sort(np.concatenate(pieces))
+    facts = np.sort(np.concatenate(found))
     return facts[np.flatnonzero(np.diff(facts, prepend=-1))]
 
 

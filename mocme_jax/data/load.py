@@ -13,6 +13,7 @@ import numpy as np
 from mocme_jax.data.feature_files import feature_paths, read_feature_file
 from mocme_jax.data.feature_writer import write_atomically
 from mocme_jax.data.graph import KnowledgeGraph, Modality, make_modality
+from mocme_jax.data.mapped import SUFFIX, read_mapped
 from mocme_jax.data.numeric import numeric_modality
 from mocme_jax.data.openke import read_openke
 from mocme_jax.data.plain import read_plain
@@ -49,7 +50,8 @@ def load_graph(
     in ``<features_dir>/made_features`` if that can be written, else in ``~/.cache/mocme_jax/features``.
 
     Args:
-      directory: the graph, in OpenKE layout (``train2id.txt``) or plain (``train.txt``).
+      directory: the graph, in OpenKE layout (``train2id.txt``), mapped (``train_triples.npy``) or plain
+        (``train.txt``).
       features_dir: feature files; None for the graph's folder.
       name: what the graph is called, also among feature files named for datasets; the folder's name by default.
       modalities: what is wanted; none for all that files offer or that can be made. ``structure`` is accepted and
@@ -100,11 +102,13 @@ def read_triples(directory: Path) -> KnowledgeGraph:
         raise UserError(f"{directory}: no such folder; give the folder that holds the graph's files")
     if any((directory / f"{split}2id.txt").exists() for split in ("train", "valid", "test")):
         return read_openke(directory)
+    if (directory / f"train{SUFFIX}").exists():
+        return read_mapped(directory)
     if (directory / "train.txt").exists():
         return read_plain(directory)
     raise UserError(
         f"{directory}: holds no graph; expected entity2id.txt, relation2id.txt and "
-        "{train,valid,test}2id.txt, or train.txt with rows head, relation, tail"
+        f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt with rows head, relation, tail"
     )
 
 

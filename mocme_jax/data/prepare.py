@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mocme_jax.data.audit import audit
 from mocme_jax.data.feature_files import feature_paths
 from mocme_jax.data.feature_writer import write_features
 from mocme_jax.data.graph import Modality
 from mocme_jax.data.image_folder import image_files, image_modality
 from mocme_jax.data.load import NUMERIC_FILE, is_readable, read_triples
+from mocme_jax.data.mapped import SUFFIX, write_mapped
 from mocme_jax.data.numeric import numeric_modality
+from mocme_jax.data.splits import carve_dev
 from mocme_jax.data.text import DEFAULT_ENCODER, entity_texts, read_descriptions, text_modality
 from mocme_jax.errors import UserError
 
@@ -97,6 +100,48 @@ def prepare(
             f"{len(graph.entities):,} entities ({modality.coverage:.1%})"
         )
     return list(targets.values())
+
+
+def prepare_triples(
+    data: Path,
+    out: Path,
+    *,
+    dev_fraction: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    notify: Callable[[str], None] = print,
+) -> list[Path]:
+    """Audits a graph and writes its names and triples so that processes can map them (see ``mapped``).
+
+    Args:
+      data: the graph's folder.
+      out: the folder to write into.
+      dev_fraction: share of train that becomes the valid split, in place of the released one; None keeps that.
+      seed: of the carving.
+      overwrite: replace what is there.
+      notify: told in one line of each warning and each file.
+
+    Raises:
+      UserError: bad input, a file is in the way, or no triple can leave train.
+    """
+    graph = read_triples(data)
+    for line in audit(graph).warnings():
+        notify(f"warning: {line}")
+    if dev_fraction is not None:
+        if not 0 < dev_fraction < 1:
+            raise UserError(f"--dev-fraction={dev_fraction:g}: expected a share between 0 and 1")
+        train, valid = carve_dev(graph.train, dev_fraction, seed, avoid=graph.test)
+        graph = graph.replace(train=train, valid=valid)
+    there = Path(out) / f"train{SUFFIX}"
+    if there.exists() and not overwrite:
+        raise UserError(f"{there}: is there already; give --overwrite or another --out")
+    try:
+        written = write_mapped(Path(out), graph)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
+    counts = " / ".join(f"{len(triples):,} {split}" for split, triples in graph.splits.items())
+    notify(f"{out}: {len(graph.entities):,} entities, {len(graph.relations):,} relations, {counts} triples")
+    return written
 
 
 def _keep_what_is_there(out: Path, graph_name: str, targets: dict[str, Path], overwrite: bool) -> None:

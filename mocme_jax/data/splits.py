@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from mocme_jax.data.inverses import InverseRelation, inverse_relations, reversed_pairs
-from mocme_jax.data.triples import triple_keys
+from mocme_jax.data.triples import pieces, triple_keys
 from mocme_jax.errors import UserError
 
 
 def clean_rows(split: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """bool ``[T]``: the rows of ``split`` that none of the other splits holds."""
-    keys, *rest = triple_keys(split, *others)
-    return ~np.isin(keys, np.concatenate(rest)) if rest else np.ones(len(split), bool)
+    clean = np.ones(len(split), bool)
+    for piece in (piece for other in others for piece in pieces(other)):
+        keys, there = triple_keys(split, piece)
+        clean &= ~np.isin(keys, there)
+    return clean
 
 
 def carve_dev(

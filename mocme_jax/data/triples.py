@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+# Rows read at a time: 12 MB.
+_PIECE = 1 << 20
 
 
 def triple_keys(*splits: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -13,6 +18,12 @@ def triple_keys(*splits: np.ndarray) -> tuple[np.ndarray, ...]:
     entities, relations = int(every[:, [0, 2]].max()) + 1, int(every[:, 1].max()) + 1
     keys = (every[:, 0] * relations + every[:, 1]) * entities + every[:, 2]
     return tuple(np.split(keys, np.cumsum([len(split) for split in splits])[:-1]))
+
+
+def pieces(triples: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows in their order, a million at a time, so that memory-mapped ones are never held as a whole."""
+    for first in range(0, len(triples), _PIECE):
+        yield np.asarray(triples[first : first + _PIECE])
 
 
 def distinct_triples(triples: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mocme_jax.data.graph import KnowledgeGraph
-from mocme_jax.data.known import known_tails
+from mocme_jax.data.known import known_tails, reciprocal
 from mocme_jax.data.splits import clean_rows
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
 from mocme_jax.evaluation.ranking import EvaluationPlan, make_ranker, plan_evaluation
@@ -41,8 +41,7 @@ class Evaluator:
         score_bytes: int = 32 << 20,
     ):
         self.graph = graph
-        self._known = known_tails(known, len(graph.entities), len(graph.relations))
-        self._released_train = known[0]
+        self._known = known
         self._chunk, self._score_bytes = chunk or None, score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
@@ -55,9 +54,10 @@ class Evaluator:
     def plan(self, split: str) -> EvaluationPlan:
         """The prepared queries of a split, in both directions."""
         if split not in self._plans:
-            self._plans[split] = plan_evaluation(
-                self.graph.splits[split], self._known, chunk=self._chunk, score_bytes=self._score_bytes
-            )
+            triples, sizes = self.graph.splits[split], (len(self.graph.entities), len(self.graph.relations))
+            # The answers of these queries alone: all facts of a large graph would not be held.
+            known = known_tails(self._known, *sizes, asked=reciprocal(triples, sizes[1]))
+            self._plans[split] = plan_evaluation(triples, known, chunk=self._chunk, score_bytes=self._score_bytes)
         return self._plans[split]
 
     def ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
@@ -71,22 +71,21 @@ class Evaluator:
     def report(self, params: Any, vectors: EntityVectors, split: str) -> dict:
         """Metrics of a split: ``overall``, on its ``clean`` rows, and ``groups`` (see ``grouped_metrics``).
 
-        A test row is clean where the released train split does not hold it; dev splits hold clean rows alone.
+        Groups are process 0's alone. A test row is clean where the released train split does not hold it; dev splits hold clean rows alone.
         """
         ranks = self.ranks(params, vectors, split)
         triples = self.graph.splits[split]
-        others = [self._released_train] if split == "test" else []
+        others = [self._known[0]] if split == "test" else []
         clean = clean_rows(triples, *others) if others else np.ones(len(triples), bool)
-        groups = grouped_metrics(
-            ranks,
-            self.plan(split).queries,
-            relations=self.graph.relations,
-            train=self.graph.train,
-            present={modality.name: modality.present for modality in self.graph.modalities},
-            num_entities=len(self.graph.entities),
-        )
-        return {
-            "overall": ranking_metrics(ranks),
-            "clean": ranking_metrics(ranks[np.tile(clean, 2)]),
-            "groups": groups,
-        }
+        report = {"overall": ranking_metrics(ranks), "clean": ranking_metrics(ranks[np.tile(clean, 2)]), "groups": {}}
+        if jax.process_index() == 0:
+            # Relation kinds want all of train at once, so one process holds it, for as long as this takes.
+            report["groups"] = grouped_metrics(
+                ranks,
+                self.plan(split).queries,
+                relations=self.graph.relations,
+                train=self.graph.train,
+                present={modality.name: modality.present for modality in self.graph.modalities},
+                num_entities=len(self.graph.entities),
+            )
+        return report

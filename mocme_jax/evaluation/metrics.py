@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mocme_jax.data.triples import distinct_triples
+
 HITS = (1, 3, 10)
 KIND_THRESHOLD = 1.5
 
@@ -37,10 +39,13 @@ def relation_kinds(train: np.ndarray, num_relations: int) -> list[str | None]:
       train: int ``[T, 3]``, head, relation, tail; repeated triples count once.
       num_relations: R.
     """
-    train = np.unique(np.asarray(train).reshape(-1, 3), axis=0)
-    triples = np.bincount(train[:, 1], minlength=num_relations)
-    heads = np.bincount(np.unique(train[:, :2], axis=0)[:, 1], minlength=num_relations)
-    tails = np.bincount(np.unique(train[:, 1:], axis=0)[:, 0], minlength=num_relations)
+    head, relation, tail = distinct_triples(np.asarray(train).reshape(-1, 3)).T
+    triples = np.bincount(relation, minlength=num_relations)
+    # One number a pair sorts many times faster than np.unique over rows.
+    heads, tails = (
+        np.bincount(np.unique(end * np.int64(num_relations) + relation) % num_relations, minlength=num_relations)
+        for end in (head, tail)
+    )
     return [
         f"{'N' if count > KIND_THRESHOLD * tail else '1'}-{'N' if count > KIND_THRESHOLD * head else '1'}"
         if count

@@ -104,7 +104,7 @@ def print_results(results: dict, console: Console) -> None:
         rows.append(_row("test", test["overall"]))
         if test["clean"]["count"] < test["overall"]["count"]:
             rows.append(_row("test, clean rows", test["clean"]))
-        for direction, metrics in sorted(test["groups"]["direction"].items(), reverse=True):
+        for direction, metrics in sorted(test["groups"].get("direction", {}).items(), reverse=True):
             rows.append(_row(f"test, {direction}s", metrics))
     best = results["run"]["best_epoch"]
     results_table(rows, title=f"{results['graph']['name']}, best epoch on dev: {best}", console=console)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from mocme_jax.data.audit import audit
+from mocme_jax.data.audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.load import atlas_directory, load_graph
+from mocme_jax.data.mapped import is_mapped
 from mocme_jax.data.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
@@ -69,13 +70,13 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
         make=tuple(data.make),
         notify=notify,
     )
+    known, fingerprint = tuple(graph.splits.values()), graph.fingerprint()
+    if is_mapped(graph):
+        return _mapped_dataset(config, graph, known, fingerprint)
     report = audit(graph)
-    warnings, fingerprint = report.warnings(), graph.fingerprint()
-    known = tuple(graph.splits.values())
+    warnings = report.warnings()
     if data.dev == "valid" and report.valid_is_clean:
-        # The few rows that other splits hold too would choose the model on what it trains on, or on test.
-        clean = graph.valid[clean_rows(graph.valid, graph.train, graph.test)]
-        return Dataset(graph.replace(valid=clean), known, fingerprint, warnings, "released valid split")
+        return Dataset(_with_clean_valid(graph), known, fingerprint, warnings, "released valid split")
     if data.dev == "valid":
         warnings.append(
             "the released valid split can't choose a model: dev is carved out of train instead (data.dev=train)"
@@ -85,6 +86,23 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
         raise UserError(f"{graph.name}: no triple can leave train for a dev split; raise data.dev_fraction")
     share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
     return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, warnings, share)
+
+
+def _mapped_dataset(config: ConfigDict, graph: KnowledgeGraph, known: tuple, fingerprint: str) -> Dataset:
+    """A graph whose triples stay on the disk: what an audit would hold in memory, `prepare` has seen to."""
+    usable = _with_clean_valid(graph)
+    if config.data.dev != "valid" or len(usable.valid) < CLEAN_ENOUGH * len(graph.valid) or not len(graph.valid):
+        raise UserError(
+            f"{graph.name}: mapped triples need a valid split that shares no triple with the others "
+            f"({len(usable.valid):,} of {len(graph.valid):,} do), and data.dev=valid; "
+            "mocme_jax.prepare --triples --dev-fraction=0.01 makes one"
+        )
+    return Dataset(usable, known, fingerprint, [], "valid split on disk; audited when it was written")
+
+
+def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
+    """Without the few rows that other splits hold too: they would choose the model on what it trains on, or on test."""
+    return graph.replace(valid=np.asarray(graph.valid[clean_rows(graph.valid, graph.train, graph.test)]))
 
 
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
