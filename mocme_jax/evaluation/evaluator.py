@@ -71,7 +71,8 @@ class Evaluator:
     def report(self, params: Any, vectors: EntityVectors, split: str) -> dict:
         """Metrics of a split: ``overall``, on its ``clean`` rows, and ``groups`` (see ``grouped_metrics``).
 
-        Groups are process 0's alone. A test row is clean where the released train split does not hold it; dev splits hold clean rows alone.
+        Groups are process 0's alone. A test row is clean where the released train split does not hold it; dev splits
+        hold clean rows alone.
         """
         ranks = self.ranks(params, vectors, split)
         triples = self.graph.splits[split]
