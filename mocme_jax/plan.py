@@ -9,13 +9,15 @@ import sys
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
 from mocme_jax.flags import parse_command
+from mocme_jax.measure.device_memory import DEVICE_MEMORY
 
 OPTIONS = {
     "entities": Field(1e6, "entities of the graph, such as 1e6", low=10),
     "triples": Field(1e7, "training triples", low=1),
     "relations": Field(500, "relations", low=1),
     "modalities": Field((512,), "width of each feature modality", element=int, low=1),
-    "memory": Field(80.0, "memory of one device, in GB", above=0),
+    "device": Field("h100", "kind of device, for its memory", choices=tuple(DEVICE_MEMORY)),
+    "memory": Field(None, "memory of one device in GB, in place of the kind's", kind=float, above=0),
     "most": Field(8, "most devices to try", low=1, high=128),
     "benchmark": Field(None, "a file of benchmark --json, for the hours an epoch takes", kind=str),
 }
@@ -32,7 +34,8 @@ def main() -> None:
     from mocme_jax.measure.plan import Sizes, plan
 
     sizes = Sizes(int(options["entities"]), options["relations"], int(options["triples"]), options["modalities"])
-    plan(command.config, sizes, memory=options["memory"], benchmark=options["benchmark"])
+    memory = options["memory"] or DEVICE_MEMORY[options["device"]]
+    plan(command.config, sizes, memory=memory, benchmark=options["benchmark"])
 
 
 if __name__ == "__main__":

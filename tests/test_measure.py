@@ -44,6 +44,23 @@ def test_the_planned_memory_is_the_compiled_programs(kind, count, split):
     assert (planned.collective > 0) == (count > 1)
 
 
+def test_the_plan_tells_the_fewest_devices_that_fit(tmp_path, monkeypatch, capsys):
+    """A table of 2 million rows of 8 numbers, with its optimizer state and features of 4, is .16 GB and more."""
+    monkeypatch.chdir(tmp_path)
+    flags = ["--entities=2e6", "--triples=1000", "--relations=5", "--modalities=4", "--config.model.width=8"]
+    flags += ["--config.parallel.shard_entities=True", "--config.train.batch_size=32", "--config.model.experts=0"]
+    rate = {"rows": [{"stage": "train", "rate": 500.0}]}
+    (tmp_path / "rate.json").write_text(json.dumps(rate), encoding="utf-8")
+    flags += ["--config.negatives.pool=16", "--config.fusion.panel=8", "--benchmark=rate.json"]
+    for memory, words in ((["--memory=0.15"], "2 devices of 0.15 GB are enough"), ([], "1 device of 80 GB is enough")):
+        monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+        assert run_here("plan", *flags, *memory, monkeypatch=monkeypatch) == 0
+        printed = capsys.readouterr().out
+        assert words in printed and "32 steps, 0.00 hours at 500 triples/s" in printed
+    for flag, words in (("--device=tpu-v5", "tpu-v5e"), ("--memory=0", "memory"), ("--benchmark=no.json", "no.json")):
+        assert_one_error(run_here("plan", *flags, flag, monkeypatch=monkeypatch), capsys.readouterr().err, words)
+
+
 def test_collectives_are_counted_from_the_text():
     text = """
   %a = f32[8,256]{1,0} all-gather(f32[2,256]{1,0} %x), dimensions={0}

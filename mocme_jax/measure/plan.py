@@ -146,11 +146,9 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
     results_table(table, title=f"one device's memory, {sizes.entities:,} entities", console=console)
     fits = needs[last].total <= memory * 1e9
     steps = -(-sizes.triples // config.train.batch_size)
-    console.print(
-        f"{last} device{'s' * (last > 1)} of {memory:g} GB "
-        + ("are enough" if fits else f"are not enough; parallel.shard_entities is {config.parallel.shard_entities}"),
-        soft_wrap=True,
-    )
+    enough = ("are" if last > 1 else "is") + (" enough" if fits else " not enough")
+    told = "" if fits else f"; parallel.shard_entities is {config.parallel.shard_entities}"
+    console.print(f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough}{told}", soft_wrap=True)
     console.print(
         f"a step: {needs[last].collective / 1e6:,.2f} MB of collectives a device; an epoch: {steps:,} steps"
         + (f", {sizes.triples / rate / 3600:.2f} hours at {rate:,.0f} triples/s on what was measured" if rate else ""),
