@@ -1,0 +1,54 @@
+"""Real training in float32: devices, mappers and split tables give the losses of one device."""
+
+import jax
+import numpy as np
+import pytest
+
+from mocme_jax.config import load_config
+from mocme_jax.parallel.mapping import WHOLE, Mapper
+from mocme_jax.training import setup
+
+# A model leaves its start, where all entities are alike, by doubling differences again and again, those of rounding
+# among them; so the steps that are compared begin behind that.
+WARM, STEPS = 300, 50
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """Config, dataset, and one device's state and losses."""
+    config, _ = load_config("atlas")
+    config.data.modalities = ("text",)
+    config.model.width, config.model.experts, config.negatives.pool = 64, 2, 256
+    dataset = setup.load_dataset(config)
+    mapper = Mapper("pmap", 1)
+    training = training_on(config, dataset, mapper, False)
+    state, _ = training.program(training.plan.create(), training.data, mapper.place(np.int32(WARM), WHOLE))
+    warm = jax.device_get(mapper.whole_tables(state, training.plan.spec))
+    return config, dataset, warm, losses(training, warm)
+
+
+def training_on(config, dataset, mapper, split):
+    config.parallel.shard_entities = split
+    return setup.build_training(config, setup.build_model(config, dataset.graph), dataset.graph, mapper)
+
+
+def losses(training, start):
+    """Of each step, and the table afterwards."""
+    mapper, found = training.mapper, []
+    state, one = mapper.place(start, training.plan.spec), mapper.place(np.int32(1), WHOLE)
+    for _ in range(STEPS):
+        state, metrics = training.program(state, training.data, one)
+        found.append(float(metrics["loss/total"]))
+    return np.array(found), np.asarray(mapper.whole_tables(state, training.plan.spec).params.structure)
+
+
+@pytest.mark.parametrize("kind,count,split", [("pmap", 2, False), ("shard_map", 8, True)])
+def test_fifty_steps_have_the_losses_of_one_device(prepared, kind, count, split):
+    config, dataset, warm, (expected, table) = prepared
+    found, other = losses(training_on(config, dataset, Mapper(kind, count), split), warm)
+    assert expected[-1] < 0.8 * 7.2, "still at its start"
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # Of the table as a whole: an entity's first update is the sign of a gradient, which may be a rounding error.
+    apart = np.linalg.norm(other[: len(table)] - table) / np.linalg.norm(table)
+    assert apart < 1e-4
+    assert not np.array_equal(found, expected[::-1])
