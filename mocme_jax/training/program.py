@@ -14,6 +14,7 @@ from mocme_jax.objective.objective import Batch, StepLoss
 from mocme_jax.parallel.axis import AXIS
 from mocme_jax.parallel.mapping import WHOLE, Mapper, Program
 from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
+from mocme_jax.training.order import batch_rows
 from mocme_jax.training.state import TrainData, TrainState, data_spec, state_spec
 
 # Steps between two updates of the running average: each is a pass over all parameters.
@@ -107,9 +108,8 @@ def make_train_program(
 ) -> Program:
     """``(state, data, steps) -> (state, metrics)``: that many steps on the devices, with no trip to the host.
 
-    The epoch's order is a permutation drawn on the device from the key and the epoch; the last batch of an epoch is
-    filled up from its start. A call must not cross an epoch's end. The state passed in is donated. Metrics are means
-    over the steps.
+    Which triples are a step's is drawn on the device from the key and the step (``batch_rows``). The state passed in is
+    donated. Metrics are means over the steps.
 
     Args:
       loss, optimizers, split, sparse: see ``make_train_step``.
@@ -127,18 +127,14 @@ def make_train_program(
             f"train.batch_size {batch_size} does not divide by the {devices} devices; take a multiple of {devices}"
         )
     train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse)
-    steps_per_epoch = -(-triples // batch_size)
 
     def program(state: TrainState, data: TrainData, steps: jax.Array):
         key = jax.random.wrap_key_data(state.key)
         order_key, draw_key = jax.random.split(key)
-        epoch = state.step // steps_per_epoch
-        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), triples)
         last = state.step + steps
 
         def one(state: TrainState):
-            first = (state.step % steps_per_epoch) * batch_size
-            rows = order[(first + jnp.arange(batch_size)) % triples]
+            rows = batch_rows(order_key, state.step, batch_size=batch_size, triples=triples)
             batch = Batch(data.triples[rows], data.known.groups[rows])
             return train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
 
