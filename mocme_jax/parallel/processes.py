@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from mocme_jax.errors import UserError
 
@@ -52,3 +54,14 @@ def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
         sys.stdout.flush()
         os._exit(130)
     jax.distributed.shutdown()
+
+
+def everyone(values: Sequence[int]) -> np.ndarray:
+    """What each process gives, int ``[processes, n]``, in each of them; all must call it at the same place."""
+    import jax
+
+    if jax.process_count() == 1:
+        return np.array([values], np.int32)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(np.array(values, np.int32)))

@@ -1,9 +1,15 @@
-"""The order in which an epoch visits the training triples."""
+"""The order in which an epoch visits the training triples, and the keys of a run."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
+
+def run_keys(key_data: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A run's two PRNG keys, from the key data in its state: of the epochs' orders, and of the steps' other draws."""
+    order_key, draw_key = jax.random.split(jax.random.wrap_key_data(key_data))
+    return order_key, draw_key
 
 
 def batch_rows(key: jax.Array, step: jax.Array, *, batch_size: int, triples: int) -> jax.Array:

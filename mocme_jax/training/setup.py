@@ -40,6 +40,7 @@ class Dataset:
       graph: ``train`` is what is trained on and ``valid`` is the dev split, released or carved out of train.
       known: every split as released, for filtering.
       fingerprint: of the graph as it was read, before a dev split was carved.
+      parts: the same of each part.
       warnings: the audit's, one line each.
       dev: what the dev split is, in words.
     """
@@ -47,6 +48,7 @@ class Dataset:
     graph: KnowledgeGraph
     known: tuple[np.ndarray, ...]
     fingerprint: str
+    parts: dict[str, str]
     warnings: list[str]
     dev: str
 
@@ -70,12 +72,12 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
         notify=notify,
     )
     report = audit(graph)
-    warnings, fingerprint = report.warnings(), graph.fingerprint()
+    warnings, fingerprint, parts = report.warnings(), graph.fingerprint(), graph.part_fingerprints()
     known = tuple(graph.splits.values())
     if data.dev == "valid" and report.valid_is_clean:
         # The few rows that other splits hold too would choose the model on what it trains on, or on test.
         clean = graph.valid[clean_rows(graph.valid, graph.train, graph.test)]
-        return Dataset(graph.replace(valid=clean), known, fingerprint, warnings, "released valid split")
+        return Dataset(graph.replace(valid=clean), known, fingerprint, parts, warnings, "released valid split")
     if data.dev == "valid":
         warnings.append(
             "the released valid split can't choose a model: dev is carved out of train instead (data.dev=train)"
@@ -84,7 +86,7 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
     if not len(dev):
         raise UserError(f"{graph.name}: no triple can leave train for a dev split; raise data.dev_fraction")
     share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
-    return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, warnings, share)
+    return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, parts, warnings, share)
 
 
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
@@ -168,7 +170,7 @@ class Training:
       inputs: what entities carry, and the panel.
       data: the training triples, their known tails, and the inputs.
       plan: of the state.
-      program: ``(state, data, steps) -> (state, metrics)``; see ``make_train_program``.
+      program: ``(state, data, steps) -> (state, latest)``; see ``make_train_program``.
     """
 
     mapper: Mapper
@@ -205,8 +207,9 @@ def build_program(
     """
     settings, split = config.train, config.parallel.shard_entities
     optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
+    loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
     program = make_train_program(
-        make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split),
+        loss,
         optimizers,
         batch_size=settings.batch_size,
         triples=triples,
@@ -220,6 +223,7 @@ def build_program(
         optimizers,
         entities=entities,
         averages=settings.average > 0,
+        metrics=(*loss.metrics, "norm/gradient"),
         mapper=mapper,
         split=split,
         seed=config.seed,
