@@ -2,10 +2,11 @@
 
     python -m tests.drills.kill --times 50 [--seed S] [--workdir DIR] [--FLAG=VALUE of mocme_jax.train ...]
 
-Trains atlas for a few epochs, on one CPU device. Each kill is a signal and a place, drawn at random: while it starts,
-at some moment of training, while a checkpoint is written, while dev is scored, at the test score. A killed training is
-started again until it ends by itself; then its metrics (without times), scores and final parameters must be those of
-the undisturbed run. Runs follow one another until there were so many kills. Status 1: something differed.
+Trains a small model on atlas for a few epochs, on one CPU device. Each kill is a signal and a place, drawn at random:
+while it starts, at some moment of training, while a checkpoint is written, while dev is scored, at the test score. A
+killed training is started again until it ends by itself; then its metrics (without times), scores and final parameters
+must be those of the undisturbed run. Runs follow one another until there were so many kills. Status 1: something
+differed.
 """
 
 from __future__ import annotations
@@ -31,10 +32,23 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PLACES = ("start", "training", "save", "dev", "test")
+# The last comes once a run.
+WEIGHTS = (3, 4, 4, 4, 1)
 EPOCHS = 8
-FLAGS = (f"--config.train.epochs={EPOCHS}", "--config.train.eval_every=1", "--config.train.patience=0")
-# Saves within epochs too.
-FLAGS += ("--config.train.save_minutes=0.01", "--config.parallel.devices=1")
+# A small model, but with every part that is saved; saves within epochs too.
+FIELDS = {
+    "data.modalities": "numeric",
+    "model.width": 64,
+    "model.experts": 2,
+    "model.expert_hidden": 16,
+    "negatives.pool": 256,
+    "train.epochs": EPOCHS,
+    "train.eval_every": 1,
+    "train.patience": 0,
+    "train.average": 100,
+    "train.save_minutes": 0.005,
+    "parallel.devices": 1,
+}
 TIMEOUT = 600
 
 
@@ -73,7 +87,7 @@ class Training:
 
     def reaches(self, place: str, chance: random.Random, epochs: int) -> bool:
         """Waits for a place; False if the training ended before."""
-        shown, rows, seen = len(self.text), _lines(self.workdir), chance.randrange(3)
+        shown, rows, seen = len(self.text), _lines(self.workdir), chance.randrange(2)
         if place == "start":
             deadline = time.monotonic() + chance.uniform(0, 8)
             while time.monotonic() < deadline and not self.ended():
@@ -90,7 +104,7 @@ class Training:
                 return False
             time.sleep(0.001)
         # Anywhere in what was just begun.
-        time.sleep(chance.uniform(0, {"training": 6, "save": 0.1, "dev": 0.2, "test": 1}[place]))
+        time.sleep(chance.uniform(0, {"training": 4, "save": 0.1, "dev": 0.2, "test": 0.4}[place]))
         return not self.ended()
 
 
@@ -130,7 +144,7 @@ def differences(one: dict, other: dict) -> list[str]:
 
 
 def drill(
-    times: int, seed: int, folder: Path, flags: list[str], epochs: int = EPOCHS, places: tuple = PLACES
+    times: int, seed: int, folder: Path, flags: list[str], epochs: int = EPOCHS, weights: tuple = WEIGHTS
 ) -> tuple[collections.Counter, list[str]]:
     """Kills so often; returns kills by signal and place, and everything that was wrong, in words."""
     chance, kills, wrong = random.Random(seed), collections.Counter(), []
@@ -143,7 +157,7 @@ def drill(
         workdir, here = folder / f"run{run}", collections.Counter()
         while True:
             training = Training(workdir, flags)
-            number, place = chance.choice(SIGNALS), chance.choice(places)
+            number, place = chance.choice(SIGNALS), chance.choices(PLACES, weights)[0]
             killed = sum((kills + here).values()) < times and training.reaches(place, chance, epochs)
             if killed:
                 training.process.send_signal(number)
@@ -196,7 +210,8 @@ def main() -> int:
     arguments, flags = parser.parse_known_args()
     folder = arguments.workdir or Path(tempfile.mkdtemp(prefix="drill-"))
     folder.mkdir(parents=True, exist_ok=True)
-    kills, wrong = drill(arguments.times, arguments.seed, folder, [*FLAGS, *flags])
+    fields = [f"--config.{name}={value}" for name, value in FIELDS.items()]
+    kills, wrong = drill(arguments.times, arguments.seed, folder, [*fields, *flags])
     print_table(kills, wrong)
     if not wrong and arguments.workdir is None:
         shutil.rmtree(folder)
