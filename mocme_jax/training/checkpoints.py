@@ -8,8 +8,10 @@ what was saved is known to `saving`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,9 +46,22 @@ def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Chec
     folder = Path(workdir).expanduser().absolute()
     if not create and not any((folder / name).is_dir() for name in NAMES):
         raise UserError(f"{folder}: holds no checkpoint; train there first, or mend --workdir")
-    # What Orbax tells through absl of its options and of errors that it raises anyway is noise to who trains.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _silence()
     return Checkpoints(folder, create)
+
+
+@functools.cache
+def _silence() -> None:
+    """Keeps from the person who trains what Orbax tells of its options, and of errors beside raising them."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    told = sys.unraisablehook
+
+    def tell(unraisable: Any) -> None:
+        # Storage that failed calls back an event loop that has ended with the save.
+        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+            told(unraisable)
+
+    sys.unraisablehook = tell
 
 
 class Checkpoints:

@@ -118,6 +118,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
                 test=evaluator.report(params.model, vectors, "test") if len(graph.test) else None,
                 weights=weight_names(graph, weights),
             )
+            # What is known is written, whatever comes.
+            preemption.something_to_save()
             log.write({"test": results["test"]["overall"] if results["test"] else None})
         if writes:
             write_results(workdir, results)

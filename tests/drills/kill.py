@@ -148,6 +148,8 @@ def drill(
 ) -> tuple[collections.Counter, list[str]]:
     """Kills so often; returns kills by signal and place, and everything that was wrong, in words."""
     chance, kills, wrong = random.Random(seed), collections.Counter(), []
+    # Whoever started the drill in the background may have had SIGINT ignored, which the trainings would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     undisturbed = Training(folder / "undisturbed", flags)
     if status := undisturbed.wait():
         return kills, [f"the undisturbed run ended with status {status}: {undisturbed.text[-500:]}"]
@@ -172,8 +174,10 @@ def drill(
                 break
             if "the same command" not in training.text and status == 0:
                 # It was at its end before the signal, or had none.
+                print(f"{said}: no kill", flush=True)
                 break
             here[number.name, place] += 1
+            print(f"{said}: status {status}", flush=True)
             if status == 0 and not (workdir / "last").exists() and place not in ("start", "training"):
                 wrong.append(f"{said}: stopped with nothing saved")
         if not wrong or not wrong[-1].startswith(f"run {run},"):
