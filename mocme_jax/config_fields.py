@@ -193,6 +193,9 @@ FIELDS: dict[str, Field] = {
     "train.patience": Field(
         4, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0
     ),
+    "train.save_minutes": Field(
+        10.0, "between two saves within an epoch, so that a kill costs no more; evaluations save in any case", above=0
+    ),
     "train.learning_rate": Field(0.02, "AdamW's step size, for all but the tables", above=0),
     "train.table_learning_rate": Field(
         0.1, "Adagrad's step size, for the entity and relation tables", above=0

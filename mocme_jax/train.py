@@ -1,7 +1,7 @@
 """Trains MoCME on a graph, keeps the best model on dev, scores it once on test.
 
-Without flags: the embedded graph. The same command run again goes on from where it stopped. The folder
-of the run holds the checkpoints, metrics.jsonl and results.json.
+Without flags: the embedded graph. The same command run again goes on from where it stopped; Ctrl-C or SIGTERM stops it
+in good order, a second one at once. The folder of the run holds the checkpoints, metrics.jsonl and results.json.
 """
 
 import sys
@@ -14,12 +14,16 @@ def main() -> None:
     """Reads the flags, then imports JAX and trains."""
     config, workdir = parse(sys.argv[1:], __doc__)
     from mocme_jax.parallel.processes import joined
+    from mocme_jax.training.preemption import Preemption
 
     parallel = config.parallel
-    with joined(parallel.coordinator, parallel.processes, parallel.process):
+    with (
+        joined(parallel.coordinator, parallel.processes, parallel.process),
+        Preemption(alone=parallel.coordinator is None) as preemption,
+    ):
         from mocme_jax.training.run import train_and_evaluate
 
-        train_and_evaluate(config, workdir)
+        train_and_evaluate(config, workdir, preemption)
 
 
 if __name__ == "__main__":

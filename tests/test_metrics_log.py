@@ -37,11 +37,11 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path):
     with MetricsLog(tmp_path, tensorboard=False) as log:
         log.write({"note": "start"})
         for epoch in range(1, 5):
-            log.write({"epoch": epoch, "try": 1})
+            log.write({"epoch": epoch, "step": 10 * epoch, "try": 1})
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "lo')
-    with MetricsLog(tmp_path, keep_until_epoch=2, tensorboard=False) as log:
-        log.write({"epoch": 3, "try": 2})
+    with MetricsLog(tmp_path, keep_until_step=25, tensorboard=False) as log:
+        log.write({"epoch": 3, "step": 30, "try": 2})
     rows = read_metrics(tmp_path)
     assert [(row.get("epoch"), row.get("try")) for row in rows] == [(None, None), (1, 1), (2, 1), (3, 2)]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -21,8 +21,8 @@ from mocme_jax.parallel.mapping import WHOLE, Mapper
 from mocme_jax.training.encoding import make_encode_program
 from mocme_jax.training.inputs import make_train_data
 from mocme_jax.training.optimizers import Optimizers, create_optimizers
-from mocme_jax.training.order import batch_rows
-from mocme_jax.training.program import make_train_program
+from mocme_jax.training.order import batch_rows, run_keys
+from mocme_jax.training.program import finite, make_train_program
 from mocme_jax.training.state import plan_train_state
 
 ENTITIES, RELATIONS, TRIPLES, BATCH = 24, 3, 50, 8
@@ -54,7 +54,8 @@ def made(model, optimizers, objective, *, entities=ENTITIES, mapper=ONE, split=F
     """A compiled program and the plan of its state."""
     loss = make_loss(model, objective, entities=entities, devices=mapper.count, split=split)
     run = make_train_program(loss, optimizers, mapper=mapper, split=split, average_steps=average, **choices)
-    sizes = dict(entities=entities, averages=average > 0, mapper=mapper, split=split, seed=seed)
+    metrics = (*loss.metrics, "norm/gradient")
+    sizes = dict(entities=entities, averages=average > 0, metrics=metrics, mapper=mapper, split=split, seed=seed)
     return run, plan_train_state(model, optimizers, **sizes)
 
 
@@ -68,12 +69,12 @@ def program(mapper=ONE, split=False, sparse=False, estimator="club", features_in
 
 
 def steps(cuts, state=None, mapper=ONE, split=False, **changes):
-    """State (its tables whole and without fillings) and the metrics of each call after calls of so many steps."""
+    """State (its tables whole and without fillings) after calls of so many steps, and the metrics of each's last."""
     run, plan = program(mapper, split, **changes)
     state, metrics = state or plan.create(), []
     for cut in cuts:
-        state, means = run(state, data(mapper, split), jnp.int32(cut))
-        metrics.append(jax.device_get(means))
+        state, latest = run(state, data(mapper, split), jnp.int32(cut))
+        metrics.append(jax.device_get(latest))
     state = jax.device_get(mapper.whole_tables(state, plan.spec))
     cut_off = lambda params: params and params._replace(structure=params.structure[:ENTITIES])  # noqa: E731
     return state._replace(params=cut_off(state.params), average=cut_off(state.average)), metrics
@@ -108,17 +109,50 @@ def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, sp
         chex.assert_trees_all_close(one, other, rtol=1e-3, atol=1e-4)
     chex.assert_trees_all_close(state.params, plain.params, rtol=1e-3, atol=1e-3)
     chex.assert_trees_all_close(state.average, plain.average, rtol=1e-3, atol=1e-3)
+    chex.assert_trees_all_close(state.sums, plain.sums, rtol=1e-3, atol=1e-3)
     assert (state.average is not None) == ("average" in changes)
     assert int(state.step) == 10
     np.testing.assert_array_equal(state.key, plain.key)
 
 
-def test_steps_in_two_calls_equal_one_call():
-    whole, (mean,) = steps((6,))
-    parts, means = steps((2, 4))
-    chex.assert_trees_all_close(parts, whole, rtol=1e-6, atol=1e-7)
-    for name, value in mean.items():
-        assert (2 * means[0][name] + 4 * means[1][name]) / 6 == pytest.approx(value, rel=1e-4, abs=1e-6), name
+@pytest.mark.parametrize("changes", [{"average": 48.0}, {"mapper": Mapper("shard_map", 4), "split": True} | HEADS])
+def test_the_state_is_the_same_to_the_last_bit_however_its_steps_are_cut_into_calls(changes):
+    """Over epochs' ends (7 steps) and updates of the average (16), before the first of these too."""
+    for total, cuts in ((9, [(1,) * 9, (4, 5)]), (40, [(1,) * 40, (7,) * 5 + (5,), (16, 16, 8), (3, 30, 7)])):
+        whole, (latest,) = steps((total,), **changes)
+        for cut in cuts:
+            parts, metrics = steps(cut, **changes)
+            chex.assert_trees_all_equal(parts, whole)
+            chex.assert_trees_all_equal(metrics[-1], latest)
+
+
+def test_metrics_are_added_up_step_by_step():
+    """Against a loop in float32, the same sums; a state whose sums begin anew is the same but for them."""
+    state, metrics = steps((1,) * 9)
+    for name, total in state.sums.totals.items():
+        expected = np.float32(0)
+        for one in metrics:
+            expected += one[name]
+        assert total == expected and total.dtype == np.float32, name
+    assert int(state.sums.steps) == 9
+
+
+def test_a_step_that_is_not_finite_is_the_last_of_its_call():
+    """With one entity's row at the edge of float32, its loss overflows; on as many devices as one likes."""
+    for mapper, split in ((ONE, False), (Mapper("shard_map", 4), True), (Mapper("none", 2), True)):
+        run, plan = program(mapper, split, average=48.0)
+        state = plan.create()
+        relation = state.params.model["params"]["relation"]
+        state.params.model["params"]["relation"] = relation.at[0].set(3e38)
+        triples = np.asarray(data().triples)
+        first, _ = run_keys(state.key)
+        bad = 0
+        while 0 not in triples[np.asarray(batch_rows(first, bad, batch_size=BATCH, triples=TRIPLES)), 1]:
+            bad += 1
+        state, latest = run(state, data(mapper, split), jnp.int32(100))
+        assert not finite(latest) and int(state.step) == bad + 1
+        again, latest = run(state, data(mapper, split), jnp.int32(5))
+        assert int(again.step) > bad + 1, "a call takes its first step, whatever was before"
 
 
 def test_a_copied_state_goes_on_in_the_same_way():
@@ -277,8 +311,7 @@ def test_the_penalty_is_of_entities_as_answers():
     choices = dict(structure_dropout=0.0, features_in="heads")
     start, triples = program(**choices)[1].create(), np.asarray(data().triples)
     _, (means,) = steps((1,), **choices)
-    order_key = jax.random.split(jax.random.wrap_key_data(start.key))[0]
-    batch = triples[np.asarray(batch_rows(order_key, 0, batch_size=BATCH, triples=TRIPLES))]
+    batch = triples[np.asarray(batch_rows(run_keys(start.key)[0], 0, batch_size=BATCH, triples=TRIPLES))]
     # Without experts an entity as an answer is its row of the table.
     table, relation = (
         np.asarray(x, np.float64) for x in (start.params.structure, start.params.model["params"]["relation"])

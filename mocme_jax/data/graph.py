@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -62,17 +63,30 @@ class KnowledgeGraph:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over names, triples and features: equal only for equal graphs."""
         digest = hashlib.sha256()
-        for names in (self.entities, self.relations):
-            digest.update("\n".join(names).encode("utf-8", "surrogatepass"))
-            digest.update(b"\0")
-        for triples in self.splits.values():
-            digest.update(np.ascontiguousarray(triples, np.int32).data)
-            digest.update(b"\0")
-        for modality in self.modalities:
-            digest.update(modality.name.encode())
-            digest.update(np.ascontiguousarray(modality.features).data)
-            digest.update(np.ascontiguousarray(modality.present).data)
+        for _, contents in self._parts():
+            for content in contents:
+                digest.update(content)
         return digest.hexdigest()
+
+    def part_fingerprints(self) -> dict[str, str]:
+        """SHA-256 (hex) of each part by what it is called, to tell where two graphs differ."""
+        digests = {}
+        for name, contents in self._parts():
+            digest = hashlib.sha256()
+            for content in contents:
+                digest.update(content)
+            digests[name] = digest.hexdigest()
+        return digests
+
+    def _parts(self) -> Iterator[tuple[str, tuple[bytes | memoryview, ...]]]:
+        """What the graph consists of, in the order of its fingerprint."""
+        for name, names in (("names of entities", self.entities), ("names of relations", self.relations)):
+            yield name, ("\n".join(names).encode("utf-8", "surrogatepass"), b"\0")
+        for split, triples in self.splits.items():
+            yield f"{split} triples", (np.ascontiguousarray(triples, np.int32).data, b"\0")
+        for modality in self.modalities:
+            features, present = np.ascontiguousarray(modality.features), np.ascontiguousarray(modality.present)
+            yield f"modality {modality.name}", (modality.name.encode(), features.data, present.data)
 
 
 def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None) -> Modality:

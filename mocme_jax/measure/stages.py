@@ -14,6 +14,7 @@ from mocme_jax.measure.calibration import Calibration
 from mocme_jax.parallel.mapping import WHOLE, Program
 from mocme_jax.training import setup
 from mocme_jax.training.encoding import make_encode_program
+from mocme_jax.training.program import finite
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -85,9 +86,9 @@ def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: 
         cost = cost._replace(moved=0.0)
 
     def call() -> None:
-        # Past an epoch's end the same order begins again, which changes no time.
-        state[0], metrics = training.program(state[0], training.data, count)
-        jax.block_until_ready(metrics)
+        state[0], latest = training.program(state[0], training.data, count)
+        if not finite(latest):
+            raise FloatingPointError(f"{name}: the loss is not finite, and the steps after it were not taken")
 
     negatives = config.negatives
     columns = min(negatives.pool, entities)

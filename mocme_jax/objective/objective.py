@@ -22,6 +22,7 @@ from mocme_jax.parallel.axis import AXIS, gathered, share
 # What each precision means for a product of float32 matrices, in JAX's words; not every device knows all three.
 PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 
+CLASSES = ("easy", "ambiguous", "hard")
 WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
 
 
@@ -37,12 +38,14 @@ class StepLoss(NamedTuple):
       fetch: ``(structure, inputs, columns, batch) -> Fetched``, what the tables hold of the columns.
       loss: ``(params, fetched, columns, negative, batch, key) -> (loss, metrics)``: this device's own mean loss over
         its B / D triples, to be averaged over the devices; ``params`` are the module's variables.
+      metrics: names of the metrics.
     """
 
     columns: Callable
     negatives: Callable
     fetch: Callable
     loss: Callable
+    metrics: tuple[str, ...]
 
 
 class Objective(NamedTuple):
@@ -163,7 +166,16 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         metrics["loss/total"] = total
         return total, metrics
 
-    return StepLoss(columns_of, negatives_of, fetch_rows, loss)
+    return StepLoss(columns_of, negatives_of, fetch_rows, loss, _metrics(objective))
+
+
+def _metrics(objective: Objective) -> tuple[str, ...]:
+    names = ["loss/ranking", "loss/fit", "redundancy", "loss/total"]
+    if objective.regularisation:
+        names.append("loss/regularisation")
+    if objective.weighting == "entropy":
+        names += [f"negatives/{kind}_{name}" for kind in ("share", "weight") for name in CLASSES]
+    return tuple(names)
 
 
 def _cast(tree, kind):
@@ -200,5 +212,5 @@ def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negat
     for kind, amounts in (("share", result.counts), ("weight", result.totals)):
         amounts = jax.lax.psum(amounts, AXIS)
         shares = amounts / jnp.maximum(jnp.sum(amounts), 1)
-        metrics |= {f"negatives/{kind}_{name}": shares[i] for i, name in enumerate(("easy", "ambiguous", "hard"))}
+        metrics |= {f"negatives/{kind}_{name}": shares[i] for i, name in enumerate(CLASSES)}
     return result.weights, metrics

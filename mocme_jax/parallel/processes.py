@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -56,14 +56,15 @@ def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
     jax.distributed.shutdown()
 
 
-def largest(number: int) -> int:
-    """The largest of the numbers of all processes, each of which must ask."""
+def everyone(values: Sequence[int]) -> np.ndarray:
+    """What each process gives, int ``[processes, n]``, in each of them; all must call it at the same place."""
     import jax
-    from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.process_allgather(np.int32(number)).max())
+        return np.array([values], np.int32)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(np.array(values, np.int32)))
 
 
 def all_rows(rows: np.ndarray) -> np.ndarray:
@@ -72,13 +73,14 @@ def all_rows(rows: np.ndarray) -> np.ndarray:
     64-bit integers keep all their bits.
     """
     import jax
-    from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
         return rows
+    from jax.experimental import multihost_utils
+
     # As bytes: JAX would cut 64-bit numbers to 32 bits.
     data = np.frombuffer(rows.tobytes(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.int32(len(data))).reshape(-1)
+    lengths = everyone([len(data)])[:, 0]
     filled = np.pad(data, (0, lengths.max() - len(data)))
     everyones = np.asarray(multihost_utils.process_allgather(filled)).reshape(len(lengths), -1)
     parts = [part[:length].tobytes() for part, length in zip(everyones, lengths, strict=True)]

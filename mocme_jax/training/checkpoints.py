@@ -1,14 +1,17 @@
-"""The run's two checkpoints in its folder: `last/`, to go on from, and `best/`, to evaluate.
+"""The run's checkpoints in its folder, by number: `last/`, to go on from, and `best/`, to evaluate.
 
-Two Orbax managers rather than one with a metric, which may delete the newest step. A step holds `state`, a
-pytree of arrays, and `meta`, JSON that can be read before any model is built. A save that was cut off leaves
-a folder that Orbax ignores, and the step before it stays.
+The newest two of each are kept. Two Orbax managers rather than one with a metric, which may delete the newest. A
+checkpoint holds `state`, a pytree of arrays, and `meta`, JSON that can be read before any model is built. Saving is
+asynchronous and atomic: a save that was cut off leaves a folder that is ignored and later removed. Whether one is still
+what was saved is known to `saving`.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +20,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mocme_jax.errors import UserError
+from mocme_jax.training.checksums import arrays_by_path, is_table
+from mocme_jax.training.workdir import unwritable
 
 Which = Literal["last", "best"]
 NAMES: tuple[Which, ...] = ("last", "best")
+KEPT = 2
+
+
+class Unreadable(Exception):
+    """A checkpoint can't be read, or is not what it was when it was saved; the message is one line and says why."""
 
 
 def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Checkpoints:
@@ -27,26 +37,37 @@ def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Chec
 
     Args:
       workdir: the run's folder; relative paths are taken from the current one.
-      create: make missing folders. Without it nothing is written, and a missing folder is an error.
+      create: make missing folders, and remove what cut-off saves left. Without it nothing is written, and a missing
+        folder is an error.
 
     Raises:
-      UserError: `workdir` is a file; or, without `create`, there are no checkpoints in it.
+      UserError: without `create`, there are no checkpoints in it.
     """
     folder = Path(workdir).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, not a folder; name another with --workdir=FOLDER")
     if not create and not any((folder / name).is_dir() for name in NAMES):
         raise UserError(f"{folder}: holds no checkpoint; train there first, or mend --workdir")
-    # Orbax tells through absl how it reads the options below; to the person who trains that is noise.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    _silence()
     return Checkpoints(folder, create)
 
 
-class Checkpoints:
-    """Saves and restores the run's newest and best state; a context manager that waits for its saves.
+@functools.cache
+def _silence() -> None:
+    """Keeps from the person who trains what Orbax tells of its options, and of errors beside raising them."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    told = sys.unraisablehook
 
-    Saving is asynchronous: arrays are copied before the call returns, so that they may be donated, and
-    written in the background.
+    def tell(unraisable: Any) -> None:
+        # Storage that failed calls back an event loop that has ended with the save.
+        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+            told(unraisable)
+
+    sys.unraisablehook = tell
+
+
+class Checkpoints:
+    """Saves, reads and deletes; a context manager that waits for its saves.
+
+    Arrays are copied before `save` returns, so that they may be donated, and written in the background.
     """
 
     def __init__(self, folder: Path, create: bool):
@@ -54,54 +75,63 @@ class Checkpoints:
         self._create = create
         self._managers: dict[Which, ocp.CheckpointManager] = {}
 
-    def save_last(self, step: int, state: Any, meta: dict) -> None:
-        """Saves the state to go on from; the one before it is deleted once this one is complete.
-
-        Args:
-          step: rises from save to save; saved steps that are not below it are replaced.
-          state: pytree of arrays.
-          meta: what JSON can hold.
-        """
-        self._save("last", step, state, meta)
-
-    def save_best(self, step: int, state: Any, meta: dict) -> None:
-        """Saves the best state so far; arguments as for `save_last`."""
-        self._save("best", step, state, meta)
-
-    def latest_step(self, which: Which = "last") -> int | None:
-        """The step saved last, once that save is complete; None before the first."""
-        manager = self._manager(which)
-        if manager is None:
-            return None
-        manager.wait_until_finished()
-        return manager.latest_step()
-
-    def read_meta(self, which: Which) -> dict:
-        """The JSON saved with a checkpoint; no array is read.
-
-        Raises:
-          UserError: there is no such checkpoint, or it can't be read.
-        """
-        manager, step = self._saved(which)
-        try:
-            return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-        except (OSError, ValueError, KeyError) as error:
-            raise self._unreadable(which, step, error) from error
-
-    def restore(self, which: Which, target: Any, table: tuple[str, int] | None = None) -> tuple[Any, dict]:
-        """A saved state and its meta.
+    def save(self, which: Which, number: int, state: Any, meta: dict) -> None:
+        """Saves in the background; the oldest is deleted once this one is complete and there are more than two.
 
         Args:
           which: "last" or "best".
+          number: above all that are there.
+          state: pytree of arrays.
+          meta: what JSON can hold.
+
+        Raises:
+          UserError: this save or one before it can't be written.
+        """
+        manager = self._manager(which)
+        if manager is None:
+            raise ValueError(f"{self.folder} was opened with create=False, for reading only")
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        try:
+            saved = manager.save(number, args=args)
+        except Exception as error:
+            raise self._unwritable(which, error) from error
+        if not saved:
+            raise RuntimeError(f"{self.folder / which}: Orbax did not save {number}, after {manager.all_steps()}")
+
+    def numbers(self, which: Which) -> list[int]:
+        """What is there, oldest first, once saves under way are complete."""
+        manager = self._manager(which)
+        if manager is None:
+            return []
+        self.wait()
+        return sorted(manager.all_steps())
+
+    def read_meta(self, which: Which, number: int) -> dict:
+        """The JSON saved with a checkpoint; no array is read.
+
+        Raises:
+          Unreadable: it can't be.
+        """
+        manager = self._manager(which)
+        try:
+            return dict(manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta)
+        except Exception as error:
+            raise Unreadable(_reason(error)) from error
+
+    def restore(self, which: Which, number: int, target: Any, table: tuple[str, int] | None = None) -> Any:
+        """A saved state.
+
+        Args:
+          which: "last" or "best".
+          number: of a checkpoint.
           target: pytree of the state's structure, of arrays or `jax.ShapeDtypeStruct`; their shardings say
             where the arrays go, and those without one go to the first local device.
           table: a name and a number of rows. Arrays with that name in their path may have been saved with another
             number of rows, so many or more: those behind hold nothing, and are cut off or filled up with zeros.
 
         Raises:
-          UserError: there is no such checkpoint, it can't be read, or its arrays are not those of `target`.
+          Unreadable: it can't be read, or its arrays are not those of `target`.
         """
-        manager, step = self._saved(which)
         home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
         def describe(leaf):
@@ -109,38 +139,65 @@ class Checkpoints:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
         target = jax.tree.map(describe, target)
+        manager = self._manager(which)
         try:
-            saved = manager.item_metadata(step)["state"]
+            saved = manager.item_metadata(number)["state"]
             # Orbax would print every array of both trees.
             difference = first_difference(getattr(saved, "tree", saved), target, table)
             if difference is None:
                 wanted = ocp.args.StandardRestore(target, strict=table is None)
-                args = ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
-                restored = manager.restore(step, args=args)
-                return restored.state, restored.meta
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._unreadable(which, step, error) from error
-        raise UserError(
-            f"{self.folder / which}: step {step} is of another model: {difference}; use the config it was "
-            "trained with, or another --workdir"
-        )
+                return manager.restore(number, args=ocp.args.Composite(state=wanted)).state
+        except Exception as error:
+            # Whatever a damaged file makes the libraries raise.
+            raise Unreadable(_reason(error)) from error
+        raise Unreadable(f"it is of another model: {difference}")
+
+    def delete(self, which: Which, number: int) -> None:
+        """Deletes a checkpoint, readable or not.
+
+        Raises:
+          UserError: it can't be deleted.
+        """
+        try:
+            self._manager(which).delete(number)
+        except OSError as error:
+            raise self._unwritable(which, error) from error
 
     def wait(self) -> None:
-        """Returns once every save is on the disk."""
-        for manager in self._managers.values():
-            manager.wait_until_finished()
+        """Returns once every save is on the disk.
+
+        Raises:
+          UserError: one can't be written.
+        """
+        for which, manager in self._managers.items():
+            try:
+                manager.wait_until_finished()
+            except Exception as error:
+                raise self._unwritable(which, error) from error
 
     def close(self) -> None:
-        """Finishes the saves and releases the managers."""
-        for manager in self._managers.values():
-            manager.close()
-        self._managers.clear()
+        """Finishes the saves and releases the managers.
+
+        Raises:
+          UserError: a save can't be written.
+        """
+        try:
+            self.wait()
+        finally:
+            for manager in self._managers.values():
+                _close(manager)
+            self._managers.clear()
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        try:
+            self.close()
+        except UserError:
+            # What ended the block is told, be it this or another error.
+            if kind is None:
+                raise
 
     def _manager(self, which: Which) -> ocp.CheckpointManager | None:
         if which not in NAMES:
@@ -149,45 +206,36 @@ class Checkpoints:
             folder = self.folder / which
             if not self._create and not folder.is_dir():
                 return None
-            self._managers[which] = ocp.CheckpointManager(
-                folder,
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=1, create=self._create, read_only=not self._create
-                ),
-                item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=KEPT,
+                create=self._create,
+                cleanup_tmp_directories=self._create,
+                read_only=not self._create,
             )
+            handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+            try:
+                self._managers[which] = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+            except OSError as error:
+                raise self._unwritable(which, error) from error
         return self._managers[which]
 
-    def _save(self, which: Which, step: int, state: Any, meta: dict) -> None:
-        manager = self._manager(which)
-        if manager is None:
-            raise ValueError(f"{self.folder} was opened with create=False, for reading only")
-        if jax.process_count() > 1:
-            # Two saves under way at once mix up the processes' barriers.
-            self.wait()
-        later = [saved for saved in manager.all_steps() if saved >= step]
-        if later:
-            # A run that went on from before makes them anew; Orbax would keep the old and say nothing.
-            manager.wait_until_finished()
-            for saved in later:
-                manager.delete(saved)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-        if not manager.save(step, args=args):
-            raise RuntimeError(f"{self.folder / which}: Orbax did not save step {step}")
+    def _unwritable(self, which: Which, error: Exception) -> UserError:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        return unwritable(self.folder / which, cause or error)
 
-    def _saved(self, which: Which) -> tuple[ocp.CheckpointManager, int]:
-        step = self.latest_step(which)
-        if step is None:
-            raise UserError(
-                f"{self.folder / which}: holds no checkpoint; train there first, or mend --workdir"
-            )
-        return self._managers[which], step
 
-    def _unreadable(self, which: Which, step: int, error: Exception) -> UserError:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        return UserError(
-            f"{self.folder / which / str(step)}: can't be read ({reason}); delete it and train again"
-        )
+def _close(manager: ocp.CheckpointManager) -> None:
+    try:
+        manager.close()
+    except Exception:
+        # Its save has failed before, which `wait` has told.
+        logging.getLogger(__name__).debug("closing", exc_info=True)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def first_difference(saved: Any, target: Any, table: tuple[str, int] | None = None) -> str | None:
@@ -196,20 +244,16 @@ def first_difference(saved: Any, target: Any, table: tuple[str, int] | None = No
     Arrays of ``table``, a name in their path and a number of rows, may differ in their rows, if both have so many.
     """
 
-    def arrays(tree):
-        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
     def words(leaf):
         return f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
 
     def same(path, leaf, other):
         shapes = tuple(leaf.shape), tuple(other.shape)
-        if table is not None and table[0] in path.split("/") and min(shape[:1] for shape in shapes) >= (table[1],):
+        if table is not None and is_table(path, leaf, table) and is_table(path, other, table):
             shapes = shapes[0][1:], shapes[1][1:]
         return shapes[0] == shapes[1] and leaf.dtype == other.dtype
 
-    saved, target = arrays(saved), arrays(target)
+    saved, target = arrays_by_path(saved), arrays_by_path(target)
     for path, leaf in target.items():
         if path not in saved:
             return f"it has no {path}, where the model has {words(leaf)}"

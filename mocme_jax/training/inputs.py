@@ -11,7 +11,7 @@ from mocme_jax.model.tables import Inputs, inputs_spec
 from mocme_jax.objective.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec
 from mocme_jax.parallel.axis import padded_size
 from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
-from mocme_jax.parallel.processes import all_rows, largest
+from mocme_jax.parallel.processes import all_rows, everyone
 from mocme_jax.training.state import TrainData
 
 
@@ -55,7 +55,7 @@ def make_known(
     if not split:
         return mapper.place(known[0], known_spec(False))
     # Every device's arrays must be as long as the longest, whoever holds it.
-    longest = KnownAnswers(*(largest(max(map(len, field))) for field in zip(*known.values(), strict=True)))
+    longest = KnownAnswers(*everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0))
 
     def share(device: int) -> KnownAnswers:
         return KnownAnswers(*map(_filled, known[device], longest))

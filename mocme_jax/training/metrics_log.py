@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mocme_jax.training.workdir import write_whole, writing
 
 FILE_NAME = "metrics.jsonl"
 
@@ -21,18 +24,21 @@ class MetricsLog:
 
     Args:
       workdir: the run's folder, made where missing.
-      keep_until_epoch: when a run goes on, the epoch it goes on from: rows of later epochs, which will be
+      keep_until_step: when a run goes on, the last step that was evaluated before: rows of later steps, which will be
         written again, are dropped, and so is the row `test` that ended the run. None keeps all. Half a line,
         left by a run that was killed, is dropped in any case.
       tensorboard: False leaves TensorBoard out.
       writes: False writes nothing at all, for processes beside the one that does.
+
+    Raises:
+      UserError: the file can't be written.
     """
 
     def __init__(
         self,
         workdir: str | os.PathLike,
         *,
-        keep_until_epoch: int | None = None,
+        keep_until_step: int | None = None,
         tensorboard: bool = True,
         writes: bool = True,
     ):
@@ -40,42 +46,49 @@ class MetricsLog:
         if not writes:
             return
         folder = Path(workdir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / FILE_NAME
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.path, purge = folder / FILE_NAME, None
         if self.path.exists():
             rows = read_metrics(folder)
-            if keep_until_epoch is not None:
-                rows = [row for row in rows if "test" not in row and row.get("epoch", 0) <= keep_until_epoch]
-            # Written beside the old file and put in its place, so that a kill in between loses nothing.
-            fresh = self.path.with_suffix(".tmp")
-            fresh.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            os.replace(fresh, self.path)
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        purge = None if keep_until_epoch is None else keep_until_epoch + 1
-        self._board = _open_board(folder / "tensorboard", purge) if tensorboard else None
+            if keep_until_step is not None:
+                rows = [row for row in rows if "test" not in row and row.get("step", 0) <= keep_until_step]
+            write_whole(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+            purge = None if keep_until_step is None else 1 + max((row.get("epoch", 0) for row in rows), default=0)
+        with writing(self.path):
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+            self._board = _open_board(folder / "tensorboard", purge) if tensorboard else None
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a row, which is on the disk's way when this returns.
+        """Adds a row, which is on the disk when this returns.
 
         Args:
           row: what JSON can hold, NumPy and JAX numbers and small arrays too, nested as deep as wanted. NaN
             and infinities become null. `epoch` is TensorBoard's step; rows without one go to the file alone.
+
+        Raises:
+          UserError: it can't be written.
         """
         if self._file is None:
             return
         plain = _plain(row)
-        self._file.write(json.dumps(plain, allow_nan=False) + "\n")
-        self._file.flush()
-        if self._board is not None and isinstance(plain.get("epoch"), int):
-            for name, value in flatten(plain).items():
-                if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
-                    self._board.add_scalar(name, value, plain["epoch"])
-            self._board.flush()
+        with writing(self.path):
+            self._file.write(json.dumps(plain, allow_nan=False) + "\n")
+            self._file.flush()
+            # Before the checkpoint of the same step, which would let nobody write the row again.
+            os.fsync(self._file.fileno())
+            if self._board is not None and isinstance(plain.get("epoch"), int):
+                for name, value in flatten(plain).items():
+                    if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
+                        self._board.add_scalar(name, value, plain["epoch"])
+                self._board.flush()
 
     def close(self) -> None:
         """Closes the files; a second time is harmless."""
         if self._file is not None:
-            self._file.close()
+            # What a full disk refused stays in the buffer, and has been told of.
+            with contextlib.suppress(OSError):
+                self._file.close()
         if self._board is not None:
             self._board.close()
             self._board = None

@@ -16,6 +16,12 @@ _ROUNDS = 8
 _FEWEST_BITS = 6
 
 
+def run_keys(key_data: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A run's two PRNG keys, from the key data in its state: of the epochs' orders, and of the steps' other draws."""
+    order_key, draw_key = jax.random.split(jax.random.wrap_key_data(key_data))
+    return order_key, draw_key
+
+
 def batch_rows(key: jax.Array, step: jax.Array, *, batch_size: int, triples: int) -> jax.Array:
     """The triples of a step, int32 ``[B]``; in an epoch each comes once.
 

@@ -15,8 +15,8 @@ from mocme_jax.parallel.axis import AXIS
 from mocme_jax.parallel.mapping import WHOLE, Mapper, Program
 from mocme_jax.parallel.rows import take_everywhere
 from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
-from mocme_jax.training.order import batch_rows
-from mocme_jax.training.state import TrainData, TrainState, data_spec, state_spec
+from mocme_jax.training.order import batch_rows, run_keys
+from mocme_jax.training.state import Metrics, TrainData, TrainState, data_spec, state_spec
 
 # Steps between two updates of the running average: each is a pass over all parameters.
 AVERAGE_EVERY = 16
@@ -89,13 +89,23 @@ def averaged(state: TrainState, steps: float) -> TrainState:
     """The state with its average moved towards the parameters, where the step is one of every 16.
 
     An exponential average over about so many steps; before these are taken, the plain mean (Polyak and Juditsky, 1992).
+    At other steps the average stays as it is to the last bit, so that calls may end anywhere.
     """
     updates = (state.step // AVERAGE_EVERY).astype(jnp.float32)
     pace = jnp.maximum(AVERAGE_EVERY / steps, 1 / jnp.maximum(updates, 1))
-    pace = jnp.where(state.step % AVERAGE_EVERY == 0, jnp.minimum(pace, 1.0), 0.0)
-    # Before the first update the average is what the parameters are.
-    pace = jnp.where(state.step < AVERAGE_EVERY, 1.0, pace)
-    return state._replace(average=jax.tree.map(lambda old, new: old + pace * (new - old), state.average, state.params))
+    # Up to the first update the average is what the parameters are.
+    copied = (state.step <= AVERAGE_EVERY) | (pace >= 1)
+    moves = (state.step % AVERAGE_EVERY == 0) | (state.step < AVERAGE_EVERY)
+
+    def one(old, new):
+        return jnp.where(moves, jnp.where(copied, new, old + pace * (new - old)), old)
+
+    return state._replace(average=jax.tree.map(one, state.average, state.params))
+
+
+def finite(metrics: Metrics) -> jax.Array:
+    """Whether a step's loss and gradient are finite; bool scalar."""
+    return jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["norm/gradient"])
 
 
 def make_train_program(
@@ -109,10 +119,11 @@ def make_train_program(
     sparse: bool = False,
     average_steps: float = 0.0,
 ) -> Program:
-    """``(state, data, steps) -> (state, metrics)``: that many steps on the devices, with no trip to the host.
+    """``(state, data, steps) -> (state, latest)``: that many steps on the devices, with no trip to the host.
 
-    The batches follow from the key and the step (see ``order``). The state passed in is donated. Metrics are means over
-    the steps.
+    The state after so many steps is the same, bit for bit, in whatever calls they were taken: a step's triples and
+    draws follow from the key and the step, and metrics are added up in the state. A step whose loss or gradient is not
+    finite is the last of its call. ``latest`` are the metrics of the last step. The state passed in is donated.
 
     Args:
       loss, optimizers, split, sparse: see ``make_train_step``.
@@ -132,30 +143,27 @@ def make_train_program(
     train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse)
 
     def program(state: TrainState, data: TrainData, steps: jax.Array):
-        order_key, draw_key = jax.random.split(jax.random.wrap_key_data(state.key))
+        order_key, draw_key = run_keys(state.key)
         last = state.step + steps
 
-        def one(state: TrainState):
+        def going(end):
+            return lambda carry: (carry[0].step < end) & finite(carry[1])
+
+        def one(carry):
+            state, _ = carry
             rows = batch_rows(order_key, state.step, batch_size=batch_size, triples=triples)
             batch = take_everywhere(data.triples, rows) if split else data.triples[rows]
-            return train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
-
-        def body(carry):
-            state, sums = carry
-            state, metrics = one(state)
-            return state, jax.tree.map(jnp.add, sums, metrics)
+            state, metrics = train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
+            return state._replace(sums=state.sums.plus(metrics)), metrics
 
         def stretch(carry):
             """Steps up to the next update of the average."""
             end = jnp.minimum(last, (carry[0].step // AVERAGE_EVERY + 1) * AVERAGE_EVERY)
-            state, sums = jax.lax.while_loop(lambda carry: carry[0].step < end, body, carry)
-            return averaged(state, average_steps), sums
+            state, latest = jax.lax.while_loop(going(end), one, carry)
+            return averaged(state, average_steps), latest
 
-        shapes = jax.eval_shape(one, state)[1]
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        loop = stretch if average_steps else body
-        state, sums = jax.lax.while_loop(lambda carry: carry[0].step < last, loop, (state, zeros))
-        return state, jax.tree.map(lambda total: total / steps, sums)
+        none = jax.tree.map(jnp.zeros_like, state.sums.totals)
+        return jax.lax.while_loop(going(last), stretch if average_steps else one, (state, none))
 
     spec = state_spec(split, bool(average_steps))
     return mapper.map(program, (spec, data_spec(split), WHOLE), (spec, WHOLE), donate=(0,))

@@ -84,6 +84,11 @@ class Progress:
             width = len(str(self.total_epochs))
             self.note(f"epoch {epoch:>{width}}/{self.total_epochs}  {shown}")
 
+    def evaluating(self, epoch: int) -> None:
+        """Shows, where there is a bar, that dev is being scored after an epoch."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"epoch {epoch}/{self.total_epochs}, scoring dev", refresh=True)
+
     def note(self, line: str) -> None:
         """Prints a line as it is, above the bar where there is one."""
         # Text and not a string: names of relations hold square brackets, which rich would read as markup.

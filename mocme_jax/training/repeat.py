@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,14 +15,10 @@ from mocme_jax.training import setup
 from mocme_jax.training.checkpoints import open_checkpoints
 from mocme_jax.training.compilation import use_compilation_cache
 from mocme_jax.training.inputs import make_inputs
+from mocme_jax.training.position import check_format
 from mocme_jax.training.progress import make_console
-from mocme_jax.training.results import (
-    print_results,
-    read_results,
-    restore_placed,
-    results_of,
-    weight_names,
-)
+from mocme_jax.training.results import print_results, read_results, results_of, weight_names
+from mocme_jax.training.saving import Saves
 from mocme_jax.training.state import params_shapes, params_spec
 
 
@@ -43,9 +40,12 @@ def evaluate_workdir(
     """
     use_compilation_cache()
     console = make_console(sys.stderr if as_json else None)
+    notify = partial(console.print, soft_wrap=True, markup=False)
     with open_checkpoints(workdir, create=False) as checkpoints:
-        saved = checkpoints.read_meta("best")
-        config = config_from_dict(saved["config"])
+        newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))
+        if newest is None:
+            raise UserError(f"{workdir / 'best'}: holds no checkpoint; train there first, or mend --workdir")
+        config = config_from_dict(newest.meta["config"])
         # Run here, on what devices there are, whatever it was trained on.
         config.parallel.devices = min(config.parallel.devices, jax.device_count())
         if data_dir is not None:
@@ -53,7 +53,7 @@ def evaluate_workdir(
         if features_dir is not None:
             config.data.features_dir = features_dir
         dataset = setup.load_dataset(config, notify=console.print)
-        if dataset.fingerprint != saved["fingerprint"]:
+        if dataset.fingerprint != newest.meta["fingerprint"]:
             raise UserError(
                 f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now; "
                 "say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
@@ -62,14 +62,15 @@ def evaluate_workdir(
         model = setup.build_model(config, dataset.graph)
         entities = len(dataset.graph.entities)
         shapes = params_shapes(model, entities=entities, mapper=mapper, split=split)
-        params = restore_placed(checkpoints, "best", shapes, params_spec(split), mapper, entities)
+        saved = Saves(checkpoints, None, entities, notify).newest("best", shapes)
+        params = mapper.place(saved.arrays, params_spec(split))
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
     inputs = make_inputs(dataset.graph, config.fusion.panel, config.seed, mapper, split=split)
     vectors, weights = setup.build_encode(config, model, dataset.graph, mapper)(params, inputs)
     results = results_of(
-        saved["config"],
+        saved.meta["config"],
         dataset,
-        saved["position"],
+        saved.meta["position"],
         dev=evaluator.report(params.model, vectors, "valid"),
         test=evaluator.report(params.model, vectors, "test") if len(dataset.graph.test) else None,
         weights=weight_names(dataset.graph, weights),

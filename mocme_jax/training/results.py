@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -13,9 +12,8 @@ from rich.console import Console
 
 from mocme_jax import __version__
 from mocme_jax.data.graph import KnowledgeGraph
-from mocme_jax.parallel.mapping import Mapper, Spec
-from mocme_jax.training.checkpoints import Checkpoints, Which
 from mocme_jax.training.progress import results_table
+from mocme_jax.training.workdir import write_whole
 
 if TYPE_CHECKING:
     from mocme_jax.training.setup import Dataset
@@ -57,27 +55,12 @@ def results_of(
 
 
 def write_results(workdir: Path, results: dict) -> None:
-    """Writes ``results.json`` beside its place and renames it, so that no reader meets half a file."""
-    path = Path(workdir) / "results.json"
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    """Writes ``results.json``.
 
-
-def restore_placed(
-    checkpoints: Checkpoints, which: Which, shapes: Any, spec: Spec, mapper: Mapper, entities: int
-) -> Any:
-    """A saved state as the programs take it, whatever devices it was saved on.
-
-    Args:
-      checkpoints: the run's.
-      which: "last" or "best".
-      shapes: of its arrays, split ones as one table.
-      spec: which of its parts are split.
-      mapper: the devices.
-      entities: N; tables may have been saved with more rows, which filled them up.
+    Raises:
+      UserError: it can't be written.
     """
-    return mapper.place(checkpoints.restore(which, shapes, table=("structure", entities))[0], spec)
+    write_whole(Path(workdir) / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 
 def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:

@@ -2,264 +2,145 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import optax
 
-from mocme_jax import __version__
 from mocme_jax.errors import UserError
-from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.parallel.mapping import WHOLE, Mapper
+from mocme_jax.parallel.mapping import Mapper
+from mocme_jax.parallel.processes import everyone
 from mocme_jax.training import setup
-from mocme_jax.training.checkpoints import Checkpoints, open_checkpoints
+from mocme_jax.training.checkpoints import open_checkpoints
 from mocme_jax.training.compilation import use_compilation_cache
+from mocme_jax.training.loop import Loop
 from mocme_jax.training.metrics_log import MetricsLog
+from mocme_jax.training.position import Position, identity_of
+from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.progress import Progress, make_console
-from mocme_jax.training.results import (
-    print_results,
-    restore_placed,
-    results_of,
-    weight_names,
-    write_results,
-)
-from mocme_jax.training.state import TrainState
+from mocme_jax.training.results import print_results, results_of, weight_names, write_results
+from mocme_jax.training.resuming import resume
+from mocme_jax.training.saving import Saves
+from mocme_jax.training.schedule import Schedule
+from mocme_jax.training.workdir import locked
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-# Fields that may differ when a run goes on: they change how long or where it runs, not what it computes.
-_FREE_FIELDS = ("train.epochs", "train.patience", "eval.", "parallel.", "data.dir", "data.features_dir")
 
-
-@dataclasses.dataclass
-class Position:
-    """Where a run is, beside its arrays; saved with every checkpoint as JSON.
-
-    Attributes:
-      epoch: epochs finished.
-      best_epoch, best_mrr: the best evaluation on dev so far.
-      stale: evaluations since then.
-      minutes: time spent so far, in training and evaluation.
-      stopped: whether early stopping ended the run.
-    """
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_mrr: float = -1.0
-    stale: int = 0
-    minutes: float = 0.0
-    stopped: bool = False
-
-
-def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
+def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption | None = None) -> dict:
     """Trains the configured model in ``workdir`` and returns what it wrote to ``results.json``.
 
+    Args:
+      config: every choice.
+      workdir: the run's folder; a run that is there goes on.
+      preemption: entered, takes signals; None leaves them alone.
+
     Raises:
-      UserError: bad data, or a workdir that holds a run of another graph or configuration.
+      UserError: bad data, a workdir that can't be written, holds another run, or in which another process trains.
       FloatingPointError: the loss or a score is not finite.
+      Stopped: a signal has ended the run in good order.
     """
     began = time.perf_counter()
+    preemption = preemption or Preemption()
     writes = jax.process_index() == 0
     console = make_console(quiet=not writes)
+
+    def note(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
+
     mapper = setup.build_mapper(config)
     dataset = setup.load_dataset(config, notify=console.print)
-    graph = dataset.graph
+    graph, settings = dataset.graph, config.train
     model = setup.build_model(config, graph)
     use_compilation_cache()
-    console.print(_headline(config, dataset, model, mapper, workdir), soft_wrap=True)
+    note(_headline(config, dataset, model, mapper, workdir))
     for line in dataset.warnings:
-        console.print(f"warning: {line}", soft_wrap=True)
+        note(f"warning: {line}")
 
     training = setup.build_training(config, model, graph, mapper)
+    plan = training.plan
     encode = setup.build_encode(config, model, graph, mapper)
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
+    schedule = Schedule(
+        steps_per_epoch=-(-len(graph.train) // settings.batch_size),
+        epochs=settings.epochs,
+        eval_every=settings.eval_every,
+        patience=settings.patience,
+        save_minutes=settings.save_minutes,
+    )
+    panel = np.asarray(jax.device_get(training.inputs.panel))
+    identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, panel)
 
-    with open_checkpoints(workdir) as checkpoints:
-        identity = {"config": config.to_dict(), "fingerprint": dataset.fingerprint, "version": __version__}
-        # The order of resuming:
-        # 1. A newest checkpoint is there: it must be of this graph and configuration, or nothing is touched.
-        # 2. Its arrays become the state, and its JSON the position: epoch, best result, patience.
-        # 3. Rows of metrics.jsonl after that epoch are dropped; they will be written again.
-        # 4. A run that had ended goes straight to the test score of its best checkpoint.
-        position = _restored_position(checkpoints, identity, workdir)
-        entities, plan = len(graph.entities), training.plan
-        if position.epoch:
-            state = restore_placed(checkpoints, "last", plan.shapes, plan.spec, mapper, entities)
-            console.print(f"going on after epoch {position.epoch}, from {workdir}")
-        else:
-            state = plan.create()
-        loop = _Loop(config, graph, training, encode, evaluator, checkpoints, identity, position, began)
-        with MetricsLog(workdir, keep_until_epoch=position.epoch, writes=writes) as log:
-            try:
-                with Progress(config.train.epochs, console=console) as progress:
-                    loop.run(state, log, progress)
-                checkpoints.wait()
-                params = restore_placed(checkpoints, "best", plan.shapes.params, plan.spec.params, mapper, entities)
-                vectors, weights = encode(params, training.inputs)
-                results = results_of(
-                    identity["config"],
-                    dataset,
-                    dataclasses.asdict(position),
-                    dev=evaluator.report(params.model, vectors, "valid"),
-                    test=evaluator.report(params.model, vectors, "test") if len(graph.test) else None,
-                    weights=weight_names(graph, weights),
+    with _held(workdir, writes), open_checkpoints(workdir) as checkpoints:
+        saves = Saves(checkpoints, identity, len(graph.entities), note)
+        state, position = resume(saves, identity, plan, mapper, workdir, note)
+        # A run that is asked for more patience than it stopped with goes on.
+        position.stopped = position.stopped and position.stale >= (schedule.patience or np.inf)
+        evaluated = position.step - (not position.evaluated)
+        with MetricsLog(workdir, keep_until_step=evaluated, writes=writes) as log:
+            preemption.something_to_save()
+            with Progress(schedule.epochs, console=console) as progress:
+                Loop(
+                    workdir=workdir,
+                    graph=graph,
+                    batch_size=settings.batch_size,
+                    schedule=schedule,
+                    training=training,
+                    encode=encode,
+                    evaluator=evaluator,
+                    saves=saves,
+                    position=position,
+                    preemption=preemption,
+                    log=log,
+                    progress=progress,
+                    began=began,
+                ).run(state)
+            checkpoints.wait()
+            preemption.nothing_to_save(f"stopped before the test score; the same command gives it, from {workdir}")
+            best = saves.newest("best", plan.shapes.params)
+            if best is None:
+                raise UserError(
+                    f"{workdir}: nothing was evaluated up to epoch {schedule.epochs}, the last; raise train.epochs"
                 )
-            except KeyboardInterrupt:
-                checkpoints.wait()
-                console.print(loop.how_to_go_on(workdir), soft_wrap=True)
-                raise
+            position.take_best(Position(**best.meta["position"]))
+            params = mapper.place(best.arrays, plan.spec.params)
+            vectors, weights = encode(params, training.inputs)
+            results = results_of(
+                identity["config"],
+                dataset,
+                dataclasses.asdict(position),
+                dev=evaluator.report(params.model, vectors, "valid"),
+                test=evaluator.report(params.model, vectors, "test") if len(graph.test) else None,
+                weights=weight_names(graph, weights),
+            )
+            # What is known is written, whatever comes.
+            preemption.something_to_save()
             log.write({"test": results["test"]["overall"] if results["test"] else None})
-    if writes:
-        write_results(workdir, results)
+        if writes:
+            write_results(workdir, results)
     print_results(results, console)
-    console.print(f"results: {Path(workdir) / 'results.json'}   checkpoint: {Path(workdir) / 'best'}", soft_wrap=True)
+    note(f"results: {Path(workdir) / 'results.json'}   checkpoint: {Path(workdir) / 'best'}")
     return results
 
 
-@dataclasses.dataclass
-class _Loop:
-    """Epochs of training with evaluations between them."""
-
-    config: ConfigDict
-    graph: Any
-    training: setup.Training
-    encode: Callable
-    evaluator: Evaluator
-    checkpoints: Checkpoints
-    identity: dict
-    position: Position
-    began: float
-
-    def __post_init__(self):
-        self.steps = -(-len(self.graph.train) // self.config.train.batch_size)
-        self.saved_epoch = self.position.epoch
-
-    def run(self, state: TrainState, log: MetricsLog, progress: Progress) -> None:
-        """Runs to the last epoch or until dev stops getting better."""
-        settings, position, mapper = self.config.train, self.position, self.training.mapper
-        fresh, first_call = position.epoch == 0, True
-        since, sums, steps_since, timed_steps, seconds = time.perf_counter(), {}, 0, 0, 0.0
-        while position.epoch < settings.epochs and not position.stopped:
-            done = 0
-            # One step on its own first: it tells how long compilation took, and that training is under way.
-            for steps in [1, self.steps - 1] if fresh and self.steps > 1 else [self.steps]:
-                start = time.perf_counter()
-                count = mapper.place(np.int32(steps), WHOLE)
-                state, metrics = self.training.program(state, self.training.data, count)
-                metrics = {name: float(value) for name, value in metrics.items()}
-                if fresh and not done:
-                    progress.note(f"first step done {time.perf_counter() - self.began:.1f} s after the start")
-                if not first_call:
-                    # The first call compiles; its time says nothing of the rate.
-                    seconds += time.perf_counter() - start
-                    timed_steps += steps
-                first_call = False
-                sums = {name: sums.get(name, 0.0) + steps * value for name, value in metrics.items()}
-                steps_since += steps
-                done += steps
-                if not np.isfinite(metrics["loss/total"]) or not np.isfinite(metrics["norm/gradient"]):
-                    raise FloatingPointError(
-                        f"epoch {position.epoch + 1}: the loss or its gradient is not finite; "
-                        "lower train.learning_rate or train.table_learning_rate"
-                    )
-                progress.update(position.epoch + 1, done, self.steps)
-            fresh = False
-            position.epoch += 1
-            if position.epoch % settings.eval_every and position.epoch < settings.epochs:
-                continue
-            means = {name: value / steps_since for name, value in sums.items()}
-            rate = timed_steps * settings.batch_size / seconds if timed_steps else None
-            # As arrays of all processes, split ones as one table: for checkpoints, and for a norm over all of them.
-            whole = mapper.whole_tables(state, self.training.plan.spec)
-            dev = self._evaluate(state, whole, means, rate, log)
-            position.minutes += (time.perf_counter() - since) / 60
-            self._save(whole, dev["mrr"])
-            shown = {"loss": means.get("loss/total"), "dev MRR": dev["mrr"], "triples/s": rate}
-            progress.update(position.epoch, done, self.steps, shown)
-            since, sums, steps_since, timed_steps, seconds = time.perf_counter(), {}, 0, 0, 0.0
-        if position.stopped:
-            progress.note(f"dev has not got better for {position.stale} evaluations: stopped at epoch {position.epoch}")
-
-    def how_to_go_on(self, workdir: Path) -> str:
-        """What to tell someone who interrupted the run."""
-        if not self.saved_epoch:
-            return "stopped before the first checkpoint; the same command begins anew"
-        if self.position.stopped or self.saved_epoch >= self.config.train.epochs:
-            return f"stopped before the test score; the same command gives it, from {workdir}"
-        return f"stopped; the same command goes on after epoch {self.saved_epoch}, from {workdir}"
-
-    def _evaluate(self, state: TrainState, whole: TrainState, means: dict, rate: float | None, log: MetricsLog) -> dict:
-        start = time.perf_counter()
-        vectors, weights = self.encode(state.evaluated, self.training.inputs)
-        dev = self.evaluator.metrics(state.evaluated.model, vectors, "valid")
-        seconds = time.perf_counter() - start
-        log.write(
-            {
-                "epoch": self.position.epoch,
-                "step": int(state.step),
-                "train": means | {"norm/parameters": float(optax.tree.norm(whole.params))},
-                "dev": dev,
-                "weights": weight_names(self.graph, weights),
-                "speed": {"triples/s": rate, "evaluation seconds": seconds, "queries/s": dev["count"] / seconds},
-            }
-        )
-        return dev
-
-    def _save(self, whole: TrainState, mrr: float) -> None:
-        position = self.position
-        if mrr > position.best_mrr:
-            position.best_epoch, position.best_mrr, position.stale = position.epoch, mrr, 0
-        else:
-            position.stale += 1
-        patience = self.config.train.patience
-        position.stopped = bool(patience) and position.stale >= patience
-        meta = self.identity | {"position": dataclasses.asdict(position)}
-        # Best first: a kill between the two saves then repeats an evaluation, and loses none.
-        if position.best_epoch == position.epoch:
-            self.checkpoints.save_best(position.epoch, whole.evaluated, meta)
-        self.checkpoints.save_last(position.epoch, whole, meta)
-        self.saved_epoch = position.epoch
-
-
-def _restored_position(checkpoints: Checkpoints, identity: dict, workdir: Path) -> Position:
-    if checkpoints.latest_step("last") is None:
-        return Position()
-    saved = checkpoints.read_meta("last")
-    if saved["fingerprint"] != identity["fingerprint"]:
-        raise UserError(
-            f"{workdir}: holds a run on another graph or other features; name another folder with --workdir=DIR"
-        )
-    changed = [
-        path
-        for path, value in _flat(identity["config"]).items()
-        if not path.startswith(_FREE_FIELDS) and _flat(saved["config"]).get(path) != value
-    ]
-    if changed:
-        raise UserError(
-            f"{workdir}: holds a run whose config differs in {', '.join(changed)}; "
-            "set them back, or name another folder with --workdir=DIR"
-        )
-    position = Position(**saved["position"])
-    # A run that is asked for more patience than it stopped with goes on.
-    position.stopped = position.stopped and position.stale >= (identity["config"]["train"]["patience"] or np.inf)
-    return position
-
-
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested fields by dotted path, tuples as JSON gives them back."""
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+@contextlib.contextmanager
+def _held(workdir: Path, writes: bool):
+    """The lock of the folder, which the process that writes holds for all."""
+    with contextlib.ExitStack() as stack:
+        refused = None
+        if writes:
+            try:
+                stack.enter_context(locked(workdir))
+            except UserError as error:
+                refused = error
+        if everyone([refused is not None]).any():
+            raise refused or UserError(f"{workdir}: process 0 can't train there, and says why")
+        yield
 
 
 def _headline(config: ConfigDict, dataset: setup.Dataset, model: Any, mapper: Mapper, workdir: Path) -> str:

@@ -41,6 +41,7 @@ class Dataset:
       graph: ``train`` is what is trained on and ``valid`` is the dev split, released or carved out of train.
       known: every split as released, for filtering.
       fingerprint: of the graph as it was read, before a dev split was carved.
+      parts: the same of each part.
       warnings: the audit's, one line each.
       dev: what the dev split is, in words.
     """
@@ -48,6 +49,7 @@ class Dataset:
     graph: KnowledgeGraph
     known: tuple[np.ndarray, ...]
     fingerprint: str
+    parts: dict[str, str]
     warnings: list[str]
     dev: str
 
@@ -70,13 +72,14 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
         make=tuple(data.make),
         notify=notify,
     )
-    known, fingerprint = tuple(graph.splits.values()), graph.fingerprint()
+    known, fingerprint, parts = tuple(graph.splits.values()), graph.fingerprint(), graph.part_fingerprints()
     if is_mapped(graph):
-        return _mapped_dataset(config, graph, known, fingerprint)
+        usable = _usable_mapped(config, graph)
+        return Dataset(usable, known, fingerprint, parts, [], "valid split on disk; audited when it was written")
     report = audit(graph)
     warnings = report.warnings()
     if data.dev == "valid" and report.valid_is_clean:
-        return Dataset(_with_clean_valid(graph), known, fingerprint, warnings, "released valid split")
+        return Dataset(_with_clean_valid(graph), known, fingerprint, parts, warnings, "released valid split")
     if data.dev == "valid":
         warnings.append(
             "the released valid split can't choose a model: dev is carved out of train instead (data.dev=train)"
@@ -85,10 +88,10 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
     if not len(dev):
         raise UserError(f"{graph.name}: no triple can leave train for a dev split; raise data.dev_fraction")
     share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
-    return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, warnings, share)
+    return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, parts, warnings, share)
 
 
-def _mapped_dataset(config: ConfigDict, graph: KnowledgeGraph, known: tuple, fingerprint: str) -> Dataset:
+def _usable_mapped(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
     """A graph whose triples stay on the disk: what an audit would hold in memory, `prepare` has seen to."""
     usable = _with_clean_valid(graph)
     if config.data.dev != "valid" or len(usable.valid) < CLEAN_ENOUGH * len(graph.valid) or not len(graph.valid):
@@ -97,7 +100,7 @@ def _mapped_dataset(config: ConfigDict, graph: KnowledgeGraph, known: tuple, fin
             f"({len(usable.valid):,} of {len(graph.valid):,} do), and data.dev=valid; "
             "mocme_jax.prepare --triples --dev-fraction=0.01 makes one"
         )
-    return Dataset(usable, known, fingerprint, [], "valid split on disk; audited when it was written")
+    return usable
 
 
 def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
@@ -186,7 +189,7 @@ class Training:
       inputs: what entities carry, and the panel.
       data: the training triples, known answers, and the inputs.
       plan: of the state.
-      program: ``(state, data, steps) -> (state, metrics)``; see ``make_train_program``.
+      program: ``(state, data, steps) -> (state, latest)``; see ``make_train_program``.
     """
 
     mapper: Mapper
@@ -223,8 +226,9 @@ def build_program(
     """
     settings, split = config.train, config.parallel.shard_entities
     optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
+    loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
     program = make_train_program(
-        make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split),
+        loss,
         optimizers,
         batch_size=settings.batch_size,
         triples=triples,
@@ -238,6 +242,7 @@ def build_program(
         optimizers,
         entities=entities,
         averages=settings.average > 0,
+        metrics=(*loss.metrics, "norm/gradient"),
         mapper=mapper,
         split=split,
         seed=config.seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,6 +14,21 @@ from mocme_jax.objective.known_answers import KnownAnswers, known_spec
 from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
 from mocme_jax.training.optimizers import Optimizers, OptimizerState
 
+# By name, scalars.
+Metrics = dict[str, jax.Array]
+
+
+class Sums(NamedTuple):
+    """Metrics added up step by step since the last evaluation: ``steps`` int32, ``totals`` float32 scalars by name."""
+
+    steps: jax.Array
+    totals: Metrics
+
+    def plus(self, metrics: Metrics) -> Sums:
+        """With one step more."""
+        totals = jax.tree.map(lambda total, new: total + new.astype(total.dtype), self.totals, metrics)
+        return Sums(self.steps + 1, totals)
+
 
 class TrainState(NamedTuple):
     """Everything that a step changes, and the key that it draws from.
@@ -22,6 +37,7 @@ class TrainState(NamedTuple):
       params: the parameters.
       opt_state: the optimizers' states.
       average: a running average of the parameters, which is what is evaluated; None where none is wanted.
+      sums: of the metrics since the last evaluation.
       step: int32 scalar, steps taken; the epoch and the place in it follow from it.
       key: PRNG key data, never changed: a step's key is folded from it and the step.
     """
@@ -29,6 +45,7 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: OptimizerState
     average: Params | None
+    sums: Sums
     step: jax.Array
     key: jax.Array
 
@@ -60,7 +77,7 @@ def params_spec(split: bool) -> Params:
 def state_spec(split: bool, averages: bool) -> TrainState:
     """Which parts of the state are split over the devices."""
     params = params_spec(split)
-    return TrainState(params, OptimizerState(*params), params if averages else None, WHOLE, WHOLE)
+    return TrainState(params, OptimizerState(*params), params if averages else None, WHOLE, WHOLE, WHOLE)
 
 
 def data_spec(split: bool) -> TrainData:
@@ -83,9 +100,17 @@ class StatePlan(NamedTuple):
 
 
 def plan_train_state(
-    model: MoCME, optimizers: Optimizers, *, entities: int, averages: bool, mapper: Mapper, split: bool, seed: int
+    model: MoCME,
+    optimizers: Optimizers,
+    *,
+    entities: int,
+    averages: bool,
+    metrics: Sequence[str],
+    mapper: Mapper,
+    split: bool,
+    seed: int,
 ) -> StatePlan:
-    """Initial parameters and optimizer state from a seed, made where they belong."""
+    """Initial parameters and optimizer state from a seed, made where they belong; sums of the named metrics."""
     spec = state_spec(split, averages)
 
     def initial(seed):
@@ -94,7 +119,8 @@ def plan_train_state(
         opt_state = OptimizerState(*(one.init(part) for one, part in zip(optimizers, params, strict=True)))
         # A copy: the parameters' own memory is given to the first step.
         average = jax.tree.map(jnp.copy, params) if averages else None
-        return TrainState(params, opt_state, average, jnp.zeros((), jnp.int32), jax.random.key_data(step_key))
+        sums = Sums(jnp.zeros((), jnp.int32), {name: jnp.zeros((), jnp.float32) for name in metrics})
+        return TrainState(params, opt_state, average, sums, jnp.zeros((), jnp.int32), jax.random.key_data(step_key))
 
     shapes = mapper.placed_shapes(jax.eval_shape(initial, seed), spec)
     shardings = jax.tree.map(lambda shape: shape.sharding, shapes)

@@ -1,0 +1,137 @@
+"""Where a run is beside its arrays, and what makes two runs the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from mocme_jax import __version__
+from mocme_jax.errors import UserError
+
+# Of what a checkpoint holds; raised whenever that changes.
+FORMAT = 2
+
+# Fields that may differ when a run goes on: they change how long or where it runs, not what it computes.
+_FREE_FIELDS = ("train.epochs", "train.patience", "train.save_minutes", "eval.", "parallel.", "data.dir")
+_FREE_FIELDS += ("data.features_dir",)
+
+
+@dataclasses.dataclass
+class Position:
+    """Saved with every checkpoint as JSON.
+
+    Attributes:
+      step: steps taken.
+      epoch: epochs finished; the place in the next follows from the step.
+      evaluated: whether the state of this step has been evaluated.
+      best_epoch, best_step, best_mrr: the best evaluation on dev so far; 0, 0, -1 before the first.
+      stale: evaluations since then.
+      minutes: time spent so far, in training and evaluation.
+      stopped: whether early stopping ended the run.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    evaluated: bool = False
+    best_epoch: int = 0
+    best_step: int = 0
+    best_mrr: float = -1.0
+    stale: int = 0
+    minutes: float = 0.0
+    stopped: bool = False
+
+    @property
+    def number(self) -> int:
+        """Of a checkpoint made here: a step has one before its evaluation and one after it."""
+        return number_of(self.step, self.evaluated)
+
+    @property
+    def best_number(self) -> int:
+        """Of the checkpoint in best/ that belongs to it."""
+        return number_of(self.best_step, True)
+
+    def take_best(self, other: Position) -> None:
+        """Makes the best evaluation of another position this one's."""
+        self.best_epoch, self.best_step, self.best_mrr = other.best_epoch, other.best_step, other.best_mrr
+
+
+def number_of(step: int, evaluated: bool) -> int:
+    """A later state has a higher number, and no number stands for two states."""
+    return 2 * step + evaluated
+
+
+def identity_of(config: dict, parts: dict[str, str], fingerprint: str, panel: np.ndarray) -> dict:
+    """What a run is a run of, as JSON.
+
+    Args:
+      config: every field.
+      parts: digests of the graph's parts, by what they are called.
+      fingerprint: of the whole graph.
+      panel: ids, which follow from the seed and the features.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(panel, np.int32).tobytes()).hexdigest()
+    return {
+        "config": config,
+        "parts": parts,
+        "fingerprint": fingerprint,
+        "panel": digest,
+        "version": __version__,
+        "format": FORMAT,
+    }
+
+
+def check_format(workdir: Any, saved: dict) -> None:
+    """Passes where this version reads a checkpoint's kind.
+
+    Raises:
+      UserError: it does not.
+    """
+    if saved.get("format") != FORMAT:
+        raise UserError(
+            f"{workdir}: holds a run of mocme_jax {saved.get('version')}, whose checkpoints this one ({__version__}) "
+            "does not read; use that version, or name another folder with --workdir=DIR"
+        )
+
+
+def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
+    """Passes where a checkpoint's run may go on as this one.
+
+    Raises:
+      UserError: graph, features or config are others; the message says which parts or fields.
+    """
+    check_format(workdir, saved)
+    elsewhere = "or name another folder with --workdir=DIR"
+    then, now = saved["parts"], identity["parts"]
+    other = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if other:
+        raise UserError(
+            f"{workdir}: holds a run on another graph or other features: {', '.join(other)} "
+            f"differ{'s' if len(other) == 1 else ''}; put them back, {elsewhere}"
+        )
+    then, now = _flat(saved["config"]), _flat(identity["config"])
+    changed = [
+        f"{path} ({then.get(path)} there, {now.get(path)} now)"
+        for path in {**then, **now}
+        if not path.startswith(_FREE_FIELDS) and then.get(path) != now.get(path)
+    ]
+    if changed:
+        raise UserError(f"{workdir}: holds a run whose config differs in {', '.join(changed)}; set back, {elsewhere}")
+    if saved["panel"] != identity["panel"]:
+        raise UserError(
+            f"{workdir}: holds a run with another panel of entities, though seed and features are the same: another "
+            f"version of NumPy chose it; use that one, {elsewhere}"
+        )
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested fields by dotted path, tuples as JSON gives them back."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,77 @@
+"""The run's folder: one training at a time in it, files whole or not at all, the disk's errors in a line."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mocme_jax.errors import UserError
+
+LOCK = "lock"
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """A block that writes ``path``; what the system refuses is a user's error.
+
+    Raises:
+      UserError: the disk is full, the place is read-only, and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
+    """What to tell of a file that could not be written."""
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"{path}: can't be written ({reason[:200]}); what was saved before is untouched; make room there or mend its "
+        "permissions, and the same command goes on, or name another folder with --workdir=DIR"
+    )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text beside its place and renames it, so that nobody meets half a file and a kill loses nothing.
+
+    Raises:
+      UserError: it can't be written.
+    """
+    fresh = path.with_suffix(".tmp")
+    with writing(path), open(fresh, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(fresh, path)
+
+
+@contextlib.contextmanager
+def locked(workdir: str | os.PathLike) -> Iterator[None]:
+    """Makes the folder and keeps other trainings out of it, for the time of a block.
+
+    The kernel releases the lock with its holder, however that ends; the file stays.
+
+    Raises:
+      UserError: the folder can't be made or written, is a file, or another process trains in it.
+    """
+    folder = Path(workdir).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, not a folder; name another with --workdir=FOLDER")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        place = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another process is training there; wait for its end, or name another folder with "
+                "--workdir=DIR"
+            ) from error
+        yield
+    finally:
+        os.close(place)

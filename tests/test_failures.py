@@ -1,0 +1,299 @@
+"""What goes wrong on the way, made to happen: the line, the status, and that what was there before is unchanged."""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_runner import ROOT, assert_one_error, contents, environment, run_here, run_process, start
+from tiny_graph import tiny_flags, write_tiny_graph
+
+from mocme_jax.evaluation.evaluator import Evaluator
+from mocme_jax.training import setup
+from mocme_jax.training.metrics_log import read_metrics
+from mocme_jax.training.workdir import locked
+
+CHOICES = {"model__experts": 0, "train__average": 20}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Compiled programs are shared by the runs of this file, and the user's own cache is left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory) -> Path:
+    return write_tiny_graph(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def finished(graph, tmp_path_factory) -> Path:
+    """The workdir of a finished run of four epochs; for reading only."""
+    folder = tmp_path_factory.mktemp("finished")
+    result = run_process("train", *tiny_flags(graph, folder / "run", **CHOICES), folder=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "run"
+
+
+@pytest.fixture
+def workdir(finished, tmp_path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def flags(graph, workdir, **fields) -> list[str]:
+    return tiny_flags(graph, workdir, **CHOICES | fields)
+
+
+def numbers(workdir: Path) -> tuple:
+    """What must repeat exactly: rows without speeds, results without times and settings."""
+    rows = [{name: value for name, value in row.items() if name != "speed"} for row in read_metrics(workdir)]
+    results = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+    results.pop("config")
+    results["run"].pop("minutes")
+    return rows, results
+
+
+def completed(workdir: Path) -> dict[str, str]:
+    """The files of the checkpoints, and what was measured."""
+    return {name: digest for name, digest in contents(workdir).items() if not name.startswith("tensorboard")}
+
+
+def damage(workdir: Path, which: str, number: int) -> None:
+    data = max((workdir / which / str(number) / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 16
+    data.write_bytes(content)
+
+
+# Signals
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_where_it_is_and_the_same_command_goes_on_exactly(number, graph, tmp_path, monkeypatch):
+    """In the middle of an epoch, of which there is one evaluation; the next is far."""
+    workdir, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+    choices = {"train__batch_size": 8, "train__epochs": 400, "train__eval_every": 400}
+    process = start("train", *flags(graph, workdir, **choices | {"train__epochs": 10**8}), folder=tmp_path)
+    for line in process.stdout:
+        if "first step done" in line:
+            break
+    time.sleep(0.5)
+    process.send_signal(number)
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, ""), printed
+    (line,) = (line for line in printed.splitlines() if "the same command goes on from there" in line)
+    step = int(line.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
+    assert step >= 1 and (workdir / "last" / str(2 * step)).is_dir() and read_metrics(workdir) == []
+    epochs = step // 16 + 2
+    last = {"train__batch_size": 8, "train__epochs": epochs, "train__eval_every": 10**8}
+    config = tmp_path / "as_before"
+    assert not config.exists()
+    # eval_every is what the run is of, and stays; the last epoch is evaluated in any case.
+    last["train__eval_every"] = choices["train__eval_every"]
+    assert run_here("train", *flags(graph, workdir, **last), monkeypatch=monkeypatch) == 0
+    assert run_here("train", *flags(graph, undisturbed, **last), monkeypatch=monkeypatch) == 0
+    assert numbers(workdir) == numbers(undisturbed)
+
+
+def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, finished, tmp_path, monkeypatch, capsys):
+    (workdir / "results.json").unlink()
+    before = completed(workdir / "last"), completed(workdir / "best")
+    for place, name, words in (
+        (setup, "load_dataset", "stopped before training began; the same command begins it"),
+        (Evaluator, "report", f"stopped before the test score; the same command gives it, from {workdir}"),
+    ):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with monkeypatch.context() as patched:
+                patched.setattr(place, name, lambda *_, **__: signal.raise_signal(number))  # noqa: B023
+                assert run_here("train", *flags(graph, workdir), monkeypatch=patched) == 0
+            printed = capsys.readouterr()
+            assert printed.out.splitlines()[-1] == words and printed.err == ""
+            assert (completed(workdir / "last"), completed(workdir / "best")) == before
+    assert run_here("train", *flags(graph, workdir), monkeypatch=monkeypatch) == 0
+    assert numbers(workdir) == numbers(finished)
+
+
+# A step that is not finite
+
+def test_a_loss_that_is_not_finite_leaves_its_batch_in_a_file(graph, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "run"
+    choices = {"train__table_learning_rate": 1e12, "train__save_minutes": 1e-9}
+    status = run_here("train", *flags(graph, workdir, **choices), monkeypatch=monkeypatch)
+    error = capsys.readouterr().err
+    assert status == 1 and error.count("\n") == 1 and error.startswith("error: step 2 (epoch 1): the loss")
+    assert str(workdir / "nonfinite.json") in error and not (workdir / "results.json").exists()
+    told = json.loads((workdir / "nonfinite.json").read_text(encoding="utf-8"))
+    assert told["step"] == 2 and told["epoch"] == 1
+    assert {told["metrics"][name] for name in ("loss/total", "norm/gradient")} & {"nan", "inf"}
+    assert {"structure", "model/params/relation"} <= told["norms after the step"].keys()
+    lines = (graph / "train.txt").read_text(encoding="utf-8").splitlines()
+    assert len(told["triples"]) == 32
+    for triple in told["triples"]:
+        assert "\t".join(triple["names"]) == lines[triple["row"]] and len(triple["ids"]) == 3
+    assert len({triple["row"] for triple in told["triples"]}) == 32
+    # The state before it stays, and the same command comes to the same end.
+    assert [path.name for path in (workdir / "last").iterdir()] == ["2"]
+    kept = completed(workdir / "last")
+    assert run_here("train", *flags(graph, workdir, **choices), monkeypatch=monkeypatch) == 1
+    printed = capsys.readouterr()
+    assert printed.err == error and "going on after step 1 " in printed.out and completed(workdir / "last") == kept
+
+
+# The disk
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of 700 kB, or None where this process may not mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "none", folder], capture_output=True)
+    yield folder if mounted.returncode == 0 else None
+    if mounted.returncode == 0:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def limit_files():
+    """No file of this process may grow beyond 2 kB; as on a full disk, the system refuses the rest."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+
+def test_a_full_disk_is_one_line_and_what_was_saved_stays(small_disk, finished, graph, tmp_path, monkeypatch):
+    workdir = (small_disk or tmp_path) / "run"
+    shutil.copytree(finished, workdir)
+    if small_disk:
+        # Room for a part of the next checkpoint, and no more.
+        free = os.statvfs(small_disk)
+        (small_disk / "filling").write_bytes(bytes((free.f_bavail - 6) * free.f_bsize))
+    before = completed(workdir)
+    # What the runs of this file compiled is there, so that nothing else is written.
+    process = subprocess.run(
+        [sys.executable, "-m", "mocme_jax.train", *flags(graph, workdir, train__epochs=6)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=None if small_disk else limit_files,
+    )
+    assert_one_error(process.returncode, process.stderr, str(workdir), "can't be written", "untouched", "make room")
+    assert {n: d for n, d in before.items() if n.startswith(("last", "best", "results"))}.items() <= completed(
+        workdir
+    ).items()
+    if small_disk:
+        (small_disk / "filling").unlink()
+        workdir = Path(shutil.copytree(workdir, tmp_path / "roomy"))
+    choices = dict(train__epochs=6)
+    assert run_here("train", *flags(graph, workdir, **choices), monkeypatch=monkeypatch) == 0
+    assert run_here("train", *flags(graph, tmp_path / "undisturbed", **choices), monkeypatch=monkeypatch) == 0
+    assert numbers(workdir) == numbers(tmp_path / "undisturbed")
+    assert not list(workdir.glob("*/*tmp*"))
+
+
+def keep_to_permissions():
+    """Root may write where it has no permission to; from here on it may not."""
+    drop_from_bounding_set, override_permissions = 24, 1
+    ctypes.CDLL(None).prctl(drop_from_bounding_set, override_permissions, 0, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes root's privilege away as Linux does")
+@pytest.mark.parametrize("place", ["new", "old"])
+def test_a_folder_that_is_read_only_is_one_line(place, workdir, graph, tmp_path):
+    target = workdir if place == "old" else tmp_path / "closed" / "run"
+    (tmp_path / "closed").mkdir()
+    folders = [tmp_path / "closed", *(path for path in (workdir, *workdir.rglob("*")) if path.is_dir())]
+    files = [path for path in workdir.rglob("*") if path.is_file()]
+    before = contents(tmp_path)
+    for path in (*folders, *files):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "mocme_jax.train", *flags(graph, target, train__epochs=6)],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            preexec_fn=keep_to_permissions if os.getuid() == 0 else None,
+        )
+    finally:
+        for path in (*folders, *files):
+            path.chmod(0o755)
+    assert_one_error(process.returncode, process.stderr, str(target), "can't be written (Permission denied)")
+    assert contents(tmp_path) == before
+
+
+# Another process
+
+def test_two_trainings_in_one_folder_are_one_too_many(workdir, graph, monkeypatch, capsys):
+    before = contents(workdir)
+    with locked(workdir):
+        status = run_here("train", *flags(graph, workdir, train__epochs=6), monkeypatch=monkeypatch)
+        assert_one_error(status, capsys.readouterr().err, str(workdir), "another process is training there")
+        assert contents(workdir) == before
+        assert run_here("evaluate", f"--workdir={workdir}", monkeypatch=monkeypatch) == 0
+
+
+def test_the_lock_goes_with_its_holder(tmp_path):
+    text = "from mocme_jax.training.workdir import locked\nwith locked('run'):\n  print('held', flush=True)\n  input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    with pytest.raises(Exception, match="another process is training there"), locked(tmp_path / "run"):
+        pass
+    process.kill()
+    process.communicate()
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_a_file_is_no_folder(graph, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    status = run_here("train", *flags(graph, tmp_path / "file"), monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, "is a file, not a folder")
+    assert (tmp_path / "file").read_text() == ""
+
+
+# Damage (tests/test_resuming.py has every file and kind)
+
+def test_a_damaged_checkpoint_costs_a_line_and_no_number(workdir, graph, finished, tmp_path):
+    assert sorted(path.name for path in (workdir / "last").iterdir()) == ["17", "33"]
+    damage(workdir, "last", 33)
+    result = run_process("train", *flags(graph, workdir), folder=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    told = [line for line in result.stdout.splitlines() if "damaged" in line]
+    assert len(told) == 1 and told[0].startswith(f"{workdir / 'last' / '33'}: is damaged (")
+    assert "going on after step 8 (epoch 2 finished)" in result.stdout
+    assert numbers(workdir) == numbers(finished)
+
+
+def test_nothing_but_damaged_checkpoints_is_an_error(workdir, graph, tmp_path, monkeypatch, capsys):
+    for number in (17, 33):
+        damage(workdir, "last", number)
+        damage(workdir, "best", number)
+    before = contents(workdir)
+    status = run_here("train", *flags(graph, workdir), monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, str(workdir / "last" / "17"), "none before it", "--workdir")
+    status = run_here("evaluate", f"--workdir={workdir}", monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, str(workdir / "best" / "17"), "none before it")
+    assert contents(workdir) == before
+
+
+def test_evaluate_takes_the_best_before_a_damaged_one_and_does_not_pretend(workdir, monkeypatch, capsys):
+    best = np.sort([int(path.name) for path in (workdir / "best").iterdir()])[-1]
+    damage(workdir, "best", best)
+    before = contents(workdir)
+    assert run_here("evaluate", f"--workdir={workdir}", monkeypatch=monkeypatch) == 1
+    printed = capsys.readouterr()
+    assert f"{workdir / 'best' / str(best)}: is damaged (" in printed.out and "NOT the numbers" in printed.out
+    assert contents(workdir) == before
