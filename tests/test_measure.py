@@ -91,7 +91,7 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.count(" 2.00 ") == 8 and printed.count(" 1.00 ") == 8
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
-    for name, words in (("bad.json", "is not what this"), ("none.json", "No such file")):
+    for name, words in (("bad.json", "is not what benchmark --json writes"), ("none.json", "no such file")):
         status = run_here("benchmark", f"--compare=one.json,{name}", monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, name, words)
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mocme_jax.data.files import Damaged, read_file
+from mocme_jax.data.json_file import parse_json
+
 FILE_NAME = "metrics.jsonl"
 
 
@@ -43,12 +46,16 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE_NAME
         if self.path.exists():
-            rows = read_metrics(folder)
+            rows = _complete_rows(self.path)
             if keep_until_epoch is not None:
-                rows = [row for row in rows if "test" not in row and row.get("epoch", 0) <= keep_until_epoch]
+                rows = [
+                    (line, row)
+                    for line, row in rows
+                    if "test" not in row and row.get("epoch", 0) <= keep_until_epoch
+                ]
             # Written beside the old file and put in its place, so that a kill in between loses nothing.
             fresh = self.path.with_suffix(".tmp")
-            fresh.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            fresh.write_bytes(b"".join(line + b"\n" for line, _ in rows))
             os.replace(fresh, self.path)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
         purge = None if keep_until_epoch is None else keep_until_epoch + 1
@@ -88,18 +95,25 @@ class MetricsLog:
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
-    """The complete rows of a run's `metrics.jsonl`, oldest first; without the file, none."""
+    """The complete rows of a run's `metrics.jsonl`, oldest first; without the file, none.
+
+    Raises:
+      UserError: the file can't be read.
+    """
     path = Path(workdir) / FILE_NAME
-    if not path.exists():
-        return []
+    return [row for _, row in _complete_rows(path)] if path.exists() else []
+
+
+def _complete_rows(path: Path) -> list[tuple[bytes, dict]]:
+    """The lines that hold a row, each with the row."""
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_file(path).split(b"\n"):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = parse_json(line)
+        except Damaged:
             continue
-        if isinstance(row, dict):
-            rows.append(row)
+        if isinstance(row, dict) and type(row.get("epoch", 0)) is int:
+            rows.append((line, row))
     return rows
 
 
