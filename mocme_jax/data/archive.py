@@ -50,7 +50,7 @@ class Archive:
                 raise Damaged("a member is there twice")
         except _FAULTS as error:
             self._file.close()
-            raise Damaged(str(error)) from None
+            raise Damaged(str(error)[:120]) from None
         except BaseException:
             self._file.close()
             raise
@@ -92,7 +92,7 @@ class Archive:
                     raise Damaged(f"member {name[:60]} has another length than the archive says")
                 return data
         except _FAULTS as error:
-            raise Damaged(f"member {name[:60]}: {error}") from None
+            raise Damaged(f"member {name[:60]}: {str(error)[:120]}") from None
 
     def __enter__(self) -> Archive:
         return self

@@ -170,10 +170,10 @@ def _spread(
         )
     if ids.dtype.kind == "U":
         find = entity_finder(entities)
-        try:
-            found = [find(key) for key in ids.tolist()]
-        except ValueError as error:
-            raise UserError(f"{path}: ids hold what is no text ({error}); write them again") from None
+        codes = np.ascontiguousarray(ids).view(ids.dtype.byteorder + "u4")
+        if (codes > 0x10FFFF).any():
+            raise UserError(f"{path}: ids hold what is no text; write them again")
+        found = [find(key) for key in ids.tolist()]
         if None in found:
             position = found.index(None)
             raise UserError(f"{path}: ids[{position}] is {str(ids[position])!r}, no entity of the graph")

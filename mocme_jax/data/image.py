@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -122,7 +125,21 @@ def _vector_of_file(file: BinaryIO) -> np.ndarray:
                 raise Damaged(f"{image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are read: scale it down")
             if image.format in ("JPEG", "MPO") and _scans(file) > _MOST_SCANS:
                 raise Damaged(f"more than {_MOST_SCANS} scans")
-            return image_vector(image)
+            with _silence() if image.format == "TIFF" else contextlib.nullcontext():
+                return image_vector(image)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps libtiff, which tells of damage by itself, from writing to the standard error of the process."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _scans(file: BinaryIO) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from mocme_jax.data.files import Damaged, read_file
 from mocme_jax.errors import UserError
 
-LARGEST = 1 << 24
+LARGEST = 1 << 22
 """Bytes. What the project writes stays far below; parsed, JSON takes up to 30 times its length."""
 
 
@@ -29,9 +29,11 @@ def parse_json(data: bytes) -> Any:
     """What a JSON text holds.
 
     Raises:
-      Damaged: the text is not UTF-8, no JSON, nested too deeply, or gives one name twice in an object, of which
-        different readers would take different ones.
+      Damaged: the text is longer than LARGEST, not UTF-8, no JSON, nested too deeply, or gives one name twice in an
+        object, of which different readers would take different ones.
     """
+    if len(data) > LARGEST:
+        raise Damaged(f"{len(data):,} bytes, where such a text has at most {LARGEST:,}")
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_each_once)
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -28,8 +29,6 @@ class Calls:
 
 def attacks(canary: Path) -> list[bytes]:
     """Pickles that make the canary, if anybody runs them."""
-    import os
-
     calls = [
         Calls(os.mkdir, str(canary)),
         Calls(os.system, f"mkdir {canary}"),
@@ -74,31 +73,40 @@ def torch_zip(data: bytes) -> bytes:
     return zip_of([("archive/data.pkl", data), ("archive/data/0", bytes(24))])
 
 
+def deflated(head: bytes, zeros: int) -> bytes:
+    """A raw deflate stream of some bytes and so many zeros, without the time it takes to compress them."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    start = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush a block knows nothing of what was before it, and may stand there any number of times.
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return start + block * (zeros >> 20) + packer.compress(bytes(zeros % (1 << 20))) + packer.flush()
+
+
+def zip_member(name: str, packed: bytes, claimed: int) -> bytes:
+    """An archive of one deflated member that says to be so long; its checksum is wrong."""
+    common = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, 1, len(packed), claimed, len(name), 0)
+    local = b"PK\x03\x04" + common + name.encode() + packed
+    listed = b"PK\x01\x02" + struct.pack("<H", 20) + common + bytes(14) + name.encode()
+    return local + listed + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(listed), len(local), 0)
+
+
 def archive_bombs(member: str) -> dict[str, Bomb]:
     """Archives whose directory or members claim, or hold, more than their length."""
 
     def zeros(size: int, claimed: int | None = None) -> bytes:
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive, archive.open(member, "w") as out:
-            out.write(npy("'<f4'", f"({size // 8}, 2)", "False", b""))
-            for _ in range(size >> 20):
-                out.write(bytes(1 << 20))
-        data = file.getvalue()
-        if claimed is None:
-            return data
-        true = struct.pack("<I", (size >> 20 << 20) + 128)
-        return data.replace(true, struct.pack("<I", claimed))
+        head = npy("'<f4'", f"({size // 8}, 2)", "False", b"")
+        return zip_member(member, deflated(head, size), len(head) + size if claimed is None else claimed)
 
-    def method(kind: int, size: int) -> bytes:
-        return zip_of([(member, npy("'<f4'", f"({size // 8}, 2)", "False", bytes(size)))], kind)
+    def method(kind: int) -> bytes:
+        return zip_of([(member, npy("'<f4'", "(131072, 2)", "False", bytes(1 << 20)))], kind)
 
     return {
-        "inflates": lambda: zeros(1 << 31),
+        "inflates": lambda: zeros(3 << 30),
         "inflates a little less": lambda: zeros(200 << 20),
-        "inflates secretly": lambda: zeros(1 << 31, 4096),
+        "inflates secretly": lambda: zeros(3 << 30, 4096),
         "claims 4 GiB": lambda: zeros(1 << 20, 0xFFFFFFFE),
-        "bzip2": lambda: method(zipfile.ZIP_BZIP2, 100 << 20),
-        "lzma": lambda: method(zipfile.ZIP_LZMA, 100 << 20),
+        "bzip2": lambda: method(zipfile.ZIP_BZIP2),
+        "lzma": lambda: method(zipfile.ZIP_LZMA),
         "members": lambda: zip_of([(f"{index}.npy", b"") for index in range(30_000)]),
         "claims terabytes": lambda: zip_of([(member, npy("'<f4'", "(1000000000000, 2)", "False", bytes(24)))]),
         "claims exabytes": lambda: zip_of([(member, npy("'<f8'", "(4611686018427387904, 4)", "False", bytes(24)))]),
@@ -176,13 +184,16 @@ def image_bombs(canary: Path) -> dict[str, Bomb]:
         from PIL import Image
 
         file = io.BytesIO()
-        Image.effect_noise((2000, 2000), 40).save(file, "JPEG", progressive=True, quality=30)
+        Image.new("L", (5000, 5000), 90).save(file, "JPEG", progressive=True)
         data = file.getvalue()
         last = data.rfind(b"\xff\xda")
-        return data[:last] + data[last:-2] * 300 + data[-2:]
+        return data[:last] + data[last:-2] * 1000 + data[-2:]
 
     def grey(side: int) -> bytes:
-        return zlib.compress(bytes(side // 8 + 1) * side, 9)
+        return b"\x78\xda" + deflated(b"", (side // 8 + 1) * side) + bytes(4)
+
+    def packed_text(size: int) -> bytes:
+        return b"a\0\0\x78\xda" + deflated(b"", size) + bytes(4)
 
     run = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(%pipe%mkdir {canary}) (w) file\n%%EOF\n"
     return {
@@ -190,8 +201,8 @@ def image_bombs(canary: Path) -> dict[str, Bomb]:
         "12,000 pixels square": lambda: png(12_000, 12_000, 1, 0, grey(12_000)),
         "5,700 pixels square": lambda: png(5700, 5700, 1, 0, grey(5700)),
         "header alone": lambda: png(0x7FFFFFFF, 0x7FFFFFFF, 16, 6, b""),
-        "text": lambda: png(9, 9, 8, 0, zlib.compress(bytes(90)), (b"zTXt", b"a\0\0" + zlib.compress(bytes(300 << 20)))),
-        "profile": lambda: png(9, 9, 8, 0, zlib.compress(bytes(90)), (b"iCCP", b"a\0\0" + zlib.compress(bytes(300 << 20)))),
+        "text": lambda: png(9, 9, 8, 0, zlib.compress(bytes(90)), (b"zTXt", packed_text(900 << 20))),
+        "profile": lambda: png(9, 9, 8, 0, zlib.compress(bytes(90)), (b"iCCP", packed_text(900 << 20))),
         "scans": scans,
         "PostScript": lambda: run.encode(),
         "SVG": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>',

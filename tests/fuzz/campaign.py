@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -59,7 +60,8 @@ def fuzz(reader: str, *, seed: int, inputs: int, seconds: float) -> Outcome:
             if at < 0:
                 break
             told = " ".join(result.stderr.split())[-900:]
-            kind = f"a hang of more than {HANG:g} s" if "Timeout" in told else f"died with status {result.returncode}"
+            hung = result.returncode == -signal.SIGPROF or "Timeout" in told
+            kind = f"a hang of more than {HANG:g} s" if hung else f"died with status {result.returncode}"
             outcome.failures.append((at, f"{kind}: {told}"))
             outcome.inputs += 1
             state = STATE.pack(0, outcome.inputs, outcome.refused, outcome.accepted, outcome.peak, outcome.longest)

@@ -67,7 +67,7 @@ def change_zip(inner: Mutate) -> Mutate:
             # Mostly the smaller members: they say what the others mean.
             content = inner(rng, content)
         elif kind == 4:
-            name = rng.choice((f"../{name}", f"/{name}", name.upper(), "x/data.pkl", "rows.npy", "", "a" * 999, "../../x"))
+            name = rng.choice((f"../{name}", f"/{name}", name.upper(), "x/data.pkl", "rows.npy", ".npy", "a" * 999, "../../x"))
         elif kind == 5:
             members.append((rng.choice(members)[0], content))
         elif kind == 6:

@@ -88,7 +88,7 @@ def change_lines(rng: Random, data: bytes) -> bytes:
         lines[place] += rng.choice((b"_", b'"', b"/wiki/", b"(", b"\\ud83d", b"%f0", b"1")) * rng.choice((9, 20_000))
     else:
         lines[place] = rng.choice(WORDS) * rng.choice((1, 3)) + lines[place]
-    if counted and rng.random() < 0.7:
+    if counted and lines and rng.random() < 0.7:
         lines[0] = str(sum(bool(line.strip()) for line in lines[1:])).encode()
     return b"\n".join(lines)
 

@@ -10,6 +10,7 @@ import faulthandler
 import json
 import mmap
 import os
+import signal
 import struct
 import sys
 import time
@@ -22,6 +23,11 @@ from mocme_jax.errors import UserError
 from .readers import Inputs
 
 HANG = 5.0
+"""Seconds of the processor's time that one file may take; others may have the machine meanwhile."""
+
+BLOCKED = 60.0
+"""Seconds of anybody's time: for what waits and does nothing."""
+
 MEMORY = 1 << 30
 LONGEST_MESSAGE = 1000
 # Seed under way, inputs done, refused, accepted, bytes at most above the start, longest input in seconds.
@@ -49,7 +55,7 @@ class Watch:
             # Links may lead anywhere; names in a file may not.
             path = os.path.abspath(os.fsdecode(path))
             writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR)
-            if not path.startswith(self.folder + os.sep) and (writes or not path.startswith(self.own)):
+            if path != os.devnull and not path.startswith(self.folder + os.sep) and (writes or not path.startswith(self.own)):
                 self.seen.append(f"opened {path}")
         # Modules that a reader imports when it is first needed are compiled and run, by their own loader.
         elif event.startswith(FOREIGN) and not (event == "exec" and "importlib" in repr(sys._getframe(1).f_code)):
@@ -74,7 +80,9 @@ def main(name: str, first: int, inputs: int, seconds: float, folder: Path) -> No
     told = os.fdopen(os.dup(2), "w")
     noise = os.open(folder / "noise", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.dup2(noise, 2)
-    warnings.simplefilter("error")
+    sys.stderr = told
+    # Chained: it tells where it was, and the signal ends the process.
+    faulthandler.register(signal.SIGPROF, file=told, chain=True)
     watch = Watch(folder)
     with open(folder / "state", "r+b") as file:
         state = mmap.mmap(file.fileno(), STATE.size)
@@ -86,14 +94,18 @@ def main(name: str, first: int, inputs: int, seconds: float, folder: Path) -> No
     for seed in range(first, first + inputs):
         if time.monotonic() > end:
             break
-        generator.write(seed, case)
         state[:] = STATE.pack(seed, done, refused, accepted, peak, longest)
-        # In C, so that it comes whatever the interpreter is busy with.
-        faulthandler.dump_traceback_later(HANG, exit=True, file=told)
+        generator.write(seed, case)
+        # Both in C, so that they come whatever the interpreter is busy with.
+        faulthandler.dump_traceback_later(BLOCKED, exit=True, file=told)
+        signal.setitimer(signal.ITIMER_PROF, HANG)
         fault, start = "", time.perf_counter()
         watch.on = True
         try:
-            result = generator.reader.read(case)
+            with warnings.catch_warnings():
+                # What Python would print beside the one line of the error.
+                warnings.simplefilter("error")
+                result = generator.reader.read(case)
         except UserError as error:
             refused += 1
             watch.on = False
@@ -110,6 +122,7 @@ def main(name: str, first: int, inputs: int, seconds: float, folder: Path) -> No
                 fault = "accepted, but wrong: " + "".join(traceback.format_exception(error)[-2:])
         watch.on = False
         longest = max(longest, time.perf_counter() - start)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
         result = None
         done += 1
