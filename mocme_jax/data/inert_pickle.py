@@ -108,7 +108,7 @@ def load(stream: Stream) -> Any:
     window = io.BytesIO(stream.read(LARGEST))
     try:
         value = _run(window)
-    except (IndexError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (IndexError, KeyError, TypeError, AttributeError, ValueError, OverflowError, EOFError) as error:
         if len(window.getbuffer()) == LARGEST:
             raise Damaged(f"a pickle longer than {LARGEST:,} bytes, or malformed") from None
         raise Damaged(f"malformed pickle ({type(error).__name__})") from None
@@ -180,7 +180,7 @@ def _run(stream: io.BytesIO) -> Any:
         else:
             # BUILD. Attributes (a state dict's _metadata) carry no numbers: dropped unread.
             stack.pop()
-    raise Damaged("malformed pickle (no end)")
+    raise EOFError
 
 
 def _expect(value: Any, kind: type | tuple[type, ...]) -> Any:
@@ -192,7 +192,7 @@ def _expect(value: Any, kind: type | tuple[type, ...]) -> Any:
 def _name(stream: io.BytesIO) -> str:
     line = stream.readline()
     if not line.endswith(b"\n"):
-        raise Damaged("malformed pickle (no end)")
+        raise EOFError
     return line[:-1].decode("ascii")
 
 

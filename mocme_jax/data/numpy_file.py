@@ -56,6 +56,8 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with Archive(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.names}
+            if len(members) < len(archive.names):
+                raise Damaged("an array is there twice")
             if len(members) > 1 and not members.keys() <= set(wanted):
                 held, rest = ", ".join(sorted(members))[:200], " or ".join(wanted[1:])
                 raise UserError(f"{path}: holds {held}; expected the array {wanted[0]}, with {rest}")

@@ -45,7 +45,7 @@ class MetricsLog:
         folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE_NAME
-        if self.path.exists():
+        if os.path.lexists(self.path):
             rows = _complete_rows(self.path)
             if keep_until_epoch is not None:
                 rows = [
@@ -101,7 +101,7 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
       UserError: the file can't be read.
     """
     path = Path(workdir) / FILE_NAME
-    return [row for _, row in _complete_rows(path)] if path.exists() else []
+    return [row for _, row in _complete_rows(path)] if os.path.lexists(path) else []
 
 
 def _complete_rows(path: Path) -> list[tuple[bytes, dict]]:

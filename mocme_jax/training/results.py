@@ -99,7 +99,7 @@ def read_results(workdir: Path) -> dict | None:
       UserError: the file is unreadable, or holds something else.
     """
     path = Path(workdir) / "results.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     results = read_json(path)
     fits = isinstance(results, dict) and {"dev", "test"} <= results.keys()

@@ -1,5 +1,7 @@
-"""Reads malformed files with every reader, each in a process of its own that may take 1 GiB of memory, 5 s a file and start
-nothing; prints a line a reader, and how to make each failure again. Status 1: there were failures."""
+"""Reads malformed files with every reader, in a process that may take 1 GiB of memory and 5 s a file and start nothing.
+
+Prints a line a reader, and how to make each failure again. Status 1: there were failures.
+"""
 
 from __future__ import annotations
 

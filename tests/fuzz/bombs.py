@@ -46,17 +46,18 @@ def pickle_bombs() -> dict[str, Bomb]:
     """Pickles that make much of little."""
     doubling = b"".join(b"](" + 2 * (b"j" + struct.pack("<I", i)) + b"er" + struct.pack("<I", i + 1) for i in range(60))
     return {
-        "lists": lambda: b"\x80\x02(" + b"]" * 1_000_000 + b"t.",
-        "dicts": lambda: b"\x80\x02(" + b"}" * 3_000_000 + b"t.",
+        "lists": lambda: b"\x80\x02(" + b"]" * 260_000 + b"t.",
+        "dicts": lambda: b"\x80\x02(" + b"}" * 260_000 + b"t.",
         "doubling": lambda: b"\x80\x02]r\0\0\0\0" + doubling + b".",
-        "deep tuples": lambda: b"\x80\x02)" + b"\x85" * 900_000 + b".",
-        "deep lists": lambda: b"\x80\x02" + b"](" * 400_000 + b"e" * 400_000 + b".",
-        "marks": lambda: b"\x80\x02" + b"(" * 900_000 + b"t" * 900_000 + b".",
-        "shared": lambda: b"\x80\x02]q\x00(" + b"h\x00" * 500_000 + b"e.",
-        "long number": lambda: b"\x80\x02\x8b" + struct.pack("<i", 900_000) + b"\x7f" * 900_000 + b".",
-        "wide text": lambda: b"\x80\x02X" + struct.pack("<I", 900_000) + b"\xf0\x9f\x98\x80" * 225_000 + b".",
-        "axes": lambda: axes(300_000),
+        "deep tuples": lambda: b"\x80\x02)" + b"\x85" * 260_000 + b".",
+        "deep lists": lambda: b"\x80\x02" + b"](" * 86_000 + b"e" * 86_000 + b".",
+        "marks": lambda: b"\x80\x02" + b"(" * 130_000 + b"t" * 130_000 + b".",
+        "shared": lambda: b"\x80\x02]q\x00(" + b"h\x00" * 130_000 + b"e.",
+        "long number": lambda: b"\x80\x02\x8b" + struct.pack("<i", 260_000) + b"\x7f" * 260_000 + b".",
+        "wide text": lambda: b"\x80\x02X" + struct.pack("<I", 260_000) + b"\xf0\x9f\x98\x80" * 65_000 + b".",
+        "axes": lambda: axes(60_000),
         "many strides": lambda: axes(65),
+        "longer": lambda: b"\x80\x02(" + b"]" * 1_000_000 + b"t.",
     }
 
 

@@ -23,7 +23,15 @@ DEATHS = 20
 
 @dataclasses.dataclass
 class Outcome:
-    """Of one reader: counts, failures as ``(seed, what)``, bytes taken at most, seconds in all and of the longest input."""
+    """What came of one reader.
+
+    Attributes:
+      reader: its name.
+      inputs, refused, accepted: counts; a refused one raised UserError.
+      peak: bytes taken at most, above what the process held before.
+      longest, seconds: of the longest input, and in all.
+      failures: seeds and what went wrong.
+    """
 
     reader: str
     inputs: int = 0
@@ -52,7 +60,16 @@ def fuzz(reader: str, *, seed: int, inputs: int, seconds: float) -> Outcome:
     try:
         for _ in range(DEATHS):
             left = seconds - (time.monotonic() - start)
-            command = [sys.executable, "-m", WORKER, reader, str(seed), str(last - seed), str(max(left, 0.1)), str(folder)]
+            command = [
+                sys.executable,
+                "-m",
+                WORKER,
+                reader,
+                str(seed),
+                str(last - seed),
+                str(max(left, 0.1)),
+                str(folder),
+            ]
             result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
             at, outcome.inputs, outcome.refused, outcome.accepted, outcome.peak, outcome.longest = STATE.unpack(
                 (folder / "state").read_bytes()
@@ -78,7 +95,8 @@ def fuzz(reader: str, *, seed: int, inputs: int, seconds: float) -> Outcome:
 
 def table(outcomes: list[Outcome]) -> str:
     """The outcomes, a line a reader, and their sums."""
-    head = f"{'reader':<14}{'inputs':>9}{'refused':>9}{'accepted':>9}{'failures':>9}{'MiB':>6}{'longest s':>10}{'seconds':>9}"
+    columns = "".join(f"{name:>9}" for name in ("inputs", "refused", "accepted", "failures"))
+    head = f"{'reader':<14}{columns}{'MiB':>6}{'longest s':>10}{'seconds':>9}"
     total = Outcome("in all")
     for one in outcomes:
         for name in ("inputs", "refused", "accepted", "seconds"):

@@ -17,7 +17,18 @@ DESCRIPTIONS = (
     *("''", "None", "3", "'<f4", "('<f4', (3,))", "{'names': ['a']}", "__import__('os').system('true')"),
 )
 SHAPES = (
-    *("(3, 2)", "(2, 3)", "(6,)", "()", "(3, 2, 1)", "(0, 2)", "(3, 0)", "(0, 4611686018427387904)", "(-3, 2)", "(-1,)"),
+    *(
+        "(3, 2)",
+        "(2, 3)",
+        "(6,)",
+        "()",
+        "(3, 2, 1)",
+        "(0, 2)",
+        "(3, 0)",
+        "(0, 4611686018427387904)",
+        "(-3, 2)",
+        "(-1,)",
+    ),
     *("(3L, 2L)", "(1000000000000, 1000000)", "(4294967296, 4294967296)", "(3.0, 2)", "(True, 2)", "[3, 2]", "3", "(3"),
     *("(" + "1, " * 100 + ")", "(" + "(" * 200 + ")" * 200 + ")", "(" + "9" * 5000 + ",)", "(3, 2" + ", 1" * 70 + ")"),
     *("(9223372036854775807, 2)", "(9223372036854775808,)", "(2, 3,)", "(,)", "None", "-" * 4000 + "1"),
@@ -67,7 +78,9 @@ def change_zip(inner: Mutate) -> Mutate:
             # Mostly the smaller members: they say what the others mean.
             content = inner(rng, content)
         elif kind == 4:
-            name = rng.choice((f"../{name}", f"/{name}", name.upper(), "x/data.pkl", "rows.npy", ".npy", "a" * 999, "../../x"))
+            name = rng.choice(
+                (f"../{name}", f"/{name}", name.upper(), "x/data.pkl", "rows.npy", ".npy", "a" * 999, "../../x")
+            )
         elif kind == 5:
             members.append((rng.choice(members)[0], content))
         elif kind == 6:
@@ -105,13 +118,81 @@ def change_records(rng: Random, data: bytes) -> bytes:
 
 # A stack machine's instructions, well formed and not, with lengths that no file has.
 INSTRUCTIONS = (
-    *(b"(", b")", b"]", b"}", b"t", b"\x85", b"\x86", b"\x87", b"a", b"e", b"s", b"u", b"R", b"b", b"Q", b"0", b"2", b"."),
-    *(b"N", b"\x88", b"\x89", b"q\x00", b"h\x00", b"h\xff", b"j\xff\xff\xff\xff", b"r\xff\xff\xff\xff", b"\x94", b"\x93"),
-    *(b"K\x00", b"M\xff\xff", b"J\xff\xff\xff\xff", b"J\xff\xff\xff\x7f", b"\x8a\x08" + b"\xff" * 7 + b"\x3f", b"\x8a\x00"),
-    *(b"\x8b\xff\xff\xff\x7f", b"\x8b\xff\xff\xff\xff", b"\x8e" + b"\xff" * 8, b"\x8e" + b"\xff" * 7 + b"\x7f", b"B\xff\xff\xff\x7f"),
-    *(b"\x8d" + b"\xff" * 7 + b"\x7f", b"X\xff\xff\xff\x7f", b"X\x01\x00\x00\x00\xff", b"\x95" + b"\xff" * 8, b"G" + b"\xff" * 8),
-    *(b"I9\n", b"I" + b"9" * 5000 + b"\n", b"L" + b"9" * 5000 + b"L\n", b"Fnan\n", b"S'\\x'\n", b"V\\ud800\n", b"p0\n", b"g9\n"),
-    *(b"cos\nsystem\n", b"c\xff\n\xff\n", b"ios\nsystem\n", b"o", b"\x81", b"\x92", b"P0\n", b"\x82\x01", b"\x84\xff\xff\xff\x7f"),
+    *(
+        b"(",
+        b")",
+        b"]",
+        b"}",
+        b"t",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"a",
+        b"e",
+        b"s",
+        b"u",
+        b"R",
+        b"b",
+        b"Q",
+        b"0",
+        b"2",
+        b".",
+    ),
+    *(
+        b"N",
+        b"\x88",
+        b"\x89",
+        b"q\x00",
+        b"h\x00",
+        b"h\xff",
+        b"j\xff\xff\xff\xff",
+        b"r\xff\xff\xff\xff",
+        b"\x94",
+        b"\x93",
+    ),
+    *(
+        b"K\x00",
+        b"M\xff\xff",
+        b"J\xff\xff\xff\xff",
+        b"J\xff\xff\xff\x7f",
+        b"\x8a\x08" + b"\xff" * 7 + b"\x3f",
+        b"\x8a\x00",
+    ),
+    *(
+        b"\x8b\xff\xff\xff\x7f",
+        b"\x8b\xff\xff\xff\xff",
+        b"\x8e" + b"\xff" * 8,
+        b"\x8e" + b"\xff" * 7 + b"\x7f",
+        b"B\xff\xff\xff\x7f",
+    ),
+    *(
+        b"\x8d" + b"\xff" * 7 + b"\x7f",
+        b"X\xff\xff\xff\x7f",
+        b"X\x01\x00\x00\x00\xff",
+        b"\x95" + b"\xff" * 8,
+        b"G" + b"\xff" * 8,
+    ),
+    *(
+        b"I9\n",
+        b"I" + b"9" * 5000 + b"\n",
+        b"L" + b"9" * 5000 + b"L\n",
+        b"Fnan\n",
+        b"S'\\x'\n",
+        b"V\\ud800\n",
+        b"p0\n",
+        b"g9\n",
+    ),
+    *(
+        b"cos\nsystem\n",
+        b"c\xff\n\xff\n",
+        b"ios\nsystem\n",
+        b"o",
+        b"\x81",
+        b"\x92",
+        b"P0\n",
+        b"\x82\x01",
+        b"\x84\xff\xff\xff\x7f",
+    ),
     *(b"\x96" + b"\xff" * 8, b"\x97", b"\x98", b"\x8f", b"\x90", b"\x91", b"\x8c\x02os\x8c\x06system\x93", b"\x80\x09"),
 )
 
@@ -165,7 +246,11 @@ def safetensors(header: bytes, body: bytes) -> bytes:
 def change_image(rng: Random, data: bytes) -> bytes:
     """Changes the numbers at the head of an image, a chunk of a PNG (its checksum fitting again), or bytes."""
     if data[:4] != b"\x89PNG" or rng.random() < 0.3:
-        return set_number(rng, data, rng.randrange(min(len(data), 64) + 1)) if rng.random() < 0.5 else change_bytes(rng, data)
+        return (
+            set_number(rng, data, rng.randrange(min(len(data), 64) + 1))
+            if rng.random() < 0.5
+            else change_bytes(rng, data)
+        )
     chunks, place = [], 8
     while place + 12 <= len(data):
         length = int.from_bytes(data[place : place + 4], "big")

@@ -1,4 +1,4 @@
-"""Changes of files: of any bytes, of lines of text, of JSON. Each takes a generator, and the same one gives the same."""
+"""Changes of files: of any bytes, of lines of text, of JSON. Each takes a generator, which decides all of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,32 @@ EXTREMES = (0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 65536)
 EXTREMES += tuple((1 << bits) + step for bits in (31, 32, 40, 62, 63, 64) for step in (-1, 0, 1))
 NUMBERS = tuple(str(number).encode() for number in EXTREMES) + (
     *(b"-1", b"+1", b"1_0", b"007", b"0x10", b"1.5", b"1e309", b"-1e309", b"1e-400", b"nan", b"inf", b"-Infinity"),
-    *("\u0663".encode(), "\u00b2".encode(), "\uff11".encode(), "1\u00a0".encode(), b"9" * 400, b"9" * 5000, b"-" * 9, b""),
+    *(
+        "\u0663".encode(),
+        "\u00b2".encode(),
+        "\uff11".encode(),
+        "1\u00a0".encode(),
+        b"9" * 400,
+        b"9" * 5000,
+        b"-" * 9,
+        b"",
+    ),
 )
 WORDS = (
-    *(b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r", b"\r\n", b"\t", b" ", b"\x1b[2J", b"[/b]", b"%s"),
+    *(
+        b"\0",
+        b"\xff",
+        b"\xc3",
+        b"\xed\xa0\x80",
+        b"\xef\xbb\xbf",
+        b"\r",
+        b"\r\n",
+        b"\t",
+        b" ",
+        b"\x1b[2J",
+        b"[/b]",
+        b"%s",
+    ),
     *("\u2028".encode(), "\u0130".encode(), b"../../x", b"/etc/passwd", b"\\ud800", b"%1B", b"#", b'"', b"<a>", b"."),
 )
 
@@ -94,9 +116,34 @@ def change_lines(rng: Random, data: bytes) -> bytes:
 
 
 VALUES: Sequence[Any] = (
-    *EXTREMES, -1, 1.5, -0.0, 1e300, float("nan"), float("inf"), 10**400, True, None, "", "F32", "F99", "[/b]", "\ud800",
-    "\x1b[2J", "a" * 2000, [], {}, [[]], {"": {}}, [0, 0], [1 << 62, 1 << 62], [3] * 100, "../x", "__metadata__", "train",
-)  # fmt: skip
+    *EXTREMES,
+    -1,
+    1.5,
+    -0.0,
+    1e300,
+    float("nan"),
+    float("inf"),
+    10**400,
+    True,
+    None,
+    "",
+    "F32",
+    "F99",
+    "[/b]",
+    "\ud800",
+    "\x1b[2J",
+    "a" * 2000,
+    [],
+    {},
+    [[]],
+    {"": {}},
+    [0, 0],
+    [1 << 62, 1 << 62],
+    [3] * 100,
+    "../x",
+    "__metadata__",
+    "train",
+)
 
 
 def change_json(rng: Random, data: bytes) -> bytes:

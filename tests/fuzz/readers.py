@@ -1,11 +1,9 @@
-"""The readers: valid files for each, how they are changed, how they are read, and what must hold of what they accept."""
+"""The readers: valid files for each, how they are changed and read, and what must hold of what is accepted."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import io
-import json
 import os
 import shutil
 import tempfile
@@ -24,15 +22,13 @@ from mocme_jax.data.load import load_graph, read_triples
 from mocme_jax.data.numeric import numeric_modality
 from mocme_jax.data.text import read_descriptions, read_labels
 
-from . import bombs
+from . import bombs, seeds
 from .containers import change_image, change_npy, change_pickle, change_safetensors, change_zip
 from .mutations import Mutate, change_bytes, change_json, change_lines
+from .seeds import Files
 
-Files = dict[str, bytes]
 ENTITIES = ["a", "b", "c"]
 MANY = [f"entity {index}" for index in range(5000)]
-ROWS = np.array([[0, 0.25], [0.5, 0.75], [1, 1.25]], np.float32)
-FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,74 +76,6 @@ def _check_texts(texts: dict[int, str]) -> None:
     "".join(texts.values()).encode("utf-8")
 
 
-def _openke_seeds() -> list[Files]:
-    names = {
-        "entity2id.txt": "4\nAda Lovelace\t0\nLondon\t1\nFranciaorsz\u00e1g\t2\n<http://x.org/resource/K%C3%B6ln>\t3\n",
-        "relation2id.txt": "2\nborn in 0\nin 1\n",
-    }
-    splits = {"train2id.txt": "4\n0 1 0\n1 2 1\n0 2 0\n3 1 1\n", "valid2id.txt": "1\n0 1 1\n", "test2id.txt": "1\n2 1 1\n"}
-    return [{name: text.encode() for name, text in {**names, **splits}.items()}]
-
-
-def _plain_seeds() -> list[Files]:
-    names = {"entity2id.txt": b"3\na b\t0\nc\t1\n7\t2\n", "relation2id.txt": b"2\nr\t0\n1\t1\n"}
-    return [
-        {"train.txt": b"a b\tr\tc\nc\tr\td\n", "valid.txt": b"a b\tr\td\n", "test.txt": b"d\tr\tc\n"},
-        {"train.txt": b"2\na\tr\tc\nc\tr\td\n"},
-        {"train.txt": b"a r c .\nc r d .\n", "test.txt": b"a r d .\n"},
-        {"train.txt": b"a b\tr\tc\nc\t1\t7\n", **names},
-        {"train.txt": b"2\n0\t1\t2\n1\t0\t0\n", "valid.txt": b"1\n2 1 0\n", **names},
-    ]
-
-
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def _npz(compressed: bool, **arrays: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(file, **arrays)
-    return file.getvalue()
-
-
-def _npy_seeds() -> list[Files]:
-    holed = np.where([[False], [True], [False]], np.float32(np.nan), ROWS)
-    arrays = [ROWS, holed.astype("<f8"), holed.astype(">f2"), np.asfortranarray(ROWS), np.ones((3, 5), np.int16), ROWS > 0]
-    return [{"image.npy": _npy(array)} for array in arrays]
-
-
-def _npz_seeds() -> list[Files]:
-    ids, names = np.array([2, 0]), np.array(["c", "a"])
-    made = [
-        *(_npz(packed, ids=ids, rows=ROWS[[2, 0]]) for packed in (False, True)),
-        *(_npz(True, rows=ROWS), _npz(False, ids=names, rows=ROWS[[2, 0]])),
-        _npz(True, rows=ROWS, present=np.array([True, False, True])),
-    ]
-    return [{"image.npz": data} for data in made]
-
-
-def _safetensors_seeds() -> list[Files]:
-    from safetensors.numpy import save
-
-    made = [
-        save({"rows": ROWS}, {"made": "by hand"}),
-        save({"ids": np.array([2, 0]), "rows": ROWS[[2, 0]].astype(np.float16)}),
-        save({"rows": ROWS, "present": np.array([True, False, True])}),
-        (57).to_bytes(8, "little") + b'{"x":{"dtype":"BF16","shape":[3,1],"data_offsets":[0,6]}}' + bytes(6),
-    ]
-    return [{"image.safetensors": data} for data in made]
-
-
-def _torch_seeds() -> list[Files]:
-    return [{"image.pth": (FIXTURES / "tensor.pth").read_bytes()}]
-
-
-def _old_torch_seeds() -> list[Files]:
-    return [{"image.pt": (FIXTURES / "legacy_bfloat16.pt").read_bytes()}]
-
-
 def _old_torch_change(rng: Random, data: bytes) -> bytes:
     """Changes one of the five pickles in a row."""
     place = 0
@@ -157,34 +85,8 @@ def _old_torch_change(rng: Random, data: bytes) -> bytes:
     return data[:place] + change_pickle(rng, data[place:])
 
 
-def _image_seeds() -> list[Files]:
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    pixels = Image.fromarray(rng.integers(0, 256, (24, 31, 4), np.uint8), "RGBA")
-    forms = [
-        *(("a.png", "RGBA", {}), ("a.png", "P", {}), ("a.png", "1", {}), ("a.png", "LA", {}), ("a.bmp", "RGB", {})),
-        *(("a.jpg", "RGB", {}), ("a.jpg", "CMYK", {}), ("a.jpg", "L", {"progressive": True}), ("a.gif", "P", {})),
-        *(("a.webp", "RGBA", {}), ("a.webp", "RGB", {"lossless": True}), ("a.tif", "RGB", {"compression": "tiff_lzw"})),
-        *(("a.tif", "L", {}), ("a.tiff", "RGB", {"compression": "jpeg"}), ("a.tif", "1", {"compression": "group4"})),
-    ]
-    made = []
-    for name, mode, options in forms:
-        file = io.BytesIO()
-        kind = {"jpg": "JPEG", "tif": "TIFF", "tiff": "TIFF"}.get(name[2:], name[2:].upper())
-        pixels.convert(mode).save(file, kind, **options)
-        made.append({name: file.getvalue()})
-    return made
-
-
 def _read_images(folder: Path) -> Modality:
     return image_modality(image_files(folder, ENTITIES)[0], len(ENTITIES))
-
-
-def _figures_seeds() -> list[Files]:
-    row = {"stage": "train", "devices": 1, "mapper": "pmap", "precision": "float32", "rate": 10.5, "unit": "triples/s"}
-    figures = {"device": "cpu", "rows": [row | {"share": 0.5}, row | {"share": 0.25, "stage": "encode", "rate": 3}]}
-    return [{"figures.json": json.dumps(figures, indent=1).encode()}]
 
 
 def _read_figures(folder: Path) -> list[str]:
@@ -201,12 +103,6 @@ def _read_figures(folder: Path) -> list[str]:
 def _check_printable(lines: list[str]) -> None:
     "\n".join(lines).encode("utf-8")
     assert all(line.isprintable() for line in lines)
-
-
-def _metrics_seeds() -> list[Files]:
-    rows = [{"epoch": epoch, "dev": {"mrr": 0.5}, "train": {"loss": [1, None]}} for epoch in range(4)]
-    lines = [json.dumps(row) for row in [{"note": "start"}, *rows, {"test": {"mrr": 0.1}}]]
-    return [{"metrics.jsonl": "\n".join(lines).encode() + b"\n"}]
 
 
 def _metrics_change(rng: Random, data: bytes) -> bytes:
@@ -230,23 +126,11 @@ def _check_metrics(rows: list[dict]) -> None:
     assert rows[-1] == {"epoch": 3} and all(row.get("epoch", 0) <= 3 and "test" not in row for row in rows)
 
 
-def _results_seeds() -> list[Files]:
-    scores = {"overall": {"mrr": 0.5, "count": 3}, "groups": {"relation": {"r": {"mrr": 1}}}}
-    return [{"results.json": json.dumps({"dev": scores, "test": scores, "device": "cpu", "jax": "0.10"}).encode()}]
-
-
 def _read_results(folder: Path) -> list[str]:
     from mocme_jax.training.results import read_results
 
     results = read_results(folder)
     return [] if results is None else [results["device"], results["jax"]] + ["x"] * (results["dev"] == results["test"])
-
-
-def _graph_seeds() -> list[Files]:
-    # All that a folder may hold, as `audit` and `train` read it.
-    numbers = b"0\theight\t1.5\n1\theight\t2\n2\theight\t3e2\n0\tage\t7\n"
-    four = {"audio.npy": _npy(np.ones((4, 2), np.float32)), "img_features.npz": _npz(True, rows=np.ones((4, 3)))}
-    return [files | four | {"numeric_triples.tsv": numbers} for files in _openke_seeds()]
 
 
 def _graph_change(rng: Random, data: bytes) -> bytes:
@@ -268,21 +152,25 @@ def _features(name: str) -> Callable[[Path], Modality]:
 
 READERS = {
     "openke": Reader(
-        _openke_seeds, change_lines, read_triples, _check_graph, lambda _: _only("entity2id.txt", bombs.text_bombs())
+        seeds.openke, change_lines, read_triples, _check_graph, lambda _: _only("entity2id.txt", bombs.text_bombs())
     ),
-    "plain": Reader(_plain_seeds, change_lines, read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())),
+    "plain": Reader(
+        seeds.plain, change_lines, read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())
+    ),
     "graph": Reader(
-        _graph_seeds,
+        seeds.graph,
         _graph_change,
         _read_graph,
         _check_graph,
-        lambda _: _only("numeric_triples.tsv", bombs.text_bombs())
-        | _only("entity2id.txt", bombs.text_bombs())
-        | _only("img_features.npz", bombs.archive_bombs("rows.npy")),
+        lambda _: (
+            _only("numeric_triples.tsv", bombs.text_bombs())
+            | _only("entity2id.txt", bombs.text_bombs())
+            | _only("img_features.npz", bombs.archive_bombs("rows.npy"))
+        ),
     ),
     "numeric": Reader(
         lambda: [
-            {"numeric_triples.tsv": b"entity\tattribute\tvalue\nentity 0\tage\t3\nentity 1\tage\t1e3\nentity 0\tx y\t-.5\n"},
+            {"numeric_triples.tsv": b"entity\tattribute\tvalue\nentity 0\tage\t3\nentity 1\tage\t1e3\n"},
             {"numeric_triples.tsv": b"0\tage\t3\n1\tage\t-4\n2\tsize\t0.5\n0\tage\t4\n"},
         ],
         change_lines,
@@ -291,28 +179,34 @@ READERS = {
         lambda _: _only("numeric_triples.tsv", bombs.text_bombs()),
     ),
     "labels": Reader(
-        lambda: [{"entity_labels.tsv": "0\tQ1\tAda\n1\tQ2\tLondon\n2\tQ3\t\n".encode()}, {"entity_labels.tsv": b"0\tAda\n"}],
+        lambda: [
+            {"entity_labels.tsv": b"0\tQ1\tAda\n1\tQ2\tLondon\n2\tQ3\t\n"},
+            {"entity_labels.tsv": b"0\tAda\n"},
+        ],
         change_lines,
         lambda folder: read_labels(folder / "entity_labels.tsv", ENTITIES),
         _check_texts,
         lambda _: _only("entity_labels.tsv", bombs.text_bombs()),
     ),
     "descriptions": Reader(
-        lambda: [{"descriptions.tsv": b"a\tFirst words.\nb\tMore\na\tagain\n"}, {"descriptions.tsv": b"0\tWords\n2\t\n"}],
+        lambda: [
+            {"descriptions.tsv": b"a\tFirst words.\nb\tMore\na\tagain\n"},
+            {"descriptions.tsv": b"0\tWords\n2\t\n"},
+        ],
         change_lines,
         lambda folder: read_descriptions(folder / "descriptions.tsv", ENTITIES),
         _check_texts,
         lambda _: _only("descriptions.tsv", bombs.text_bombs()),
     ),
     "npy": Reader(
-        _npy_seeds,
+        seeds.npy,
         change_npy,
         _features("image.npy"),
         _check_modality,
         lambda canary: {"image.npy": [functools.partial(bytes, attack) for attack in bombs.attacks(canary)]},
     ),
     "npz": Reader(
-        _npz_seeds,
+        seeds.npz,
         change_zip(change_npy),
         _features("image.npz"),
         _check_modality,
@@ -324,14 +218,14 @@ READERS = {
         },
     ),
     "safetensors": Reader(
-        _safetensors_seeds,
+        seeds.safetensors,
         change_safetensors,
         _features("image.safetensors"),
         _check_modality,
         lambda _: _only("image.safetensors", bombs.safetensors_bombs()),
     ),
     "torch": Reader(
-        _torch_seeds,
+        seeds.torch,
         change_zip(change_pickle),
         _features("image.pth"),
         _check_modality,
@@ -344,7 +238,7 @@ READERS = {
         },
     ),
     "old torch": Reader(
-        _old_torch_seeds,
+        seeds.old_torch,
         _old_torch_change,
         _features("image.pt"),
         _check_modality,
@@ -357,20 +251,32 @@ READERS = {
         },
     ),
     "images": Reader(
-        _image_seeds,
+        seeds.image,
         change_image,
         _read_images,
         _check_modality,
         lambda canary: _only("a.png", bombs.image_bombs(canary)),
     ),
     "figures": Reader(
-        _figures_seeds, change_json, _read_figures, _check_printable, lambda _: _only("figures.json", bombs.json_bombs())
+        seeds.figures,
+        change_json,
+        _read_figures,
+        _check_printable,
+        lambda _: _only("figures.json", bombs.json_bombs()),
     ),
     "metrics": Reader(
-        _metrics_seeds, _metrics_change, _read_metrics, _check_metrics, lambda _: _only("metrics.jsonl", bombs.json_bombs())
+        seeds.metrics,
+        _metrics_change,
+        _read_metrics,
+        _check_metrics,
+        lambda _: _only("metrics.jsonl", bombs.json_bombs()),
     ),
     "results": Reader(
-        _results_seeds, change_json, _read_results, _check_printable, lambda _: _only("results.json", bombs.json_bombs())
+        seeds.results,
+        change_json,
+        _read_results,
+        _check_printable,
+        lambda _: _only("results.json", bombs.json_bombs()),
     ),
 }
 
@@ -381,7 +287,7 @@ def _object_array(attack: bytes) -> bytes:
 
 def _after_the_head(attack: bytes) -> bytes:
     """An attack where the old layout has the tensor, behind three harmless pickles."""
-    data = _old_torch_seeds()[0]["image.pt"]
+    data = seeds.old_torch()[0]["image.pt"]
     place = 0
     for _ in range(3):
         place = data.index(b".", place) + 1
@@ -392,7 +298,9 @@ class Inputs:
     """The inputs of a reader by their seed, each a set of files."""
 
     def __init__(self, name: str, canary: Path):
-        self.name, self.reader = name, READERS[name]
+        from .faulty import FAULTY
+
+        self.name, self.reader = name, (READERS | FAULTY)[name]
         self.seeds = self.reader.seeds()
         self.bombs = self.reader.bombs(canary)
         # Made once: some take a second.
@@ -431,7 +339,9 @@ class Inputs:
         if names and rng.random() < 0.005:
             path = folder / rng.choice(names)
             path.unlink()
-            rng.choice((os.mkfifo, os.mkdir, lambda path: os.symlink(path, path), lambda path: os.symlink("/dev/zero", path)))(path)
+            rng.choice(
+                (os.mkfifo, os.mkdir, lambda path: os.symlink(path, path), lambda path: os.symlink("/dev/zero", path))
+            )(path)
 
 
 def temporary_folder() -> Path:

@@ -1,7 +1,7 @@
 """The guarded process that reads malformed files: memory, time, what it opens and what it starts are watched.
 
-``python -m tests.fuzz.worker READER SEED INPUTS SECONDS FOLDER`` is started by the campaign, which reads what it leaves in
-FOLDER: ``state``, numbers that survive its death, and ``failures``, a JSON object a line.
+``python -m tests.fuzz.worker READER SEED INPUTS SECONDS FOLDER`` is started by the campaign, which reads what it leaves
+in FOLDER: ``state``, numbers that survive its death, and ``failures``, a JSON object a line.
 """
 
 from __future__ import annotations
@@ -32,7 +32,16 @@ MEMORY = 1 << 30
 LONGEST_MESSAGE = 1000
 # Seed under way, inputs done, refused, accepted, bytes at most above the start, longest input in seconds.
 STATE = struct.Struct("<qqqqqd")
-FOREIGN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class", "exec", "socket.connect")
+FOREIGN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "pickle.find_class",
+    "exec",
+    "socket.connect",
+)
 
 
 class Watch:
@@ -55,7 +64,11 @@ class Watch:
             # Links may lead anywhere; names in a file may not.
             path = os.path.abspath(os.fsdecode(path))
             writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR)
-            if path != os.devnull and not path.startswith(self.folder + os.sep) and (writes or not path.startswith(self.own)):
+            if (
+                path != os.devnull
+                and not path.startswith(self.folder + os.sep)
+                and (writes or not path.startswith(self.own))
+            ):
                 self.seen.append(f"opened {path}")
         # Modules that a reader imports when it is first needed are compiled and run, by their own loader.
         elif event.startswith(FOREIGN) and not (event == "exec" and "importlib" in repr(sys._getframe(1).f_code)):
