@@ -329,7 +329,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, name):
 DTYPES = st.sampled_from(["<f4", ">f4", "<f8", "<f2", "<i8", ">i4", "<i2", "|i1", "|u1", "<u8", "|b1", "<U3"])
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 ARRAYS = st.tuples(DTYPES, SHAPES).flatmap(lambda kind: arrays.arrays(*kind))
-QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUICK

@@ -29,7 +29,8 @@ class Outcome:
       reader: its name.
       inputs, refused, accepted: counts; a refused one raised UserError.
       peak: bytes taken at most, above what the process held before.
-      longest, seconds: of the longest input, and in all.
+      longest: the processor's seconds that one input took at most.
+      seconds: in all, by the clock.
       failures: seeds and what went wrong.
     """
 
@@ -96,7 +97,7 @@ def fuzz(reader: str, *, seed: int, inputs: int, seconds: float) -> Outcome:
 def table(outcomes: list[Outcome]) -> str:
     """The outcomes, a line a reader, and their sums."""
     columns = "".join(f"{name:>9}" for name in ("inputs", "refused", "accepted", "failures"))
-    head = f"{'reader':<14}{columns}{'MiB':>6}{'longest s':>10}{'seconds':>9}"
+    head = f"{'reader':<14}{columns}{'MiB':>6}{'cpu s':>10}{'seconds':>9}"
     total = Outcome("in all")
     for one in outcomes:
         for name in ("inputs", "refused", "accepted", "seconds"):
