@@ -16,7 +16,7 @@ from typing import Any
 from mocme_jax.data.files import Damaged, open_file
 
 LONGEST_DIRECTORY = 1 << 20
-"""Bytes of the list of members; some 10,000 of them. Parsed, it takes 20 times as much memory."""
+"""Bytes of the list of members; some 10,000 of them. Parsed, it takes 10 times as much memory."""
 
 INFLATED = 1 << 26
 """Bytes that any compressed member may hold, ..."""

@@ -10,7 +10,7 @@ from mocme_jax.data.files import Damaged, read_file
 from mocme_jax.errors import UserError
 
 LARGEST = 1 << 22
-"""Bytes. What the project writes stays far below; parsed, JSON takes up to 30 times its length."""
+"""Bytes. What the project writes stays far below; parsed, JSON may take 20 times its length."""
 
 
 def read_json(path: Path) -> Any:
