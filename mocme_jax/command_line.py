@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, one_line
 
 USER_ERROR = 2
 FAILED = 1
@@ -37,7 +37,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         status = main() or 0
         sys.stdout.flush()
     except (UserError, FloatingPointError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {one_line(str(error).strip())}", file=sys.stderr)
         status = USER_ERROR if isinstance(error, UserError) else FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_runner import assert_one_error, contents, run_here, run_process
+from fuzz.bombs import archive_bombs
+from fuzz.containers import npy
 from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.data.text import LABELS_FILE
@@ -115,6 +117,9 @@ def cut(name: str, keep: int):
         (edit("test2id.txt", "2 1 0", "2 -1 0"), ["test2id.txt:2"]),
         (edit("test2id.txt", "2 1 0", "2 one 0"), ["test2id.txt:2", "head tail relation"]),
         (edit("relation2id.txt", "1\n", ""), ["relation2id.txt:1", "count"]),
+        (edit("train2id.txt", "3\n", "9" * 5000 + "\n"), ["train2id.txt:1", "count of rows"]),
+        (edit("entity2id.txt", "London", "Lon\0don"), ["entity2id.txt:3", "zero byte", "UTF-8"]),
+        (edit("entity2id.txt", "London\t1", "\x1b[2J\x1b]0;x\x07\tx"), ["entity2id.txt:3", r"\x1b[2J\x1b]0;x\x07"]),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "audit"])
@@ -127,6 +132,10 @@ def test_graph_files(command, change, words, tmp_path, monkeypatch, capsys):
         flags = tiny_flags(folder, tmp_path / "run")
     assert_one_error(run_here(command, *flags, monkeypatch=monkeypatch), capsys.readouterr().err, str(folder), *words)
     assert contents(tmp_path) == before
+
+
+def save_bytes(name: str, make):
+    return lambda folder: (folder / name).write_bytes(make())
 
 
 def save_array(name: str, array: np.ndarray):
@@ -168,6 +177,8 @@ def outside(folder: Path) -> None:
         (cut("text.npy", 300), ["text.npy", "truncated or damaged"]),
         (cut("numeric.npz", 200), ["numeric.npz", "truncated or damaged"]),
         (outside, ["numeric.npz", "ids[1] is 48", "0 to 47"]),
+        (save_bytes("numeric.npz", archive_bombs("rows.npy")["inflates"]), ["numeric.npz", "claims 3,221,225,600"]),
+        (save_bytes("text.npy", lambda: npy("'<f4'", "(1000000000000, 2)", "False", b"")), ["text.npy", "holds 0"]),
         (remove("numeric.npz"), ["tiny", "no features for numeric", "numeric.npz"]),
     ],
 )

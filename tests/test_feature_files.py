@@ -1,15 +1,22 @@
 """Feature files: every format says the same, published layouts load as they are, each bad input is named."""
 
+import os
 import shutil
 from pathlib import Path
 
+import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
+from fuzz import bombs
+from fuzz.containers import npy, zip_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from mocme_jax.data.feature_files import feature_paths, modality_name, read_features
+from mocme_jax.data.feature_files import feature_paths, modality_name, read_feature_file, read_features
 from mocme_jax.data.feature_writer import write_features
 from mocme_jax.data.graph import make_modality
+from mocme_jax.data.numpy_file import read_npy, read_npz
 from mocme_jax.data.safetensors_file import read_safetensors
 from mocme_jax.errors import UserError
 
@@ -201,3 +208,150 @@ def test_several_datasets_none_of_them_this(tmp_path):
     write(tmp_path / "TIVA-visual.pth")
     with pytest.raises(UserError, match="holds features of DB15K, TIVA but none named for mine"):
         read_features(tmp_path, ENTITIES, "mine")
+
+
+def refused(path: Path, data: bytes, message: str) -> None:
+    """The file is refused in one line that names it."""
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=message) as caught:
+        read_feature_file(path, "image", ENTITIES)
+    assert str(path) in str(caught.value) and str(caught.value).isprintable()
+
+
+ARCHIVES = {
+    "inflates": r"claims 3,221,225,600 bytes from .* compressed ones; write it uncompressed",
+    "inflates a little less": "compressed ones; write it uncompressed",
+    "inflates secretly": "Bad CRC-32",
+    "claims 4 GiB": "claims 4,294,967,294 bytes",
+    "bzip2": "compressed in a way",
+    "lzma": "compressed in a way",
+    "members": "its list of members is .* bytes long",
+    "claims terabytes": r"shape \[1000000000000, 2\] where the file holds 24 bytes",
+    "claims exabytes": "a malformed shape",
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archives_that_claim_more_than_they_hold(tmp_path, name):
+    refused(tmp_path / "image.npz", bombs.archive_bombs("rows.npy")[name](), ARCHIVES[name])
+
+
+def test_a_member_named_out_of_the_folder_leads_nowhere(tmp_path):
+    path = tmp_path / "a" / "b" / "image.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bombs.archive_bombs("rows.npy")["out of the folder"]())
+    assert not read_feature_file(path, "image", ENTITIES).features.any()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "image.npz"]
+
+
+def test_an_archive_with_a_member_twice(tmp_path):
+    rows = npy("'<f4'", "(3, 2)", "False", ROWS.tobytes())
+    refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows.npy", rows)]), "a member is there twice")
+    refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows", rows)]), "an array is there twice")
+
+
+HEADERS = {
+    "terabytes": ("'<f4'", "(1000000000000, 2)", "where the file holds 24 bytes"),
+    "beyond 64 bits when multiplied": ("'<f4'", "(4294967296, 4294967296)", "where the file holds 24 bytes"),
+    "beyond 64 bits": ("'<f4'", "(9223372036854775808,)", "malformed shape"),
+    "nothing, of a size that wraps": ("'<f8'", "(0, 999999999999999999)", "where the file holds"),
+    "a number of 5,000 digits": ("'<f4'", "(" + "9" * 5000 + ",)", "malformed shape"),
+    "negative": ("'<f4'", "(-3, 2)", "malformed header"),
+    "100 axes": ("'<f4'", "(" + "1, " * 100 + ")", "an array of 100 axes"),
+    "nested": ("'<f4'", "(" + "(" * 2000 + ")" * 2000 + ")", "malformed header"),
+    "objects": ("'|O'", "(3, 2)", "holds Python objects; save it as an array of numbers"),
+    "records": ("[('a', '<f4')]", "(3, 2)", "holds records; save it as an array of numbers"),
+    "no length": ("'<U0'", "(4000000000, 2)", "values of the unknown type '<U0'"),
+    "a type that is none": ("'f4,f4'", "(3, 2)", "values of the unknown type"),
+    "a call": ("__import__('os').system('true')", "(3, 2)", "malformed header"),
+    "too long": ("'<f4'", "(3, 2)" + " " * 20_000, "longer than it can be"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_numpy_headers_are_not_believed(tmp_path, name, suffix):
+    descr, shape, message = HEADERS[name]
+    data = npy(descr, shape, "False", ROWS.tobytes())
+    refused(tmp_path / f"image{suffix}", data if suffix == ".npy" else zip_of([("rows.npy", data)]), message)
+
+
+def test_an_archive_or_a_pickle_called_npy(tmp_path):
+    rows = npy("'<f4'", "(3, 2)", "False", ROWS.tobytes())
+    refused(tmp_path / "image.npy", zip_of([("rows.npy", rows)]), "no NumPy file")
+    for attack in bombs.attacks(tmp_path / "ran"):
+        refused(tmp_path / "image.npy", attack, "no NumPy file")
+        objects = zip_of([("rows.npy", npy("'|O'", "(3, 2)", "False", attack))])
+        refused(tmp_path / "image.npz", objects, "holds Python objects")
+    assert not (tmp_path / "ran").exists()
+
+
+TENSORS = {
+    "one place for all": "overlap or leave a gap",
+    "terabytes": "end at byte 4,000,000,000,000 of 1,048,576",
+    "axes": "an array of 40,000 axes",
+    "wraps round": "its tensors end at byte 0",
+    "deep": "nested too deeply",
+    "long header": "the header is .* bytes long",
+    "many lists": "has no type, shape and place",
+    "header past the end": "the header is longer than the file",
+    "twice": "'rows' is given twice",
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_safetensors_headers_are_not_believed(tmp_path, name):
+    refused(tmp_path / "image.safetensors", bombs.safetensors_bombs()[name](), TENSORS[name])
+
+
+def test_ids_that_are_no_text(tmp_path):
+    ids = np.array([0x110000, 97], "<u4").view("<U1")
+    np.savez(tmp_path / "image.npz", ids=ids, rows=ROWS[:2])
+    refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "ids hold what is no text")
+
+
+def test_a_bool_that_is_neither_0_nor_1_is_true(tmp_path):
+    present = npy("'|b1'", "(3,)", "False", bytes((0, 2, 255)))
+    rows = npy("'<f4'", "(3, 2)", "False", ROWS.tobytes())
+    (tmp_path / "image.npz").write_bytes(zip_of([("rows.npy", rows), ("present.npy", present)]))
+    modality = read_feature_file(tmp_path / "image.npz", "image", ENTITIES)
+    assert modality.present.view(np.uint8).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["image.npy", "image.npz", "image.safetensors", "image.pth"])
+def test_what_is_no_file_is_not_waited_for(tmp_path, name):
+    for path, make in ((tmp_path / name, os.mkfifo), (tmp_path / "folder" / name, os.makedirs)):
+        make(path)
+        with pytest.raises(UserError, match=f"{name}: is a folder, a pipe or a device"):
+            read_feature_file(path, "image", ENTITIES)
+
+
+DTYPES = st.sampled_from(["<f4", ">f4", "<f8", "<f2", "<i8", ">i4", "<i2", "|i1", "|u1", "<u8", "|b1", "<U3"])
+SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
+ARRAYS = st.tuples(DTYPES, SHAPES).flatmap(lambda kind: arrays.arrays(*kind))
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@QUICK
+@given(array=ARRAYS, fortran_order=st.booleans(), compressed=st.booleans())
+def test_what_numpy_writes_is_read(tmp_path, array, fortran_order, compressed):
+    array = np.asfortranarray(array) if fortran_order else array
+    np.save(tmp_path / "a.npy", array)
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "a.npz", a=array, b=ROWS)
+    many = read_npz(tmp_path / "a.npz", ("a", "b"))
+    for again in (read_npy(tmp_path / "a.npy"), many["a"]):
+        assert again.dtype == array.dtype and again.shape == array.shape
+        assert again.tobytes() == array.tobytes()
+
+
+@QUICK
+@given(tensors=st.dictionaries(st.text(max_size=5), ARRAYS, min_size=1, max_size=4))
+def test_what_safetensors_writes_is_read(tmp_path, tensors):
+    plain = {name: array for name, array in tensors.items() if array.dtype.kind != "U" and name != "__metadata__"}
+    # The format is little-endian, and its library takes the bytes as they are.
+    plain = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in plain.items()}
+    save_file(plain, tmp_path / "a.safetensors", {"made": "here"})
+    again = read_safetensors(tmp_path / "a.safetensors")
+    assert again.keys() == plain.keys()
+    for name, array in plain.items():
+        assert again[name].dtype == array.dtype and again[name].tobytes() == array.tobytes()

@@ -1,7 +1,10 @@
 """Image vectors: known colours, stripes where they are, and files that are no image."""
 
+import os
+
 import numpy as np
 import pytest
+from fuzz.bombs import image_bombs
 
 from mocme_jax.data.image import IMAGE_WIDTH, image_vector, image_vectors
 from mocme_jax.errors import UserError
@@ -78,3 +81,42 @@ def test_bad_files_are_named_in_one_line(tmp_path):
 
 def test_no_files():
     assert image_vectors([]).shape == (0, IMAGE_WIDTH)
+
+
+BOMBS = {
+    "50,000 pixels square": "cannot read the image .*decompression bomb",
+    "12,000 pixels square": "12000 x 12000 pixels; at most 33,554,432 are read: scale it down",
+    "header alone": "cannot read the image",
+    "text": "cannot read the image .*too large",
+    "profile": "cannot read the image .*too large",
+    "scans": "more than 200 scans",
+    "PostScript": "no image that can be read",
+    "SVG": "no image that can be read",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_pictures_that_are_larger_than_their_file_or_programs(name, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(image_bombs(tmp_path / "ran")[name]())
+    with pytest.raises(UserError, match=BOMBS[name]) as caught:
+        image_vectors([path])
+    assert str(path) in str(caught.value) and str(caught.value).isprintable()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_damaged_tiff_says_one_line_alone(tmp_path, capfd):
+    path = tmp_path / "a.tif"
+    Image.effect_noise((64, 64), 50).save(path, compression="tiff_lzw")
+    data = bytearray(path.read_bytes())
+    data[200:3000] = bytes(2800)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.tif: cannot read the image"):
+        image_vectors([path])
+    assert capfd.readouterr().err == ""
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UserError, match="is a folder, a pipe or a device"):
+        image_vectors([tmp_path / "a.png"])

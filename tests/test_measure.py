@@ -6,15 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_runner import assert_one_error, run_here
+from command_runner import assert_one_error, contents, run_here
 from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.config import default_config
+from mocme_jax.errors import UserError
 from mocme_jax.measure.calibration import Calibration
 from mocme_jax.measure.plan import Sizes, collective_bytes, need
 from mocme_jax.measure.synthetic import synthetic_graph
 from mocme_jax.parallel.mapping import Mapper
 from mocme_jax.training import setup
+from mocme_jax.training.results import read_results
 
 
 @pytest.mark.parametrize("kind,count,split", [("pmap", 1, False), ("shard_map", 4, True)])
@@ -108,7 +110,7 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.count(" 2.00 ") == 8 and printed.count(" 1.00 ") == 8
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
-    for name, words in (("bad.json", "is not what this"), ("none.json", "No such file")):
+    for name, words in (("bad.json", "is not what benchmark --json writes"), ("none.json", "no such file")):
         status = run_here("benchmark", f"--compare=one.json,{name}", monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, name, words)
 
@@ -122,3 +124,52 @@ def test_growth_is_measured_on_synthetic_graphs(tmp_path, monkeypatch, capsys):
     rows = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))["rows"]
     assert [(row["stage"], row["entities"]) for row in rows] == [("train", 500), ("train", 1000)]
     assert "1,000" in capsys.readouterr().out
+
+
+ROW = {"stage": "train", "unit": "triples/s", "rate": 100.0, "share": 0.5, "devices": 1}
+BAD_FIGURES = {
+    "no text": (b"\xff\xfe", "line 1 is not UTF-8 text"),
+    "nested": (b"[" * 100_000 + b"]" * 100_000, "is not JSON (nested too deeply)"),
+    "long number": (b'{"rows": ' + b"9" * 5000 + b"}", "is not JSON"),
+    "twice": (b'{"device": "a", "device": "b"}', "'device' is given twice"),
+    "too long": (b" " * (1 << 23), "is 8,388,608 bytes long, and such a file has at most 4,194,304"),
+    "rows are a text": (json.dumps({"device": "x", "rows": "rows"}).encode(), "holds rows that benchmark --json"),
+    **{
+        f"{name} is {value!r:.20}": (
+            json.dumps({"device": "x", "rows": [ROW | {name: value}]}).encode(),
+            "holds rows that benchmark --json does not write",
+        )
+        for name, value in [("rate", "fast"), ("rate", float("nan")), ("rate", 0), ("rate", 10**400), ("mapper", [])]
+    },
+    "device is a number": (json.dumps({"device": 3, "rows": [ROW]}).encode(), "is not what benchmark --json writes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FIGURES)
+def test_figures_of_a_stranger(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    content, word = BAD_FIGURES[case]
+    (tmp_path / "one.json").write_text(json.dumps({"device": "x", "rows": [ROW]}), encoding="utf-8")
+    (tmp_path / "bad.json").write_bytes(content)
+    before = contents(tmp_path)
+    for command, flag in (("benchmark", "--compare=one.json,bad.json"), ("plan", "--benchmark=bad.json")):
+        status = run_here(command, flag, monkeypatch=monkeypatch)
+        assert_one_error(status, capsys.readouterr().err, "bad.json", word)
+    assert contents(tmp_path) == before
+
+
+def test_figures_cannot_write_on_the_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    row = ROW | {"stage": "[/b]\x1b[2Jtrain", "mapper": "\ud800"}
+    (tmp_path / "one.json").write_text(json.dumps({"device": "[red]\n", "rows": [row]}), encoding="utf-8")
+    assert run_here("benchmark", "--compare=one.json,one.json", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert r"[/b]\x1b[2Jtrain 1 \ud800" in printed and "\x1b" not in printed and "[red]" in printed
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[]", b'{"dev":1}', b'{"dev":1,"test":1,"device":3}', b"[" * 9999])
+def test_results_that_are_none(content, tmp_path):
+    assert read_results(tmp_path) is None
+    (tmp_path / "results.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"results\.json: (is not JSON|holds no results of a run)"):
+        read_results(tmp_path)

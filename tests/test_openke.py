@@ -1,8 +1,12 @@
 """The OpenKE layout: both separators, the column order on disk, the five benchmarks, and each bad input."""
 
+import os
+import shutil
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mocme_jax.data.openke import read_openke
 from mocme_jax.errors import UserError
@@ -75,6 +79,15 @@ def test_an_empty_split_is_a_split(write_files, openke_files):
         ("entity2id.txt", "3\na\t0\nb\t1\nc\t1\n", r"entity2id\.txt:4: id 1 is given twice"),
         ("entity2id.txt", "3\na\t0\nb\t1\nc\t3\n", r"entity2id\.txt:4: id 3 is out of range"),
         ("entity2id.txt", "3\na\t0\nb\nc\t2\n", r"entity2id\.txt:3: expected 'name id'"),
+        ("train2id.txt", "9" * 5000 + "\n0 1 0\n", r"train2id\.txt:1: expected a line .* found '9{40}'"),
+        ("train2id.txt", "\u0661\n0 1 0\n", r"train2id\.txt:1: expected a line with the count"),
+        ("train2id.txt", f"1\n0 1 {'9' * 5000}\n", r"train2id\.txt:2: expected three ids"),
+        ("train2id.txt", "2\n0 1 0\n0 1 \u0660\n", r"train2id\.txt:3: expected three ids"),
+        ("train2id.txt", "1\n0 1_0 0\n", r"train2id\.txt:2: expected three ids"),
+        ("train2id.txt", "1\n0 1 9223372036854775808\n", r"train2id\.txt:2: expected three ids"),
+        ("entity2id.txt", f"3\na\t0\nb\t1\nc\t{'9' * 5000}\n", r"entity2id\.txt:4: expected 'name id'"),
+        ("entity2id.txt", "3\na\t0\nb\t1\nc\t\u0662\n", r"entity2id\.txt:4: expected 'name id'"),
+        ("entity2id.txt", "3\na\t0\nb\0\t1\nc\t2\n", r"entity2id\.txt:3: holds a zero byte, .*fetch or convert it"),
         ("relation2id.txt", "2\nborn in 0\n", r"relation2id\.txt:1: the count says 2 rows but 1 follow"),
     ],
 )
@@ -107,3 +120,42 @@ def test_benchmarks_load_as_counted(benchmark_data, name):
             (benchmark_data / name / f"{split}2id.txt").read_text().split("\n")[100].split()
         )
         assert triples[99].tolist() == [int(head), int(relation), int(tail)]
+
+
+def test_text_of_two_bytes_a_letter_is_named(write_files, openke_files):
+    folder = write_files(openke_files)
+    for codec, message in (("utf-16", r"entity2id\.txt:1: "), ("utf-16-le", r"entity2id\.txt:1: holds a zero byte")):
+        (folder / "entity2id.txt").write_bytes(openke_files["entity2id.txt"].encode(codec))
+        with pytest.raises(UserError, match=message):
+            read_openke(folder)
+
+
+def test_what_is_no_file_is_not_waited_for(write_files, openke_files):
+    for make in (os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path), lambda path: os.symlink(path, path)):
+        folder = write_files(openke_files)
+        path = folder / "relation2id.txt"
+        path.unlink()
+        make(path)
+        with pytest.raises(UserError, match=r"relation2id\.txt: (is a folder, a pipe or a device|cannot be read)"):
+            read_openke(folder)
+        shutil.rmtree(folder)
+
+
+# Names that the layout can hold: no end of line, nothing that is cut off at the ends, and a tab only as the separator.
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n\r\t\ufeff"), min_size=1, max_size=9)
+NAMES = NAMES.filter(lambda name: name == name.strip())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(NAMES, min_size=1, max_size=6, unique=True), data=st.data())
+def test_what_is_written_is_what_is_read(write_files, names, data):
+    ids = st.integers(0, len(names) - 1)
+    triples = data.draw(st.lists(st.tuples(ids, st.just(0), ids), min_size=1, max_size=8))
+    rows = "".join(f"{head} {tail} {relation}\n" for head, relation, tail in triples)
+    files = {
+        "entity2id.txt": f"{len(names)}\n" + "".join(f"{name}\t{index}\n" for index, name in enumerate(names)),
+        "relation2id.txt": "1\nr 0\n",
+        **{f"{split}2id.txt": f"{len(triples)}\n{rows}" for split in ("train", "valid", "test")},
+    }
+    graph = read_openke(write_files(files))
+    assert graph.entities == names and graph.train.tolist() == [list(triple) for triple in triples]

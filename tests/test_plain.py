@@ -100,3 +100,10 @@ def test_the_same_graph_in_three_layouts(benchmark_data, write_files, name):
     for files, folder in ((names, "names"), (ids, "ids")):
         again = read_plain(write_files({**files, **tables}, folder))
         assert again.replace(name=graph.name).fingerprint() == graph.fingerprint()
+
+
+def test_digits_of_other_scripts_are_names_and_long_numbers_are_no_ids(write_files):
+    graph = read_plain(write_files({"train.txt": "\u0661\tr\t\u0662\n"}))
+    assert graph.entities == ["\u0661", "\u0662"]
+    with pytest.raises(UserError, match=r"train\.txt:1: '9{58}.*is not in entity2id\.txt"):
+        read_plain(write_files({**NAMES, "train.txt": f"{'9' * 5000}\t0\t1\n"}, "long"))

@@ -4,11 +4,12 @@ import sys
 
 import numpy as np
 import pytest
+from fuzz.bombs import text_bombs
 
 from mocme_jax.data import text
 from mocme_jax.data.names import entity_finder, readable_name
 from mocme_jax.data.openke import read_openke
-from mocme_jax.data.text import encode_texts, entity_texts, text_modality
+from mocme_jax.data.text import encode_texts, entity_texts, read_descriptions, read_labels, text_modality
 from mocme_jax.errors import UserError
 
 
@@ -133,3 +134,36 @@ def test_missing_packages_and_unknown_encoders(monkeypatch):
         monkeypatch.undo()
         monkeypatch.setattr(text, "_encoder", lambda encoder: None)
         encode_texts(["", " "])
+
+
+def test_half_a_character_is_no_text():
+    # "\\ud83d\\ude00" is one character in two escapes; half of it can be neither shown nor encoded.
+    assert readable_name("a \\ud83d\\ude00") == "a \U0001f600"
+    assert readable_name("a \\ud83d b") == "a \ufffd b"
+
+
+@pytest.mark.parametrize("bomb", ["underscores", "quotes", "addresses", "senses", "percents", "escapes"])
+def test_long_names_take_as_long_as_they_are_long(bomb):
+    """Patterns that go back and forth would take hours over these, and the run's limit is seconds."""
+    name = text_bombs()[bomb]().split(b"\n")[1].split(b"\t")[0].decode()
+    assert readable_name(name) and readable_name(name + "\n\n")
+
+
+def test_many_rows_of_one_entity_are_joined_once(write_files):
+    path = write_files({"d.tsv": "a\tword\n" * 200_000}) / "d.tsv"
+    assert read_descriptions(path, ["a"]) == {0: " ".join(["word"] * 200_000)}
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "message"),
+    [
+        (read_labels, "9" * 5000 + "\tx\n", r"t\.tsv:1: expected 'id<TAB>QID<TAB>label'"),
+        (read_labels, "0\tx\n\u0661\tx\n", r"t\.tsv:2: expected 'id<TAB>QID<TAB>label'"),
+        (read_labels, "0\tx\n9223372036854775807\tx\n", r"t\.tsv:2: expected 'id<TAB>QID<TAB>label'"),
+        (read_labels, "0\tx\0\n", r"t\.tsv:1: holds a zero byte"),
+        (read_descriptions, "a\tx\n" + "9" * 5000 + "\tx\n", r"t\.tsv:2: '9{58}.*is no entity of the graph"),
+    ],
+)
+def test_numbers_that_no_id_can_be(write_files, read, content, message):
+    with pytest.raises(UserError, match=message):
+        read(write_files({"t.tsv": content}) / "t.tsv", ["a", "b"])

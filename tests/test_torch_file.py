@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz import bombs
 
 from mocme_jax.data.torch_file import read_torch
 from mocme_jax.errors import UserError
@@ -237,13 +238,13 @@ def test_calling_what_is_no_function_is_refused(tmp_path):
 def bad_files(folder: Path):
     data = {"0": MATRIX.tobytes()}
     path = folder / "a.pth"
-    yield "no such", folder / "missing.pth", r"missing\.pth: cannot be read \(No such file"
+    yield "no such", folder / "missing.pth", r"missing\.pth: no such file"
     path.write_bytes(b"")
     yield "empty", path, "no file of torch.save"
     path.write_bytes(b"hello world, no tensor here")
     yield "text", path, "no file of torch.save"
     yield "nothing", write_zip(path, {"a": 1}, {}), "holds no tensor"
-    yield "storage missing", write_zip(path, tensor(MATRIX), {}), r"truncated or damaged \(no member data/0\)"
+    yield "storage missing", write_zip(path, tensor(MATRIX), {}), r"truncated or damaged \(no member archive/data/0\)"
     yield (
         "storage short",
         write_zip(path, tensor(MATRIX), {"0": data["0"][:-4]}),
@@ -327,3 +328,72 @@ def test_a_pickle_that_doubles_itself_ends_quickly(tmp_path):
     stream.write(b".")
     with pytest.raises(UserError, match="nested more than"):
         read_torch(write_zip(tmp_path / "a.pth", stream.getvalue(), {}))
+
+
+PICKLES = {
+    "lists": "holds no tensor",
+    "dicts": "holds no tensor",
+    "doubling": "nested more than",
+    "deep tuples": "nested more than",
+    "deep lists": "nested more than",
+    "marks": "nested more than",
+    "shared": "holds no tensor",
+    "long number": "the pickle instruction LONG4",
+    "wide text": "holds no tensor",
+    "axes": "differ in length, or are too long",
+    "many strides": "differ in length, or are too long",
+    "longer": r"a pickle longer than 262,144 bytes|data\.pkl claims 1,000,005 bytes",
+}
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_pickles_that_make_much_of_little(tmp_path, name):
+    """Each alone as the old layout, and in an archive."""
+    data = bombs.pickle_bombs()[name]()
+    (tmp_path / "old.pt").write_bytes(data)
+    with pytest.raises(UserError, match=r"old\.pt: .*(" + PICKLES[name] + "|none of torch.save)"):
+        read_torch(tmp_path / "old.pt")
+    (tmp_path / "new.pth").write_bytes(bombs.torch_zip(data))
+    with pytest.raises(UserError, match=r"new\.pth: .*(" + PICKLES[name] + ")"):
+        read_torch(tmp_path / "new.pth")
+
+
+def test_archives_that_make_much_of_little(tmp_path):
+    path = tmp_path / "a.pth"
+    for make in bombs.archive_bombs("archive/data.pkl").values():
+        path.write_bytes(make())
+        with pytest.raises(UserError, match=r"a\.pth: (truncated or damaged|a zip archive, but none)"):
+            read_torch(path)
+
+
+def test_attacks_of_the_fuzzer_are_refused_and_not_run(tmp_path):
+    for attack in bombs.attacks(tmp_path / "ran"):
+        for name, data in (("a.pt", attack), ("a.pth", bombs.torch_zip(attack))):
+            (tmp_path / name).write_bytes(data)
+            with pytest.raises(UserError, match="refused, its pickle asks for|no file of torch.save"):
+                read_torch(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_stride_along_one_row_may_be_any_number(tmp_path):
+    row = Call(tensor(MATRIX).target, Storage(MATRIX[0]), 0, (1, 3), (1 << 61, 1), False, {})
+    path = write_zip(tmp_path / "a.pth", row, {"0": MATRIX[0].tobytes()})
+    np.testing.assert_array_equal(read_torch(path), MATRIX[:1])
+
+
+def test_counts_that_no_file_has(tmp_path):
+    values, path = MATRIX.ravel(), tmp_path / "a.pt"
+    identity = ("storage", Global("torch", "DoubleStorage"), "old1", "cpu", (1 << 62) - 1)
+
+    storage = Storage(values, "old1")
+    write_legacy(path, tensor(MATRIX, storage), "old1", values, (1 << 62) - 1)
+    path.write_bytes(path.read_bytes().replace(body(storage), body((*identity, None)) + b"Q"))
+    with pytest.raises(UserError, match="storage old1 has 48 bytes, 36893488147419103224 announced"):
+        read_torch(path)
+
+
+def test_a_name_in_a_pickle_cannot_write_on_the_terminal(tmp_path):
+    named = {"\x1b[2Jred\nweight": tensor(MATRIX), "bias": tensor(MATRIX[0], Storage(MATRIX[0], "1"))}
+    with pytest.raises(UserError) as caught:
+        read_torch(write_zip(tmp_path / "a.pth", named, {"0": MATRIX.tobytes(), "1": MATRIX[0].tobytes()}))
+    assert r"holds 2 tensors (\x1b[2Jred weight, bias)" in str(caught.value)

@@ -11,6 +11,7 @@ from mocme_jax.data.inverses import InverseRelation, inverse_relations, leaked_r
 from mocme_jax.data.names import readable_name
 from mocme_jax.data.splits import clean_rows
 from mocme_jax.data.triples import distinct_triples
+from mocme_jax.errors import one_line
 
 CLEAN_ENOUGH = 0.95
 """Least share of the valid rows that must be distinct and in no other split, for valid to choose a model."""
@@ -184,7 +185,7 @@ class Audit:
                 lines.append(f"... and {len(self.inverses) - 10} pairs more")
             lines.append("")
         lines += [f"! {line}" for line in self.warnings()] or ["nothing to warn of"]
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
     def _relation(self, index: int) -> str:
         return readable_name(self.relation_names[index])[:40]

@@ -8,7 +8,6 @@ the subfolder) and ``{img,text,numeric}_features.pth``.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +16,13 @@ import numpy as np
 from mocme_jax.data.graph import Modality, make_modality
 from mocme_jax.data.mapped import SUFFIX as TRIPLES_SUFFIX
 from mocme_jax.data.names import entity_finder
+from mocme_jax.data.numpy_file import read_npy, read_npz
 from mocme_jax.data.safetensors_file import read_safetensors
 from mocme_jax.data.torch_file import read_torch
 from mocme_jax.errors import UserError
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".pth", ".pt")
+_ARRAYS = ("rows", "ids", "present")
 _ALIASES = {
     **dict.fromkeys(("img", "imgs", "images", "visual", "vision"), "image"),
     **dict.fromkeys(("textual", "txt"), "text"),
@@ -121,16 +122,18 @@ def read_feature_file(path: Path, name: str, entities: Sequence[str]) -> Modalit
     Raises:
       UserError: see read_features.
     """
-    arrays = _read_arrays(path)
+    # A bool is a byte, and in a stranger's file not always 0 or 1.
+    arrays = {
+        key: array.view(np.uint8) != 0 if array.dtype == bool else array for key, array in _read_arrays(path).items()
+    }
     if "rows" not in arrays and len(arrays) == 1:
         arrays = {"rows": next(iter(arrays.values()))}
-    unknown = sorted(arrays.keys() - {"rows", "ids", "present"})
-    if unknown or "rows" not in arrays:
+    if arrays.keys() - set(_ARRAYS) or "rows" not in arrays:
         names = ", ".join(sorted(arrays)) or "nothing"
         raise UserError(f"{path}: holds {names}; expected the array rows, with ids or present")
     rows = arrays["rows"]
     if rows.dtype.kind not in "fiub":
-        raise UserError(f"{path}: holds values of type {rows.dtype}; save the features as a float32 array")
+        raise UserError(f"{path}: holds values of type {rows.dtype}; save it as an array of numbers")
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise UserError(f"{path}: has shape {list(rows.shape)}; expected a matrix [entities, width]")
     present = None
@@ -152,7 +155,7 @@ def read_feature_file(path: Path, name: str, entities: Sequence[str]) -> Modalit
         present = present.astype(bool)
     try:
         # A float64 too large for float32 turns infinite, and is then reported as such.
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             modality = make_modality(name, rows, present)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -171,7 +174,10 @@ def _spread(
         )
     if ids.dtype.kind == "U":
         find = entity_finder(entities)
-        found = [find(str(key)) for key in ids]
+        codes = np.ascontiguousarray(ids).view(ids.dtype.byteorder + "u4")
+        if (codes > 0x10FFFF).any():
+            raise UserError(f"{path}: ids hold what is no text; write them again")
+        found = [find(key) for key in ids.tolist()]
         if None in found:
             position = found.index(None)
             raise UserError(f"{path}: ids[{position}] is {str(ids[position])!r}, no entity of the graph")
@@ -204,27 +210,4 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {"rows": read_torch(path)}
     if suffix == ".safetensors":
         return read_safetensors(path)
-    try:
-        if suffix == ".npy":
-            # Mapped, so that a header cannot ask for more memory than the file is long.
-            return {"rows": np.load(path, mmap_mode="r", allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (
-        ValueError,
-        TypeError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        zipfile.BadZipFile,
-        RuntimeError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "object arrays" in reason.lower() or "python objects" in reason.lower():
-            raise UserError(f"{path}: holds Python objects; save the features as a float32 array") from None
-        if "pickle" in reason:
-            # What NumPy says of any file that does not begin as its own do.
-            reason = "no NumPy file"
-        raise UserError(f"{path}: truncated or damaged ({reason}); write it again") from None
+    return {"rows": read_npy(path)} if suffix == ".npy" else read_npz(path, _ARRAYS)

@@ -38,9 +38,9 @@ class KnowledgeGraph:
     Attributes:
       name: what the graph is called in messages.
       entities, relations: N and R names; the position is the id.
-      train, valid, test: int32 ``[T, 3]``, columns head, relation, tail; arrays of the disk where the graph is too
-        large to be held (see ``mapped``).
+      train, valid, test: int32 ``[T, 3]``, columns head, relation, tail.
       modalities: feature modalities; the learned structure table is not among them.
+      mapped: whether the triples are views of files, which may be larger than what can be held (see ``mapped``).
     """
 
     name: str
@@ -50,6 +50,7 @@ class KnowledgeGraph:
     valid: np.ndarray
     test: np.ndarray
     modalities: tuple[Modality, ...] = ()
+    mapped: bool = False
 
     @property
     def splits(self) -> dict[str, np.ndarray]:

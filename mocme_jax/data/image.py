@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from mocme_jax.data.files import Damaged, open_file
 from mocme_jax.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What is read. Pillow knows more, among them PostScript, for which it starts another program."""
+
+MOST_PIXELS = 1 << 25
+"""Of a picture, 34 million; with transparency they take 400 MB, however small the file."""
+
+# A progressive JPEG has about ten; a picture may come with smaller ones of itself.
+_MOST_SCANS = 200
+
+_OPAQUE = ("1", "L", "RGB", "CMYK", "YCbCr", "I", "F", "I;16")
 
 GRID_COLUMNS, GRID_ROWS = 8, 6
 _CELL = 8
@@ -44,13 +61,18 @@ def image_vector(image: Image.Image) -> np.ndarray:
     """
     from PIL import Image
 
-    rgba = image.convert("RGBA")
-    box = rgba.getchannel("A").getbbox()
-    if box is not None:
-        rgba = rgba.crop(box)
-    ground = Image.new("RGBA", rgba.size, (128, 128, 128, 255))
     size = (GRID_COLUMNS * _CELL, GRID_ROWS * _CELL)
-    flat = Image.alpha_composite(ground, rgba).convert("RGB").resize(size, Image.Resampling.BOX)
+    # What has no transparency is spared three more copies of its pixels.
+    if "transparency" in image.info or image.mode not in _OPAQUE:
+        rgba = image.convert("RGBA")
+        box = rgba.getchannel("A").getbbox()
+        if box is not None:
+            rgba = rgba.crop(box)
+        ground = Image.new("RGBA", rgba.size, (128, 128, 128, 255))
+        ground.alpha_composite(rgba)
+        del rgba
+        image = ground
+    flat = image.convert("RGB").resize(size, Image.Resampling.BOX)
     pixels = np.asarray(flat, np.float64) / 255.0
     lab = _srgb_to_lab(pixels) / 100.0
     across, down = np.zeros(lab.shape[:2]), np.zeros(lab.shape[:2])
@@ -66,29 +88,68 @@ def image_vectors(paths: list[Path]) -> np.ndarray:
     """The vectors of image files.
 
     Args:
-      paths: n files in any format that Pillow reads.
+      paths: n files in one of the FORMATS, whatever their names end in.
 
     Returns:
       float32 ``[n, 304]``.
 
     Raises:
-      UserError: a file is missing or is no image, or Pillow is not installed.
+      UserError: a file is missing, is no image or has more than MOST_PIXELS, or Pillow is not installed.
     """
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import UnidentifiedImageError
     except ImportError as error:
         raise UserError("reading images needs Pillow: pip install pillow") from error
     rows = np.zeros((len(paths), IMAGE_WIDTH), np.float32)
     for row, path in zip(rows, paths, strict=True):
-        try:
-            with Image.open(path) as image:
-                row[:] = image_vector(image)
-        except UnidentifiedImageError as error:
-            raise UserError(f"{path}: no image that Pillow can read; convert it to PNG or JPEG") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
-            raise UserError(f"{path}: cannot read the image ({reason}); replace or remove it") from error
+        with open_file(path) as file:
+            try:
+                row[:] = _vector_of_file(file)
+            except UnidentifiedImageError:
+                raise UserError(f"{path}: no image that can be read; convert it to PNG or JPEG") from None
+            # A damaged image may raise anything inside of Pillow, and all of it means this.
+            except Exception as error:
+                reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+                raise UserError(f"{path}: cannot read the image ({reason[:200]}); replace or remove it") from error
     return rows
+
+
+def _vector_of_file(file: BinaryIO) -> np.ndarray:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        # Of odd metadata, which is not used, and of a size that is checked here.
+        warnings.simplefilter("ignore")
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Damaged(f"{image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are read: scale it down")
+            if image.format in ("JPEG", "MPO") and _scans(file) > _MOST_SCANS:
+                raise Damaged(f"more than {_MOST_SCANS} scans")
+            with _silence() if image.format == "TIFF" else contextlib.nullcontext():
+                return image_vector(image)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps libtiff, which tells of damage by itself, from writing to the standard error of the process."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _scans(file: BinaryIO) -> int:
+    """How often a JPEG goes over its picture; each time takes as long, however few bytes it has."""
+    count = -1
+    place = 0
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while place >= 0 and count <= _MOST_SCANS:
+            count, place = count + 1, data.find(b"\xff\xda", place + 2 * (count >= 0))
+    return count
 
 
 def _srgb_to_lab(pixels: np.ndarray) -> np.ndarray:

@@ -9,8 +9,11 @@ by name.
 from __future__ import annotations
 
 import dataclasses
+import io
 import pickletools
-from typing import Any, BinaryIO
+from typing import Any, Protocol
+
+from mocme_jax.data.files import MOST_AXES, Damaged, whole_number
 
 STORAGE_TYPES = {
     "torch DoubleStorage": "f8",
@@ -59,8 +62,9 @@ class _Global:
     name: str
 
 
-# A tensor's pickle takes a few hundred bytes; those of whole models stay below this.
-LARGEST = 1 << 22
+# A tensor's pickle takes a few hundred bytes, a model's of 1,000 tensors this. An empty list is one byte in a pickle
+# and eighty in memory, and each instruction takes a microsecond.
+LARGEST = 1 << 18
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -69,9 +73,27 @@ _PUSH = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES"),
 }
+_KNOWN = {
+    *_PUSH,
+    *_CONSTANTS,
+    *_NEW,
+    *("PROTO", "FRAME", "STOP", "MARK", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
+    *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+    *("GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE", "BUILD"),
+}
 
 
-def load(stream: BinaryIO) -> Any:
+class Stream(Protocol):
+    """What a pickle is read from: a file, bytes in memory, or a mapped file."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def seek(self, place: int, /) -> Any: ...
+
+    def tell(self) -> int: ...
+
+
+def load(stream: Stream) -> Any:
     """Reads one pickle from the stream, up to and with its last instruction.
 
     Returns:
@@ -79,15 +101,22 @@ def load(stream: BinaryIO) -> Any:
 
     Raises:
       Refused: the pickle names or does anything else.
-      ValueError: the bytes are no pickle, or break off.
+      Damaged: the bytes are no pickle, break off, or are more than LARGEST.
     """
+    start = stream.tell()
+    # A window, so that no argument can claim what lies behind it.
+    window = io.BytesIO(stream.read(LARGEST))
     try:
-        return _run(stream)
-    except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, OverflowError) as error:
-        raise ValueError(f"malformed pickle ({type(error).__name__})") from None
+        value = _run(window)
+    except (IndexError, KeyError, TypeError, AttributeError, ValueError, OverflowError, EOFError) as error:
+        if len(window.getbuffer()) == LARGEST:
+            raise Damaged(f"a pickle longer than {LARGEST:,} bytes, or malformed") from None
+        raise Damaged(f"malformed pickle ({type(error).__name__})") from None
+    stream.seek(start + window.tell())
+    return value
 
 
-def _run(stream: BinaryIO) -> Any:
+def _run(stream: io.BytesIO) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
 
@@ -97,13 +126,16 @@ def _run(stream: BinaryIO) -> Any:
                 items = stack[position + 1 :]
                 del stack[position:]
                 return items
-        raise ValueError("malformed pickle (no mark)")
+        raise Damaged("malformed pickle (no mark)")
 
-    start = stream.tell()
-    for opcode, argument, position in pickletools.genops(stream):
-        name = opcode.name
-        if position - start > LARGEST:
-            raise ValueError(f"a pickle longer than {LARGEST} bytes")
+    for code in iter(lambda: stream.read(1), b""):
+        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        name = opcode.name if opcode else f"0x{code.hex()}"
+        if name not in _KNOWN:
+            raise Refused(f"the pickle instruction {name}")
+        # The names of a global are read here: pickletools would decode escapes in them.
+        reads = opcode.arg is not None and name != "GLOBAL"
+        argument = opcode.arg.reader(stream) if reads else None
         if name in ("PROTO", "FRAME"):
             continue
         if name == "STOP":
@@ -136,7 +168,7 @@ def _run(stream: BinaryIO) -> Any:
             keys = [_expect(key, (str, int, float)) for key in items[::2]]
             _expect(stack[-1], dict).update(zip(keys, items[1::2], strict=True))
         elif name == "GLOBAL":
-            stack.append(_global(argument))
+            stack.append(_global(f"{_name(stream)} {_name(stream)}"))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
             stack.append(_global(f"{_expect(module, str)} {_expect(attribute, str)}"))
@@ -145,23 +177,28 @@ def _run(stream: BinaryIO) -> Any:
         elif name == "REDUCE":
             arguments, target = stack.pop(), stack.pop()
             stack.append(_rebuild(target, arguments))
-        elif name == "BUILD":
-            # Attributes (a state dict's _metadata) carry no numbers: dropped unread.
-            stack.pop()
         else:
-            raise Refused(f"the pickle instruction {name}")
-    raise ValueError("malformed pickle (no end)")
+            # BUILD. Attributes (a state dict's _metadata) carry no numbers: dropped unread.
+            stack.pop()
+    raise EOFError
 
 
 def _expect(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"malformed pickle (a {type(value).__name__} where none belongs)")
+        raise Damaged(f"malformed pickle (a {type(value).__name__} where none belongs)")
     return value
+
+
+def _name(stream: io.BytesIO) -> str:
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    return line[:-1].decode("ascii")
 
 
 def _global(name: str) -> _Global:
     if name not in _ALLOWED:
-        raise Refused(name.replace(" ", "."))
+        raise Refused(name.replace(" ", ".")[:80])
     return _Global(name)
 
 
@@ -171,26 +208,22 @@ def _storage(identity: Any) -> Storage:
         raise Refused("a persistent object that is no tensor storage")
     if len(identity) == 6 and identity[5] is not None:
         raise Refused("a view of a storage (written by torch 0.3 or older)")
-    return Storage(STORAGE_TYPES[kind.name], _expect(identity[2], str), _count(identity[4]))
+    count = whole_number(identity[4], "a count")
+    return Storage(STORAGE_TYPES[kind.name], _expect(identity[2], str), count)
 
 
 def _rebuild(target: Any, arguments: Any) -> Any:
     name = _expect(target, _Global).name
     arguments = _expect(arguments, tuple)
     if name in _REBUILD_TENSOR:
-        storage, offset, shape, strides = arguments[:4]
-        shape, strides = tuple(map(_count, shape)), tuple(map(_count, strides))
-        if len(shape) != len(strides):
-            raise ValueError("malformed tensor (shape and strides differ in length)")
-        return Tensor(_expect(storage, Storage), _count(offset), shape, strides)
+        storage, offset, *lengths = arguments[:4]
+        shape, strides = (tuple(map(whole_number, _expect(part, (tuple, list)))) for part in lengths)
+        if len(shape) != len(strides) or len(shape) > MOST_AXES:
+            raise Damaged("malformed tensor (shape and strides differ in length, or are too long)")
+        return Tensor(_expect(storage, Storage), whole_number(offset, "an offset"), shape, strides)
     if name == _REBUILD_PARAMETER:
         return _expect(arguments[0], Tensor)
     if name == _ORDERED_DICT and not arguments:
         return {}
     raise Refused(f"a call of {name.replace(' ', '.')}")
 
-
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0 or value >= 1 << 62:
-        raise ValueError("malformed tensor (a size that is no whole number in range)")
-    return value

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mocme_jax.data.files import read_file
 from mocme_jax.errors import UserError
+
+_DIGITS = 18
 
 
 def read_lines(path: Path) -> list[str]:
@@ -14,14 +17,13 @@ def read_lines(path: Path) -> list[str]:
       file.
 
     Raises:
-      UserError: the file is missing, unreadable or not UTF-8.
+      UserError: the file is missing, unreadable, not UTF-8, or holds a zero byte, as no text does.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    data = read_file(path)
+    zero = data.find(b"\0")
+    if zero >= 0:
+        line = data.count(b"\n", 0, zero) + 1
+        raise UserError(f"{path}:{line}: holds a zero byte, so it is damaged or no UTF-8 text; fetch or convert it")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -35,6 +37,14 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
+def read_whole_number(text: str) -> int | None:
+    """A whole number of at most 18 ASCII digits, which an int64 holds; None for anything else.
+
+    Python's ``int`` takes more: signs, underscores, digits of other scripts; and it raises beyond 4,300 digits.
+    """
+    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdecimal() else None
+
+
 def take_count(path: Path, lines: list[str]) -> None:
     """Checks that the first line announces how many lines follow.
 
@@ -42,13 +52,14 @@ def take_count(path: Path, lines: list[str]) -> None:
       UserError: the first line is no whole number, or the number is wrong (a truncated file, most often).
     """
     announced = lines[0].strip() if lines else ""
-    if not announced.isdecimal():
+    count = read_whole_number(announced)
+    if count is None:
         raise UserError(
             f"{path}:1: expected a line with the count of rows, found {announced[:40]!r}; "
             "put the count on the first line"
         )
-    if int(announced) != len(lines) - 1:
+    if count != len(lines) - 1:
         raise UserError(
-            f"{path}:1: the count says {int(announced)} rows but {len(lines) - 1} follow; "
+            f"{path}:1: the count says {count} rows but {len(lines) - 1} follow; "
             "the file is truncated or its count is wrong: fetch it again or correct line 1"
         )

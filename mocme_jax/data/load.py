@@ -15,6 +15,7 @@ from mocme_jax.data.feature_writer import write_atomically
 from mocme_jax.data.graph import KnowledgeGraph, Modality, make_modality
 from mocme_jax.data.mapped import SUFFIX, read_mapped
 from mocme_jax.data.numeric import numeric_modality
+from mocme_jax.data.numpy_file import read_npy
 from mocme_jax.data.openke import read_openke
 from mocme_jax.data.plain import read_plain
 from mocme_jax.data.text import DEFAULT_ENCODER, DESCRIPTIONS_FILE, LABELS_FILE, encode_texts, entity_texts
@@ -184,8 +185,8 @@ def _may_write(folder: Path) -> bool:
 def _read_made(path: Path, height: int) -> np.ndarray | None:
     """The rows of a made file, or None where it is missing or of no use."""
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        rows = read_npy(path)
+    except UserError:
         return None
     fits = (
         rows.ndim == 2 and len(rows) == height and rows.dtype == np.float32 and bool(np.isfinite(rows).all())

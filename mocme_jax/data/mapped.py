@@ -12,17 +12,13 @@ import numpy as np
 
 from mocme_jax.data.feature_writer import write_atomically
 from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.numpy_file import read_npy
 from mocme_jax.data.openke import SPLITS, read_names
 from mocme_jax.data.triples import pieces
 from mocme_jax.errors import UserError
 
 SUFFIX = "_triples.npy"
 NAME_FILES = ("entity2id.txt", "relation2id.txt")
-
-
-def is_mapped(graph: KnowledgeGraph) -> bool:
-    """Whether the training triples are on the disk."""
-    return isinstance(graph.train, np.memmap)
 
 
 def read_mapped(folder: Path) -> KnowledgeGraph:
@@ -36,7 +32,7 @@ def read_mapped(folder: Path) -> KnowledgeGraph:
     splits = {split: _map_triples(folder / f"{split}{SUFFIX}", *map(len, names)) for split in SPLITS}
     if not len(splits["train"]):
         raise UserError(f"{folder / ('train' + SUFFIX)}: holds no triples; a graph needs training triples")
-    return KnowledgeGraph(folder.resolve().name, *names, **splits)
+    return KnowledgeGraph(folder.resolve().name, *names, **splits, mapped=True)
 
 
 def write_mapped(folder: Path, graph: KnowledgeGraph) -> list[Path]:
@@ -55,13 +51,9 @@ def write_mapped(folder: Path, graph: KnowledgeGraph) -> list[Path]:
 
 
 def _map_triples(path: Path, entities: int, relations: int) -> np.ndarray:
-    try:
-        # Nothing is read but the header; a file that is shorter than it says is refused.
-        triples = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; a split without triples is an array of shape (0, 3)") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: can't be mapped ({error}); make it with mocme_jax.prepare --triples") from None
+    if not path.exists():
+        raise UserError(f"{path}: no such file; a split without triples is an array of shape (0, 3)")
+    triples = read_npy(path)
     if triples.ndim != 2 or triples.shape[1] != 3 or triples.dtype != np.int32:
         raise UserError(f"{path}: expected int32 [triples, 3], got {triples.dtype} {list(triples.shape)}")
     first = 0

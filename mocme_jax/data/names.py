@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
-_LOCAL_PART = re.compile(r"^.*?/(?:resource|entity|wiki|page|ontology|property)/(.+)$")
+from mocme_jax.data.lines import read_whole_number
+
+# Each of these takes time in proportion to the name, which a stranger may have made a million characters long.
+_LOCAL_PART = re.compile(r"^.*?/(?:resource|entity|wiki|page|ontology|property)/(.+)$", re.DOTALL)
 _LITERAL = re.compile(r'^"(.*)"(?:@[A-Za-z-]+|\^\^.*)?$', re.DOTALL)
 _YAGO_CLASS = re.compile(r"^(?:wikicat|wordnet|geoclass|yago)_(.+?)(?:_1\d{8})?$")
 _YAGO_LANGUAGE = re.compile(r"^[a-z]{2,3}/(?=.)")
-_WORDNET = re.compile(r"^_*(.+)_(?:NN|VB|JJ|RB)_\d+$")
+_WORDNET = re.compile(r"^_*([^_].*)_(?:NN|VB|JJ|RB)_\d+$")
 _ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 
 
@@ -45,6 +48,8 @@ def readable_name(name: str) -> str:
         text = text if "\ufffd" in decoded else decoded
     if "\\u" in text:
         text = _ESCAPE.sub(lambda match: chr(int(match.group(1), 16)), text)
+        # Two escapes may be one character, and one alone may be half of one.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     text = " ".join(text.replace("_", " ").split())
     return text or name.strip()
 
@@ -62,7 +67,8 @@ def entity_finder(entities: Sequence[str], keys: Sequence[str] = ()) -> Callable
     distinct = set(keys)
 
     def is_id(key: str) -> bool:
-        return key.isascii() and key.isdecimal() and int(key) < len(entities)
+        number = read_whole_number(key)
+        return number is not None and number < len(entities)
 
     if distinct and not distinct <= by_name.keys() and all(map(is_id, distinct)):
         return lambda key: int(key) if is_id(key) else None

@@ -13,6 +13,9 @@ from mocme_jax.data.lines import read_lines
 from mocme_jax.data.names import entity_finder
 from mocme_jax.errors import UserError
 
+# So many cells may be empty as they like; of more, one in so many must be given.
+_CELLS, _LEAST_SHARE = 1 << 24, 256
+
 
 def numeric_modality(path: Path, entities: Sequence[str], *, min_rows: int = 5) -> Modality:
     """The modality ``numeric`` from rows ``entity<TAB>attribute<TAB>value``.
@@ -40,21 +43,26 @@ def numeric_modality(path: Path, entities: Sequence[str], *, min_rows: int = 5) 
             f"{path}:{number + first_line}: {keys[number][:60]!r} is no entity of the graph "
             f"({found.count(None)} such rows); write one of its names or an id from 0 to {len(entities) - 1}"
         )
-    names, column = np.unique(np.array(attributes), return_inverse=True)
-    sums = np.zeros((len(entities), len(names)))
-    counts = np.zeros((len(entities), len(names)))
-    np.add.at(sums, (found, column), values)
-    np.add.at(counts, (found, column), 1)
-    given = counts > 0
-    kept = given.sum(0) >= min_rows
-    if kept.any():
-        sums, counts, given = sums[:, kept], counts[:, kept], given[:, kept]
-    means = sums / np.maximum(counts, 1)
-    features = np.zeros(means.shape)
-    for index in range(means.shape[1]):
-        rows = given[:, index]
-        features[rows, index] = quantile_scale(means[rows, index])
-    return make_modality("numeric", np.concatenate([features, given], axis=1), given.any(1))
+    height = len(entities)
+    _, column = np.unique(np.array(attributes), return_inverse=True)
+    # A cell is an attribute of an entity. Only those that are given are held: all would be N times A.
+    cells, cell = np.unique(column * height + np.array(found), return_inverse=True)
+    means = np.bincount(cell, weights=values) / np.bincount(cell)
+    attribute, entity = np.divmod(cells, height)
+    counts = np.bincount(attribute)
+    kept = np.flatnonzero(counts >= min_rows) if (counts >= min_rows).any() else np.arange(len(counts))
+    if len(kept) * height > max(_CELLS, _LEAST_SHARE * len(cells)):
+        raise UserError(
+            f"{path}: {len(kept):,} attributes of {height:,} entities would be {len(kept) * height:,} cells for "
+            f"{len(cells):,} values; leave out attributes that few entities have"
+        )
+    features = np.zeros((height, 2 * len(kept)), np.float32)
+    for position, index in enumerate(kept):
+        # Cells are in the order of attributes.
+        of_it = slice(*np.searchsorted(attribute, (index, index + 1)))
+        features[entity[of_it], position] = quantile_scale(means[of_it])
+        features[entity[of_it], len(kept) + position] = 1
+    return make_modality("numeric", features, features[:, len(kept) :].any(1))
 
 
 def quantile_scale(values: np.ndarray) -> np.ndarray:
@@ -75,8 +83,9 @@ def _read_rows(path: Path) -> tuple[int, list[str], list[str], list[float]]:
             raise UserError(
                 f"{path}:{number}: expected 'entity<TAB>attribute<TAB>value', found {line[:60]!r}"
             )
+        # Python's float takes underscores and digits of other scripts, too.
         try:
-            value = float(fields[2])
+            value = float(fields[2]) if fields[2].isascii() and "_" not in fields[2] else math.nan
         except ValueError:
             value = math.nan
         if not math.isfinite(value):

@@ -7,12 +7,13 @@ tail relation``: in that order on disk, and turned to head, relation, tail here.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 
 from mocme_jax.data.graph import KnowledgeGraph
-from mocme_jax.data.lines import read_lines, take_count
+from mocme_jax.data.lines import read_lines, read_whole_number, take_count
 from mocme_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -53,12 +54,11 @@ def read_names(path: Path) -> list[str]:
     line_of: dict[str, int] = {}
     for number, line in enumerate(lines[1:], start=2):
         name, _, digits = line.rpartition("\t" if "\t" in line else " ")
-        name, digits = name.strip(), digits.strip()
-        if not name or not digits.isdecimal():
+        name, index = name.strip(), read_whole_number(digits.strip())
+        if not name or index is None:
             raise UserError(
                 f"{path}:{number}: expected 'name id' with a tab or a space between, found {line[:60]!r}"
             )
-        index = int(digits)
         if index >= total:
             raise UserError(
                 f"{path}:{number}: id {index} is out of range; {total} names have ids 0 to {total - 1}"
@@ -92,15 +92,17 @@ def read_id_triples(path: Path, entities: int, relations: int) -> np.ndarray:
 
 def id_rows(path: Path, lines: list[str], first_line: int, columns: str) -> np.ndarray:
     """Lines of three whole numbers as int64 ``[T, 3]``; ``columns`` says what they are, for the message."""
-    rows = [line.split() for line in lines]
-    try:
-        flat = [int(token) for row in rows for token in row]
-        if len(flat) == 3 * len(rows) and all(len(row) == 3 for row in rows):
-            return np.array(flat, np.int64).reshape(-1, 3)
-    except (ValueError, OverflowError):
-        pass
+    rows = list(map(str.split, lines))
+    flat = list(itertools.chain.from_iterable(rows))
+    # All at once, and with a look at every token only where that fails.
+    digits = "".join(flat)
+    if set(map(len, rows)) <= {3} and (not digits or (digits.isascii() and digits.isdecimal())):
+        try:
+            return np.array(list(map(int, flat)), np.int64).reshape(-1, 3)
+        except (ValueError, OverflowError):
+            pass
     for number, row in enumerate(rows, start=first_line):
-        if len(row) != 3 or not all(token.isdecimal() and len(token) < 19 for token in row):
+        if len(row) != 3 or any(read_whole_number(token) is None for token in row):
             found = " ".join(row)[:60]
             raise UserError(f"{path}:{number}: expected three ids '{columns}', found {found!r}")
     raise UserError(f"{path}: expected three ids '{columns}' a line")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mocme_jax.data.graph import KnowledgeGraph
-from mocme_jax.data.lines import read_lines, take_count
+from mocme_jax.data.lines import read_lines, read_whole_number, take_count
 from mocme_jax.data.openke import SPLITS, check_ids, read_names
 from mocme_jax.errors import UserError
 
@@ -115,7 +115,7 @@ def _by_name_files(
 def _lookup(names: list[str], tokens: set[str], ids_first: bool = False) -> dict[str, int]:
     """Ids by token: whole numbers are ids if one is no name (or ``ids_first``), all else are names."""
     by_name = {name: index for index, name in enumerate(names)}
-    numbers = all(token.isdecimal() and len(token) < 19 for token in tokens)
+    numbers = all(read_whole_number(token) is not None for token in tokens)
     if numbers and (ids_first or not tokens <= by_name.keys()):
         return {token: int(token) for token in tokens}
     return by_name

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mocme_jax.data.graph import KnowledgeGraph, Modality, make_modality
-from mocme_jax.data.lines import read_lines
+from mocme_jax.data.lines import read_lines, read_whole_number
 from mocme_jax.data.names import entity_finder, readable_name
 from mocme_jax.errors import UserError
 
@@ -44,15 +44,15 @@ def read_labels(path: Path, entities: Sequence[str]) -> dict[int, str]:
     labels = {}
     for number, line in enumerate(read_lines(path), start=1):
         fields = line.split("\t")
-        digits = fields[0].strip()
-        if len(fields) not in (2, 3) or not digits.isdecimal():
+        index = read_whole_number(fields[0].strip())
+        if len(fields) not in (2, 3) or index is None:
             raise UserError(f"{path}:{number}: expected 'id<TAB>QID<TAB>label', found {line[:60]!r}")
-        if int(digits) >= len(entities):
+        if index >= len(entities):
             raise UserError(
-                f"{path}:{number}: entity id {digits} is out of range; ids are 0 to {len(entities) - 1}"
+                f"{path}:{number}: entity id {index} is out of range; ids are 0 to {len(entities) - 1}"
             )
         if fields[-1].strip():
-            labels[int(digits)] = readable_name(fields[-1])
+            labels[index] = readable_name(fields[-1])
     return labels
 
 
@@ -69,7 +69,7 @@ def read_descriptions(path: Path, entities: Sequence[str]) -> dict[int, str]:
             raise UserError(f"{path}:{number}: expected 'name<TAB>text', found {line[:60]!r}")
         rows.append((number, key.strip(), " ".join(text.split())))
     find = entity_finder(entities, [key for _, key, _ in rows])
-    texts: dict[int, str] = {}
+    texts: dict[int, list[str]] = {}
     for number, key, text in rows:
         index = find(key)
         if index is None:
@@ -77,8 +77,9 @@ def read_descriptions(path: Path, entities: Sequence[str]) -> dict[int, str]:
                 f"{path}:{number}: {key[:60]!r} is no entity of the graph; correct or remove the line"
             )
         if text:
-            texts[index] = f"{texts[index]} {text}" if index in texts else text
-    return texts
+            texts.setdefault(index, []).append(text)
+    # Joined at the end: one after the other, a million rows of one entity would take hours.
+    return {index: " ".join(parts) for index, parts in texts.items()}
 
 
 def encode_texts(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> np.ndarray:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import mmap
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from mocme_jax.data import inert_pickle
+from mocme_jax.data.archive import Archive
+from mocme_jax.data.files import Damaged, claimed_count, map_file, open_file
 from mocme_jax.data.inert_pickle import Refused, Storage, Tensor
 from mocme_jax.errors import UserError
 
@@ -40,56 +40,45 @@ def read_torch(path: Path) -> np.ndarray:
         anything but the rebuilding of tensors.
     """
     path = Path(path)
+    with open_file(path) as file:
+        start = file.read(4)
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
         if start.startswith(b"PK"):
             return _read_zip(path)
         if start.startswith(b"\x80"):
             return _read_legacy(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Refused as error:
         raise UserError(
             f"{path}: refused, its pickle asks for {error}; only plain tensors are read: {_CURE}"
         ) from None
-    except (ValueError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except Damaged as error:
         raise UserError(f"{path}: truncated or damaged ({error}); fetch it again") from None
     raise UserError(f"{path}: no file of torch.save; {_CURE}")
 
 
 def _read_zip(path: Path) -> np.ndarray:
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename: info for info in archive.infolist()}
+    with Archive(path) as archive:
         roots = [
             name.removesuffix("data.pkl")
-            for name in members
+            for name in archive.names
             if name.count("/") == 1 and name.endswith("/data.pkl")
         ]
         if len(roots) != 1:
             raise UserError(f"{path}: a zip archive, but none of torch.save (no data.pkl); {_CURE}")
         root = roots[0]
-
-        def read(name: str, largest: int) -> bytes:
-            info = members.get(root + name)
-            if info is None:
-                raise ValueError(f"no member {name}")
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > largest:
-                raise ValueError(f"member {name} is compressed or longer than it should be")
-            return archive.read(info)
-
-        order = read("byteorder", 16) if root + "byteorder" in members else b"little"
+        there = root + "byteorder" in archive.names
+        order = archive.read(root + "byteorder", largest=16) if there else b"little"
         if order not in (b"little", b"big"):
-            raise ValueError(f"unknown byte order {order!r}")
-        tensor = _only_tensor(path, inert_pickle.load(io.BytesIO(read("data.pkl", inert_pickle.LARGEST))))
-        length = path.stat().st_size
+            raise Damaged(f"unknown byte order {order!r}")
+        pickle = archive.read(root + "data.pkl", largest=inert_pickle.LARGEST)
+        tensor = _only_tensor(path, inert_pickle.load(io.BytesIO(pickle)))
         return _to_array(
-            tensor, lambda storage: read(f"data/{storage.key}", length), ">" if order == b"big" else "<"
+            tensor, lambda storage: archive.read(f"{root}data/{storage.key}"), ">" if order == b"big" else "<"
         )
 
 
 def _read_legacy(path: Path) -> np.ndarray:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+    with map_file(path) as stream:
         if inert_pickle.load(stream) != _LEGACY_MAGIC:
             raise UserError(f"{path}: a pickle, but none of torch.save; {_CURE}")
         version, system = inert_pickle.load(stream), inert_pickle.load(stream)
@@ -108,8 +97,9 @@ def _read_legacy(path: Path) -> np.ndarray:
             raise UserError(f"{path}: holds several tensors; {_CURE}")
         count = int.from_bytes(stream.read(8), "little")
         if count != tensor.storage.count:
-            raise ValueError(f"storage of {count} elements, {tensor.storage.count} announced")
-        return _to_array(tensor, lambda storage: stream.read(count * _width(storage)), "<")
+            raise Damaged(f"storage of {count} elements, {tensor.storage.count} announced")
+        left = len(stream) - stream.tell()
+        return _to_array(tensor, lambda storage: stream.read(min(count * _width(storage), left)), "<")
 
 
 def _only_tensor(path: Path, root: Any) -> Tensor:
@@ -141,26 +131,27 @@ def _width(storage: Storage) -> int:
 
 def _to_array(tensor: Tensor, fetch: _Fetch, order: str) -> np.ndarray:
     storage, shape = tensor.storage, tensor.shape
-    elements = math.prod(shape)
-    if elements > storage.count:
-        raise Refused(f"a tensor of {elements} elements over {storage.count} stored ones")
+    width = _width(storage)
+    if math.prod(shape) > storage.count:
+        raise Refused(f"a tensor of {math.prod(shape):,} elements over {storage.count:,} stored ones")
+    elements = claimed_count(shape, width, storage.count * width)
     if elements:
         last = tensor.offset + sum(
             (size - 1) * stride for size, stride in zip(shape, tensor.strides, strict=True)
         )
         if last >= storage.count:
-            raise ValueError(f"a tensor that ends at element {last} of a storage of {storage.count}")
+            raise Damaged(f"a tensor that ends at element {last} of a storage of {storage.count}")
     data = fetch(storage)
-    if len(data) != storage.count * _width(storage):
-        raise ValueError(
-            f"storage {storage.key} has {len(data)} bytes, {storage.count * _width(storage)} announced"
-        )
+    if len(data) != storage.count * width:
+        raise Damaged(f"storage {storage.key[:60]} has {len(data)} bytes, {storage.count * width} announced")
     is_bfloat = storage.kind == "bf16"
     flat = np.frombuffer(data, np.dtype(order + ("u2" if is_bfloat else storage.kind)))
     if not elements:
         view = np.zeros(shape, flat.dtype)
     else:
-        strides = tuple(stride * flat.itemsize for stride in tensor.strides)
+        # Along an axis of length 1 nothing is ever stepped, and the stride may be any number.
+        steps = zip(shape, tensor.strides, strict=True)
+        strides = tuple(stride * flat.itemsize if size > 1 else 0 for size, stride in steps)
         view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, strides, writeable=False)
     if is_bfloat:
         # bfloat16 is the upper half of a float32.

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from mocme_jax import __version__
 from mocme_jax.data.graph import KnowledgeGraph
-from mocme_jax.errors import UserError
 from mocme_jax.measure.calibration import Calibration, calibrate
+from mocme_jax.measure.figures import SETTING, read_figures, setting_of
 from mocme_jax.measure.stages import Stage, evaluation_stages, row_of, timed, training_stage
 from mocme_jax.measure.synthetic import synthetic_graph
 from mocme_jax.training import setup
@@ -146,7 +146,7 @@ def _print(figures: dict, console: Console) -> None:
             "limit ms": f"{row['roofline ms']:.1f}",
             "share": f"{row['share']:.0%}",
         }
-        setting = {name: row[name] for name in ("stage", "entities", "devices", "mapper", "precision") if name in row}
+        setting = {name: row[name] for name in SETTING if name in row}
         shown.append(setting | figures_of_stage)
     title = f"{figures['title']}; {figures['device']}, jax {figures['jax']}"
     results_table(shown, title=title, console=console)
@@ -163,15 +163,15 @@ def compare(paths: Sequence[str]) -> list[dict]:
     Raises:
       UserError: a file is missing or is none of this command's.
     """
-    files = [_read(path) for path in paths]
-    first = {_key(row): row for row in files[0]["rows"]}
+    files = [read_figures(path) for path in paths]
+    first = {setting_of(row): row for row in files[0]["rows"]}
     rows = []
     for path, figures in zip(paths, files, strict=True):
         for row in figures["rows"]:
-            base = first.get(_key(row))
+            base = first.get(setting_of(row))
             rows.append(
                 {
-                    "stage": " ".join(map(str, _key(row))),
+                    "stage": " ".join(map(str, setting_of(row))),
                     "file": Path(path).name,
                     "device": figures["device"],
                     "rate": f"{row['rate']:,.0f} {row['unit']}",
@@ -182,23 +182,3 @@ def compare(paths: Sequence[str]) -> list[dict]:
     rows.sort(key=lambda row: row["stage"])
     results_table(rows, title=f"ratios to {Path(paths[0]).name}")
     return rows
-
-
-def _read(path: str) -> dict:
-    try:
-        figures = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from error
-    wanted = {"stage", "rate", "unit", "share"}
-    if not isinstance(figures, dict) or "device" not in figures or not figures.get("rows"):
-        raise UserError(f"{path}: is not what this command's --json writes")
-    if not all(isinstance(row, dict) and wanted <= row.keys() for row in figures["rows"]):
-        raise UserError(f"{path}: holds rows that this command's --json does not write")
-    return figures
-
-
-def _key(row: dict) -> tuple:
-    names = ("stage", "entities", "devices", "mapper", "precision")
-    return tuple(row[name] for name in names if name in row)

@@ -7,16 +7,15 @@ do not.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 
 from mocme_jax.errors import UserError
+from mocme_jax.measure.figures import read_figures
 from mocme_jax.model.mocme import Params
 from mocme_jax.model.tables import Inputs
 from mocme_jax.objective.known_answers import KnownAnswers
@@ -158,10 +157,7 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
 
 
 def _rate(path: str) -> float:
-    try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
-        return max(row["rate"] for row in rows if row["stage"] in ("train, full model", "train"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: holds no rate of training; make it with mocme_jax.benchmark --json") from error
+    rates = [row["rate"] for row in read_figures(path)["rows"] if row["stage"] in ("train, full model", "train")]
+    if not rates:
+        raise UserError(f"{path}: holds no rate of training; make it with mocme_jax.benchmark --json")
+    return max(rates)

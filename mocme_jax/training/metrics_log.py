@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mocme_jax.data.files import Damaged, read_file
+from mocme_jax.data.json_file import parse_json
 from mocme_jax.training.workdir import write_whole, writing
 
 FILE_NAME = "metrics.jsonl"
@@ -49,12 +51,14 @@ class MetricsLog:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.path, purge = folder / FILE_NAME, None
-        if self.path.exists():
-            rows = read_metrics(folder)
+        if os.path.lexists(self.path):
+            rows = _complete_rows(self.path)
             if keep_until_step is not None:
-                rows = [row for row in rows if "test" not in row and row.get("step", 0) <= keep_until_step]
-            write_whole(self.path, "".join(json.dumps(row) + "\n" for row in rows))
-            purge = None if keep_until_step is None else 1 + max((row.get("epoch", 0) for row in rows), default=0)
+                rows = [
+                    (line, row) for line, row in rows if "test" not in row and row.get("step", 0) <= keep_until_step
+                ]
+                purge = 1 + max((row.get("epoch", 0) for _, row in rows), default=0)
+            write_whole(self.path, b"".join(line + b"\n" for line, _ in rows))
         with writing(self.path):
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
             self._board = _open_board(folder / "tensorboard", purge) if tensorboard else None
@@ -101,18 +105,25 @@ class MetricsLog:
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
-    """The complete rows of a run's `metrics.jsonl`, oldest first; without the file, none."""
+    """The complete rows of a run's `metrics.jsonl`, oldest first; without the file, none.
+
+    Raises:
+      UserError: the file can't be read.
+    """
     path = Path(workdir) / FILE_NAME
-    if not path.exists():
-        return []
+    return [row for _, row in _complete_rows(path)] if os.path.lexists(path) else []
+
+
+def _complete_rows(path: Path) -> list[tuple[bytes, dict]]:
+    """The lines that hold a row, each with the row."""
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_file(path).split(b"\n"):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = parse_json(line)
+        except Damaged:
             continue
-        if isinstance(row, dict):
-            rows.append(row)
+        if isinstance(row, dict) and type(row.get("epoch", 0)) is int:
+            rows.append((line, row))
     return rows
 
 

@@ -20,8 +20,10 @@ def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console
 
     A `quiet` one prints nothing.
     """
-    console = Console(file=file, highlight=False, quiet=quiet)
-    return console if console.is_terminal else Console(file=file, highlight=False, width=PLAIN_WIDTH, quiet=quiet)
+    # No markup: names of graphs and relations hold square brackets.
+    plain = {"highlight": False, "markup": False, "quiet": quiet}
+    console = Console(file=file, **plain)
+    return console if console.is_terminal else Console(file=file, width=PLAIN_WIDTH, **plain)
 
 
 class Progress:
@@ -91,7 +93,7 @@ class Progress:
 
     def note(self, line: str) -> None:
         """Prints a line as it is, above the bar where there is one."""
-        # Text and not a string: names of relations hold square brackets, which rich would read as markup.
+        # Text and not a string, for consoles that read markup.
         self.console.print(Text(line), soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from rich.console import Console
 
 from mocme_jax import __version__
 from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.json_file import read_json
+from mocme_jax.errors import UserError, one_line
 from mocme_jax.training.progress import results_table
 from mocme_jax.training.workdir import write_whole
 
@@ -74,9 +77,19 @@ def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) ->
 
 
 def read_results(workdir: Path) -> dict | None:
-    """What a finished run wrote, or None."""
+    """What a finished run wrote, or None.
+
+    Raises:
+      UserError: the file is unreadable, or holds something else.
+    """
     path = Path(workdir) / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not os.path.lexists(path):
+        return None
+    results = read_json(path)
+    fits = isinstance(results, dict) and {"dev", "test"} <= results.keys()
+    if not fits or not all(isinstance(results.get(name), str) for name in ("device", "jax")):
+        raise UserError(f"{path}: holds no results of a run; remove it, and train again to have it written")
+    return results | {name: one_line(results[name]) for name in ("device", "jax")}
 
 
 def print_results(results: dict, console: Console) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 from mocme_jax.data.audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.load import atlas_directory, load_graph
-from mocme_jax.data.mapped import is_mapped
 from mocme_jax.data.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
@@ -73,7 +72,7 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
         notify=notify,
     )
     known, fingerprint, parts = tuple(graph.splits.values()), graph.fingerprint(), graph.part_fingerprints()
-    if is_mapped(graph):
+    if graph.mapped:
         usable = _usable_mapped(config, graph)
         return Dataset(usable, known, fingerprint, parts, [], "valid split on disk; audited when it was written")
     report = audit(graph)

@@ -35,15 +35,15 @@ def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
     )
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text beside its place and renames it, so that nobody meets half a file and a kill loses nothing.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file beside its place and renames it, so that nobody meets half of it and a kill loses nothing.
 
     Raises:
       UserError: it can't be written.
     """
     fresh = path.with_suffix(".tmp")
-    with writing(path), open(fresh, "w", encoding="utf-8") as file:
-        file.write(text)
+    with writing(path), open(fresh, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
         os.replace(fresh, path)

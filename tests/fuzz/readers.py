@@ -1,0 +1,350 @@
+"""The readers: valid files for each, how they are changed and read, and what must hold of what is accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from mocme_jax.data.audit import audit
+from mocme_jax.data.feature_files import read_feature_file
+from mocme_jax.data.graph import KnowledgeGraph, Modality
+from mocme_jax.data.image_folder import image_files, image_modality
+from mocme_jax.data.load import load_graph, read_triples
+from mocme_jax.data.numeric import numeric_modality
+from mocme_jax.data.text import read_descriptions, read_labels
+
+from . import bombs, seeds
+from .containers import change_image, change_npy, change_pickle, change_safetensors, change_zip
+from .mutations import Mutate, change_bytes, change_json, change_lines
+from .seeds import Files
+
+ENTITIES = ["a", "b", "c"]
+MANY = [f"entity {index}" for index in range(5000)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """How one kind of file is fuzzed.
+
+    Attributes:
+      seeds: valid sets of files, by name.
+      change: a change that knows the format; changes that do not are made beside it.
+      read: reads the folder.
+      check: raises AssertionError where what was accepted can't be right.
+      bombs: whole files that attack, by the name of the file of a seed that they replace.
+    """
+
+    seeds: Callable[[], list[Files]]
+    change: Mutate
+    read: Callable[[Path], Any]
+    check: Callable[[Any], None]
+    bombs: Callable[[Path], dict[str, list[bombs.Bomb]]]
+
+
+def _only(name: str, table: dict[str, bombs.Bomb]) -> dict[str, list[bombs.Bomb]]:
+    return {name: list(table.values())}
+
+
+def _check_graph(graph: KnowledgeGraph) -> None:
+    limits = [len(graph.entities), len(graph.relations), len(graph.entities)]
+    for triples in graph.splits.values():
+        assert triples.dtype == np.int32 and triples.ndim == 2 and triples.shape[1] == 3
+        assert (triples >= 0).all() and (triples < limits).all()
+    assert len(graph.train) and all(isinstance(name, str) for name in graph.entities + graph.relations)
+    assert len(set(graph.entities)) == len(graph.entities)
+    for modality in graph.modalities:
+        _check_modality(modality, len(graph.entities))
+
+
+def _check_modality(modality: Modality, height: int = len(ENTITIES)) -> None:
+    assert modality.features.dtype == np.float32 and modality.features.ndim == 2
+    assert modality.present.dtype == bool and modality.present.shape == (height,) and len(modality.features) == height
+    assert np.isfinite(modality.features).all() and not modality.features[~modality.present].any()
+
+
+def _check_texts(texts: dict[int, str]) -> None:
+    assert all(0 <= index < len(ENTITIES) and isinstance(text, str) for index, text in texts.items())
+    "".join(texts.values()).encode("utf-8")
+
+
+def _old_torch_change(rng: Random, data: bytes) -> bytes:
+    """Changes one of the five pickles in a row."""
+    place = 0
+    for _ in range(rng.randrange(5)):
+        end = data.find(b".", place)
+        place = place if end < 0 else end + 1
+    return data[:place] + change_pickle(rng, data[place:])
+
+
+def _read_images(folder: Path) -> Modality:
+    return image_modality(image_files(folder, ENTITIES)[0], len(ENTITIES))
+
+
+def _read_figures(folder: Path) -> list[str]:
+    from mocme_jax.measure.figures import read_figures, setting_of
+
+    figures = read_figures(folder / "figures.json")
+    by_setting = {setting_of(row): row for row in figures["rows"]}
+    return [
+        f"{figures['device']} {setting} {row['rate']:,.0f} {row['unit']} {row['share']:.0%} {1 / row['rate']:.2f}"
+        for setting, row in by_setting.items()
+    ]
+
+
+def _check_printable(lines: list[str]) -> None:
+    "\n".join(lines).encode("utf-8")
+    assert all(line.isprintable() for line in lines)
+
+
+def _metrics_change(rng: Random, data: bytes) -> bytes:
+    if rng.random() < 0.3:
+        return change_lines(rng, data)
+    lines = data.split(b"\n")
+    place = rng.randrange(len(lines))
+    lines[place] = change_json(rng, lines[place])
+    return b"\n".join(lines)
+
+
+def _read_metrics(folder: Path) -> list[dict]:
+    from mocme_jax.training.metrics_log import MetricsLog, read_metrics
+
+    with MetricsLog(folder, keep_until_epoch=2, tensorboard=False) as log:
+        log.write({"epoch": 3})
+    return read_metrics(folder)
+
+
+def _check_metrics(rows: list[dict]) -> None:
+    assert rows[-1] == {"epoch": 3} and all(row.get("epoch", 0) <= 3 and "test" not in row for row in rows)
+
+
+def _read_results(folder: Path) -> list[str]:
+    from mocme_jax.training.results import read_results
+
+    results = read_results(folder)
+    return [] if results is None else [results["device"], results["jax"]] + ["x"] * (results["dev"] == results["test"])
+
+
+def _graph_change(rng: Random, data: bytes) -> bytes:
+    change = change_npy if data[:6] == b"\x93NUMPY" else change_zip(change_npy) if data[:2] == b"PK" else change_lines
+    return change(rng, data)
+
+
+def _read_graph(folder: Path) -> KnowledgeGraph:
+    graph = load_graph(folder, make=("numeric",))
+    report = audit(graph).report()
+    report.encode("utf-8")
+    assert all(line.isprintable() for line in report.split("\n"))
+    return graph
+
+
+def _features(name: str) -> Callable[[Path], Modality]:
+    return lambda folder: read_feature_file(folder / name, "image", ENTITIES)
+
+
+READERS = {
+    "openke": Reader(
+        seeds.openke, change_lines, read_triples, _check_graph, lambda _: _only("entity2id.txt", bombs.text_bombs())
+    ),
+    "plain": Reader(
+        seeds.plain, change_lines, read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())
+    ),
+    "graph": Reader(
+        seeds.graph,
+        _graph_change,
+        _read_graph,
+        _check_graph,
+        lambda _: (
+            _only("numeric_triples.tsv", bombs.text_bombs())
+            | _only("entity2id.txt", bombs.text_bombs())
+            | _only("img_features.npz", bombs.archive_bombs("rows.npy"))
+        ),
+    ),
+    "numeric": Reader(
+        lambda: [
+            {"numeric_triples.tsv": b"entity\tattribute\tvalue\nentity 0\tage\t3\nentity 1\tage\t1e3\n"},
+            {"numeric_triples.tsv": b"0\tage\t3\n1\tage\t-4\n2\tsize\t0.5\n0\tage\t4\n"},
+        ],
+        change_lines,
+        lambda folder: numeric_modality(folder / "numeric_triples.tsv", MANY),
+        lambda modality: _check_modality(modality, len(MANY)),
+        lambda _: _only("numeric_triples.tsv", bombs.text_bombs()),
+    ),
+    "labels": Reader(
+        lambda: [
+            {"entity_labels.tsv": b"0\tQ1\tAda\n1\tQ2\tLondon\n2\tQ3\t\n"},
+            {"entity_labels.tsv": b"0\tAda\n"},
+        ],
+        change_lines,
+        lambda folder: read_labels(folder / "entity_labels.tsv", ENTITIES),
+        _check_texts,
+        lambda _: _only("entity_labels.tsv", bombs.text_bombs()),
+    ),
+    "descriptions": Reader(
+        lambda: [
+            {"descriptions.tsv": b"a\tFirst words.\nb\tMore\na\tagain\n"},
+            {"descriptions.tsv": b"0\tWords\n2\t\n"},
+        ],
+        change_lines,
+        lambda folder: read_descriptions(folder / "descriptions.tsv", ENTITIES),
+        _check_texts,
+        lambda _: _only("descriptions.tsv", bombs.text_bombs()),
+    ),
+    "npy": Reader(
+        seeds.npy,
+        change_npy,
+        _features("image.npy"),
+        _check_modality,
+        lambda canary: {"image.npy": [functools.partial(bytes, attack) for attack in bombs.attacks(canary)]},
+    ),
+    "npz": Reader(
+        seeds.npz,
+        change_zip(change_npy),
+        _features("image.npz"),
+        _check_modality,
+        lambda canary: {
+            "image.npz": [
+                *bombs.archive_bombs("rows.npy").values(),
+                *(functools.partial(_object_array, attack) for attack in bombs.attacks(canary)),
+            ]
+        },
+    ),
+    "safetensors": Reader(
+        seeds.safetensors,
+        change_safetensors,
+        _features("image.safetensors"),
+        _check_modality,
+        lambda _: _only("image.safetensors", bombs.safetensors_bombs()),
+    ),
+    "torch": Reader(
+        seeds.torch,
+        change_zip(change_pickle),
+        _features("image.pth"),
+        _check_modality,
+        lambda canary: {
+            "image.pth": [
+                *bombs.archive_bombs("archive/data.pkl").values(),
+                *(lambda make=make: bombs.torch_zip(make()) for make in bombs.pickle_bombs().values()),
+                *(functools.partial(bombs.torch_zip, attack) for attack in bombs.attacks(canary)),
+            ]
+        },
+    ),
+    "old torch": Reader(
+        seeds.old_torch,
+        _old_torch_change,
+        _features("image.pt"),
+        _check_modality,
+        lambda canary: {
+            "image.pt": [
+                *bombs.pickle_bombs().values(),
+                *(functools.partial(bytes, attack) for attack in bombs.attacks(canary)),
+                *(functools.partial(_after_the_head, attack) for attack in bombs.attacks(canary)),
+            ]
+        },
+    ),
+    "images": Reader(
+        seeds.image,
+        change_image,
+        _read_images,
+        _check_modality,
+        lambda canary: _only("a.png", bombs.image_bombs(canary)),
+    ),
+    "figures": Reader(
+        seeds.figures,
+        change_json,
+        _read_figures,
+        _check_printable,
+        lambda _: _only("figures.json", bombs.json_bombs()),
+    ),
+    "metrics": Reader(
+        seeds.metrics,
+        _metrics_change,
+        _read_metrics,
+        _check_metrics,
+        lambda _: _only("metrics.jsonl", bombs.json_bombs()),
+    ),
+    "results": Reader(
+        seeds.results,
+        change_json,
+        _read_results,
+        _check_printable,
+        lambda _: _only("results.json", bombs.json_bombs()),
+    ),
+}
+
+
+def _object_array(attack: bytes) -> bytes:
+    return bombs.zip_of([("rows.npy", bombs.npy("'|O'", "(3, 2)", "False", attack))])
+
+
+def _after_the_head(attack: bytes) -> bytes:
+    """An attack where the old layout has the tensor, behind three harmless pickles."""
+    data = seeds.old_torch()[0]["image.pt"]
+    place = 0
+    for _ in range(3):
+        place = data.index(b".", place) + 1
+    return data[:place] + attack
+
+
+class Inputs:
+    """The inputs of a reader by their seed, each a set of files."""
+
+    def __init__(self, name: str, canary: Path):
+        from .faulty import FAULTY
+
+        self.name, self.reader = name, (READERS | FAULTY)[name]
+        self.seeds = self.reader.seeds()
+        self.bombs = self.reader.bombs(canary)
+        # Made once: some take a second.
+        self._made = functools.cache(lambda file, index: self.bombs[file][index]())
+
+    def files(self, seed: int) -> Files:
+        """The files of one input: mostly a valid set with a few changes, sometimes an attack."""
+        rng = Random(f"{self.name} {seed}")
+        if rng.random() < 0.02:
+            file = rng.choice(list(self.bombs))
+            base = rng.choice([files for files in self.seeds if file in files] or self.seeds)
+            files = base | {file: self._made(file, rng.randrange(len(self.bombs[file])))}
+            if rng.random() < 0.6:
+                return files
+            return files | {file: change_bytes(rng, files[file])}
+        files = dict(rng.choice(self.seeds))
+        for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+            name = rng.choice(list(files))
+            change = self.reader.change if rng.random() < 0.7 else change_bytes
+            files[name] = change(rng, files[name])
+            if rng.random() < 0.01:
+                del files[name]
+            if not files:
+                break
+        return files
+
+    def write(self, seed: int, folder: Path) -> None:
+        """Writes an input into the folder, and nothing else is there then; in one of 200 a file is none."""
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        for name, data in self.files(seed).items():
+            (folder / name).write_bytes(data)
+        rng = Random(f"{self.name} {seed} folder")
+        names = sorted(path.name for path in folder.iterdir())
+        if names and rng.random() < 0.005:
+            path = folder / rng.choice(names)
+            path.unlink()
+            rng.choice(
+                (os.mkfifo, os.mkdir, lambda path: os.symlink(path, path), lambda path: os.symlink("/dev/zero", path))
+            )(path)
+
+
+def temporary_folder() -> Path:
+    """A new folder, in memory where the machine has such."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if os.access(memory, os.W_OK) else None))

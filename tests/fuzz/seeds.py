@@ -1,0 +1,136 @@
+"""Valid files for each reader, made here: what is changed until it is malformed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+
+Files = dict[str, bytes]
+ROWS = np.array([[0, 0.25], [0.5, 0.75], [1, 1.25]], np.float32)
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+
+
+def openke() -> list[Files]:
+    names = {
+        "entity2id.txt": "4\nAda Lovelace\t0\nLondon\t1\nFranciaorsz\u00e1g\t2\n<http://x.org/resource/K%C3%B6ln>\t3\n",
+        "relation2id.txt": "2\nborn in 0\nin 1\n",
+    }
+    splits = {
+        "train2id.txt": "4\n0 1 0\n1 2 1\n0 2 0\n3 1 1\n",
+        "valid2id.txt": "1\n0 1 1\n",
+        "test2id.txt": "1\n2 1 1\n",
+    }
+    return [{name: text.encode() for name, text in {**names, **splits}.items()}]
+
+
+def plain() -> list[Files]:
+    names = {"entity2id.txt": b"3\na b\t0\nc\t1\n7\t2\n", "relation2id.txt": b"2\nr\t0\n1\t1\n"}
+    return [
+        {"train.txt": b"a b\tr\tc\nc\tr\td\n", "valid.txt": b"a b\tr\td\n", "test.txt": b"d\tr\tc\n"},
+        {"train.txt": b"2\na\tr\tc\nc\tr\td\n"},
+        {"train.txt": b"a r c .\nc r d .\n", "test.txt": b"a r d .\n"},
+        {"train.txt": b"a b\tr\tc\nc\t1\t7\n", **names},
+        {"train.txt": b"2\n0\t1\t2\n1\t0\t0\n", "valid.txt": b"1\n2 1 0\n", **names},
+    ]
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _npz(compressed: bool, **arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(file, **arrays)
+    return file.getvalue()
+
+
+def npy() -> list[Files]:
+    holed = np.where([[False], [True], [False]], np.float32(np.nan), ROWS)
+    arrays = [
+        ROWS,
+        holed.astype("<f8"),
+        holed.astype(">f2"),
+        np.asfortranarray(ROWS),
+        np.ones((3, 5), np.int16),
+        ROWS > 0,
+    ]
+    return [{"image.npy": _npy(array)} for array in arrays]
+
+
+def npz() -> list[Files]:
+    ids, names = np.array([2, 0]), np.array(["c", "a"])
+    made = [
+        *(_npz(packed, ids=ids, rows=ROWS[[2, 0]]) for packed in (False, True)),
+        *(_npz(True, rows=ROWS), _npz(False, ids=names, rows=ROWS[[2, 0]])),
+        _npz(True, rows=ROWS, present=np.array([True, False, True])),
+    ]
+    return [{"image.npz": data} for data in made]
+
+
+def safetensors() -> list[Files]:
+    from safetensors.numpy import save
+
+    made = [
+        save({"rows": ROWS}, {"made": "by hand"}),
+        save({"ids": np.array([2, 0]), "rows": ROWS[[2, 0]].astype(np.float16)}),
+        save({"rows": ROWS, "present": np.array([True, False, True])}),
+        (57).to_bytes(8, "little") + b'{"x":{"dtype":"BF16","shape":[3,1],"data_offsets":[0,6]}}' + bytes(6),
+    ]
+    return [{"image.safetensors": data} for data in made]
+
+
+def torch() -> list[Files]:
+    return [{"image.pth": (FIXTURES / "tensor.pth").read_bytes()}]
+
+
+def old_torch() -> list[Files]:
+    return [{"image.pt": (FIXTURES / "legacy_bfloat16.pt").read_bytes()}]
+
+
+def image() -> list[Files]:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    pixels = Image.fromarray(rng.integers(0, 256, (24, 31, 4), np.uint8), "RGBA")
+    forms = [
+        *(("a.png", "RGBA", {}), ("a.png", "P", {}), ("a.png", "1", {}), ("a.png", "LA", {}), ("a.bmp", "RGB", {})),
+        *(("a.jpg", "RGB", {}), ("a.jpg", "CMYK", {}), ("a.jpg", "L", {"progressive": True}), ("a.gif", "P", {})),
+        *(("a.webp", "RGBA", {}), ("a.webp", "RGB", {"lossless": True}), ("a.tif", "RGB", {"compression": "tiff_lzw"})),
+        *(("a.tif", "L", {}), ("a.tiff", "RGB", {"compression": "jpeg"}), ("a.tif", "1", {"compression": "group4"})),
+    ]
+    made = []
+    for name, mode, options in forms:
+        file = io.BytesIO()
+        kind = {"jpg": "JPEG", "tif": "TIFF", "tiff": "TIFF"}.get(name[2:], name[2:].upper())
+        pixels.convert(mode).save(file, kind, **options)
+        made.append({name: file.getvalue()})
+    return made
+
+
+def figures() -> list[Files]:
+    row = {"stage": "train", "devices": 1, "mapper": "pmap", "precision": "float32", "rate": 10.5, "unit": "triples/s"}
+    figures = {"device": "cpu", "rows": [row | {"share": 0.5}, row | {"share": 0.25, "stage": "encode", "rate": 3}]}
+    return [{"figures.json": json.dumps(figures, indent=1).encode()}]
+
+
+def metrics() -> list[Files]:
+    rows = [{"epoch": epoch, "dev": {"mrr": 0.5}, "train": {"loss": [1, None]}} for epoch in range(4)]
+    lines = [json.dumps(row) for row in [{"note": "start"}, *rows, {"test": {"mrr": 0.1}}]]
+    return [{"metrics.jsonl": "\n".join(lines).encode() + b"\n"}]
+
+
+def results() -> list[Files]:
+    scores = {"overall": {"mrr": 0.5, "count": 3}, "groups": {"relation": {"r": {"mrr": 1}}}}
+    return [{"results.json": json.dumps({"dev": scores, "test": scores, "device": "cpu", "jax": "0.10"}).encode()}]
+
+
+def graph() -> list[Files]:
+    # All that a folder may hold, as `audit` and `train` read it.
+    numbers = b"0\theight\t1.5\n1\theight\t2\n2\theight\t3e2\n0\tage\t7\n"
+    four = {"audio.npy": _npy(np.ones((4, 2), np.float32)), "img_features.npz": _npz(True, rows=np.ones((4, 3)))}
+    return [files | four | {"numeric_triples.tsv": numbers} for files in openke()]
