@@ -83,17 +83,18 @@ def test_tensorboard_is_not_needed(tmp_path, monkeypatch):
 
 def test_lines_that_no_run_writes_are_dropped(tmp_path):
     deep = b'{"epoch":1,"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    bad = [b'{"epoch":' + b"9" * 5000 + b"}", b'{"epoch": "1"}', b"\xff", b"[1]", deep, b'{"a":1,"a":2}']
-    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([b'{"epoch": 1, "x":  0.10}', *bad, b'{"epoch": 2}']))
-    assert read_metrics(tmp_path) == [{"epoch": 1, "x": 0.1}, {"epoch": 2}]
-    with MetricsLog(tmp_path, keep_until_epoch=1, tensorboard=False):
+    bad = [b'{"epoch":' + b"9" * 5000 + b"}", b'{"epoch": "1"}', b'{"step": 1.5}', b"\xff", b"[1]", deep]
+    lines = [b'{"epoch": 1, "step": 5, "x":  0.10}', *bad, b'{"a":1,"a":2}', b'{"epoch": 2, "step": 9}']
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    assert read_metrics(tmp_path) == [{"epoch": 1, "step": 5, "x": 0.1}, {"epoch": 2, "step": 9}]
+    with MetricsLog(tmp_path, keep_until_step=5, tensorboard=False):
         pass
     # A line that is kept is kept as it was written.
-    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"epoch": 1, "x":  0.10}\n'
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"epoch": 1, "step": 5, "x":  0.10}\n'
 
 
 def test_a_folder_in_its_place(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
-    for read in (read_metrics, lambda folder: MetricsLog(folder, keep_until_epoch=1)):
+    for read in (read_metrics, lambda folder: MetricsLog(folder, keep_until_step=1)):
         with pytest.raises(UserError, match=r"metrics\.jsonl: is a folder, a pipe or a device"):
             read(tmp_path)

@@ -122,7 +122,7 @@ def _complete_rows(path: Path) -> list[tuple[bytes, dict]]:
             row = parse_json(line)
         except Damaged:
             continue
-        if isinstance(row, dict) and type(row.get("epoch", 0)) is int:
+        if isinstance(row, dict) and all(type(row.get(name, 0)) is int for name in ("epoch", "step")):
             rows.append((line, row))
     return rows
 

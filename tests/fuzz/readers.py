@@ -117,13 +117,14 @@ def _metrics_change(rng: Random, data: bytes) -> bytes:
 def _read_metrics(folder: Path) -> list[dict]:
     from mocme_jax.training.metrics_log import MetricsLog, read_metrics
 
-    with MetricsLog(folder, keep_until_epoch=2, tensorboard=False) as log:
-        log.write({"epoch": 3})
+    with MetricsLog(folder, keep_until_step=20, tensorboard=False) as log:
+        log.write({"epoch": 3, "step": 30})
     return read_metrics(folder)
 
 
 def _check_metrics(rows: list[dict]) -> None:
-    assert rows[-1] == {"epoch": 3} and all(row.get("epoch", 0) <= 3 and "test" not in row for row in rows)
+    assert rows[-1] == {"epoch": 3, "step": 30}
+    assert all(row.get("step", 0) <= 30 and "test" not in row for row in rows)
 
 
 def _read_results(folder: Path) -> list[str]:
@@ -156,6 +157,15 @@ READERS = {
     ),
     "plain": Reader(
         seeds.plain, change_lines, read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())
+    ),
+    "mapped": Reader(
+        seeds.mapped,
+        _graph_change,
+        read_triples,
+        _check_graph,
+        lambda canary: {
+            "train_triples.npy": [functools.partial(bytes, attack) for attack in bombs.attacks(canary)],
+        },
     ),
     "graph": Reader(
         seeds.graph,

@@ -49,6 +49,14 @@ def _npz(compressed: bool, **arrays: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def mapped() -> list[Files]:
+    names = {"entity2id.txt": b"3\na\t0\nb\t1\nc\t2\n", "relation2id.txt": b"2\nr\t0\ns\t1\n"}
+    train = np.array([[0, 1, 2], [1, 0, 0]], np.int32)
+    splits = {"train": train, "valid": train[:1], "test": train[:0]}
+    orders = np.ascontiguousarray, np.asfortranarray
+    return [names | {f"{split}_triples.npy": _npy(order(rows)) for split, rows in splits.items()} for order in orders]
+
+
 def npy() -> list[Files]:
     holed = np.where([[False], [True], [False]], np.float32(np.nan), ROWS)
     arrays = [
@@ -119,7 +127,8 @@ def figures() -> list[Files]:
 
 
 def metrics() -> list[Files]:
-    rows = [{"epoch": epoch, "dev": {"mrr": 0.5}, "train": {"loss": [1, None]}} for epoch in range(4)]
+    rest = {"dev": {"mrr": 0.5}, "train": {"loss": [1, None]}}
+    rows = [{"epoch": epoch, "step": 10 * epoch} | rest for epoch in range(4)]
     lines = [json.dumps(row) for row in [{"note": "start"}, *rows, {"test": {"mrr": 0.1}}]]
     return [{"metrics.jsonl": "\n".join(lines).encode() + b"\n"}]
 
