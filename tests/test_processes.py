@@ -104,8 +104,10 @@ def test_the_script_passes_signals_on_and_waits(number, tmp_path):
     """With programs in the place of Python that take their time, and that end at once at the second signal."""
     program = tmp_path / "python"
     program.write_text(
-        "#!/usr/bin/env bash\ntrap 'echo asked; trap \"exit 143\" TERM; sleep 1 & wait; echo saved; exit 0' TERM\n"
-        "echo ready; sleep 60 & wait\n"
+        f"#!{sys.executable}\nimport os, signal, sys, time\nasked = []\n"
+        "def stop(*_):\n  asked.append(0)\n  if len(asked) > 1: os._exit(143)\n  print('asked', flush=True)\n"
+        "  time.sleep(1)\n  print('saved', flush=True)\n  os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\ntime.sleep(60)\n"
     )
     program.chmod(0o755)
     for times, words, status in ((1, ["asked", "saved"], 0), (2, ["asked"], 143)):

@@ -183,8 +183,8 @@ class Loop:
             line = f"stopped before the test score; the same command gives it, from {self.workdir}"
         else:
             line = (
-                f"stopped after step {position.step:,} of {schedule.end:,} ({position.epoch} of {schedule.epochs} epochs "
-                f"finished), which is saved; the same command goes on from there, in {self.workdir}"
+                f"stopped after step {position.step:,} of {schedule.end:,} (epochs finished: {position.epoch} of "
+                f"{schedule.epochs}), which is saved; the same command goes on from there, in {self.workdir}"
             )
         raise Stopped(line if jax.process_index() == 0 else "")
 
