@@ -28,7 +28,14 @@ ENTITIES, RELATIONS, TRIPLES, BATCH = 24, 3, 50, 8
 EVERYTHING = dict(structure_dropout=0.3, redundancy=0.05)
 
 
-ONE = Mapper("pmap", 1)
+@functools.cache
+def mapper_of(kind, count):
+    """One for all tests, so that its programs are compiled once."""
+    return Mapper(kind, count)
+
+
+ONE = mapper_of("pmap", 1)
+SHARDED = mapper_of("shard_map", 4)
 
 
 @functools.cache
@@ -86,7 +93,6 @@ def test_conftest_gives_eight_devices():
 
 QUESTIONS = {"features_in": "questions", "query_dropout": 0.3, "feature_dropout": 0.4, "structure_dropout": 0.0}
 HEADS = {"features_in": "heads", "query_dropout": 0.3, "average": 5.0}
-SHARDED = Mapper("shard_map", 4)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,7 @@ SHARDED = Mapper("shard_map", 4)
 def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, split, changes):
     """Ten steps, over an epoch's end; entity weights, dropout of the structure and a fitted estimator are all on."""
     plain, plain_metrics = steps((1, 6, 3), **{name: x for name, x in changes.items() if name != "sparse"})
-    state, metrics = steps((1, 6, 3), mapper=Mapper(kind, count), split=split, **changes)
+    state, metrics = steps((1, 6, 3), mapper=mapper_of(kind, count), split=split, **changes)
     for one, other in zip(metrics, plain_metrics, strict=True):
         chex.assert_trees_all_close(one, other, rtol=1e-3, atol=1e-4)
     chex.assert_trees_all_close(state.params, plain.params, rtol=1e-3, atol=1e-3)
