@@ -13,8 +13,6 @@ import pytest
 from command_runner import ROOT, assert_one_error, contents, environment, run_here, run_process, start
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.training import setup
 from mocme_jax.training.metrics_log import read_metrics
 from mocme_jax.training.workdir import locked
 
@@ -94,20 +92,19 @@ def test_a_signal_saves_where_it_is_and_the_same_command_goes_on_exactly(graph, 
     assert numbers(workdir) == numbers(undisturbed)
 
 
-def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, finished, tmp_path, monkeypatch, capsys):
+def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, finished, tmp_path, monkeypatch):
     (workdir / "results.json").unlink()
     before = completed(workdir / "last"), completed(workdir / "best")
-    for place, name, words in (
-        (setup, "load_dataset", "stopped before training began; the same command begins it"),
-        (Evaluator, "report", f"stopped before the test score; the same command gives it, from {workdir}"),
+    for shown, number, words in (
+        ("tiny: 48 entities", signal.SIGTERM, "stopped before training began; the same command begins it"),
+        ("going on after", signal.SIGINT, f"stopped before the test score; the same command gives it, from {workdir}"),
     ):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with monkeypatch.context() as patched:
-                patched.setattr(place, name, lambda *_, **__: signal.raise_signal(number))  # noqa: B023
-                assert run_here("train", *flags(graph, workdir), monkeypatch=patched) == 0
-            printed = capsys.readouterr()
-            assert printed.out.splitlines()[-1] == words and printed.err == ""
-            assert (completed(workdir / "last"), completed(workdir / "best")) == before
+        process = start("train", *flags(graph, workdir), folder=tmp_path)
+        assert any(shown in line for line in process.stdout)
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=120)
+        assert (process.returncode, printed.splitlines()[-1], errors) == (0, words, "")
+        assert (completed(workdir / "last"), completed(workdir / "best")) == before
     assert run_here("train", *flags(graph, workdir), monkeypatch=monkeypatch) == 0
     assert numbers(workdir) == numbers(finished)
 
