@@ -10,8 +10,9 @@ usage() {
 usage: bash launch/local_cluster.sh [--processes=P] [--devices=D] [--dry-run] [flags of mocme_jax.train]
 
 Runs P processes (2) of D CPU devices (2) each as one run of mocme_jax.train, to try on one machine what several will do.
-Process 0 prints. If one of them fails or is killed, the others are ended
-and the status is 1. The same command again goes on from the last checkpoint.
+Process 0 prints. Ctrl-C or SIGTERM (to this script or to any of the processes) stops all of them at the same step, which
+is saved, with status 0; a second one ends them at once. If one of them fails or is killed, the others are ended and the
+status is 1. The same command again goes on from the last checkpoint.
 PYTHON=/path/to/python chooses the interpreter (default: .venv of the clone); PORT the coordinator's port (default: a
 free one).
 HELP
@@ -59,22 +60,30 @@ if [[ "$dry_run" == true ]]; then
   exit 0
 fi
 
+# Groups of their own: a terminal's Ctrl-C reaches this script alone, which passes it on once.
+set -m
 pids=()
-end_all() {
-  kill "${pids[@]}" 2>/dev/null || true
+asked=0
+pass_on() {
+  asked=$((asked + 1))
+  kill -TERM "${pids[@]}" 2>/dev/null || true
 }
-trap 'end_all; wait; exit 130' INT TERM
+trap pass_on INT TERM
 for ((i = 0; i < processes; i++)); do
   mapfile -t command < <(command_of "$i")
   JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="$devices" "${command[@]}" &
   pids+=($!)
 done
 
-for ((left = processes; left > 0; left--)); do
-  status=0
+while true; do
+  status=0 seen=$asked
   wait -n || status=$?
-  if ((status)); then
-    # The others would find out by themselves after half a minute, with a page of traces. JAX keeps SIGTERM for itself.
+  # 127: all have ended. A wait that a signal cut short says nothing of a process.
+  if ((status == 127)); then
+    exit $((asked > 1 ? 143 : 0))
+  fi
+  if ((status && asked == seen && asked < 2)); then
+    # The others would find out by themselves after half a minute, with a page of traces.
     kill -KILL "${pids[@]}" 2>/dev/null || true
     wait 2>/dev/null || true
     echo "error: a process of the run ended with status $status, and the others with it;" \

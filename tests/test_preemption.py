@@ -58,7 +58,13 @@ def test_what_has_something_to_save_is_asked_and_goes_on_to_its_end(number):
 def test_what_has_nothing_to_save_ends_at_once_with_its_line(number):
     process = start(phase='preemption.nothing_to_save("nothing lost")')
     process.send_signal(number)
-    assert end(process) == (0, "nothing lost\nnever\n", "")
+    assert end(process) == (0, "nothing lost\n", "")
+
+
+def test_nothing_to_save_is_left_in_the_middle_of_a_long_call():
+    process = start(phase=f'preemption.nothing_to_save("nothing lost"); print("ready", flush=True); {LONG_CALL}')
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (0, "nothing lost\n", "")
 
 
 def test_other_processes_are_not_left_alone():

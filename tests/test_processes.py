@@ -17,9 +17,11 @@ SCRIPT = ROOT / "launch" / "local_cluster.sh"
 SETTINGS = {"data__modalities": "text", "parallel__devices": 4, "parallel__shard_entities": True}
 
 
-def cluster(folder: Path, *flags: str) -> subprocess.Popen:
-    variables = environment() | {"PYTHON": sys.executable, "XDG_CACHE_HOME": str(folder / "cache")}
+def cluster(folder: Path, *flags: str, python: str | Path = sys.executable, port: str = "") -> subprocess.Popen:
+    variables = environment() | {"PYTHON": str(python), "PORT": port, "XDG_CACHE_HOME": str(folder / "cache")}
     variables.pop("XLA_FLAGS", None)
+    # As in `command_runner.start`: whoever runs the tests in the background may have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         ["bash", str(SCRIPT), *flags],
         cwd=folder,
@@ -31,9 +33,18 @@ def cluster(folder: Path, *flags: str) -> subprocess.Popen:
     )
 
 
-def saved_epochs(workdir: Path) -> list[int]:
-    """The epochs of the checkpoints to go on from."""
-    return [int(step.name) for step in workdir.glob("last/*") if step.name.isdigit()]
+def saved_steps(workdir: Path) -> list[int]:
+    """The steps of the checkpoints to go on from; their numbers are twice as high."""
+    return [int(saved.name) // 2 for saved in workdir.glob("last/*") if saved.name.isdigit()]
+
+
+def wait_for_a_save(process: subprocess.Popen, workdir: Path) -> None:
+    for _ in range(1800):
+        if saved_steps(workdir):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("nothing was saved")
 
 
 def process_id(graph: Path, process: int) -> int:
@@ -51,22 +62,29 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
     graph, workdir = write_tiny_graph(tmp_path / "graph"), tmp_path / "together"
     # Long enough to be killed before its end.
     process = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=10_000))
-    for _ in range(900):
-        if saved_epochs(workdir):
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    wait_for_a_save(process, workdir)
     os.kill(process_id(graph, 1), signal.SIGKILL)
     _, errors = process.communicate(timeout=25)
     assert process.returncode == 1
     assert errors.splitlines()[-1].startswith("error: a process of the run ended with status 137"), errors
     assert "goes on from the last checkpoint" in errors
 
-    epochs = max(saved_epochs(workdir)) + 4
+    # A signal to one of them, which is not the one that saves and prints, and all stop at the same step.
+    before = saved_steps(workdir)
+    run = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=10_000))
+    while saved_steps(workdir) == before and run.poll() is None:
+        time.sleep(0.05)
+    os.kill(process_id(graph, 1), signal.SIGINT)
+    printed, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors
+    stopped = int(printed.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
+    assert printed.count("the same command goes on from there") == 1 and max(saved_steps(workdir)) == stopped
+
+    epochs = max(saved_steps(workdir)) // 4 + 4
     again = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=epochs))
     printed, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
-    assert printed.count("going on after epoch") == 1 and printed.count("results:") == 1, printed
+    assert printed.count(f"going on after step {stopped:,} ") == 1 and printed.count("results:") == 1, printed
     flags = tiny_flags(graph, tmp_path / "alone", **SETTINGS, train__epochs=epochs)
     alone = run_process("train", *flags, folder=tmp_path)
     assert alone.returncode == 0, alone.stderr
@@ -79,6 +97,28 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
     # Parameters saved by two processes on four devices are one table to whoever evaluates them on one.
     repeated = run_process("evaluate", f"--workdir={workdir}", folder=tmp_path)
     assert "the same numbers as" in repeated.stdout, repeated.stdout + repeated.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_script_passes_signals_on_and_waits(number, tmp_path):
+    """With programs in the place of Python that take their time, and that end at once at the second signal."""
+    program = tmp_path / "python"
+    program.write_text(
+        f"#!{sys.executable}\nimport os, signal, sys, time\nasked = []\n"
+        "def stop(*_):\n  asked.append(0)\n  if len(asked) > 1: os._exit(143)\n  print('asked', flush=True)\n"
+        "  time.sleep(1)\n  print('saved', flush=True)\n  os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    program.chmod(0o755)
+    for times, words, status in ((1, ["asked", "saved"], 0), (2, ["asked"], 143)):
+        process = cluster(tmp_path, python=program, port="1")
+        assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.3)
+        printed, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (status, "")
+        assert sorted(printed.split()) == sorted(2 * words)
 
 
 def test_dry_run_prints_the_commands_and_runs_nothing(tmp_path):

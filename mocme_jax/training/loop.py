@@ -178,16 +178,15 @@ class Loop:
             self._save(self._whole(state))
         self.saves.checkpoints.wait()
         if not position.step:
-            raise Stopped("stopped before training began; the same command begins it")
-        if position.evaluated and (position.stopped or position.step >= schedule.end):
-            raise Stopped(f"stopped before the test score; the same command gives it, from {self.workdir}")
-        raise Stopped(
-            f"stopped after step {position.step:,} of {schedule.end:,} (epoch {self._epoch_under_way()}), which is "
-            f"saved; the same command goes on from there, in {self.workdir}"
-        )
-
-    def _epoch_under_way(self) -> int:
-        return min(self.position.epoch + 1, self.schedule.epochs)
+            line = "stopped before training began; the same command begins it"
+        elif position.evaluated and (position.stopped or position.step >= schedule.end):
+            line = f"stopped before the test score; the same command gives it, from {self.workdir}"
+        else:
+            line = (
+                f"stopped after step {position.step:,} of {schedule.end:,} (epochs finished: {position.epoch} of "
+                f"{schedule.epochs}), which is saved; the same command goes on from there, in {self.workdir}"
+            )
+        raise Stopped(line if jax.process_index() == 0 else "")
 
     def _tell_of_nonfinite(self, state: TrainState, latest: dict[str, float]) -> None:
         steps_per_epoch = self.schedule.steps_per_epoch

@@ -25,15 +25,16 @@ class Stopped(BaseException):
 class Preemption:
     """A context manager that takes SIGTERM and SIGINT, and prints the line of the `Stopped` that leaves it.
 
-    While there is nothing to save (from the start on, and after `nothing_to_save`), the first signal raises `Stopped`
-    in the main thread. After `something_to_save` it only sets `requested`. A second signal ends the process at once,
-    also in the middle of a long compiled call: status 130 (SIGINT) or 143 (SIGTERM).
+    While there is nothing to save (from the start on, and after `nothing_to_save`), the first signal ends the process
+    with a line and status 0. After `something_to_save` it only sets `requested`. A second signal ends the process with
+    status 130 (SIGINT) or 143 (SIGTERM). Both happen at once, also in the middle of a long compiled call: a thread sees
+    to it, since Python's own handlers wait for the main thread to come back, and what they raise may be lost there.
 
     Signals that the process was started with as ignored stay so. Outside of the main thread nothing is taken.
 
     Args:
-      alone: False where other processes take part in the run. These must agree before one of them leaves, so that a
-        signal never raises anything.
+      alone: False where other processes take part in the run. These must agree before one of them leaves, so that the
+        first signal never ends anything by itself.
     """
 
     def __init__(self, *, alone: bool = True):
@@ -61,8 +62,7 @@ class Preemption:
             return self
         read, write = os.pipe()
         os.set_blocking(write, False)
-        # Python's own handlers wait for the main thread to come back from a compiled call; this thread does not.
-        threading.Thread(target=_leave_at_the_second, args=(read,), daemon=True).start()
+        threading.Thread(target=self._watch, args=(read,), daemon=True).start()
         self._undo.callback(os.close, write)
         self._undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(write, warn_on_full_buffer=False))
         for number in SIGNALS:
@@ -82,18 +82,19 @@ class Preemption:
 
     def _arrived(self, *_: Any) -> None:
         self.requested = True
-        if self._alone and self._line is not None:
-            raise Stopped(self._line)
 
-
-def _leave_at_the_second(pipe: int) -> None:
-    """Reads the numbers of arriving signals until the pipe's other end is closed."""
-    first = None
-    while number := os.read(pipe, 1):
-        if number[0] not in SIGNALS:
-            continue
-        if first is None:
-            first = time.monotonic()
-        elif time.monotonic() - first > _ECHO_SECONDS:
-            os._exit(128 + number[0])
-    os.close(pipe)
+    def _watch(self, pipe: int) -> None:
+        """Reads the numbers of arriving signals until the pipe's other end is closed."""
+        first = None
+        while number := os.read(pipe, 1):
+            if number[0] not in SIGNALS:
+                continue
+            line = self._line
+            if first is None and self._alone and line is not None:
+                print(line, flush=True)
+                os._exit(0)
+            elif first is None:
+                first = time.monotonic()
+            elif time.monotonic() - first > _ECHO_SECONDS:
+                os._exit(128 + number[0])
+        os.close(pipe)

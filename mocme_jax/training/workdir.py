@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
 def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
     """What to tell of a file that could not be written."""
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    if number := re.search(r"os_error_code='(\d+)'", str(error)):
+        # TensorStore's errors are a page long.
+        reason = os.strerror(int(number[1]))
     return UserError(
         f"{path}: can't be written ({reason[:200]}); what was saved before is untouched; make room there or mend its "
         "permissions, and the same command goes on, or name another folder with --workdir=DIR"

@@ -95,7 +95,8 @@ class Training:
             return not self.ended()
         tests = {
             "training": lambda: "epoch " in self.text,
-            "save": lambda: any(self.workdir.glob("*/*.orbax-checkpoint-tmp*")),
+            # What an earlier kill cut off is gone by the time the bar is shown.
+            "save": lambda: "epoch " in self.text and any(self.workdir.glob("*/*.orbax-checkpoint-tmp*")),
             "dev": lambda: self.text.count("scoring dev", shown) > seen,
             "test": lambda: _lines(self.workdir) >= max(epochs, rows),
         }
@@ -153,7 +154,7 @@ def drill(
     undisturbed = Training(folder / "undisturbed", flags)
     if status := undisturbed.wait():
         return kills, [f"the undisturbed run ended with status {status}: {undisturbed.text[-500:]}"]
-    expected, run = left(folder / "undisturbed"), 0
+    expected, run, told = left(folder / "undisturbed"), 0, 0
     while sum(kills.values()) < times:
         run += 1
         workdir, here = folder / f"run{run}", collections.Counter()
@@ -186,6 +187,9 @@ def drill(
                 wrong.append(f"run {run}: {', '.join(unlike)} differ from the undisturbed run's, after {dict(here)}")
             else:
                 shutil.rmtree(workdir)
+        for line in wrong[told:]:
+            print(f"WRONG {line}", flush=True)
+        told = len(wrong)
         kills += here
         print(f"run {run}: {sum(here.values())} kills, {sum(kills.values())} in all, {len(wrong)} wrong", flush=True)
     return kills, wrong
@@ -200,8 +204,6 @@ def print_table(kills: collections.Counter, wrong: list[str]) -> None:
         print(f"{number.name:10}" + "".join(f"{count:>10}" for count in (*row, sum(row))))
     row = [sum(kills[number.name, place] for number in SIGNALS) for place in PLACES]
     print(f"{'in all':10}" + "".join(f"{count:>10}" for count in (*row, sum(row))))
-    for line in wrong:
-        print(f"\nWRONG {line}")
     print(f"\n{sum(kills.values())} kills, {len(wrong)} wrong")
 
 
