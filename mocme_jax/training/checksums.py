@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.training.mixing import mixed
+
 
 def checksums(tree: Any, table: tuple[str, int]) -> tuple[dict[str, int], bool]:
     """The checksum of every array by its path, and whether all floating-point elements are finite.
@@ -65,7 +67,7 @@ def _checksum(leaf: jax.Array, rows: int | None) -> jax.Array:
         if axis == 0 and rows is not None:
             bits = jnp.where(along < rows, bits, jnp.uint32(0))
         stride *= bits.shape[axis]
-    return jnp.sum(bits * (2 * _mix(place) + 1), dtype=jnp.uint32)
+    return jnp.sum(bits * (2 * mixed(place) + 1), dtype=jnp.uint32)
 
 
 def _bits(leaf: jax.Array) -> jax.Array:
@@ -75,10 +77,3 @@ def _bits(leaf: jax.Array) -> jax.Array:
     size = leaf.dtype.itemsize
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[size]
     return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
-
-
-def _mix(place: jax.Array) -> jax.Array:
-    """MurmurHash3's finaliser (Appleby, 2011): neighbouring places get unlike factors."""
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        place = (place ^ (place >> shift)) * np.uint32(factor)
-    return place ^ (place >> 16)

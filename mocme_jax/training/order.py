@@ -10,6 +10,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from mocme_jax.training.mixing import mixed
+
 # Luby and Rackoff's four rounds look random to anyone with few queries; twice as many, to a sceptic.
 _ROUNDS = 8
 # With fewer, permutations of a handful of triples are visibly uneven (a test counts them).
@@ -58,18 +60,11 @@ def shuffled(key: jax.Array, places: jax.Array, size: int) -> jax.Array:
         """Of numbers of so many bits: each half in turn is changed by a function of the other, which can be undone."""
         left, right = value >> low, value & ((1 << low) - 1)
         for i in range(0, _ROUNDS, 2):
-            left = left ^ (_mixed(right ^ keys[i]) & ((1 << high) - 1))
-            right = right ^ (_mixed(left ^ keys[i + 1]) & ((1 << low) - 1))
+            left = left ^ (mixed(right ^ keys[i]) & ((1 << high) - 1))
+            right = right ^ (mixed(left ^ keys[i + 1]) & ((1 << low) - 1))
         return (left << low) | right
 
     start = permuted(places.astype(jnp.uint32))
     outside = lambda value: jnp.any(value >= size)  # noqa: E731
     inside = jax.lax.while_loop(outside, lambda value: jnp.where(value < size, value, permuted(value)), start)
     return inside.astype(jnp.int32)
-
-
-def _mixed(x: jax.Array) -> jax.Array:
-    """A number of 32 bits in which each bit depends on all of ``x`` (the finaliser of MurmurHash3, Appleby 2011)."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
-    return x ^ (x >> 16)
