@@ -76,6 +76,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
     panel = np.asarray(jax.device_get(training.inputs.panel))
     identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, panel)
 
+    # From here on the loop answers a signal, which knows where the run is.
+    preemption.something_to_save()
     with _held(workdir, writes), open_checkpoints(workdir) as checkpoints:
         saves = Saves(checkpoints, identity, len(graph.entities), note)
         state, position = resume(saves, identity, plan, mapper, workdir, note)
@@ -83,7 +85,6 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
         position.stopped = position.stopped and position.stale >= (schedule.patience or np.inf)
         evaluated = position.step - (not position.evaluated)
         with MetricsLog(workdir, keep_until_step=evaluated, writes=writes) as log:
-            preemption.something_to_save()
             with Progress(schedule.epochs, console=console) as progress:
                 Loop(
                     workdir=workdir,

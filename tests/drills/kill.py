@@ -87,7 +87,7 @@ class Training:
 
     def reaches(self, place: str, chance: random.Random, epochs: int) -> bool:
         """Waits for a place; False if the training ended before."""
-        shown, rows, seen = len(self.text), _lines(self.workdir), chance.randrange(2)
+        seen = chance.randrange(2)
         if place == "start":
             deadline = time.monotonic() + chance.uniform(0, 8)
             while time.monotonic() < deadline and not self.ended():
@@ -97,8 +97,8 @@ class Training:
             "training": lambda: "epoch " in self.text,
             # What an earlier kill cut off is gone by the time the bar is shown.
             "save": lambda: "epoch " in self.text and any(self.workdir.glob("*/*.orbax-checkpoint-tmp*")),
-            "dev": lambda: self.text.count("scoring dev", shown) > seen,
-            "test": lambda: _lines(self.workdir) >= max(epochs, rows),
+            "dev": lambda: self.text.count("scoring dev") > seen,
+            "test": lambda: "triples to train" in self.text and _lines(self.workdir) >= epochs,
         }
         while not tests[place]():
             if self.ended():
@@ -167,15 +167,15 @@ def drill(
             status = training.wait()
             said = f"run {run}, {number.name} at {place}"
             # Until the handlers stand, in the first moments of Python, a signal does what it does to any program.
-            early = killed and place == "start" and "triples to train" not in training.text and status != 0
+            early = killed and "triples to train" not in training.text and status != 0
             if not early and ("is damaged" in training.text or "Traceback" in training.text):
                 wrong.append(f"{said}: {training.text[-2000:]}")
-            if not early and status not in ((-signal.SIGKILL, 0) if number == signal.SIGKILL else (0,)):
-                wrong.append(f"{said}: status {status}: {training.text[-2000:]}")
-                break
-            if "the same command" not in training.text and status == 0:
+            if "results: " in training.text:
                 # It was at its end before the signal, or had none.
                 print(f"{said}: no kill", flush=True)
+                break
+            if not killed or not early and status not in ((-signal.SIGKILL, 0) if number == signal.SIGKILL else (0,)):
+                wrong.append(f"{said}: status {status}: {training.text[-2000:]}")
                 break
             here[number.name, place] += 1
             print(f"{said}: status {status}", flush=True)
