@@ -1,7 +1,8 @@
 """Trains MoCME on a graph, keeps the best model on dev, scores it once on test.
 
 Without flags: the embedded graph. The same command run again goes on from where it stopped; Ctrl-C or SIGTERM stops it
-in good order, a second one at once. The folder of the run holds the checkpoints, metrics.jsonl and results.json.
+in good order, a second one at once. The folder of the run holds the checkpoints, metrics.jsonl, results.json and
+MODEL_CARD.md.
 """
 
 import sys
@@ -22,8 +23,9 @@ def main() -> None:
         Preemption(alone=parallel.coordinator is None) as preemption,
     ):
         from mocme_jax.training.run import train_and_evaluate
+        from mocme_jax.use.card import write_card
 
-        train_and_evaluate(config, workdir, preemption)
+        write_card(workdir, train_and_evaluate(config, workdir, preemption))
 
 
 if __name__ == "__main__":
