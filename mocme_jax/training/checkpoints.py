@@ -54,7 +54,8 @@ def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Chec
 def _silence() -> None:
     """Keeps from the person who trains what Orbax tells of its options, and of errors beside raising them."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").addFilter(lambda record: "orbax-checkpoint-tmp" not in record.getMessage())
+    # Of many parts of a save that fail, one is raised and the others are "never retrieved".
+    logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
     told = sys.unraisablehook
 
     def tell(unraisable: Any) -> None:
