@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mocme_jax"
 SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 
 # A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
-ROOMS = ("errors", "data", "parallel", "model", "objective", "evaluation", "training", "measure", "commands")
+ROOMS = ("errors", "data", "parallel", "model", "objective", "evaluation", "training", "use", "measure", "commands")
 READS_CONFIG = (
     "config",
     "config_fields",
@@ -24,7 +24,7 @@ READS_CONFIG = (
     "flags",
     "training.setup",
     "training.run",
-    "training.repeat",
+    "training.restored",
     "measure.stages",
     "measure.benchmark",
     "measure.plan",

@@ -6,23 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-import jax
-
-from mocme_jax.config import config_from_dict
-from mocme_jax.errors import UserError
 from mocme_jax.training import setup
-from mocme_jax.training.checkpoints import open_checkpoints
 from mocme_jax.training.compilation import use_compilation_cache
 from mocme_jax.training.inputs import make_inputs
 from mocme_jax.training.progress import make_console
-from mocme_jax.training.results import (
-    print_results,
-    read_results,
-    restore_placed,
-    results_of,
-    weight_names,
-)
-from mocme_jax.training.state import params_shapes, params_spec
+from mocme_jax.training.restored import restore_best
+from mocme_jax.training.results import print_results, read_results, results_of, weight_names
 
 
 def evaluate_workdir(
@@ -43,35 +32,19 @@ def evaluate_workdir(
     """
     use_compilation_cache()
     console = make_console(sys.stderr if as_json else None)
-    with open_checkpoints(workdir, create=False) as checkpoints:
-        saved = checkpoints.read_meta("best")
-        config = config_from_dict(saved["config"])
-        # Run here, on what devices there are, whatever it was trained on.
-        config.parallel.devices = min(config.parallel.devices, jax.device_count())
-        if data_dir is not None:
-            config.data.dir = data_dir
-        if features_dir is not None:
-            config.data.features_dir = features_dir
-        dataset = setup.load_dataset(config, notify=console.print)
-        if dataset.fingerprint != saved["fingerprint"]:
-            raise UserError(
-                f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now; "
-                "say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
-            )
-        mapper, split = setup.build_mapper(config), config.parallel.shard_entities
-        model = setup.build_model(config, dataset.graph)
-        entities = len(dataset.graph.entities)
-        shapes = params_shapes(model, entities=entities, mapper=mapper, split=split)
-        params = restore_placed(checkpoints, "best", shapes, params_spec(split), mapper, entities)
+    restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, notify=console.print)
+    config, dataset, mapper, model = restored.config, restored.dataset, restored.mapper, restored.model
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
-    inputs = make_inputs(dataset.graph, config.fusion.panel, config.seed, mapper, split=split)
-    vectors, weights = setup.build_encode(config, model, dataset.graph, mapper)(params, inputs)
+    inputs = make_inputs(
+        dataset.graph, config.fusion.panel, config.seed, mapper, split=config.parallel.shard_entities
+    )
+    vectors, weights = setup.build_encode(config, model, dataset.graph, mapper)(restored.params, inputs)
     results = results_of(
-        saved["config"],
+        restored.saved["config"],
         dataset,
-        saved["position"],
-        dev=evaluator.report(params.model, vectors, "valid"),
-        test=evaluator.report(params.model, vectors, "test") if len(dataset.graph.test) else None,
+        restored.saved["position"],
+        dev=evaluator.report(restored.params.model, vectors, "valid"),
+        test=evaluator.report(restored.params.model, vectors, "test") if len(dataset.graph.test) else None,
         weights=weight_names(dataset.graph, weights),
     )
     if as_json:

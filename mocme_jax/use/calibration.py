@@ -1,0 +1,186 @@
+"""The calibration of a run: fitted on its dev split, judged on test, kept in its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.data.feature_writer import write_atomically
+from mocme_jax.data.known import reciprocal
+from mocme_jax.use import probability, programs
+from mocme_jax.use.blocks import masks_of
+from mocme_jax.use.completion import Served, batches, complete_questions, filled, score_relations
+from mocme_jax.use.probability import UNFITTED, Curve, Fit, Weighed
+
+FILE = "calibration.json"
+MEANING = (
+    "a question has one answer that is missing; the probability is that this candidate is it, out of all entities but "
+    "the other known answers"
+)
+# The best answers of a test question whose probabilities are judged beside the very best.
+_LISTED = 10
+
+
+class Calibration(NamedTuple):
+    """What turns a run's scores into probabilities.
+
+    Attributes:
+      answers: sharpness and doubt ``[2R]`` of questions for an entity, by relation in [0, 2R).
+      answers_curve: see ``probability``.
+      relations: sharpness and doubt of questions for a relation.
+      relations_curve: the same for them.
+      report: how it was fitted and judged, ready for JSON.
+    """
+
+    answers: Fit
+    answers_curve: Curve
+    relations: Fit
+    relations_curve: Curve
+    report: dict
+
+
+def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
+    """What was kept in a run's folder, or None where there is none of this very model."""
+    path = Path(workdir) / FILE
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["of"] != identity:
+            return None
+        fits = [Fit(*(np.array(kept[name][part]) for part in Fit._fields)) for name in ("answers", "relations")]
+        curves = [Curve(*(np.array(kept[name]["curve"][part]) for part in Curve._fields)) for name in
+                  ("answers", "relations")]
+        return Calibration(fits[0], curves[0], fits[1], curves[1], kept["report"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -> bool:
+    """Keeps a calibration in a run's folder; False where that can't be written."""
+    parts = (
+        ("answers", calibration.answers, calibration.answers_curve),
+        ("relations", calibration.relations, calibration.relations_curve),
+    )
+    kept = {"of": identity, "report": calibration.report} | {
+        name: {
+            **{part: np.asarray(value).tolist() for part, value in fit._asdict().items()},
+            "curve": {part: value.tolist() for part, value in curve._asdict().items()},
+        }
+        for name, fit, curve in parts
+    }
+    text = json.dumps(kept, indent=1, allow_nan=False) + "\n"
+    try:
+        write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode()))
+    except OSError:
+        return False
+    return True
+
+
+def calibrate(served: Served, dev: np.ndarray, test: np.ndarray) -> Calibration:
+    """Fits on dev, and judges on dev and on test, which has no say in the fit.
+
+    Args:
+      dev, test: int32 ``[T, 3]``; test may be empty.
+    """
+    relations = served.model.num_relations
+    asked = reciprocal(dev, relations)
+    fits, own = probability.fit_groups(_weigh(served, asked), asked[:, 1], 2 * relations)
+    share, right = _listed(served, asked, fits)
+    curve = probability.fit_curve(share[:, 0], right[:, 0])
+    relation_fit = probability.fit_weighed(_weigh_relations(served, dev))
+    relation_share, relation_right = _listed_relations(served, dev, relation_fit)
+    relation_curve = probability.fit_curve(relation_share[:, 0], relation_right[:, 0])
+    report = {
+        "meaning": MEANING,
+        "own_fits": int(own.sum()),
+        "splits": {},
+    }
+    plain = Fit(*(np.full(2 * relations, value) for value in UNFITTED))
+    for name, triples in (("dev", dev), ("test", test)):
+        if not len(triples):
+            continue
+        asked = reciprocal(triples, relations)
+        before = _listed(served, asked, plain)
+        after = (share, right) if name == "dev" else _listed(served, asked, fits)
+        between = (
+            (relation_share, relation_right)
+            if name == "dev"
+            else _listed_relations(served, triples, relation_fit)
+        )
+        report["splits"][name] = {
+            "before": probability.reliability(before[0][:, 0], before[1][:, 0]),
+            "after": probability.reliability(curve(after[0][:, 0]), after[1][:, 0]),
+            "after, first ten": probability.reliability(curve(after[0]).ravel(), after[1].ravel()),
+            "relations": probability.reliability(relation_curve(between[0][:, 0]), between[1][:, 0]),
+        }
+    return Calibration(fits, curve, relation_fit, relation_curve, report)
+
+
+def _weigh(served: Served, asked: np.ndarray) -> Weighed:
+    """Questions ``[Q, 3]`` with their answers, weighed at every sharpness of the grid."""
+    known = served.facts.tails()
+    found = []
+    for part, size in batches(len(asked)):
+        rows = filled(asked[part], size)
+        gold, log_totals = jax.device_get(
+            programs.weigh_questions(
+                served.model,
+                served.params.model,
+                served.tables,
+                *rows.T,
+                masks_of(known.pairs(rows), None, size),
+                jnp.asarray(probability.SHARPNESSES),
+            )
+        )
+        number = part.stop - part.start
+        others = served.facts.num_entities - known.lookup(rows)[1]
+        found.append((gold[:number].astype(np.float64), log_totals[:, :number].astype(np.float64), others[:number]))
+    gold, log_totals, others = zip(*found, strict=True)
+    return Weighed(np.concatenate(gold), np.concatenate(log_totals, axis=1), np.concatenate(others))
+
+
+def _listed(served: Served, asked: np.ndarray, fits: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the first answers to each question, and which of them is right: float ``[Q, k]`` and bool ``[Q, k]``.
+
+    Filtered: other known answers are no candidates.
+    """
+    k = min(_LISTED, served.facts.num_entities)
+    best = complete_questions(served, asked[:, :2], k, fits.sharpness, asked=asked[:, 2])
+    fit = Fit(*(np.asarray(value)[asked[:, 1], None] for value in fits))
+    share = probability.shares(best.scores, best.log_totals[:, None], best.others[:, None], fit, counted=True)
+    return np.where(best.ids >= 0, share, 0), best.ids == asked[:, 2:]
+
+
+def _between(served: Served, triples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores ``[T, R]`` of the relations between each triple's ends, and which of them are known and not its own."""
+    scores = score_relations(served, triples[:, [0, 2]]).astype(np.float64)
+    every = np.arange(scores.shape[1])
+    known = served.facts.where(triples[:, :1], every[None], triples[:, 2:]) >= 0
+    known[np.arange(len(triples)), triples[:, 1]] = False
+    return scores, known
+
+
+def _weigh_relations(served: Served, triples: np.ndarray) -> Weighed:
+    scores, known = _between(served, triples)
+    rows = np.arange(len(triples))
+    gold = scores[rows, triples[:, 1]]
+    scores[known] = -np.inf
+    scores[rows, triples[:, 1]] = -np.inf
+    others = np.isfinite(scores).sum(axis=1)
+    sharpnesses = probability.SHARPNESSES[:, None, None].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return Weighed(gold, np.logaddexp.reduce(sharpnesses * scores[None], axis=2), others)
+
+
+def _listed_relations(served: Served, triples: np.ndarray, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+    scores, known = _between(served, triples)
+    scores[known] = -np.inf
+    total = np.logaddexp.reduce(fit.sharpness * scores, axis=1)
+    top = np.argmax(scores, axis=1)
+    best = scores[np.arange(len(triples)), top]
+    share = probability.shares(best, total, (~known).sum(axis=1), fit, counted=True)
+    return share[:, None], (top == triples[:, 1])[:, None]

@@ -1,0 +1,142 @@
+"""Questions in batches of a few fixed shapes, answered by the compiled programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.model.mocme import MoCME, Params
+from mocme_jax.model.tables import Inputs
+from mocme_jax.use import programs
+from mocme_jax.use.blocks import masks_of
+from mocme_jax.use.facts import Facts
+from mocme_jax.use.programs import Tables
+
+# Questions answered at once: the first that holds what is left.
+BATCHES = (1, 16, 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A trained model as the programs take it, on one device.
+
+    Attributes:
+      model, params: the module and what it learned.
+      inputs: what entities carry, and the panel.
+      tables: all entities, encoded.
+      facts: what is known.
+    """
+
+    model: MoCME
+    params: Params
+    inputs: Inputs
+    tables: Tables
+    facts: Facts
+
+
+class Completions(NamedTuple):
+    """Answers to Q questions.
+
+    Attributes:
+      ids: int32 ``[Q, k]``, best first; -1 where there are fewer.
+      scores: float32 ``[Q, k]``.
+      log_totals: float64 ``[Q]``, log of the sum over the candidates that are not known of exp(sharpness * score).
+      others: int64 ``[Q]``, how many these are.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+    log_totals: np.ndarray
+    others: np.ndarray
+
+
+def batches(count: int) -> Iterator[tuple[slice, int]]:
+    """Slices of so many rows, each with the batch size that it is filled up to."""
+    start = 0
+    while start < count:
+        size = next((size for size in BATCHES if size >= count - start), BATCHES[-1])
+        yield slice(start, min(start + size, count)), size
+        start += size
+
+
+def filled(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows ``[n, ...]`` filled up to ``[size, ...]`` with the first."""
+    return np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
+
+
+def complete_questions(
+    served: Served,
+    questions: np.ndarray,
+    k: int,
+    sharpness: np.ndarray,
+    *,
+    exclude: Sequence[str] = (),
+    asked: np.ndarray | None = None,
+) -> Completions:
+    """The k best answers of each question.
+
+    Args:
+      questions: int ``[Q, 2]``, entity and relation in [0, 2R).
+      k: at most N.
+      sharpness: ``[2R]``, by relation; see ``Completions.log_totals``.
+      exclude: splits whose answers are left out of the list.
+      asked: int ``[Q]``, an answer each that counts as unknown, as in filtered ranking; all other known ones are
+        left out, whatever ``exclude`` says.
+    """
+    facts = served.facts
+    taken = 1 << max(0, int(k - 1).bit_length())
+    taken = min(taken, facts.num_entities)
+    k = min(k, taken)
+    found = []
+    for part, size in batches(len(questions)):
+        rows = filled(np.asarray(questions[part], np.int32), size)
+        known = facts.tails().pairs(rows)
+        if asked is not None:
+            gold = filled(np.asarray(asked[part]), size)
+            kept = known[1] != gold[known[0]]
+            known = left = tuple(pair[kept] for pair in known)
+        else:
+            left = facts.tails(exclude).pairs(rows) if exclude else None
+        best = programs.complete_questions(
+            served.model,
+            served.params.model,
+            served.tables,
+            rows[:, 0],
+            rows[:, 1],
+            np.asarray(sharpness, np.float32)[rows[:, 1]],
+            masks_of(known, left, size),
+            k=taken,
+        )
+        number, best = part.stop - part.start, jax.device_get(best)
+        top = best.top.astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_total = np.log(best.total) + sharpness[rows[:, 1]] * np.where(np.isfinite(top), top, 0)
+        others = facts.num_entities - np.bincount(known[0], minlength=size)
+        ids = np.where(np.isfinite(best.scores), best.ids, -1)
+        found.append((ids[:number, :k], best.scores[:number, :k], log_total[:number], others[:number]))
+    return Completions(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:
+    """Scores float32 ``[T, 2]`` of triples ``[T, 3]``: asked for the tail, and asked for the head."""
+    scores = [np.zeros((0, 2), np.float32)]
+    for part, size in batches(len(triples)):
+        rows = jnp.asarray(filled(np.asarray(triples[part], np.int32), size))
+        result = programs.score_triples(served.model, served.params.model, served.tables, rows)
+        scores.append(np.asarray(result)[: part.stop - part.start])
+    return np.concatenate(scores)
+
+
+def score_relations(served: Served, pairs: np.ndarray) -> np.ndarray:
+    """Mean scores float32 ``[Q, R]`` of every relation between heads and tails ``[Q, 2]``."""
+    scores = [np.zeros((0, served.model.num_relations), np.float32)]
+    for part, size in batches(len(pairs)):
+        rows = filled(np.asarray(pairs[part], np.int32), size)
+        result = programs.score_relations(served.model, served.params.model, served.tables, rows[:, 0], rows[:, 1])
+        scores.append(np.asarray(result)[: part.stop - part.start])
+    return np.concatenate(scores)

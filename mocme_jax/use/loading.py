@@ -1,0 +1,92 @@
+"""A finished run as a model that answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from mocme_jax.data.load import atlas_directory
+from mocme_jax.data.text import LABELS_FILE, read_labels
+from mocme_jax.model.mocme import EntityVectors
+from mocme_jax.parallel.mapping import ROWS
+from mocme_jax.training import setup
+from mocme_jax.training.compilation import use_compilation_cache
+from mocme_jax.training.inputs import make_inputs
+from mocme_jax.training.restored import Restored, restore_best
+from mocme_jax.use.blocks import in_blocks
+from mocme_jax.use.completion import Served
+from mocme_jax.use.facts import Facts
+from mocme_jax.use.lookup import Lookup
+from mocme_jax.use.programs import Tables
+from mocme_jax.use.trained import TrainedModel
+
+RELATION_LABELS_FILE = "relation_labels.tsv"
+
+
+def load(
+    workdir: str | os.PathLike,
+    *,
+    data_dir: str | None = None,
+    features_dir: str | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> TrainedModel:
+    """A run's best model, on one device, ready to answer.
+
+    Args:
+      workdir: the run's folder, as given to ``mocme_jax.train``.
+      data_dir, features_dir: where graph and features lie now; None where the run found them.
+      notify: told in one line of work that takes a while; None for silence.
+
+    Raises:
+      UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
+    """
+    use_compilation_cache()
+    restored = restore_best(Path(workdir), data_dir=data_dir, features_dir=features_dir, alone=True, notify=notify)
+    graph, model = restored.dataset.graph, restored.model
+    entities, relations = len(graph.entities), len(graph.relations)
+    inputs = make_inputs(graph, restored.config.fusion.panel, restored.config.seed, restored.mapper)
+    encode = setup.build_encode(restored.config, model, graph, restored.mapper)
+    vectors, _ = encode(restored.params, inputs)
+    splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
+    served = Served(
+        model,
+        restored.params,
+        inputs,
+        tables_of(vectors, entities, restored),
+        Facts(splits, entities, relations),
+    )
+    folders = _folders(restored)
+    return TrainedModel(
+        workdir=Path(workdir),
+        served=served,
+        graph=graph,
+        entities=Lookup("entity", graph.entities, _labels(folders, LABELS_FILE, graph.entities)),
+        relations=Lookup("relation", graph.relations, _labels(folders, RELATION_LABELS_FILE, graph.relations)),
+        saved=restored.saved,
+        dev_words=restored.dataset.dev,
+        warnings=tuple(restored.dataset.warnings),
+        notify=notify,
+    )
+
+
+def tables_of(vectors: EntityVectors, entities: int, restored: Restored) -> Tables:
+    """Encoded entities, as the encoding program leaves them, in blocks."""
+    rows = [table[:entities] for table in restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))]
+    answers = in_blocks(rows[1])
+    # One array where the roles do not differ: half the memory.
+    questions = answers if restored.model.features_in == "all" else in_blocks(rows[0])
+    return Tables(questions, answers, jax.numpy.int32(entities))
+
+
+def _folders(restored: Restored) -> list[Path]:
+    data = restored.config.data
+    found = [data.features_dir, data.dir]
+    return [Path(folder) for folder in found if folder] or [atlas_directory()]
+
+
+def _labels(folders: list[Path], name: str, names: list[str]) -> dict[int, str]:
+    path = next((folder / name for folder in folders if (folder / name).exists()), None)
+    return {} if path is None else read_labels(path, names)
