@@ -51,3 +51,21 @@ def openke_files() -> dict[str, str]:
         "valid2id.txt": "1\n0 1 1\n",
         "test2id.txt": "1\n2 1 1\n",
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> Path:
+    """The workdir of a finished run of the full model on the tiny graph; for reading only."""
+    from tiny_graph import tiny_flags, write_tiny_graph
+
+    from mocme_jax.flags import parse
+
+    folder = tmp_path_factory.mktemp("tiny_run")
+    fields = {"data__modalities": "text,numeric", "train__epochs": 12, "model__structure_dropout": 0.1}
+    config, workdir = parse(tiny_flags(write_tiny_graph(folder / "graph"), folder / "run", **fields), "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        from mocme_jax.training.run import train_and_evaluate
+
+        train_and_evaluate(config, workdir)
+    return workdir

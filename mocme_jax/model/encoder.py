@@ -7,6 +7,7 @@ panel, never over the batch.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -176,10 +177,7 @@ class Encoder(nn.Module):
 
     def _mi_projection(self) -> np.ndarray:
         """Fixed ``[d, r]`` with orthonormal columns; the identity for r = 0 or r >= d."""
-        if not 0 < self.mi_width < self.width:
-            return np.eye(self.width, dtype=np.float32)
-        gaussian = np.random.default_rng(0).standard_normal((self.width, self.mi_width))
-        return np.linalg.qr(gaussian)[0].astype(np.float32)
+        return _random_projection(self.width, self.mi_width)
 
     def _seen(self, low: jax.Array) -> jax.Array:
         """Projected parts ``[..., r]`` as the estimators see them: on the sphere of radius sqrt(r)."""
@@ -312,3 +310,15 @@ class Encoder(nn.Module):
         """Vectors ``[n, d]`` of entities by their structure ``[n, d]`` alone, for a fraction of the work."""
         seen = self._seen(structure @ self._mi_projection())
         return self._fuse_views(0, structure, jnp.ones((len(structure),), bool), seen, panel)[1].vectors
+
+
+@functools.lru_cache
+def _random_projection(width: int, low: int) -> np.ndarray:
+    """Kept, since it is asked for whenever a method is traced, and takes half a second at width 1,024."""
+    if not 0 < low < width:
+        projection = np.eye(width, dtype=np.float32)
+    else:
+        gaussian = np.random.default_rng(0).standard_normal((width, low))
+        projection = np.linalg.qr(gaussian)[0].astype(np.float32)
+    projection.flags.writeable = False
+    return projection

@@ -139,7 +139,7 @@ def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, 
 
 @functools.partial(jax.jit, static_argnames="model")
 def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
-    """Scores ``[B, 2]``, asked for the tail and for the head, of ends given as (question, answer) vectors ``[B, d]``."""
+    """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, d]``."""
     with jax.default_matmul_precision("highest"):
         return _both_ways(model, variables, head, relations, tail)
 
