@@ -34,6 +34,8 @@ class Calibration(NamedTuple):
       answers_curve: see ``probability``.
       relations: sharpness and doubt of questions for a relation.
       relations_curve: the same for them.
+      missing: ``[2R, 2]``, how often a question of each relation has an answer in dev, where train knows none and
+        where it knows some.
       report: how it was fitted and judged, ready for JSON.
     """
 
@@ -41,6 +43,7 @@ class Calibration(NamedTuple):
     answers_curve: Curve
     relations: Fit
     relations_curve: Curve
+    missing: np.ndarray
     report: dict
 
 
@@ -54,7 +57,8 @@ def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
         fits = [Fit(*(np.array(kept[name][part]) for part in Fit._fields)) for name in ("answers", "relations")]
         curves = [Curve(*(np.array(kept[name]["curve"][part]) for part in Curve._fields)) for name in
                   ("answers", "relations")]
-        return Calibration(fits[0], curves[0], fits[1], curves[1], kept["report"])
+        missing = np.array(kept["missing"])
+        return Calibration(fits[0], curves[0], fits[1], curves[1], missing, kept["report"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -65,7 +69,7 @@ def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -
         ("answers", calibration.answers, calibration.answers_curve),
         ("relations", calibration.relations, calibration.relations_curve),
     )
-    kept = {"of": identity, "report": calibration.report} | {
+    kept = {"of": identity, "report": calibration.report, "missing": calibration.missing.tolist()} | {
         name: {
             **{part: np.asarray(value).tolist() for part, value in fit._asdict().items()},
             "curve": {part: value.tolist() for part, value in curve._asdict().items()},
@@ -80,20 +84,21 @@ def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -
     return True
 
 
-def calibrate(served: Served, dev: np.ndarray, test: np.ndarray) -> Calibration:
+def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> Calibration:
     """Fits on dev, and judges on dev and on test, which has no say in the fit.
 
     Args:
-      dev, test: int32 ``[T, 3]``; test may be empty.
+      train, dev, test: int32 ``[T, 3]``; test may be empty.
     """
     relations = served.model.num_relations
     asked = reciprocal(dev, relations)
     fits, own = probability.fit_groups(_weigh(served, asked), asked[:, 1], 2 * relations)
     share, right = _listed(served, asked, fits)
     curve = probability.fit_curve(share[:, 0], right[:, 0])
-    relation_fit = probability.fit_weighed(_weigh_relations(served, dev))
-    relation_share, relation_right = _listed_relations(served, dev, relation_fit)
-    relation_curve = probability.fit_curve(relation_share[:, 0], relation_right[:, 0])
+    between = _between(served, dev)
+    relation_fit = probability.fit_weighed(_weigh_relations(dev, *between))
+    relation_share, relation_right = _top_relations(dev, *between, relation_fit)
+    relation_curve = probability.fit_curve(relation_share, relation_right)
     report = {
         "meaning": MEANING,
         "own_fits": int(own.sum()),
@@ -106,18 +111,39 @@ def calibrate(served: Served, dev: np.ndarray, test: np.ndarray) -> Calibration:
         asked = reciprocal(triples, relations)
         before = _listed(served, asked, plain)
         after = (share, right) if name == "dev" else _listed(served, asked, fits)
-        between = (
-            (relation_share, relation_right)
-            if name == "dev"
-            else _listed_relations(served, triples, relation_fit)
-        )
+        if name != "dev":
+            relation_share, relation_right = _top_relations(triples, *_between(served, triples), relation_fit)
         report["splits"][name] = {
             "before": probability.reliability(before[0][:, 0], before[1][:, 0]),
             "after": probability.reliability(curve(after[0][:, 0]), after[1][:, 0]),
             "after, first ten": probability.reliability(curve(after[0]).ravel(), after[1].ravel()),
-            "relations": probability.reliability(relation_curve(between[0][:, 0]), between[1][:, 0]),
+            "relations": probability.reliability(relation_curve(relation_share), relation_right),
         }
-    return Calibration(fits, curve, relation_fit, relation_curve, report)
+    missing = missing_shares(train, dev, served.facts.num_entities, relations)
+    return Calibration(fits, curve, relation_fit, relation_curve, missing, report)
+
+
+def missing_shares(train: np.ndarray, dev: np.ndarray, num_entities: int, num_relations: int) -> np.ndarray:
+    """How often a question has an answer that is missing, as far as dev tells.
+
+    Returns:
+      float64 ``[2R, 2]``: of the questions (entity, relation in [0, 2R)) to which train knows no answer, and of those
+      to which it knows one, the share that dev answers; drawn to the share of all questions as if by one more.
+    """
+    count = 2 * num_relations
+    places = [
+        np.unique(asked[:, 1].astype(np.int64) * num_entities + asked[:, 0])
+        for asked in (reciprocal(triples, num_relations) for triples in (train, dev))
+    ]
+    known = np.bincount(places[0] // num_entities, minlength=count)
+    answered = places[1] // num_entities
+    again = np.isin(places[1], places[0])
+    overall = len(places[1]) / (count * num_entities)
+    share = [
+        (np.bincount(answered[chosen], minlength=count) + overall) / (questions + 1)
+        for chosen, questions in ((~again, num_entities - known), (again, known))
+    ]
+    return np.stack(share, axis=1)
 
 
 def _weigh(served: Served, asked: np.ndarray) -> Weighed:
@@ -164,23 +190,21 @@ def _between(served: Served, triples: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return scores, known
 
 
-def _weigh_relations(served: Served, triples: np.ndarray) -> Weighed:
-    scores, known = _between(served, triples)
+def _weigh_relations(triples: np.ndarray, scores: np.ndarray, known: np.ndarray) -> Weighed:
     rows = np.arange(len(triples))
     gold = scores[rows, triples[:, 1]]
-    scores[known] = -np.inf
-    scores[rows, triples[:, 1]] = -np.inf
-    others = np.isfinite(scores).sum(axis=1)
-    sharpnesses = probability.SHARPNESSES[:, None, None].astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return Weighed(gold, np.logaddexp.reduce(sharpnesses * scores[None], axis=2), others)
+    others = np.where(known, -np.inf, scores)
+    others[rows, triples[:, 1]] = -np.inf
+    totals = [np.logaddexp.reduce(sharpness * others, axis=1) for sharpness in probability.SHARPNESSES.tolist()]
+    return Weighed(gold, np.array(totals), np.isfinite(others).sum(axis=1))
 
 
-def _listed_relations(served: Served, triples: np.ndarray, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    scores, known = _between(served, triples)
-    scores[known] = -np.inf
+def _top_relations(
+    triples: np.ndarray, scores: np.ndarray, known: np.ndarray, fit: Fit
+) -> tuple[np.ndarray, np.ndarray]:
+    """The share of the best relation between each triple's ends, and whether it is the triple's own: ``[T]``."""
+    scores = np.where(known, -np.inf, scores)
     total = np.logaddexp.reduce(fit.sharpness * scores, axis=1)
     top = np.argmax(scores, axis=1)
     best = scores[np.arange(len(triples)), top]
-    share = probability.shares(best, total, (~known).sum(axis=1), fit, counted=True)
-    return share[:, None], (top == triples[:, 1])[:, None]
+    return probability.shares(best, total, (~known).sum(axis=1), fit, counted=True), top == triples[:, 1]

@@ -109,7 +109,7 @@ class TrainedModel:
             return kept
         if self.notify is not None:
             self.notify("fitting probabilities on dev (once; kept in the run's folder)")
-        fitted = calibrate(self.served, self.graph.valid, self.graph.test)
+        fitted = calibrate(self.served, self.graph.train, self.graph.valid, self.graph.test)
         write_calibration(self.workdir, identity, fitted)
         return fitted
 

@@ -1,0 +1,93 @@
+"""Answers questions with a trained model: what is missing here, how sure it is, and why.
+
+  python -m mocme_jax.predict --workdir=runs/atlas --head=France --relation=borders
+      the tails; leave out --head for heads, --relation for relations
+  python -m mocme_jax.predict --workdir=runs/atlas --queries=FILE.tsv --out=ANSWERS.tsv
+      rows of head, relation, tail, one of them ?; run again, it goes on after the last whole row
+  python -m mocme_jax.predict --workdir=runs/atlas --all-new --k=1000 --out=NEW.tsv
+      the most probable triples that no split holds
+  python -m mocme_jax.predict --workdir=runs/atlas --explain --head=Paris --relation=capital_of --tail=France
+
+A probability says that this is the answer, given that the question has one that is missing (README, "Probabilities").
+"""
+
+import sys
+from pathlib import Path
+
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
+from mocme_jax.errors import UserError
+from mocme_jax.flags import parse_options
+
+SPLITS = ("train", "valid", "test")
+OPTIONS = {
+    "workdir": Field(None, "folder of a run", kind=str),
+    "head": Field(None, "an entity, by name or id", kind=str),
+    "relation": Field(None, "a relation, by name or id", kind=str),
+    "tail": Field(None, "an entity, by name or id", kind=str),
+    "k": Field(10, "answers a question; triples of --all-new", low=1),
+    "exclude-known": Field(
+        None,
+        "splits whose triples are left out, such as train,valid,test; none: known are marked; --all-new leaves out "
+        "all three unless told",
+        kind=tuple,
+        element=str,
+        choices=SPLITS,
+    ),
+    "queries": Field(None, "a file of questions, answered into --out", kind=str),
+    "out": Field(None, "file for answers: .tsv, .jsonl, or .parquet (extra: parquet)", kind=str),
+    "all-new": Field(False, "the most probable new triples of the whole graph"),
+    "relations": Field((), "relations that --all-new looks at; none: all"),
+    "explain": Field(False, "why the triple of --head, --relation and --tail has its score"),
+    "json": Field(False, "print JSON instead of a table"),
+    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
+    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+}
+
+
+def main() -> None:
+    """Reads the flags, then imports JAX and answers."""
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
+    triple = options["head"], options["relation"], options["tail"]
+    given = sum(key is not None for key in triple)
+    asked = [name for name in ("queries", "all-new", "explain") if options[name]]
+    if len(asked) > 1:
+        raise UserError(f"--{asked[0]} and --{asked[1]} don't go together")
+    if asked in (["queries"], ["all-new"]) and given:
+        raise UserError(f"--{asked[0]} takes no --head, --relation or --tail")
+    if asked == ["queries"] and options["out"] is None:
+        raise UserError("--queries needs --out=FILE, where the answers go")
+    if not asked and given != 2:
+        raise UserError("give two of --head, --relation and --tail, or --queries, --all-new or --explain")
+    if asked == ["explain"] and given != 3:
+        raise UserError("--explain needs --head, --relation and --tail")
+    if asked not in (["queries"], ["all-new"]) and options["out"] is not None:
+        raise UserError("--out goes with --queries or --all-new; redirect what is printed instead")
+
+    from mocme_jax.use import predict
+
+    exclude = options["exclude-known"]
+    out = Path(options["out"]) if options["out"] else None
+    model, console = predict.read_model(Path(options["workdir"]), options["data-dir"], options["features-dir"])
+    if asked == ["queries"]:
+        predict.predict_file(
+            model, Path(options["queries"]), out, k=options["k"], exclude=exclude or (), console=console
+        )
+    elif asked == ["all-new"]:
+        predict.predict_new(
+            model,
+            out,
+            k=options["k"],
+            relations=options["relations"],
+            exclude=SPLITS if exclude is None else exclude,
+            as_json=options["json"],
+            console=console,
+        )
+    elif asked == ["explain"]:
+        predict.predict_why(model, triple, as_json=options["json"])
+    else:
+        predict.predict_one(model, *triple, k=options["k"], exclude=exclude or (), as_json=options["json"])
+
+
+if __name__ == "__main__":
+    run(main)

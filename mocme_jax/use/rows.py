@@ -1,0 +1,151 @@
+"""Files of answers that go on after the last whole row: TSV, JSONL, and Parquet made of JSONL at the end.
+
+Beside the rows stands ``FILE.settings.json``, which says what they answer: a file of other settings is never gone on
+with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from mocme_jax.errors import UserError
+
+COLUMNS = ("query", "head", "relation", "tail", "rank", "score", "probability", "known")
+_PARQUET_ROWS = 65_536
+
+# query number from 1, head, relation, tail, rank, score, probability, known
+Row = tuple[int, str, str, str, int, float, float, str]
+
+
+class RowFile:
+    """A file of rows, opened to go on; a context manager.
+
+    Args:
+      path: its suffix says the format: ``.tsv``, ``.jsonl`` or ``.parquet``.
+      settings: what the rows answer, ready for JSON.
+
+    Attributes:
+      done: queries whose rows are there; the next to write is ``done + 1``.
+
+    Raises:
+      UserError: another suffix, rows of other settings, a folder that can't be written, or no pyarrow.
+    """
+
+    def __init__(self, path: Path, settings: dict):
+        self.path = Path(path)
+        kind = self.path.suffix
+        if kind not in (".tsv", ".jsonl", ".parquet"):
+            raise UserError(f"--out={path}: expected a file that ends in .tsv, .jsonl or .parquet")
+        if kind == ".parquet":
+            _pyarrow()
+        self._plain = self.path.with_name(self.path.name + ".part.jsonl") if kind == ".parquet" else self.path
+        self._settings = self.path.with_name(self.path.name + ".settings.json")
+        self.finished = kind == ".parquet" and self.path.exists() and not self._plain.exists()
+        self.done = 0
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._check(settings)
+            self._file: IO[bytes] = open(self._plain, "r+b" if self._plain.exists() else "w+b")
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
+        self._cut()
+
+    def _check(self, settings: dict) -> None:
+        if not (self._plain.exists() or self.finished):
+            self._settings.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+            return
+        try:
+            before = json.loads(self._settings.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = None
+        if before != settings:
+            changed = [name for name in settings if before and before.get(name) != settings[name]]
+            reason = f"was written with another {', '.join(changed)}" if changed else "is no file of this command's"
+            raise UserError(f"{self.path}: {reason}; delete it or name another with --out=FILE")
+
+    def _cut(self) -> None:
+        """Drops what a broken end may have left: a half row, and the rows of the last query, which may lack some."""
+        end = last_start = offset = 0
+        last = None
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            number = self._number(line)
+            if number is not None and number != last:
+                last, last_start = number, offset
+            offset += len(line)
+            end = offset
+        if last is not None:
+            # A row of JSON is a whole query.
+            whole = self._plain.suffix == ".jsonl"
+            self.done, end = (last, end) if whole else (last - 1, last_start)
+        self._file.seek(end)
+        self._file.truncate()
+        if not end and self._plain.suffix == ".tsv":
+            self._file.write(("\t".join(COLUMNS) + "\n").encode())
+
+    def _number(self, line: bytes) -> int | None:
+        if self._plain.suffix == ".jsonl":
+            return json.loads(line)["query"]
+        first = line.split(b"\t", 1)[0]
+        return int(first) if first.isdigit() else None
+
+    def write(self, queries: Iterable[Sequence[Row]]) -> None:
+        """Appends the rows of whole queries, and hands them to the operating system."""
+        if self._plain.suffix == ".tsv":
+            lines = [
+                f"{q}\t{head}\t{relation}\t{tail}\t{rank}\t{score:.6g}\t{probability:.6g}\t{known}\n"
+                for rows in queries
+                for q, head, relation, tail, rank, score, probability, known in rows
+            ]
+        else:
+            lines = [_json_line(rows) for rows in queries if rows]
+        self._file.write("".join(lines).encode("utf-8", "surrogatepass"))
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Closes a complete file; makes the Parquet one."""
+        self._file.close()
+        if self._plain == self.path:
+            return
+        arrow, parquet = _pyarrow()
+        number = arrow.float64()
+        kinds = {"query": arrow.int64(), "rank": arrow.int32(), "score": number, "probability": number}
+        schema = arrow.schema([(name, kinds.get(name, arrow.string())) for name in COLUMNS])
+        fresh = self.path.with_name(self.path.name + ".part")
+        with open(self._plain, encoding="utf-8") as lines, parquet.ParquetWriter(fresh, schema) as writer:
+            rows: list[dict] = []
+            for line in lines:
+                one = json.loads(line)
+                rows += [{"query": one["query"]} | row for row in one["answers"]]
+                if len(rows) >= _PARQUET_ROWS:
+                    writer.write_table(arrow.Table.from_pylist(rows, schema))
+                    rows = []
+            writer.write_table(arrow.Table.from_pylist(rows, schema))
+        os.replace(fresh, self.path)
+        self._plain.unlink()
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self._file.close()
+
+
+def _json_line(rows: Sequence[Row]) -> str:
+    answers = [dict(zip(COLUMNS[1:], row[1:], strict=True)) for row in rows]
+    return json.dumps({"query": rows[0][0], "answers": answers}, ensure_ascii=False) + "\n"
+
+
+def _pyarrow():
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError('Parquet needs a package; run: pip install "mocme_jax[parquet]"') from None
+    return pyarrow, pyarrow.parquet

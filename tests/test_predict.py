@@ -1,0 +1,166 @@
+"""The command predict: tables, files that go on, what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from command_runner import assert_one_error, run_here
+
+import mocme_jax
+from mocme_jax.errors import UserError
+from mocme_jax.use.rows import RowFile
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return mocme_jax.load(tiny_run)
+
+
+@pytest.fixture
+def predict(tiny_run, monkeypatch, capsys):
+    """Runs the command on the tiny run; returns its status and what it printed."""
+
+    def start(*argv):
+        status = run_here("predict", f"--workdir={tiny_run}", *map(str, argv), monkeypatch=monkeypatch)
+        return status, *capsys.readouterr()
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def queries(tmp_path_factory):
+    rows = [f"place {i}\tnext\t?" for i in range(20)] + [f"?\tmember of\tplace {6 * i}" for i in range(4)]
+    path = tmp_path_factory.mktemp("queries") / "queries.tsv"
+    path.write_text("\n".join([*rows, "place 3\t\tplace 4"]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_question_is_answered_with_a_table_or_json(predict, model):
+    status, out, _ = predict("--head=place 4", "--relation=next", "--k=3")
+    answers = model.complete("place 4", "next", k=3)
+    assert status == 0 and all(word in out for word in ("rank", "probability", "known", "carried by", answers[0].label))
+    status, out, _ = predict("--head=place 4", "--relation=next", "--k=3", "--json")
+    rows = json.loads(out)
+    assert [row["name"] for row in rows] == [answer.name for answer in answers]
+    for row in rows:
+        assert set(row["carried_by"]) <= {"structure", "text", "numeric"}
+        assert not row["carried_by"] or sum(row["carried_by"].values()) == pytest.approx(1)
+    status, out, _ = predict("--head=place 4", "--relation=next", "--exclude-known=train,valid,test", "--json")
+    assert {row["known"] for row in json.loads(out)} == {"new"}
+
+
+def test_an_explanation_is_a_table_or_json(predict, model):
+    triple = ("--head=place 4", "--relation=next", "--tail=place 5")
+    status, out, _ = predict("--explain", *triple, "--json")
+    why = model.explain(("place 4", "next", "place 5")).to_dict()
+    assert status == 0 and json.loads(out) == json.loads(json.dumps(why))
+    status, out, _ = predict("--explain", *triple)
+    assert status == 0 and "score without" in out and "nearest training triples" in out
+
+
+def read_tsv(path):
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_file_of_questions_is_answered(predict, model, queries, tmp_path):
+    for suffix in ("tsv", "jsonl"):
+        assert predict(f"--queries={queries}", f"--out={tmp_path / 'out'}.{suffix}", "--k=3")[0] == 0
+    head, *rows = read_tsv(tmp_path / "out.tsv")
+    assert head == ["query", "head", "relation", "tail", "rank", "score", "probability", "known"]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 26) for _ in range(3)]
+    expected = model.complete(relation="member of", tail="place 6", k=3)
+    assert [row[1] for row in rows if row[0] == "22"] == [answer.name for answer in expected]
+    assert [row[2] for row in rows if row[0] == "25"] == [a.name for a in model.complete("place 3", tail="place 4")]
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    flat = [[str(line["query"]), *map(str, row.values())] for line in lines for row in line["answers"]]
+    assert [row[:5] + row[7:] for row in flat] == [row[:5] + row[7:] for row in rows]
+    np.testing.assert_allclose([float(row[6]) for row in flat], [float(row[6]) for row in rows], rtol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "jsonl"])
+def test_a_file_that_was_cut_off_goes_on_after_its_last_whole_row(predict, queries, tmp_path, suffix, monkeypatch):
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    monkeypatch.setattr("mocme_jax.use.queries.CHUNK", 4)
+    for path in (whole, cut):
+        predict(f"--queries={queries}", f"--out={path}", "--k=3")
+    text = whole.read_bytes()
+    assert cut.read_bytes() == text
+    for length in (0, 30, len(text) // 3, len(text) // 2 + 7, len(text) - 1):
+        cut.write_bytes(text[:length])
+        status, _, notes = predict(f"--queries={queries}", f"--out={cut}", "--k=3")
+        assert status == 0 and cut.read_bytes() == text, length
+        assert ("going on after query" in notes) == (length > len(text) // 4)
+    status, _, err = predict(f"--queries={queries}", f"--out={cut}", "--k=4")
+    assert_one_error(status, err, "another k", "--out=FILE")
+    assert cut.read_bytes() == text
+
+
+def test_a_parquet_file_holds_the_same_rows(predict, queries, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for suffix in ("tsv", "parquet"):
+        assert predict(f"--queries={queries}", f"--out={tmp_path / 'out'}.{suffix}", "--k=3")[0] == 0
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    _, *expected = read_tsv(tmp_path / "out.tsv")
+    assert [[str(row[name]) for name in ("query", "head", "relation", "tail", "rank")] for row in rows] == [
+        row[:5] for row in expected
+    ]
+    assert not (tmp_path / "out.parquet.part.jsonl").exists()
+    assert "complete already" in predict(f"--queries={queries}", f"--out={tmp_path}/out.parquet", "--k=3")[2]
+
+
+def test_new_triples_are_listed(predict, tmp_path):
+    status, out, _ = predict("--all-new", "--k=5", "--json")
+    rows = json.loads(out)
+    assert status == 0 and len(rows) == 5 and {row["known"] for row in rows} == {"new"}
+    assert predict("--all-new", "--k=5", f"--out={tmp_path / 'new.tsv'}")[0] == 0
+    _, *listed = read_tsv(tmp_path / "new.tsv")
+    assert [row[1:4] for row in listed] == [[row["head"], row["relation"], row["tail"]] for row in rows]
+    status, out, _ = predict("--all-new", "--relations=next", "--k=4", "--exclude-known=train", "--json")
+    assert {row["relation"] for row in json.loads(out)} == {"next"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--head=place 1"], ["two of --head, --relation and --tail"]),
+        (["--head=place 1", "--relation=nextt"], ["relation 'nextt'", "did you mean next"]),
+        (["--queries=absent.tsv", "--out=a.tsv"], ["absent.tsv", "cannot be read"]),
+        (["--queries=a.tsv"], ["--queries needs --out=FILE"]),
+        (["--queries=a.tsv", "--all-new"], ["--queries and --all-new"]),
+        (["--all-new", "--head=place 1"], ["--all-new takes no --head"]),
+        (["--all-new", "--out=a.csv"], [".tsv, .jsonl or .parquet"]),
+        (["--explain", "--head=place 1"], ["--explain needs"]),
+        (["--head=place 1", "--relation=next", "--exclude-known=tset"], ["exclude-known", "did you mean test"]),
+        (["--head=place 1", "--relation=next", "--k=0"], ["--k", "at least 1"]),
+    ],
+)
+def test_what_a_user_gets_wrong_is_said_in_a_line(predict, argv, words):
+    status, out, err = predict(*argv)
+    assert out == ""
+    assert_one_error(status, err, *words)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("place 1\tnext", []),
+        ("place 1\t?\t?", ["one of them ?"]),
+        ("place x\tnext\t?", ["place x"]),
+        ("a\tb\tc\t?", ["tabs"]),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(predict, tmp_path, row, words):
+    path = tmp_path / "q.tsv"
+    path.write_text(f"place 2\tnext\t?\n{row}\n", encoding="utf-8")
+    status, _, err = predict(f"--queries={path}", f"--out={tmp_path / 'a.tsv'}")
+    if words:
+        assert_one_error(status, err, "q.tsv:2", *words)
+    else:
+        assert status == 0  # an empty third column is a question too
+
+
+def test_rows_of_nobody_are_not_gone_on_with(tmp_path):
+    (tmp_path / "a.tsv").write_text("1\tx\n", encoding="utf-8")
+    with pytest.raises(UserError, match="no file of this command's"):
+        RowFile(tmp_path / "a.tsv", {"k": 1})
+    assert (tmp_path / "a.tsv").read_text(encoding="utf-8") == "1\tx\n"
