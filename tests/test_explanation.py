@@ -50,7 +50,7 @@ def test_the_score_is_the_models_and_masks_are_those_of_a_graph_without(model):
         poorer = Inputs(inputs.features, inputs.present.at[np.array([head, tail]), column].set(False), inputs.panel)
         carried = look_up(params.structure, poorer, np.array([head, tail]), split=False)
         # The panel stays what it is: it stands for the graph, not for the two ends.
-        ends = programs.encode_some(model.served.model, params, inputs, carried).questions.vectors
+        ends = programs.encode_some(model.served.model, params.model, model.served.panel, carried).questions.vectors
         expected = complex_score(model, *np.asarray(ends[:1], np.float64), relation, np.asarray(ends[1], np.float64))
         assert why.without[name] == pytest.approx(expected, abs=1e-5), name
     nothing = np.asarray(params.model["params"]["encoder"]["nothing"], np.float64)

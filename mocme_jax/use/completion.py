@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.model.encoder import Panel
 from mocme_jax.model.mocme import MoCME, Params
 from mocme_jax.model.tables import Inputs
 from mocme_jax.use import programs
@@ -27,7 +28,8 @@ class Served:
 
     Attributes:
       model, params: the module and what it learned.
-      inputs: what entities carry, and the panel.
+      inputs: what entities carry.
+      panel: encoded, as it was in training.
       tables: all entities, encoded.
       facts: what is known.
     """
@@ -35,6 +37,7 @@ class Served:
     model: MoCME
     params: Params
     inputs: Inputs
+    panel: Panel
     tables: Tables
     facts: Facts
 

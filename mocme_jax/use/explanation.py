@@ -178,7 +178,7 @@ def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> progra
     carried = look_up(served.params.structure, served.inputs, rows, split=False)
     allowed = np.tile(masks, (len(ids), 1))
     carried = Carried(carried.structure, carried.features, carried.present & allowed)
-    return programs.encode_some(served.model, served.params, served.inputs, carried)
+    return programs.encode_some(served.model, served.params.model, served.panel, carried)
 
 
 def _score_masked(served: Served, triples: np.ndarray, encoded: programs.Encoded, masks: int) -> np.ndarray:

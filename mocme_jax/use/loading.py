@@ -20,7 +20,7 @@ from mocme_jax.use.blocks import in_blocks
 from mocme_jax.use.completion import Served
 from mocme_jax.use.facts import Facts
 from mocme_jax.use.lookup import Lookup
-from mocme_jax.use.programs import Tables
+from mocme_jax.use.programs import Tables, encode_panel
 from mocme_jax.use.trained import TrainedModel
 
 RELATION_LABELS_FILE = "relation_labels.tsv"
@@ -55,6 +55,7 @@ def load(
         model,
         restored.params,
         inputs,
+        encode_panel(model, restored.params, inputs),
         tables_of(vectors, entities, restored),
         Facts(splits, entities, relations),
     )

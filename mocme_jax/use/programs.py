@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.model.encoder import Carried, Encoding
-from mocme_jax.model.mocme import MoCME
+from mocme_jax.model.encoder import Carried, Encoding, Panel
+from mocme_jax.model.mocme import MoCME, Params
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.model.tables import Inputs, look_up
 from mocme_jax.use.blocks import Best, Masks, best_of_all, cleared
@@ -178,15 +178,21 @@ def nearest_rows(blocks: jax.Array, count: jax.Array, wanted: jax.Array, masks: 
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def encode_some(model: MoCME, params: Any, inputs: Inputs, carried: Carried) -> Encoded:
-    """Encodes entities from what they carry, in both roles, against the panel of ``inputs``."""
+def encode_panel(model: MoCME, params: Params, inputs: Inputs) -> Panel:
+    """The panel that every encoding is measured against."""
     with jax.default_matmul_precision("highest"):
         everyone = look_up(params.structure, inputs, inputs.panel, split=False)
-        panel = model.apply(params.model, everyone, method="encode_panel")
-        encoding = model.apply(params.model, carried, panel, method="encode")
+        return model.apply(params.model, everyone, method="encode_panel")
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def encode_some(model: MoCME, variables: Any, panel: Panel, carried: Carried) -> Encoded:
+    """Encodes entities from what they carry, in both roles."""
+    with jax.default_matmul_precision("highest"):
+        encoding = model.apply(variables, carried, panel, method="encode")
         answers = encoding.vectors
         if model.features_in != "all":
-            answers = model.apply(params.model, carried, panel, answers=True, method="encode").vectors
+            answers = model.apply(variables, carried, panel, answers=True, method="encode").vectors
         return Encoded(encoding, answers)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.use import completion, programs
+from mocme_jax.use.additions import Features, extended, read_features
 from mocme_jax.use.blocks import masks_of
 from mocme_jax.use.calibration import Calibration, calibrate, read_calibration, write_calibration
 from mocme_jax.use.completion import Completions, Served, batches, filled
@@ -216,7 +217,8 @@ class TrainedModel:
             if len(row) != 3:
                 raise UserError(f"{row}: a triple is head, relation, tail")
         heads, relations, tails = zip(*rows, strict=True) if rows else ((), (), ())
-        return np.stack([self.entities.ids(heads), self.relations.ids(relations), self.entities.ids(tails)], axis=1)
+        columns = self.entities.ids(heads), self.relations.ids(relations), self.entities.ids(tails)
+        return np.stack(columns, axis=1)
 
     def encode(self, entities: Keys, *, answers: bool = False) -> np.ndarray:
         """Encodings float32 ``[n, d]`` of entities: as what is asked about, or as answers.
@@ -266,6 +268,28 @@ class TrainedModel:
             relations=self.relations.readable,
             nearest=nearest,
         )
+
+    def add_entities(
+        self, names: Sequence[str], features: Features, triples: Iterable[tuple[Key, Key, Key]] = ()
+    ) -> TrainedModel:
+        """The same model with more entities, encoded from their features with their structure missing.
+
+        Args:
+          names: n new ones; their ids follow those that are there.
+          features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one); for
+            ``text`` also n texts. See ``read_features``.
+          triples: what is known of them already, of names or ids; it counts as known, and changes no encoding.
+
+        Raises:
+          UserError: a name that is there already, or features that are not the model's.
+        """
+        names = list(names)
+        entities = self.entities.extended(names)
+        modalities = read_features(self.graph.modalities, features, len(names))
+        if not names:
+            return self
+        grown = dataclasses.replace(self, entities=entities, base=self.base or self)
+        return dataclasses.replace(grown, served=extended(self.served, modalities, grown.triples(triples), len(names)))
 
     def _answers(self, answered: Answered, row: int, names: Lookup) -> list[Answer]:
         facts = self.served.facts

@@ -1,0 +1,102 @@
+"""Entities that arrive after training: encoded from their features, with their structure missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.data.graph import Modality, make_modality
+from mocme_jax.data.standardise import fit_scale, standardise
+from mocme_jax.data.text import encode_texts
+from mocme_jax.errors import UserError
+from mocme_jax.model.encoder import Carried
+from mocme_jax.model.mocme import Params
+from mocme_jax.model.tables import Inputs
+from mocme_jax.use import programs
+from mocme_jax.use.blocks import in_blocks
+from mocme_jax.use.completion import Served, batches, filled
+from mocme_jax.use.programs import Tables
+
+Features = Mapping[str, np.ndarray | Sequence[str]]
+
+
+def read_features(modalities: Sequence[Modality], features: Features, count: int) -> list[Modality]:
+    """What new entities carry, in the order of the graph's modalities and on their scale.
+
+    Args:
+      modalities: the graph's, with rows as they were read.
+      features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one), or for
+        ``text`` also n texts, which are encoded as ``prepare`` does. What is left out is missing.
+      count: n.
+
+    Raises:
+      UserError: an unknown modality, another number of rows, another width, or numbers that are not finite.
+    """
+    widths = {modality.name: modality.features.shape[1] for modality in modalities}
+    for name in features:
+        if name not in widths:
+            raise UserError(f"features {name!r}: the model has {', '.join(widths) or 'no feature modality'}")
+    found = []
+    for modality in modalities:
+        given = features.get(modality.name)
+        width = widths[modality.name]
+        if given is None:
+            found.append(Modality(modality.name, np.zeros((count, width), np.float32), np.zeros(count, bool)))
+            continue
+        present = None
+        if modality.name == "text" and len(given) and all(isinstance(text, str) for text in given):
+            present = np.array([bool(text.strip()) for text in given])
+            given = encode_texts(given) if present.any() else np.zeros((count, width), np.float32)
+        rows = np.asarray(given)
+        if rows.shape != (count, width):
+            raise UserError(f"features {modality.name}: expected {count} rows of width {width}, got {list(rows.shape)}")
+        found.append(standardise(make_modality(modality.name, rows, present), fit_scale(modality)))
+    return found
+
+
+def extended(served: Served, modalities: Sequence[Modality], triples: np.ndarray, count: int) -> Served:
+    """A model with more entities behind those it has.
+
+    Args:
+      served: the model.
+      modalities: of the new entities, standardised.
+      count: n, how many they are.
+      triples: int32 ``[T, 3]``, what is known of them; they count as training triples, and change no encoding.
+    """
+    total = served.facts.num_entities + count
+    present = np.stack([np.zeros(count, bool), *(modality.present for modality in modalities)], axis=1)
+    width = served.model.encoder.width
+    fresh = Carried(
+        jnp.zeros((count, width)), tuple(jnp.asarray(m.features) for m in modalities), jnp.asarray(present)
+    )
+    questions, answers = [], []
+    for part, size in batches(count):
+        rows = jax.tree.map(lambda x: jnp.asarray(filled(np.asarray(x[part]), size)), fresh)  # noqa: B023
+        encoded = programs.encode_some(served.model, served.params.model, served.panel, rows)
+        number = part.stop - part.start
+        questions.append(encoded.questions.vectors[:number])
+        answers.append(encoded.answers[:number])
+
+    def longer(blocks: jax.Array, rows: list[jax.Array]) -> jax.Array:
+        old = blocks.reshape(-1, blocks.shape[-1])[: served.facts.num_entities]
+        return in_blocks(jnp.concatenate([old, *rows]))
+
+    tables = served.tables
+    longer_answers = longer(tables.answers, answers)
+    longer_questions = longer_answers if tables.questions is tables.answers else longer(tables.questions, questions)
+    inputs = Inputs(
+        tuple(jnp.concatenate(pair) for pair in zip(served.inputs.features, fresh.features, strict=True)),
+        jnp.concatenate([served.inputs.present, fresh.present]),
+        served.inputs.panel,
+    )
+    return Served(
+        served.model,
+        Params(served.params.model, jnp.concatenate([served.params.structure, fresh.structure])),
+        inputs,
+        served.panel,
+        Tables(longer_questions, longer_answers, jnp.int32(total)),
+        served.facts.extended(triples, total),
+    )

@@ -1,0 +1,82 @@
+"""Entities added after training, beside the same entities of a graph whose structure is masked."""
+
+import numpy as np
+import pytest
+
+import mocme_jax
+from mocme_jax.data.graph import Modality
+from mocme_jax.data.standardise import fit_scale, standardise
+from mocme_jax.errors import UserError
+from mocme_jax.model.encoder import Carried
+from mocme_jax.model.tables import look_up
+from mocme_jax.use import programs
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return mocme_jax.load(tiny_run)
+
+
+def rows_of(model, ids) -> dict[str, np.ndarray]:
+    """The features of some entities, as the files have them."""
+    found = {}
+    for modality in model.graph.modalities:
+        found[modality.name] = np.where(modality.present[ids, None], modality.features[ids], np.nan)
+    return found
+
+
+def test_a_copy_of_an_entity_is_encoded_as_that_entity_without_its_structure(model):
+    ids = np.array([3, 8, 20])
+    grown = model.add_entities(["a", "b", "c"], rows_of(model, ids))
+    carried = look_up(model.served.params.structure, model.served.inputs, ids, split=False)
+    carried = Carried(carried.structure, carried.features, carried.present.at[:, 0].set(False))
+    variables, panel = model.served.params.model, model.served.panel
+    expected = programs.encode_some(model.served.model, variables, panel, carried)
+    np.testing.assert_allclose(grown.encode(["a", "b", "c"]), expected.questions.vectors, atol=1e-5)
+    everyone = range(len(model.entities))
+    np.testing.assert_array_equal(grown.encode(everyone), model.encode(everyone))
+    assert len(grown.entities) == len(model.entities) + 3 and len(model.entities) == 48
+
+
+def test_new_entities_take_part_at_once(model):
+    count = len(model.entities)
+    grown = model.add_entities(["newcomer"], rows_of(model, [5]), [("newcomer", "next", "place 7")])
+    assert {answer.name for answer in grown.complete("place 1", "next", k=99)} >= {"newcomer", "place 40"}
+    answers = grown.complete("newcomer", "next", k=99)
+    assert len(answers) == count + 1
+    assert [answer.known for answer in answers if answer.name == "place 7"] == ["train"]
+    assert "place 7" not in {a.name for a in grown.complete("newcomer", "next", k=99, exclude=("train",))}
+    assert grown.explain(("newcomer", "next", "place 7")).head.weights["structure"] == 0
+    # With nothing at all it gets the learned vector for nothing.
+    bare = model.add_entities(["bare"], {})
+    np.testing.assert_allclose(
+        bare.encode("bare")[0], model.served.params.model["params"]["encoder"]["nothing"], atol=1e-6
+    )
+    again = grown.add_entities(["second"], {}, [("second", "next", "newcomer")])
+    assert [a.known for a in again.complete("second", "next", k=99) if a.name == "newcomer"] == ["train"]
+
+
+def test_new_rows_are_put_on_the_scale_of_the_old(model):
+    modality = model.graph.modalities[0]
+    whole = standardise(modality)
+    chosen = np.flatnonzero(modality.present)[:4]
+    part = Modality(modality.name, modality.features[chosen], modality.present[chosen])
+    np.testing.assert_allclose(standardise(part, fit_scale(modality)).features, whole.features[chosen], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("names", "features", "triples", "words"),
+    [
+        (["place 3"], {}, [], ["'place 3'", "already"]),
+        (["a", "a"], {}, [], ["'a'", "already"]),
+        (["a"], {"image": np.zeros((1, 3))}, [], ["'image'", "numeric, text"]),
+        (["a"], {"text": np.zeros((1, 3))}, [], ["text", "1 rows of width 8", "[1, 3]"]),
+        (["a"], {"text": np.full((1, 8), np.inf)}, [], ["text", "infinite"]),
+        (["a"], {}, [("a", "nexxt", "place 3")], ["did you mean next"]),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_line(model, names, features, triples, words):
+    with pytest.raises(UserError) as caught:
+        model.add_entities(names, features, triples)
+    for word in words:
+        assert word in str(caught.value)
