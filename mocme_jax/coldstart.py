@@ -1,0 +1,28 @@
+"""Measures the cold start of a graph: entities held out with all their triples, completed from their features alone.
+
+Trains on the rest with the given config, into WORKDIR/run; model.structure_dropout above 0 is what teaches a model to
+do without structure. The figures, beside three baselines, are printed and written to WORKDIR/coldstart.json.
+"""
+
+import sys
+
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
+from mocme_jax.flags import parse_command
+
+OPTIONS = {
+    "share": Field(0.1, "share of the entities that are held out", above=0, below=1),
+    "held-seed": Field(0, "seed of the choice", low=0),
+}
+
+
+def main() -> None:
+    """Reads the flags, then imports JAX, trains and measures."""
+    command = parse_command(sys.argv[1:], __doc__, OPTIONS)
+    from mocme_jax.use.coldstart import study
+
+    study(command.config, command.workdir, share=command.options["share"], seed=command.options["held-seed"])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,40 @@
+"""Takes a trained model elsewhere: its tables with names, a scoring function, a PyKEEN model.
+
+  python -m mocme_jax.export --workdir=runs/atlas --out=export
+      tables.npz, tables.safetensors and scorer.jax, with names and triples; docs/use.md says how to read them
+  python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=parquet,pykeen
+"""
+
+import sys
+from pathlib import Path
+
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
+from mocme_jax.flags import parse_options
+
+OPTIONS = {
+    "workdir": Field(None, "folder of a run", kind=str),
+    "out": Field(None, "folder to write into", kind=str),
+    "formats": Field(
+        ("npz", "safetensors", "jax"),
+        "what to write; parquet needs the extra parquet, pykeen a ComplEx whose questions and answers are alike",
+        choices=("npz", "safetensors", "parquet", "jax", "pykeen"),
+    ),
+    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
+    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+}
+
+
+def main() -> None:
+    """Reads the flags, then imports JAX and writes."""
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir", "out"))
+    from mocme_jax.use.export import export
+    from mocme_jax.use.predict import read_model
+
+    model, console = read_model(Path(options["workdir"]), options["data-dir"], options["features-dir"])
+    for path in export(model, Path(options["out"]), options["formats"]):
+        console.print(f"{path}: {path.stat().st_size:,} bytes", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run(main)
