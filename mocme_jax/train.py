@@ -1,7 +1,7 @@
 """Trains MoCME on a graph, keeps the best model on dev, scores it once on test.
 
 Without flags: the embedded graph. The same command run again goes on from where it stopped. The folder
-of the run holds the checkpoints, metrics.jsonl and results.json.
+of the run holds the checkpoints, metrics.jsonl, results.json and MODEL_CARD.md.
 """
 
 import sys
@@ -18,8 +18,9 @@ def main() -> None:
     parallel = config.parallel
     with joined(parallel.coordinator, parallel.processes, parallel.process):
         from mocme_jax.training.run import train_and_evaluate
+        from mocme_jax.use.card import write_card
 
-        train_and_evaluate(config, workdir)
+        write_card(workdir, train_and_evaluate(config, workdir))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ READS_CONFIG = (
     "training.setup",
     "training.run",
     "training.restored",
+    "use.card",
     "use.coldstart",
     "measure.stages",
     "measure.benchmark",

@@ -119,7 +119,7 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
 
 
 def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state of ``pykeen.models.ComplEx(embedding_dim=d / 2)`` on triples with inverse relations.
+    """The state of PyKEEN's ComplEx with an ``embedding_dim`` of d / 2, on triples with inverse relations.
 
     PyKEEN keeps complex numbers as pairs of reals, ``[n, d / 2, 2]``, and has relation r at 2r and its inverse at 2r + 1.
 

@@ -12,10 +12,12 @@ import numpy as np
 
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.errors import UserError
+from mocme_jax.training.results import read_results
 from mocme_jax.use import completion, programs
 from mocme_jax.use.additions import Features, extended, read_features
 from mocme_jax.use.blocks import masks_of
 from mocme_jax.use.calibration import Calibration, calibrate, read_calibration, write_calibration
+from mocme_jax.use.card import write_card
 from mocme_jax.use.completion import Completions, Served, batches, filled
 from mocme_jax.use.explanation import Explanation, explain_triple
 from mocme_jax.use.lookup import Key, Lookup
@@ -111,7 +113,8 @@ class TrainedModel:
         if self.notify is not None:
             self.notify("fitting probabilities on dev (once; kept in the run's folder)")
         fitted = calibrate(self.served, self.graph.train, self.graph.valid, self.graph.test)
-        write_calibration(self.workdir, identity, fitted)
+        if write_calibration(self.workdir, identity, fitted) and (results := read_results(self.workdir)) is not None:
+            write_card(self.workdir, results, fitted.report)
         return fitted
 
     @property

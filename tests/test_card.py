@@ -1,0 +1,45 @@
+"""The model card: numbers of results.json, and a command that repeats the run."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+import mocme_jax
+from mocme_jax.flags import parse
+from mocme_jax.use.card import card, write_card
+
+
+@pytest.fixture(scope="module")
+def results(tiny_run):
+    return json.loads((tiny_run / "results.json").read_text(encoding="utf-8"))
+
+
+def test_a_card_tells_what_the_results_tell(results):
+    text = card(results | {"warnings": ["test holds 3 training triples"]}, None)
+    assert "# MoCME on tiny" in text and "| entities, relations | 48, 3 |" in text
+    assert f"| test | 10 | {results['test']['overall']['mrr']:.4f} |" in text
+    assert "- test holds 3 training triples" in text and "first use" in text
+    for name, share in results["graph"]["modalities"].items():
+        assert f"| modality {name} | {share:.1%} of the entities |" in text
+
+
+def test_its_command_is_the_run_again(results):
+    (command,) = re.findall(r"^python -m mocme_jax.train (.*)$", card(results, None), re.MULTILINE)
+    config, _ = parse(shlex.split(command), "")
+    again = json.loads(json.dumps(config.to_dict()))
+    for section in ("model", "fusion", "negatives", "loss", "train", "eval"):
+        assert again[section] == results["config"][section]
+    assert again["data"] | {"dir": None} == results["config"]["data"] | {"dir": None}
+    assert again["seed"] == results["config"]["seed"]
+
+
+def test_the_first_use_adds_the_calibration(tiny_run, results):
+    model = mocme_jax.load(tiny_run)
+    write_card(tiny_run, results)
+    assert "first use" in (tiny_run / "MODEL_CARD.md").read_text(encoding="utf-8")
+    (tiny_run / "calibration.json").unlink(missing_ok=True)
+    before, after = (model.calibration.report["splits"]["test"][name]["error"] for name in ("before", "after"))
+    text = (tiny_run / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"| test | 10 | {before:.4f} | {after:.4f}" in text

