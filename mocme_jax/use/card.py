@@ -23,10 +23,10 @@ _OF_A_MACHINE = ("data.dir", "data.features_dir", "parallel.")
 
 
 _USE = (
-    "Meant for suggesting triples that a person, or another source, then checks. Scores are of held-out triples of this "
-    "graph; they say nothing of entities of other kinds, and less of entities with few triples. A probability is given "
-    "that a question has an answer that is missing, and is not the probability that a triple is true. What the graph has "
-    "wrong or leaves out, the model has learned."
+    "Meant for suggesting triples that a person, or another source, then checks. Scores are of held-out triples of "
+    "this graph; they say nothing of entities of other kinds, and less of entities with few triples. A probability is "
+    "given that a question has an answer that is missing, and is not the probability that a triple is true. What the "
+    "graph has wrong or leaves out, the model has learned."
 )
 
 

@@ -121,7 +121,7 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
 def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state of PyKEEN's ComplEx with an ``embedding_dim`` of d / 2, on triples with inverse relations.
 
-    PyKEEN keeps complex numbers as pairs of reals, ``[n, d / 2, 2]``, and has relation r at 2r and its inverse at 2r + 1.
+    PyKEEN keeps complex numbers as pairs of reals, ``[n, d / 2, 2]``, and has relation r at 2r, its inverse at 2r + 1.
 
     Raises:
       UserError: the score function is another, or questions and answers differ, for which PyKEEN has no model.
