@@ -1,8 +1,8 @@
 """Takes a trained model elsewhere: its tables with names, a scoring function, a PyKEEN model.
 
   python -m mocme_jax.export --workdir=runs/atlas --out=export
-      tables.npz, tables.safetensors and scorer.jax, with names and triples; docs/use.md says how to read them
-  python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=parquet,pykeen
+      tables.npz and tables.safetensors, with names and triples; docs/use.md says how to read them
+  python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=jax,parquet,pykeen
 """
 
 import sys
@@ -16,8 +16,9 @@ OPTIONS = {
     "workdir": Field(None, "folder of a run", kind=str),
     "out": Field(None, "folder to write into", kind=str),
     "formats": Field(
-        ("npz", "safetensors", "jax"),
-        "what to write; parquet needs the extra parquet, pykeen a ComplEx whose questions and answers are alike",
+        ("npz", "safetensors"),
+        "what to write; jax (a scoring function) needs the extra export, parquet the extra parquet, pykeen a ComplEx "
+        "whose questions and answers are alike",
         choices=("npz", "safetensors", "parquet", "jax", "pykeen"),
     ),
     "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),

@@ -76,6 +76,7 @@ def test_models_whose_questions_are_other_than_their_answers_keep_both_tables(mo
 
 
 def test_the_serialised_scorer_needs_no_package(model, tmp_path):
+    pytest.importorskip("flatbuffers")
     export(model, tmp_path / "export", ("npz", "jax"))
     code = lines_with("scorer.jax") + (
         "\nrows = np.arange(48, dtype=np.int32)"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -112,6 +113,10 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
             q = score.query(asked, tables["relations"][relations], tables.get("core"))
             return score.match(q, tables["answers"])
 
+    try:
+        import flatbuffers  # noqa: F401, jax needs it to write
+    except ImportError:
+        raise UserError('format jax: needs a package; run: pip install "mocme_jax[export]"') from None
     (rows,) = jax.export.symbolic_shape("b")
     shapes = {name: jax.ShapeDtypeStruct(table.shape, table.dtype) for name, table in tables.items()}
     ids = jax.ShapeDtypeStruct((rows,), jnp.int32)
