@@ -8,7 +8,7 @@
       the most probable triples that no split holds
   python -m mocme_jax.predict --workdir=runs/atlas --explain --head=Paris --relation=capital_of --tail=France
 
-A probability says that this is the answer, given that the question has one that is missing (docs/use.md, "Probabilities").
+A probability says that this is the answer, given that the question has one that is missing: docs/use.md.
 """
 
 import sys

@@ -3,9 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_model import random_params, tiny_inputs, tiny_model
 
 from mocme_jax.use import blocks
 from mocme_jax.use.blocks import best_of_all, block_size, block_top_k, in_blocks, masks_of
+from mocme_jax.use.completion import Served, complete_questions, score_relations, score_triples
+from mocme_jax.use.facts import Facts
+from mocme_jax.use.programs import Tables
 
 
 @pytest.mark.parametrize("k", [1, 3, 40, 200])
@@ -50,3 +54,22 @@ def test_blocks_give_what_the_whole_gives(monkeypatch, k):
     np.testing.assert_array_equal(best.top, counted.max(axis=1))
     total = np.exp(sharpness[:, None] * (counted - counted.max(axis=1, keepdims=True))).sum(axis=1)
     np.testing.assert_allclose(best.total, total, rtol=1e-5)
+
+
+@pytest.mark.parametrize("score", ["rotate", "transe", "tucker"])
+def test_every_score_function_ranks_as_it_scores(score):
+    model, inputs = tiny_model(score), tiny_inputs()
+    params = random_params(model, inputs)
+    rng = np.random.default_rng(0)
+    table = in_blocks(rng.standard_normal((24, 8)).astype(np.float32))
+    triples = rng.integers(0, (24, 3, 24), (9, 3))
+    facts = Facts({"train": triples}, 24, 3)
+    served = Served(model, params, inputs, None, Tables(table, table, jnp.int32(24)), facts)
+    found = complete_questions(served, triples[:, :2], 24, np.ones(6))
+    assert (np.sort(found.ids, axis=1) == np.arange(24)).all()
+    for (head, relation, _), ids, scores in zip(triples, found.ids, found.scores, strict=True):
+        rows = np.array([(head, relation, tail) for tail in ids])
+        np.testing.assert_allclose(scores, score_triples(served, rows)[:, 0], atol=1e-5)
+    between = score_relations(served, triples[:, [0, 2]])
+    own = between[np.arange(9), triples[:, 1]]
+    np.testing.assert_allclose(own, score_triples(served, triples).mean(axis=1), atol=1e-5)
