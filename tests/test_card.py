@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 
@@ -35,11 +36,18 @@ def test_its_command_is_the_run_again(results):
     assert again["seed"] == results["config"]["seed"]
 
 
-def test_the_first_use_adds_the_calibration(tiny_run, results):
-    model = mocme_jax.load(tiny_run)
-    write_card(tiny_run, results)
-    assert "first use" in (tiny_run / "MODEL_CARD.md").read_text(encoding="utf-8")
-    (tiny_run / "calibration.json").unlink(missing_ok=True)
-    before, after = (model.calibration.report["splits"]["test"][name]["error"] for name in ("before", "after"))
-    text = (tiny_run / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert f"| test | 10 | {before:.4f} | {after:.4f}" in text
+def test_the_first_use_adds_the_calibration(tiny_run, results, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(tiny_run, workdir)
+    (workdir / "calibration.json").unlink(missing_ok=True)
+    write_card(workdir, results)
+    assert "first use" in (workdir / "MODEL_CARD.md").read_text(encoding="utf-8")
+    report = mocme_jax.load(workdir).calibration.report["splits"]["test"]
+    line = f"| test | 10 | {report['before']['error']:.4f} | {report['after']['error']:.4f}"
+    assert line in (workdir / "MODEL_CARD.md").read_text(encoding="utf-8")
+    # A run that is started again writes its card again.
+    write_card(workdir, results)
+    assert line in (workdir / "MODEL_CARD.md").read_text(encoding="utf-8")
+    other = results | {"run": results["run"] | {"best_epoch": -1}}
+    write_card(workdir, other)
+    assert "first use" in (workdir / "MODEL_CARD.md").read_text(encoding="utf-8")

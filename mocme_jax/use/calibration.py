@@ -47,6 +47,11 @@ class Calibration(NamedTuple):
     report: dict
 
 
+def identity_of(fingerprint: str, position: dict) -> dict:
+    """What a calibration belongs to: the graph, and the epoch of the checkpoint."""
+    return {"fingerprint": fingerprint, "best_epoch": position["best_epoch"], "best_mrr": position["best_mrr"]}
+
+
 def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
     """What was kept in a run's folder, or None where there is none of this very model."""
     path = Path(workdir) / FILE

@@ -14,6 +14,7 @@ import jax
 from mocme_jax.config import load_config
 from mocme_jax.config_values import show
 from mocme_jax.data.feature_writer import write_atomically
+from mocme_jax.use.calibration import identity_of, read_calibration
 
 FILE = "MODEL_CARD.md"
 # What a training command without --config starts from.
@@ -30,17 +31,17 @@ _USE = (
 )
 
 
-def write_card(workdir: Path, results: dict, calibration: dict | None = None) -> None:
+def write_card(workdir: Path, results: dict) -> None:
     """Writes the card of a finished run; process 0 alone does, and a folder that can't be written stays without.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder; a calibration in it is told of.
       results: what the run wrote to ``results.json``.
-      calibration: the report of its calibration, once there is one.
     """
     if jax.process_index():
         return
-    text = card(results, calibration)
+    kept = read_calibration(workdir, identity_of(results["fingerprint"], results["run"]))
+    text = card(results, None if kept is None else kept.report)
     try:
         write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode("utf-8", "surrogatepass")))
     except OSError:
@@ -48,7 +49,7 @@ def write_card(workdir: Path, results: dict, calibration: dict | None = None) ->
 
 
 def card(results: dict, calibration: dict | None) -> str:
-    """The card's text; see ``write_card``."""
+    """The card's text, from what ``results.json`` holds and the report of a calibration, once there is one."""
     graph, run, config = results["graph"], results["run"], results["config"]
     model = config["model"]
     lines = [

@@ -13,11 +13,12 @@ from rich.console import Console
 
 from mocme_jax.errors import UserError
 from mocme_jax.training.progress import make_console, results_table
+from mocme_jax.use.answers import Answer
 from mocme_jax.use.explanation import Explanation, carried_by, masked_scores
 from mocme_jax.use.new_triples import new_triples
 from mocme_jax.use.queries import answer_questions, read_questions
 from mocme_jax.use.rows import RowFile
-from mocme_jax.use.trained import Answer, TrainedModel
+from mocme_jax.use.trained import TrainedModel
 
 
 def predict_one(

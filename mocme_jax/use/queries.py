@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mocme_jax.errors import UserError
+from mocme_jax.use.answers import Answered
 from mocme_jax.use.rows import Row
-from mocme_jax.use.trained import Answered, TrainedModel
+from mocme_jax.use.trained import TrainedModel
 
 CHUNK = 2048
 _ASKED = ("", "?")

@@ -15,8 +15,15 @@ from mocme_jax.errors import UserError
 from mocme_jax.training.results import read_results
 from mocme_jax.use import completion, programs
 from mocme_jax.use.additions import Features, extended, read_features
+from mocme_jax.use.answers import Answer, Answered, Neighbour
 from mocme_jax.use.blocks import masks_of
-from mocme_jax.use.calibration import Calibration, calibrate, read_calibration, write_calibration
+from mocme_jax.use.calibration import (
+    Calibration,
+    calibrate,
+    identity_of,
+    read_calibration,
+    write_calibration,
+)
 from mocme_jax.use.card import write_card
 from mocme_jax.use.completion import Completions, Served, batches, filled
 from mocme_jax.use.explanation import Explanation, explain_triple
@@ -24,54 +31,6 @@ from mocme_jax.use.lookup import Key, Lookup
 from mocme_jax.use.probability import Fit, shares
 
 Keys = Key | Iterable[Key]
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """One answer to a question.
-
-    Attributes:
-      rank: from 1.
-      id, name, label: of an entity or a relation; the label is the name as a person reads it.
-      score: the model's.
-      probability: that this is the answer, if one is missing; see ``probability``.
-      known: the split that holds the triple, or ``new``.
-    """
-
-    rank: int
-    id: int
-    name: str
-    label: str
-    score: float
-    probability: float
-    known: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Neighbour:
-    """An entity near another: ``similarity`` is the cosine of their encodings."""
-
-    rank: int
-    id: int
-    name: str
-    label: str
-    similarity: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Answered:
-    """Answers to Q questions as arrays: what ``Completions`` holds, and two more ``[Q, k]``.
-
-    Attributes:
-      ids, scores: see ``Completions``.
-      probability: float64.
-      known: int8, the place of the split that holds the triple, -1 for new.
-    """
-
-    ids: np.ndarray
-    scores: np.ndarray
-    probability: np.ndarray
-    known: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,18 +73,13 @@ class TrainedModel:
             self.notify("fitting probabilities on dev (once; kept in the run's folder)")
         fitted = calibrate(self.served, self.graph.train, self.graph.valid, self.graph.test)
         if write_calibration(self.workdir, identity, fitted) and (results := read_results(self.workdir)) is not None:
-            write_card(self.workdir, results, fitted.report)
+            write_card(self.workdir, results)
         return fitted
 
     @property
     def identity(self) -> dict:
-        """What a calibration belongs to: the graph, and the epoch of the checkpoint."""
-        position = self.saved["position"]
-        return {
-            "fingerprint": self.saved["fingerprint"],
-            "best_epoch": position["best_epoch"],
-            "best_mrr": position["best_mrr"],
-        }
+        """What a calibration belongs to; see ``identity_of``."""
+        return identity_of(self.saved["fingerprint"], self.saved["position"])
 
     def complete(
         self,
