@@ -94,10 +94,11 @@ def test_the_serialised_scorer_needs_no_package(model, tmp_path):
 def test_pykeens_state_scores_the_same(model):
     state = pykeen_state(model, tables_of(model))
     entities, relations = (
-        state[f"{kind}_representations.0._embeddings"].astype(np.float64) for kind in ("entity", "relation")
+        state[f"{kind}_representations.0._embeddings.weight"].astype(np.float64) for kind in ("entity", "relation")
     )
-    assert entities.shape == (48, 4, 2) and relations.shape == (6, 4, 2)
-    entities, relations = entities @ [1, 1j], relations @ [1, 1j]
+    assert entities.shape == (48, 8) and relations.shape == (6, 8)
+    # PyKEEN views them as [n, d / 2, 2] and then as complex.
+    entities, relations = (table[:, ::2] + 1j * table[:, 1::2] for table in (entities, relations))
     triples = model.graph.test
     h, r, t = triples.T
     forward = (entities[h] * relations[2 * r] * entities[t].conj()).sum(axis=1).real

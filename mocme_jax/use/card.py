@@ -107,9 +107,8 @@ def _scores(results: dict) -> Iterator[str]:
         if test["clean"]["count"] < test["overall"]["count"]:
             rows.append(("test, rows that train does not hold", test["clean"]))
         for group in ("direction", "relation_kind", "answer_seen"):
-            rows += [
-                (f"test, {group.replace('_', ' ')}: {name}", metrics) for name, metrics in test["groups"][group].items()
-            ]
+            named = test["groups"].get(group, {}).items()
+            rows += [(f"test, {group.replace('_', ' ')}: {name}", metrics) for name, metrics in named]
     for name, metrics in rows:
         numbers = [metrics[key] for key in ("mrr", "hits@1", "hits@3", "hits@10")]
         shown = " | ".join("-" if value is None else f"{value:.4f}" for value in numbers)

@@ -126,7 +126,8 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
 def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state of PyKEEN's ComplEx with an ``embedding_dim`` of d / 2, on triples with inverse relations.
 
-    PyKEEN keeps complex numbers as pairs of reals, ``[n, d / 2, 2]``, and has relation r at 2r, its inverse at 2r + 1.
+    PyKEEN (1.11) keeps complex numbers as pairs of reals side by side, ``[n, d]``, and has relation r at 2r and its
+    inverse at 2r + 1.
 
     Raises:
       UserError: the score function is another, or questions and answers differ, for which PyKEEN has no model.
@@ -141,13 +142,13 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
 
     def pairs(table: np.ndarray) -> np.ndarray:
         real, imaginary = np.split(table, 2, axis=1)
-        return np.ascontiguousarray(np.stack([real, imaginary], axis=2))
+        return np.stack([real, imaginary], axis=2).reshape(len(table), -1)
 
     count = len(model.relations)
     order = np.stack([np.arange(count), count + np.arange(count)], axis=1).ravel()
     return {
-        "entity_representations.0._embeddings": pairs(tables["answers"]),
-        "relation_representations.0._embeddings": pairs(tables["relations"][order]),
+        "entity_representations.0._embeddings.weight": pairs(tables["answers"]),
+        "relation_representations.0._embeddings.weight": pairs(tables["relations"][order]),
     }
 
 
