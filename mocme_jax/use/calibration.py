@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.data.feature_writer import write_atomically
+from mocme_jax.data.json_file import read_json
 from mocme_jax.data.known import reciprocal
+from mocme_jax.errors import UserError
 from mocme_jax.use import probability, programs
 from mocme_jax.use.blocks import masks_of
 from mocme_jax.use.completion import Served, batches, complete_questions, filled, score_relations
@@ -56,7 +58,7 @@ def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
     """What was kept in a run's folder, or None where there is none of this very model."""
     path = Path(workdir) / FILE
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json(path)
         if kept["of"] != identity:
             return None
         fits = [Fit(*(np.array(kept[name][part]) for part in Fit._fields)) for name in ("answers", "relations")]
@@ -64,7 +66,7 @@ def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
                   ("answers", "relations")]
         missing = np.array(kept["missing"])
         return Calibration(fits[0], curves[0], fits[1], curves[1], missing, kept["report"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, ValueError, KeyError, TypeError):
         return None
 
 

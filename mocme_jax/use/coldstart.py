@@ -27,6 +27,7 @@ from mocme_jax.model.mocme import EntityVectors
 from mocme_jax.parallel.mapping import ROWS, Mapper
 from mocme_jax.training import setup
 from mocme_jax.training.progress import make_console, results_table
+from mocme_jax.training.results import read_results
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.use.held_out import HeldOut, hold_out, write_graph
 from mocme_jax.use.loading import load
@@ -181,5 +182,5 @@ def neighbour_ranks(
 
 
 def _mrr_of(workdir: Path) -> float | None:
-    results = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+    results = read_results(workdir)
     return results["test"]["overall"]["mrr"] if results["test"] else None
