@@ -60,8 +60,9 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int) -> dict
     folder = Path(workdir) / "graph"
     write_graph(folder, held.rest)
     config = config_from_dict(config.to_dict())
-    config.data.dir, config.data.features_dir, config.data.modalities = str(folder), None, ("all",)
-    config.data.name = graph.name
+    config.data.name, config.data.dir, config.data.features_dir = graph.name, str(folder), None
+    # By name: what an earlier study left in the folder is none of this one's.
+    config.data.modalities = tuple(modality.name for modality in held.modalities) or ("structure",)
     train_and_evaluate(config, Path(workdir) / "run")
     model = load(Path(workdir) / "run", notify=console.print)
     names = [graph.entities[index] for index in held.ids]
