@@ -16,7 +16,8 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.training.metrics_log import read_metrics
 from mocme_jax.training.workdir import locked
 
-CHOICES = {"model__experts": 0, "train__average": 20}
+# With this seed the second evaluation is better than the first, so that there are two best checkpoints.
+CHOICES = {"model__experts": 0, "train__average": 20, "seed": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)

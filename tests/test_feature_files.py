@@ -148,7 +148,7 @@ BAD = {
     "vector": ("image.npy", {"rows": ROWS[0]}, r"has shape \[2\]; expected a matrix"),
     "no width": ("image.npy", {"rows": ROWS[:, :0]}, r"has shape \[3, 0\]; expected a matrix"),
     "words": ("image.npy", {"rows": ROWS.astype(str)}, "values of type"),
-    "objects": ("image.npy", {"rows": np.array([[None]])}, "holds Python objects; save .* float32"),
+    "objects": ("image.npy", {"rows": np.array([[None]])}, "holds Python objects; save it as an array of numbers"),
     "objects in npz": ("image.npz", {"rows": np.array([[{}]])}, "holds Python objects"),
     "id out of range": (
         "image.npz",

@@ -51,7 +51,8 @@ def test_the_plan_tells_the_fewest_devices_that_fit(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     flags = ["--entities=2e6", "--triples=1000", "--relations=5", "--modalities=4", "--config.model.width=8"]
     flags += ["--config.parallel.shard_entities=True", "--config.train.batch_size=32", "--config.model.experts=0"]
-    rate = {"rows": [{"stage": "train", "rate": 500.0}]}
+    row = {"stage": "train", "rate": 500.0, "unit": "triples/s", "share": 0.5}
+    rate = {"device": "cpu", "rows": [row]}
     (tmp_path / "rate.json").write_text(json.dumps(rate), encoding="utf-8")
     flags += ["--config.negatives.pool=16", "--config.fusion.panel=8", "--benchmark=rate.json"]
     for memory, words in ((["--memory=0.15"], "2 devices of 0.15 GB are enough"), ([], "1 device of 80 GB is enough")):

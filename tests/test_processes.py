@@ -105,9 +105,9 @@ def test_the_script_passes_signals_on_and_waits(number, tmp_path):
     program = tmp_path / "python"
     program.write_text(
         f"#!{sys.executable}\nimport os, signal, sys, time\nasked = []\n"
-        "def stop(*_):\n  asked.append(0)\n  if len(asked) > 1: os._exit(143)\n  print('asked', flush=True)\n"
-        "  time.sleep(1)\n  print('saved', flush=True)\n  os._exit(0)\n"
-        "signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\ntime.sleep(60)\n"
+        "def stop(*_):\n  asked.append(0)\n  if len(asked) > 1: os._exit(143)\n  os.write(1, b'asked\\n')\n"
+        "  time.sleep(1)\n  os.write(1, b'saved\\n')\n  os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\nos.write(1, b'ready\\n')\ntime.sleep(60)\n"
     )
     program.chmod(0o755)
     for times, words, status in ((1, ["asked", "saved"], 0), (2, ["asked"], 143)):

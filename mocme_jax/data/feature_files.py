@@ -133,7 +133,7 @@ def read_feature_file(path: Path, name: str, entities: Sequence[str]) -> Modalit
         raise UserError(f"{path}: holds {names}; expected the array rows, with ids or present")
     rows = arrays["rows"]
     if rows.dtype.kind not in "fiub":
-        raise UserError(f"{path}: holds values of type {rows.dtype}; save it as an array of numbers")
+        raise UserError(f"{path}: holds values of type {rows.dtype}; save the features as a float32 array")
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise UserError(f"{path}: has shape {list(rows.shape)}; expected a matrix [entities, width]")
     present = None

@@ -91,7 +91,8 @@ class Preemption:
                 continue
             line = self._line
             if first is None and self._alone and line is not None:
-                print(line, flush=True)
+                # In one piece: other threads may be printing.
+                print(f"{line}\n", end="", flush=True)
                 os._exit(0)
             elif first is None:
                 first = time.monotonic()
