@@ -119,6 +119,17 @@ def test_shares_of_the_facts_are_the_facts():
     np.testing.assert_array_equal(last.listed, whole.listed[whole.listed_first[120] :])
 
 
+@pytest.mark.parametrize("hubs", [False, True])
+def test_split_facts_have_the_hubs_that_whole_ones_have(hubs):
+    """Without any, a step must not look for them."""
+    triples = example_triples(hubs)
+    whole = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1))
+    split = make_known(triples, ENTITIES, RELATIONS, Mapper("shard_map", 4), split=True)
+    np.testing.assert_array_equal(split.hub_entities, whole.hub_entities)
+    np.testing.assert_array_equal(split.hub_relations, whole.hub_relations)
+    assert len(split.hub_entities) == (4 if hubs else 0)
+
+
 def test_an_entity_without_facts_is_asked_in_vain():
     triples = np.array([[0, 0, 1]], np.int32)
     known = make_known(triples, 3, 1, Mapper("pmap", 1))

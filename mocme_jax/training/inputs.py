@@ -58,7 +58,10 @@ def make_known(
     longest = KnownAnswers(*everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0))
 
     def share(device: int) -> KnownAnswers:
-        return KnownAnswers(*map(_filled, known[device], longest))
+        own = known[device]
+        # Hubs are whole, and without any a step spares what they cost.
+        hubs = dict(hub_entities=own.hub_entities, hub_relations=own.hub_relations)
+        return KnownAnswers(*map(_filled, own, longest))._replace(**hubs)
 
     return mapper.place_shares(share, known_spec(True))
 
