@@ -63,21 +63,18 @@ class KnowledgeGraph:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over names, triples and features: equal only for equal graphs."""
-        digest = hashlib.sha256()
-        for _, contents in self._parts():
-            for content in contents:
-                digest.update(content)
-        return digest.hexdigest()
+        return self.fingerprints()[0]
 
-    def part_fingerprints(self) -> dict[str, str]:
-        """SHA-256 (hex) of each part by what it is called, to tell where two graphs differ."""
-        digests = {}
+    def fingerprints(self) -> tuple[str, dict[str, str]]:
+        """`fingerprint`, and SHA-256 (hex) of each part by what it is called, to tell where two graphs differ."""
+        whole, parts = hashlib.sha256(), {}
         for name, contents in self._parts():
-            digest = hashlib.sha256()
+            part = hashlib.sha256()
             for content in contents:
-                digest.update(content)
-            digests[name] = digest.hexdigest()
-        return digests
+                whole.update(content)
+                part.update(content)
+            parts[name] = part.hexdigest()
+        return whole.hexdigest(), parts
 
     def _parts(self) -> Iterator[tuple[str, tuple[bytes | memoryview, ...]]]:
         """What the graph consists of, in the order of its fingerprint."""

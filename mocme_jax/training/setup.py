@@ -71,7 +71,7 @@ def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None
         make=tuple(data.make),
         notify=notify,
     )
-    known, fingerprint, parts = tuple(graph.splits.values()), graph.fingerprint(), graph.part_fingerprints()
+    known, (fingerprint, parts) = tuple(graph.splits.values()), graph.fingerprints()
     if graph.mapped:
         usable = _usable_mapped(config, graph)
         return Dataset(usable, known, fingerprint, parts, [], "valid split on disk; audited when it was written")
