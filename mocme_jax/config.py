@@ -123,6 +123,39 @@ def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
+# What a run by the structure alone leaves out.
+STRUCTURE_ALONE = {
+    "data.modalities": ("structure",),
+    "model.experts": 0,
+    "model.structure_dropout": 0.0,
+    "model.feature_dropout": 0.0,
+    "negatives.weighting": "uniform",
+}
+
+
+def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
+    """Makes a configuration that of its structural baseline, and returns it.
+
+    Args:
+      config: to be changed.
+      tuned: the baseline's own values, by field with ``__`` for the dot, such as ``model__width=512``.
+    """
+    for path, value in STRUCTURE_ALONE.items() | {(name.replace("__", "."), value) for name, value in tuned.items()}:
+        set_field(config, path, value)
+    return config
+
+
+def baseline_of(name_or_path: str) -> dict[str, Value]:
+    """What makes a config its structural baseline: where it differs from ``CONFIG:structure``, if it has that."""
+    config, _ = load_config(name_or_path)
+    try:
+        alone, _ = load_config(f"{name_or_path}:structure")
+    except UserError:
+        return dict(STRUCTURE_ALONE)
+    fields = {path: get_field(alone, path) for path in FIELDS if get_field(alone, path) != get_field(config, path)}
+    return fields or dict(STRUCTURE_ALONE)
+
+
 def describe(config: ConfigDict) -> str:
     """Every field by section, with the value `config` gives it, its meaning and what it may hold."""
     lines, section = [], None
@@ -150,30 +183,39 @@ def describe_field(name: str, value: str, field: Field, name_width: int, value_w
     return [head + wrapped[0], *(indent + line for line in wrapped[1:])]
 
 
-def bundled_configs() -> dict[str, Path]:
-    """The config files of the program, by name: inside the package in a wheel, beside it in a clone."""
+def bundled_configs(kind: str = "") -> dict[str, Path]:
+    """The config files of the program, by name: inside the package in a wheel, beside it in a clone.
+
+    Args:
+      kind: the folder of other files among them, such as ``studies``.
+    """
     package = Path(__file__).resolve().parent
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "atlas.py").is_file():
-            return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"}
+            return {path.stem: path for path in sorted((folder / kind).glob("*.py")) if path.stem != "__init__"}
     return {}
 
 
-def find_config(name_or_path: str) -> Path:
+def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Path:
     """The file for a bundled config's name, such as ``db15k``, or for a path.
 
+    Args:
+      name_or_path: of the config.
+      kind: see ``bundled_configs``.
+      flag: that named it, for the message.
+
     Raises:
-      UserError: there is no such config; the message lists the bundled ones.
+      UserError: there is no such file; the message lists the bundled ones.
     """
-    bundled = bundled_configs()
+    bundled = bundled_configs(kind)
     if name_or_path in bundled:
         return bundled[name_or_path]
     if name_or_path and (path := Path(name_or_path)).is_file():
         return path.resolve()
     names = ", ".join(bundled)
     near = difflib.get_close_matches(Path(name_or_path).stem, bundled, 1)
-    hint = f"; did you mean --config={near[0]}?" if near else ""
-    raise UserError(f"--config={name_or_path}: no such file, nor one of the bundled configs {names}{hint}")
+    hint = f"; did you mean {flag}={near[0]}?" if near else ""
+    raise UserError(f"{flag}={name_or_path}: no such file, nor one of the bundled {kind or 'configs'} {names}{hint}")
 
 
 def load_config(name_or_path: str) -> tuple[ConfigDict, str]:

@@ -102,6 +102,12 @@ FIELDS: dict[str, Field] = {
     "data.dev_fraction": Field(
         0.05, "share of train that is carved out where data.dev is train", above=0, below=1
     ),
+    "data.noise_in": Field(
+        None, "feature modality whose rows are replaced by noise, at the share data.noise", kind=str
+    ),
+    "data.noise": Field(0.0, "share of the rows of data.noise_in that are noise; 0: none", low=0, high=1),
+    "data.missing": Field(0.0, "share of each feature modality's rows that are removed; 0: none", low=0, high=1),
+    "data.triples": Field(1.0, "share of the training triples that is trained on; 1: all", above=0, high=1),
     # Encoder and score function
     "model.width": Field(256, "width of encodings, views and relations, d", low=2),
     "model.score": Field(
@@ -265,6 +271,11 @@ RULES: tuple[Rule, ...] = (
         ("data.modalities",),
         lambda names: len(set(names)) == len(names) and (len(names) == 1 or not {"all", "structure"} & set(names)),
         "each modality once; all and structure stand alone (structure is always there)",
+    ),
+    Rule(
+        ("data.noise_in", "data.noise"),
+        lambda name, share: not share or bool(name),
+        "say which modality gets the noise",
     ),
     Rule(
         ("train.batch_size", "parallel.devices"),

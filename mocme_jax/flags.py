@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,11 +36,19 @@ _PREFIX = "config."
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command line with a config: the configuration, the run's folder, the command's own options."""
+    """A command line with a config.
+
+    Attributes:
+      config: the configuration.
+      workdir: the run's folder.
+      options: the command's own.
+      source: the config's name or file, as it was given.
+    """
 
     config: ConfigDict
     workdir: Path
     options: dict[str, Value]
+    source: str
 
 
 def parse(argv: Sequence[str], doc: str) -> tuple[ConfigDict, Path]:
@@ -61,11 +70,20 @@ def parse(argv: Sequence[str], doc: str) -> tuple[ConfigDict, Path]:
     return command.config, command.workdir
 
 
-def parse_command(argv: Sequence[str], doc: str, options: Mapping[str, Field]) -> Command:
-    """`parse` for a command that has options of its own beside the config, such as ``--seeds=0,1,2``."""
-    flags, help_wanted = _split(argv, {**options, **_config_flags()}, with_config=True)
+def parse_command(
+    argv: Sequence[str], doc: str, options: Mapping[str, Field], workdir: str = "runs/{config}"
+) -> Command:
+    """`parse` for a command that has options of its own beside the config, such as ``--seeds=5``.
+
+    Args:
+      argv, doc: as for `parse`.
+      options: the command's own.
+      workdir: the default, with the names of config and options in braces.
+    """
+    flags, help_wanted = _split(argv, {**options, **_config_flags(workdir)}, with_config=True)
     chosen = dict(flags)
-    config, name = load_config(chosen.get("config", DEFAULT_CONFIG))
+    source = chosen.get("config", DEFAULT_CONFIG)
+    config, name = load_config(source)
     for flag, text in flags:
         if flag.startswith(_PREFIX):
             path = flag.removeprefix(_PREFIX)
@@ -73,13 +91,14 @@ def parse_command(argv: Sequence[str], doc: str, options: Mapping[str, Field]) -
     validate(config)
     values = _option_values(flags, options)
     if help_wanted:
-        _print_help(doc, {**_config_flags(), **options}, "--config.FIELD=VALUE")
+        _print_help(doc, {**_config_flags(workdir), **options}, "--config.FIELD=VALUE")
         print(f"\nFields of config {name}, set by --config.FIELD=VALUE:\n\n{describe(config)}")
         raise SystemExit(0)
-    workdir = chosen.get("workdir", f"runs/{name}")
-    if not workdir:
+    names = {option: Path(value).stem for option, value in values.items() if isinstance(value, str)}
+    folder = chosen.get("workdir", workdir.format(config=name, **names))
+    if not folder:
         raise UserError("--workdir: expected a folder, got nothing")
-    return Command(config, Path(workdir), values)
+    return Command(config, Path(folder), values, source)
 
 
 def parse_options(
@@ -106,11 +125,11 @@ def parse_options(
     return values
 
 
-def _config_flags() -> dict[str, Field]:
+def _config_flags(workdir: str = "runs/{config}") -> dict[str, Field]:
     bundled = ", ".join(bundled_configs())
     return {
         "config": Field(DEFAULT_CONFIG, f"a config file, FILE.py or FILE.py:ARGUMENT, or one of {bundled}"),
-        "workdir": Field("runs/<config name>", "folder of the run: checkpoints, metrics, results"),
+        "workdir": Field(re.sub(r"{(.*?)}", r"<\1>", workdir), "folder of what the command writes"),
     }
 
 

@@ -68,17 +68,24 @@ class Evaluator:
         """MRR, MR and hits of a split."""
         return ranking_metrics(self.ranks(params, vectors, split))
 
-    def report(self, params: Any, vectors: EntityVectors, split: str) -> dict:
-        """Metrics of a split: ``overall``, on its ``clean`` rows, and ``groups`` (see ``grouped_metrics``).
+    def scored(self, params: Any, vectors: EntityVectors, split: str) -> tuple[np.ndarray, dict]:
+        """The ranks of a split, and metrics of them all (``overall``) and on its ``clean`` rows.
 
-        Groups are process 0's alone. A test row is clean where the released train split does not hold it; dev splits
-        hold clean rows alone.
+        A test row is clean where the released train split does not hold it; dev splits hold clean rows alone.
         """
         ranks = self.ranks(params, vectors, split)
         triples = self.graph.splits[split]
         others = [self._known[0]] if split == "test" else []
         clean = clean_rows(triples, *others) if others else np.ones(len(triples), bool)
-        report = {"overall": ranking_metrics(ranks), "clean": ranking_metrics(ranks[np.tile(clean, 2)]), "groups": {}}
+        return ranks, {"overall": ranking_metrics(ranks), "clean": ranking_metrics(ranks[np.tile(clean, 2)])}
+
+    def report(self, params: Any, vectors: EntityVectors, split: str) -> dict:
+        """Metrics of a split: ``overall``, on its ``clean`` rows, and ``groups`` (see ``grouped_metrics``).
+
+        Groups are process 0's alone.
+        """
+        ranks, report = self.scored(params, vectors, split)
+        report |= {"groups": {}}
         if jax.process_index() == 0:
             # Relation kinds want all of train at once, so one process holds it, for as long as this takes.
             report["groups"] = grouped_metrics(

@@ -11,6 +11,8 @@ import math
 import jax
 
 AXIS = "devices"
+# Runs of several seeds are lanes of one program; what they have in common is not repeated.
+SEEDS = "seeds"
 
 # What is shared out is padded to a multiple of this on one device too, so that means over it are means over the same
 # rows on 1, 2, 4 or 8.

@@ -11,12 +11,20 @@ import optax
 from mocme_jax.errors import UserError
 from mocme_jax.model.mocme import Params
 from mocme_jax.objective.objective import StepLoss
-from mocme_jax.parallel.axis import AXIS
+from mocme_jax.parallel.axis import AXIS, SEEDS
 from mocme_jax.parallel.mapping import WHOLE, Mapper, Program
 from mocme_jax.parallel.rows import take_everywhere
 from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
 from mocme_jax.training.order import batch_rows, run_keys
-from mocme_jax.training.state import Metrics, TrainData, TrainState, data_spec, state_spec
+from mocme_jax.training.state import (
+    Metrics,
+    TrainData,
+    TrainState,
+    data_axes,
+    data_spec,
+    state_axes,
+    state_spec,
+)
 
 # Steps between two updates of the running average: each is a pass over all parameters.
 AVERAGE_EVERY = 16
@@ -103,9 +111,11 @@ def averaged(state: TrainState, steps: float) -> TrainState:
     return state._replace(average=jax.tree.map(one, state.average, state.params))
 
 
-def finite(metrics: Metrics) -> jax.Array:
-    """Whether a step's loss and gradient are finite; bool scalar."""
-    return jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["norm/gradient"])
+def finite(metrics: Metrics, seeds: bool = False) -> jax.Array:
+    """Whether a step's loss and gradient are finite, of all seeds if there are several; bool scalar."""
+    fine = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["norm/gradient"])
+    # One answer for all of them: a loop whose lanes end at different steps would copy its state in each.
+    return jax.lax.pmin(fine.astype(jnp.int32), SEEDS) > 0 if seeds else fine
 
 
 def make_train_program(
@@ -118,6 +128,7 @@ def make_train_program(
     split: bool = False,
     sparse: bool = False,
     average_steps: float = 0.0,
+    seeds: bool = False,
 ) -> Program:
     """``(state, data, steps) -> (state, latest)``: that many steps on the devices, with no trip to the host.
 
@@ -131,6 +142,8 @@ def make_train_program(
       triples: T.
       mapper: the devices.
       average_steps: span of the running average; 0 where the state has none.
+      seeds: whether state and data are of several seeds at once (see ``state_axes``), as lanes of one program, each of
+        which does what it would do alone; ``latest`` then are ``[S]``. Tables are then whole.
 
     Raises:
       UserError: the batch does not divide by the devices.
@@ -147,7 +160,7 @@ def make_train_program(
         last = state.step + steps
 
         def going(end):
-            return lambda carry: (carry[0].step < end) & finite(carry[1])
+            return lambda carry: (carry[0].step < end) & finite(carry[1], seeds)
 
         def one(carry):
             state, _ = carry
@@ -165,5 +178,8 @@ def make_train_program(
         none = jax.tree.map(jnp.zeros_like, state.sums.totals)
         return jax.lax.while_loop(going(last), stretch if average_steps else one, (state, none))
 
+    if seeds:
+        axes = state_axes(bool(average_steps))
+        program = jax.vmap(program, in_axes=(axes, data_axes(), None), out_axes=(axes, 0), axis_name=SEEDS)
     spec = state_spec(split, bool(average_steps))
     return mapper.map(program, (spec, data_spec(split), WHOLE), (spec, WHOLE), donate=(0,))

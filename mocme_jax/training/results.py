@@ -34,16 +34,8 @@ def results_of(
       dev, test: reports of the evaluator; test is None where the graph has none.
       weights: mean weights of modalities and views.
     """
-    graph = dataset.graph
     return {
-        "graph": {
-            "name": graph.name,
-            "entities": len(graph.entities),
-            "relations": len(graph.relations),
-            "triples": {name: len(rows) for name, rows in graph.splits.items()},
-            "modalities": {modality.name: modality.coverage for modality in graph.modalities},
-            "dev": dataset.dev,
-        },
+        "graph": graph_of(dataset),
         "warnings": dataset.warnings,
         "run": position,
         "dev": dev,
@@ -54,6 +46,19 @@ def results_of(
         "version": __version__,
         "fingerprint": dataset.fingerprint,
         "config": config,
+    }
+
+
+def graph_of(dataset: Dataset) -> dict:
+    """What a reader needs to know of a graph, ready for JSON."""
+    graph = dataset.graph
+    return {
+        "name": graph.name,
+        "entities": len(graph.entities),
+        "relations": len(graph.relations),
+        "triples": {name: len(rows) for name, rows in graph.splits.items()},
+        "modalities": {modality.name: modality.coverage for modality in graph.modalities},
+        "dev": dataset.dev,
     }
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from mocme_jax.data.audit import CLEAN_ENOUGH, audit
+from mocme_jax.data.degrade import degrade
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.load import atlas_directory, load_graph
 from mocme_jax.data.splits import carve_dev, clean_rows
@@ -54,11 +55,19 @@ class Dataset:
 
 
 def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None) -> Dataset:
-    """Reads and audits the graph that ``config.data`` names, and settles its dev split.
+    """Reads and audits the graph that ``config.data`` names, settles its dev split, and makes it as poor as wanted.
 
     Raises:
       UserError: the data are missing or malformed, or no dev split can be had.
     """
+    data, dataset = config.data, _load(config, notify)
+    poorer = dict(noise_in=data.noise_in, noise=data.noise, missing=data.missing, triples=data.triples)
+    if dataset.graph.mapped and (data.noise or data.missing or data.triples < 1):
+        raise UserError(f"{dataset.graph.name}: data.noise, data.missing and data.triples want triples in memory")
+    return dataclasses.replace(dataset, graph=degrade(dataset.graph, **poorer, seed=config.seed))
+
+
+def _load(config: ConfigDict, notify: Callable[[str], None] | None) -> Dataset:
     data = config.data
     if data.dir is None and data.name != "atlas":
         raise UserError(f"config {data.name}: say where the graph is, with --config.data.dir=FOLDER")
@@ -216,9 +225,9 @@ def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
 
 
 def build_program(
-    config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int
+    config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int, seeds: bool = False
 ) -> tuple[StatePlan, Program]:
-    """The plan of the state, and the training program, for a graph of these sizes; see ``make_train_program``.
+    """The plan of a seed's state, and the training program, for a graph of these sizes; see ``make_train_program``.
 
     Raises:
       UserError: ``config.train.batch_size`` does not divide by the devices.
@@ -235,6 +244,7 @@ def build_program(
         split=split,
         sparse=updates_rows_alone(config, entities),
         average_steps=settings.average,
+        seeds=seeds,
     )
     plan = plan_train_state(
         model,

@@ -85,17 +85,35 @@ def data_spec(split: bool) -> TrainData:
     return TrainData(ROWS if split else WHOLE, known_spec(split), inputs_spec(split))
 
 
+def state_axes(averages: bool) -> TrainState:
+    """Which axis of the states of several seeds, trained together, counts the seeds; None where they share a value."""
+    return TrainState(0, 0, 0 if averages else None, Sums(None, 0), None, 0)
+
+
+def data_axes() -> TrainData:
+    """The same of what is read: every seed has a panel of its own ``[S, P]``, and all of them the same graph."""
+    return TrainData(None, None, Inputs(None, None, 0))
+
+
+def stack_states(states: TrainState) -> TrainState:
+    """States ``[S, ...]`` as a vmap over seeds makes them, with what seeds share once; see ``state_axes``."""
+    sums = Sums(states.sums.steps[0], states.sums.totals)
+    return states._replace(sums=sums, step=states.step[0])
+
+
 class StatePlan(NamedTuple):
     """A state to be made or restored.
 
     Attributes:
       spec: which of its parts are split.
       shapes: of all arrays, split ones as one table, with the places where they belong.
+      initial: ``(seed) -> TrainState``, the first state, as a pure function.
       create: ``() -> TrainState``, the first state, as the programs take it.
     """
 
     spec: TrainState
     shapes: TrainState
+    initial: Callable[[jax.Array], TrainState]
     create: Callable[[], TrainState]
 
 
@@ -125,7 +143,7 @@ def plan_train_state(
     shapes = mapper.placed_shapes(jax.eval_shape(initial, seed), spec)
     shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
     return StatePlan(
-        spec, shapes, lambda: mapper.place(jax.jit(initial, out_shardings=shardings)(seed), spec)
+        spec, shapes, initial, lambda: mapper.place(jax.jit(initial, out_shardings=shardings)(seed), spec)
     )
 
 

@@ -1,0 +1,20 @@
+"""How negatives are weighed: by entropy in its three readings and two references, or otherwise; and how many there are.
+
+Command  python -m mocme_jax.ablate --config=CONFIG --study=negatives
+"""
+
+
+def get_cells(config, modalities, alone):
+    """The config's own, then every other reading and reference, the other weightings, and pools of other sizes."""
+    own = config.negatives
+    cells = {"full": {}}
+    for reference in ("relative", "absolute"):
+        for confident in ("entropy", "hard", "false_negative"):
+            if (reference, confident) != (own.reference, own.confident):
+                words = {"negatives.reference": reference, "negatives.confident": confident}
+                cells[f"{reference}, {confident}"] = words
+    cells["uniform"] = {"negatives.weighting": "uniform"}
+    cells["self-adversarial"] = {"negatives.weighting": "self_adversarial"}
+    for pool in (own.pool // 4, own.pool * 4):
+        cells[f"pool {pool}"] = {"negatives.pool": pool}
+    return cells

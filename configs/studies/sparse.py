@@ -1,0 +1,14 @@
+"""Fewer training triples: what features are worth where the structure is poor.
+
+Command  python -m mocme_jax.ablate --config=CONFIG --study=sparse
+"""
+
+
+def get_cells(config, modalities, alone):
+    """Full model and structure alone on 100% to 10% of the training triples."""
+    cells = {"full": {}, "structure alone": alone}
+    for percent in (50, 25, 10):
+        share = {"data.triples": percent / 100}
+        cells[f"full, {percent}% of train"] = share
+        cells[f"structure alone, {percent}% of train"] = alone | share
+    return cells

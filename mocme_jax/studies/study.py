@@ -1,0 +1,176 @@
+"""A study: cells that differ from one configuration in a few fields each, all trained with the same seeds."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from mocme_jax.config import config_from_dict, find_config, set_field, validate
+from mocme_jax.config_fields import Value
+from mocme_jax.errors import UserError
+from mocme_jax.studies.rows import Rows
+from mocme_jax.studies.table import make_table, print_table, write_table
+from mocme_jax.studies.together import Lanes
+from mocme_jax.training import setup
+from mocme_jax.training.compilation import use_compilation_cache
+from mocme_jax.training.position import identity_of
+from mocme_jax.training.preemption import Preemption
+from mocme_jax.training.progress import make_console
+from mocme_jax.training.results import graph_of
+from mocme_jax.training.workdir import locked
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+# By name, what a cell changes: config field -> value.
+Cells = Mapping[str, Mapping[str, Value]]
+
+
+def load_cells(name_or_path: str, config: ConfigDict, modalities: Sequence[str], alone: Mapping[str, Value]) -> Cells:
+    """The cells of a study file; the first is the one that the others are compared with.
+
+    Args:
+      name_or_path: a study of ``configs/studies`` by name, or a file of one's own.
+      config: what every cell starts from.
+      modalities: the graph's feature modalities.
+      alone: what makes the config the structural baseline.
+
+    Raises:
+      UserError: no such study, or a cell that changes what can't be changed.
+    """
+    path = find_config(name_or_path, "studies", "--study")
+    get_cells = runpy.run_path(str(path)).get("get_cells")
+    if not callable(get_cells):
+        raise UserError(f"{path}: a study file needs a function get_cells(config, modalities, alone)")
+    cells = get_cells(config, list(modalities), dict(alone))
+    if not cells:
+        raise UserError(f"{path}: has no cells for a graph with the modalities {', '.join(modalities) or 'none'}")
+    for changes in cells.values():
+        changed(config, changes)
+    return cells
+
+
+def changed(config: ConfigDict, changes: Mapping[str, Value]) -> ConfigDict:
+    """The configuration with some fields changed, checked.
+
+    Raises:
+      UserError: an unknown field, or values that do not fit.
+    """
+    result = config_from_dict(config.to_dict())
+    for path, value in changes.items():
+        set_field(result, path, value)
+    validate(result)
+    return result
+
+
+def run_study(
+    config: ConfigDict,
+    name: str,
+    workdir: Path,
+    *,
+    seeds: Sequence[int],
+    alone: Mapping[str, Value],
+    only: Sequence[str] = (),
+    preemption: Preemption | None = None,
+) -> dict:
+    """Runs what is not finished of a study, prints and writes its table, and returns it.
+
+    Args:
+      config: what every cell starts from; its seed is that of the dev split, of noise and of what is removed, which
+        all seeds share.
+      name: of the study, see ``load_cells``.
+      workdir: the study's folder.
+      seeds: S of them, trained together.
+      alone: see ``load_cells``.
+      only: names of cells to run; all, where there are none. The first cell is run in any case.
+      preemption: entered, takes signals.
+
+    Raises:
+      UserError: bad data, a folder that can't be written or holds another study, an unknown cell.
+      FloatingPointError: a loss is not finite.
+      Stopped: a signal has ended the study in good order.
+    """
+    preemption = preemption or Preemption()
+    console = make_console()
+
+    def note(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
+
+    dataset = setup.load_dataset(config, notify=note)
+    graph = dataset.graph
+    cells = load_cells(name, config, [modality.name for modality in graph.modalities], alone)
+    chosen = _chosen(cells, only)
+    use_compilation_cache()
+    note(f"{graph.name}: study {name}, {len(chosen)} cells, seeds {' '.join(map(str, seeds))}; dev: {dataset.dev}")
+    for line in dataset.warnings:
+        note(f"warning: {line}")
+    with locked(workdir):
+        rows = Rows(workdir, _identity(name, config, cells, dataset, seeds))
+        preemption.something_to_save()
+        for number, (cell, changes) in enumerate(chosen.items(), 1):
+            missing = [seed for seed in seeds if seed not in rows.of(cell, changes)]
+            if missing:
+                note(f"cell {number} of {len(chosen)}: {cell}  {_words(changes)}")
+                run_cell(rows, cell, changes, config, dataset, missing, preemption, note)
+                write_table(rows, make_table(rows, cells, seeds))
+        table = make_table(rows, cells, seeds)
+        write_table(rows, table)
+    print_table(table, f"{graph.name}, {name}", console)
+    note(f"rows: {Path(workdir) / 'rows.jsonl'}   table: {Path(workdir) / 'table.json'}")
+    return table
+
+
+def run_cell(
+    rows: Rows,
+    cell: str,
+    changes: Mapping[str, Value],
+    config: ConfigDict,
+    dataset: setup.Dataset,
+    seeds: Sequence[int],
+    preemption: Preemption,
+    note,
+    *,
+    test: bool = True,
+) -> None:
+    """Trains a cell's seeds together and adds their rows; what it had begun before goes on."""
+    own, start = changed(config, changes), time.perf_counter()
+    if any(path.startswith("data.") for path in changes):
+        dataset = setup.load_dataset(own)
+    folder = rows.folder / "under_way" / rows.ranks_path(cell, seeds[0]).stem
+    trained = Lanes(own, dataset, list(seeds), folder, preemption, note).run(test=test)
+    rows.add(cell, changes, trained, time.perf_counter() - start)
+    shutil.rmtree(rows.folder / "under_way", ignore_errors=True)
+
+
+def _identity(name: str, config: ConfigDict, cells: Cells, dataset: setup.Dataset, seeds: Sequence[int]) -> dict:
+    """What ``study.json`` says; a study that goes on must agree in graph and config."""
+    identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, np.zeros(0))
+    return identity | {
+        "study": name,
+        "reference": next(iter(cells)),
+        "seeds": list(seeds),
+        "cells": {cell: dict(changes) for cell, changes in cells.items()},
+        "graph": graph_of(dataset),
+        "warnings": dataset.warnings,
+        "jax": jax.__version__,
+        "device": jax.local_devices()[0].device_kind,
+    }
+
+
+def _chosen(cells: Cells, only: Sequence[str]) -> Cells:
+    for cell in only:
+        if cell not in cells:
+            raise UserError(f"--cells: there is no cell {cell}; there are {', '.join(cells)}")
+    first = next(iter(cells))
+    return {cell: changes for cell, changes in cells.items() if not only or cell in only or cell == first}
+
+
+def _words(changes: Mapping[str, Value]) -> str:
+    return " ".join(f"--config.{path}={value}" for path, value in changes.items())

@@ -1,0 +1,76 @@
+"""A study's table: mean and deviation over the seeds of each cell, and its difference from the reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.console import Console
+
+from mocme_jax.studies.paired import paired_difference
+from mocme_jax.studies.rows import TABLE, Rows
+from mocme_jax.training.progress import results_table
+from mocme_jax.training.workdir import write_whole
+
+
+def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int]) -> dict:
+    """The table of what is finished, for JSON; the first of the cells is the reference.
+
+    Differences are over the seeds that both have, on test.
+    """
+    reference = next(iter(cells))
+    finished = {name: rows.of(name, changes) for name, changes in cells.items()}
+    finished = {name: {s: row for s, row in of.items() if s in seeds} for name, of in finished.items()}
+    table = []
+    for name, of in finished.items():
+        if not of:
+            continue
+        line = {"cell": name, "seeds": len(of), "dev": _spread([row["dev"]["mrr"] for row in of.values()])}
+        if all("test" in row for row in of.values()):
+            line["test"] = _spread([row["test"]["mrr"] for row in of.values()])
+            line["clean"] = _spread([row["clean"]["mrr"] for row in of.values()])
+            line |= {f"hits@{k}": _spread([row["test"][f"hits@{k}"] for row in of.values()]) for k in (1, 10)}
+            line |= _difference(rows, name, reference, sorted(of.keys() & finished[reference].keys()))
+        line["seconds"] = sum(row["seconds"] for row in of.values())
+        table.append(line)
+    return {"reference": reference, "rows": table}
+
+
+def write_table(rows: Rows, table: dict) -> None:
+    """Writes ``table.json``."""
+    write_whole(rows.folder / TABLE, json.dumps(table, indent=1) + "\n")
+
+
+def print_table(table: dict, title: str, console: Console) -> None:
+    """Prints the table; ``less`` is the difference in test MRR from the reference, ``p`` its significance."""
+    lines = []
+    for row in table["rows"]:
+        line = {"cell": row["cell"], "seeds": row["seeds"], "dev MRR": _words(row["dev"])}
+        if "test" in row:
+            line |= {"test MRR": _words(row["test"]), "Hits@1": f"{row['hits@1']['mean']:.3f}"}
+            line |= {"Hits@10": f"{row['hits@10']['mean']:.3f}"}
+        if row["cell"] != table["reference"] and row.get("difference") is not None:
+            line["difference"] = f"{row['difference']:+.4f}"
+            line["p"] = "-" if row["p"] is None else f"{row['p']:.3f}" if row["p"] >= 0.001 else "<.001"
+        line["minutes"] = f"{row['seconds'] / 60:.1f}"
+        lines.append(line)
+    results_table(lines, title=title, console=console)
+
+
+def _difference(rows: Rows, name: str, reference: str, seeds: list[int]) -> dict:
+    both = [rows.ranks(cell, seeds) for cell in (name, reference)] if seeds else [None]
+    if name == reference or any(ranks is None for ranks in both):
+        return {"difference": 0.0 if name == reference else None, "p": None}
+    found = paired_difference(*both)
+    return {"difference": found.mean, "p": found.p}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "deviation": deviation}
+
+
+def _words(spread: Mapping[str, float | None]) -> str:
+    deviation = spread["deviation"]
+    return f"{spread['mean']:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
