@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.model import experts, fusion
-from mocme_jax.model.mutual_information import ESTIMATORS
+from mocme_jax.model.mutual_information import ESTIMATORS, panel_mean
 
 FUSIONS = ("complementarity", "mean", "sum", "attention", "gate", "best")
 RELEVANCES = ("none", "gate", "structure")
+GRANULARITIES = ("entity", "graph")
 
 
 class Carried(NamedTuple):
@@ -44,12 +45,19 @@ class Panel(NamedTuple):
       parts: ``[P, M, r]``.
       structure: ``[P, r]``.
       present: bool ``[P, M]``.
+      view_information: M of ``[c, c]``, MI of a modality's views in nats, the panel's mean; with relevance
+        ``structure`` the structure is the last of them. Empty where weights are each entity's own.
+      information: ``[M, M]``, the same of the modalities; None there.
+      fit: a scalar, the loss of the estimators' parameters on the panel.
     """
 
     views: tuple[jax.Array, ...]
     parts: jax.Array
     structure: jax.Array
     present: jax.Array
+    view_information: tuple[jax.Array | None, ...]
+    information: jax.Array | None
+    fit: jax.Array
 
 
 class Encoding(NamedTuple):
@@ -73,12 +81,16 @@ class Encoding(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """One fusion: ``vectors [n, d]``, ``weights`` and ``redundant`` ``[n, c]``, and the estimator's ``fit`` loss."""
+    """One fusion: ``vectors [n, d]``, ``weights`` and ``redundant`` ``[n, c]``, and the estimator's ``fit`` loss.
+
+    ``information [c, c]`` is the MI of the parts where it is the graph's, else None.
+    """
 
     vectors: jax.Array
     weights: jax.Array
     redundant: jax.Array
     fit: jax.Array
+    information: jax.Array | None = None
 
 
 class Encoder(nn.Module):
@@ -91,10 +103,14 @@ class Encoder(nn.Module):
       widths: d_m of each feature modality.
       width: d.
       experts: K; 0 gives each modality one view, itself.
+      structure_experts: whether the structure has experts too; else it is one view, itself.
       expert_hidden: h, the inner width of an expert.
       intra, inter: the fusion of views and of modalities, a word of ``FUSIONS``.
       estimator: a word of ``ESTIMATORS``.
       relevance: a word of ``RELEVANCES``.
+      granularity: a word of ``GRANULARITIES``: whose mutual information makes the weights. An ``entity``'s own
+        pointwise estimate is as noisy as a single draw; of the ``graph`` it is the panel's mean, the MI itself, and
+        costs nothing an entity. Weights then differ by which parts an entity has.
       temperature: of both softmaxes, in nats.
       mi_width: r, the width that parts are projected to (at random, fixed) before MI is estimated; 0 keeps d.
         Projecting can only lower MI (data processing inequality).
@@ -109,11 +125,13 @@ class Encoder(nn.Module):
     widths: tuple[int, ...]
     width: int
     experts: int
+    structure_experts: bool
     expert_hidden: int
     intra: str
     inter: str
     estimator: str
     relevance: str
+    granularity: str
     temperature: float
     mi_width: int
     weight_gradients: bool
@@ -133,29 +151,35 @@ class Encoder(nn.Module):
         """Views a modality: K, or 1 without experts."""
         return max(1, self.experts)
 
+    @property
+    def plain(self) -> int:
+        """How many modalities, from the first on, have no experts."""
+        return (0 if self.structure_experts else 1) if self.experts else self.modalities
+
     def setup(self):
         normal = nn.initializers.normal
         m, k, d, h = self.modalities, self.views, self.width, self.expert_hidden
+        expert = m - self.plain
         self.nothing = self.param("nothing", normal(self.structure_init), (d,))
         self.kernels = [self.param(f"project_{i}", normal(1.0), (width, d)) for i, width in enumerate(self.widths)]
         if self.widths:  # checkpoints hold no empty arrays
             # In units of their start, Adam's steps are the same share of a small scale as of a large one.
             start, unit = (1.0, self.initial_scale) if self.relative_scales else (self.initial_scale, 1.0)
             self.scales = unit * self.param("scales", nn.initializers.constant(start), (m - 1,))
-        if self.experts:
+        if expert:
             # Unit-variance parameters with the scale outside, as in the projections: Adam's steps are then the same
             # share of every weight, and one learning rate fits all.
-            self.down = d**-0.5 * self.param("expert_down", normal(1.0), (m, k, d, h))
-            self.up = self.expert_scale * h**-0.5 * self.param("expert_up", normal(1.0), (m, k, h, d))
-        self.view_gate = self._gate("view_gate", self.intra, k, (m, k, d))
+            self.down = d**-0.5 * self.param("expert_down", normal(1.0), (expert, k, d, h))
+            self.up = self.expert_scale * h**-0.5 * self.param("expert_up", normal(1.0), (expert, k, h, d))
+        self.view_gate = self._gate("view_gate", self.intra, k, (expert, k, d)) if expert else None
         self.modality_gate = self._gate("modality_gate", self.inter, m, (m, d))
         r = self._mi_projection().shape[1]
         _, init, fit = ESTIMATORS[self.estimator]
         self.view_estimator, self.modality_estimator = {}, {}
-        if fit is not None and self._weighs(self.intra, k):
+        if fit is not None and expert and self._weighs(self.intra, k):
             seen = k + (self.relevance == "structure")
             self.view_estimator = self.param(
-                "view_estimator", lambda key: jax.vmap(lambda one: init(one, seen, r))(jax.random.split(key, m))
+                "view_estimator", lambda key: jax.vmap(lambda one: init(one, seen, r))(jax.random.split(key, expert))
             )
         if fit is not None and self._weighs(self.inter, m):
             self.modality_estimator = self.param("modality_estimator", lambda key: init(key, m, r))
@@ -211,39 +235,55 @@ class Encoder(nn.Module):
           panel: None while the panel itself is encoded, which then is its own panel.
 
         Returns:
-          The views as estimators see them, ``[n, K, r]``, and the fusion.
+          The views as estimators see them, ``[n, K, r]`` (of a modality without experts ``[n, 1, r]``), and the fusion.
         """
-        if not self.experts:
-            one = present[:, None].astype(part.dtype)
-            none = jnp.zeros_like(one)
-            return self._seen(part @ self._mi_projection())[:, None], Fused(part, one, none, jnp.zeros(()))
-        views = experts.expert_views(part, self.down[m], self.up[m])
-        k, fit = self.views, jnp.zeros(())
+        if m < self.plain:
+            # Of its K views, which are one, the first has all the weight.
+            first = jnp.pad(present[:, None].astype(part.dtype), ((0, 0), (0, self.views - 1)))
+            none = jnp.zeros_like(first)
+            return self._seen(part @ self._mi_projection())[:, None], Fused(part, first, none, jnp.zeros(()))
+        row, k = m - self.plain, self.views
+        views = experts.expert_views(part, self.down[row], self.up[row])
+        fit, information = jnp.zeros(()), None
         mask = jnp.broadcast_to(present[:, None], (len(part), k))
         relevance = redundant = jnp.zeros(mask.shape, part.dtype)
         if self.view_gate is not None:
-            kernel = jnp.broadcast_to(self.view_gate[m], (k, self.width))
+            kernel = jnp.broadcast_to(self.view_gate[row], (k, self.width))
             relevance = experts.along(views, kernel)
             if self.intra == "attention":
                 relevance = relevance / self.width**0.5
         own = self._seen(experts.through(views, self._mi_projection()))
         if self._weighs(self.intra, k):
-            others, reference, panel_present = own, structure, present
-            if panel is not None:
-                others, reference, panel_present = panel.views[m], panel.structure, panel.present[:, m]
-            joint, joint_others, seen = own, others, mask
-            panel_mask = jnp.broadcast_to(panel_present[:, None], (len(others), k))
-            if self.relevance == "structure":
-                joint = jnp.concatenate([own, structure[:, None]], axis=1)
-                joint_others = jnp.concatenate([others, reference[:, None]], axis=1)
-                seen, panel_mask = (jnp.pad(x, ((0, 0), (0, 1)), constant_values=True) for x in (mask, panel_mask))
-            parameters = jax.tree.map(lambda leaf: leaf[m], self.view_estimator)
-            pointwise, fit = self._pointwise(joint, joint_others, seen, panel_mask, parameters)
+            if panel is not None and self.granularity == "graph":
+                pointwise = panel.view_information[m][None]
+            else:
+                pointwise, joint_mask, fit = self._view_pointwise(m, own, present, structure, panel)
+                if self.granularity == "graph":
+                    information = panel_mean(pointwise, joint_mask)
+                    pointwise = information[None]
             redundant = fusion.redundancy(pointwise[:, :k, :k], mask)
             if self.relevance == "structure":
                 relevance = pointwise[:, :k, k]
         weights = fusion.fusion_weights(self.intra, relevance, redundant, mask, self.temperature)
-        return own, Fused(experts.fuse_views(views, weights), weights, redundant, fit)
+        return own, Fused(experts.fuse_views(views, weights), weights, redundant, fit, information)
+
+    def _view_pointwise(self, m: int, own: jax.Array, present: jax.Array, structure: jax.Array, panel: Panel | None):
+        """Pointwise MI ``[n, c, c]`` of the views of modality m, with the structure as the last part if it is wanted.
+
+        Returns:
+          The values, which parts are present ``[n, c]``, and the estimator's fit.
+        """
+        others, reference, panel_present = own, structure, present
+        if panel is not None:
+            others, reference, panel_present = panel.views[m], panel.structure, panel.present[:, m]
+        mask, panel_mask = (jnp.broadcast_to(x[:, None], (len(x), self.views)) for x in (present, panel_present))
+        if self.relevance == "structure":
+            own = jnp.concatenate([own, structure[:, None]], axis=1)
+            others = jnp.concatenate([others, reference[:, None]], axis=1)
+            mask, panel_mask = (jnp.pad(x, ((0, 0), (0, 1)), constant_values=True) for x in (mask, panel_mask))
+        parameters = jax.tree.map(lambda leaf: leaf[m - self.plain], self.view_estimator)
+        pointwise, fit = self._pointwise(own, others, mask, panel_mask, parameters)
+        return pointwise, mask, fit
 
     def _fuse_modalities(self, parts: jax.Array, present: jax.Array, panel: Panel) -> Fused:
         """Inter-modal fusion of ``parts [n, M, d]``."""
@@ -257,8 +297,11 @@ class Encoder(nn.Module):
                 relevance = relevance / self.width**0.5
         relevance = relevance.at[:, 0].add(self.structure_bias)
         if self._weighs(self.inter, self.modalities):
-            own = self._seen(parts @ self._mi_projection())
-            pointwise, fit = self._pointwise(own, panel.parts, present, panel.present, self.modality_estimator)
+            if self.granularity == "graph":
+                pointwise = panel.information[None]
+            else:
+                own = self._seen(parts @ self._mi_projection())
+                pointwise, fit = self._pointwise(own, panel.parts, present, panel.present, self.modality_estimator)
             redundant = fusion.redundancy(pointwise, present)
             if self.relevance == "structure":
                 relevance = relevance + pointwise[:, :, 0]
@@ -274,8 +317,13 @@ class Encoder(nn.Module):
             *(self._fuse_views(m, part, present[:, m], structure, None) for m, part in enumerate(parts)), strict=True
         )
         seen = self._seen(jnp.stack([one.vectors for one in fused], axis=1) @ self._mi_projection())
-        panel = Panel(views, seen, structure, present)
-        return panel if self.weight_gradients else jax.lax.stop_gradient(panel)
+        information, fit = None, sum(one.fit for one in fused) / self.modalities
+        if self.granularity == "graph" and self._weighs(self.inter, self.modalities):
+            pointwise, own_fit = self._pointwise(seen, seen, present, present, self.modality_estimator)
+            information, fit = panel_mean(pointwise, present), fit + own_fit
+        panel = Panel(views, seen, structure, present, tuple(one.information for one in fused), information, fit)
+        # The estimators' own loss alone has a gradient then.
+        return panel if self.weight_gradients else jax.lax.stop_gradient(panel)._replace(fit=fit)
 
     def __call__(
         self, carried: Carried, panel: Panel, keep: jax.Array | None = None, noise: jax.Array | None = None
@@ -303,7 +351,7 @@ class Encoder(nn.Module):
             jnp.stack([one.weights for one in intra], axis=1),
             present,
             jnp.mean(jnp.sum(jnp.where(present, redundant, 0), axis=1) / jnp.maximum(jnp.sum(present, axis=1), 1)),
-            inter.fit + sum(one.fit for one in intra) / self.modalities,
+            panel.fit if self.granularity == "graph" else inter.fit + sum(one.fit for one in intra) / self.modalities,
         )
 
     def structure_alone(self, structure: jax.Array, panel: Panel) -> jax.Array:

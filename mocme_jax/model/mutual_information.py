@@ -139,6 +139,17 @@ def club_fit(parts: jax.Array, panel: jax.Array, panel_present: jax.Array, prese
     return _pair_mean(values, present)
 
 
+def panel_mean(pointwise: jax.Array, present: jax.Array) -> jax.Array:
+    """MI of parts, ``[c, c]``: the mean of pointwise values ``[P, c, c]`` over the entities that have both parts.
+
+    Args:
+      pointwise: of a panel against itself.
+      present: bool ``[P, c]``.
+    """
+    both = present[:, :, None] & present[:, None, :]
+    return jnp.sum(jnp.where(both, pointwise, 0), axis=0) / jnp.maximum(jnp.sum(both, axis=0), 1)
+
+
 def other_pairs(present: jax.Array) -> jax.Array:
     """bool ``[n, c, c]``: pairs i != j whose parts are both present, from ``[n, c]``."""
     different = ~jnp.eye(present.shape[1], dtype=bool)

@@ -7,8 +7,8 @@ has the variance
     (MS_seeds + MS_triples - MS_rest) / (S T)
 
 by the usual mean squares, and degrees of freedom by Satterthwaite (Biometrics Bulletin 1946); it is the analysis of
-many readers of many cases (Dorfman, Berbaum and Metz, Investigative Radiology 1992). The larger of the three single-factor
-answers is taken where the estimate falls below it, so that the test errs on the side of no difference.
+many readers of many cases (Dorfman, Berbaum and Metz, Investigative Radiology 1992). Where the
+estimate falls below that of one factor alone, the larger is taken: the test errs on the side of no difference.
 """
 
 from __future__ import annotations

@@ -76,6 +76,15 @@ class Rows:
             os.fsync(file.fileno())
         self._rows += rows
 
+    def add_failed(self, cell: str, changes: Mapping, seed: int, seconds: float) -> None:
+        """Adds a cell whose loss was not finite: it counts as the worst that there can be."""
+        self.add(cell, changes, [Trained({"seed": seed, "dev": {"mrr": 0.0}, "best_epoch": 0}, None)], seconds)
+
+    @property
+    def all(self) -> list[dict]:
+        """Every finished row, oldest first."""
+        return list(self._rows)
+
     def ranks(self, cell: str, seeds: list[int]) -> np.ndarray | None:
         """Test ranks ``[S, 2T]`` of a cell; None where a file is not there."""
         paths = [self.ranks_path(cell, seed) for seed in seeds]

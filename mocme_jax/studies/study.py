@@ -14,6 +14,7 @@ import numpy as np
 
 from mocme_jax.config import config_from_dict, find_config, set_field, validate
 from mocme_jax.config_fields import Value
+from mocme_jax.config_values import show
 from mocme_jax.errors import UserError
 from mocme_jax.studies.rows import Rows
 from mocme_jax.studies.table import make_table, print_table, write_table
@@ -112,12 +113,12 @@ def run_study(
     for line in dataset.warnings:
         note(f"warning: {line}")
     with locked(workdir):
-        rows = Rows(workdir, _identity(name, config, cells, dataset, seeds))
+        rows = Rows(workdir, identity_of_study(name, config, cells, dataset, seeds))
         preemption.something_to_save()
         for number, (cell, changes) in enumerate(chosen.items(), 1):
             missing = [seed for seed in seeds if seed not in rows.of(cell, changes)]
             if missing:
-                note(f"cell {number} of {len(chosen)}: {cell}  {_words(changes)}")
+                note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}")
                 run_cell(rows, cell, changes, config, dataset, missing, preemption, note)
                 write_table(rows, make_table(rows, cells, seeds))
         table = make_table(rows, cells, seeds)
@@ -149,7 +150,9 @@ def run_cell(
     shutil.rmtree(rows.folder / "under_way", ignore_errors=True)
 
 
-def _identity(name: str, config: ConfigDict, cells: Cells, dataset: setup.Dataset, seeds: Sequence[int]) -> dict:
+def identity_of_study(
+    name: str, config: ConfigDict, cells: Cells, dataset: setup.Dataset, seeds: Sequence[int]
+) -> dict:
     """What ``study.json`` says; a study that goes on must agree in graph and config."""
     identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, np.zeros(0))
     return identity | {
@@ -172,5 +175,6 @@ def _chosen(cells: Cells, only: Sequence[str]) -> Cells:
     return {cell: changes for cell, changes in cells.items() if not only or cell in only or cell == first}
 
 
-def _words(changes: Mapping[str, Value]) -> str:
-    return " ".join(f"--config.{path}={value}" for path, value in changes.items())
+def as_flags(changes: Mapping[str, Value]) -> str:
+    """The changes as flags of ``mocme_jax.train``."""
+    return " ".join(f"--config.{path}={show(value)}" for path, value in changes.items())
