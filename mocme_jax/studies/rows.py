@@ -43,6 +43,9 @@ class Rows:
             (self.folder / RANKS).mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(identity, indent=1) + "\n")
         self._rows = read_rows(self.folder)
+        if self._rows:
+            # Without half a line at its end, to which the next row would be added.
+            write_whole(self.folder / ROWS, "".join(json.dumps(row) + "\n" for row in self._rows))
 
     def of(self, cell: str, changes: Mapping) -> dict[int, dict]:
         """The finished rows of a cell, by seed; rows of the same name with other changes do not count."""

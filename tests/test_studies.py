@@ -1,0 +1,190 @@
+"""Studies from end to end on a small graph: seeds together as alone, what is kept, going on, the table, refusals."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+from command_runner import assert_one_error, run_here, start
+from tiny_graph import tiny_flags, write_tiny_graph
+
+from mocme_jax.config import baseline_of, bundled_configs
+from mocme_jax.config_fields import FIELDS
+from mocme_jax.flags import parse
+from mocme_jax.studies.rows import read_rows
+from mocme_jax.studies.study import load_cells
+from mocme_jax.studies.together import Lanes
+from mocme_jax.training import setup
+from mocme_jax.training.preemption import Preemption
+from mocme_jax.training.run import train_and_evaluate
+
+STUDY = '''
+def get_cells(config, modalities, alone):
+    return {"full": {}, "plain": {"negatives.weighting": "uniform"}, "structure alone": alone}
+'''
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    return write_tiny_graph(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("study") / "parts.py"
+    path.write_text(STUDY)
+    return path
+
+
+def lanes(graph, folder, seeds, notify=lambda line: None, preemption=None, **fields):
+    config, _ = parse(tiny_flags(graph, folder, **fields), "")
+    return Lanes(config, setup.load_dataset(config), seeds, folder, preemption or Preemption(), notify)
+
+
+@pytest.mark.parametrize("fields", [{}, {"train__average": 8.0, "parallel__devices": 2, "train__patience": 1}])
+def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields):
+    fields = {"data__modalities": "text,numeric", "train__epochs": 6, "train__eval_every": 1, **fields}
+    together = lanes(graph, tmp_path / "lanes", [0, 3], **fields).run()
+    for trained, seed in zip(together, (0, 3), strict=True):
+        config, workdir = parse(tiny_flags(graph, tmp_path / f"run{seed}", seed=seed, **fields), "")
+        alone = train_and_evaluate(config, workdir)
+        row = trained.row
+        assert row["seed"] == seed and row["best_epoch"] == alone["run"]["best_epoch"]
+        assert row["epochs"] == alone["run"]["epoch"] == row["curve"][-1][0]
+        # Products of lanes are added up in another order.
+        assert row["dev"]["mrr"] == pytest.approx(alone["dev"]["overall"]["mrr"], abs=2e-3)
+        assert row["test"]["mrr"] == pytest.approx(alone["test"]["overall"]["mrr"], abs=2e-3)
+        assert row["weights"]["modality"] == pytest.approx(alone["weights"]["modality"], rel=1e-3)
+        assert (1 / trained.ranks).mean() == pytest.approx(row["test"]["mrr"])
+    assert together[0].row["curve"] != together[1].row["curve"]
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_end(graph, tmp_path):
+    fields = {"data__modalities": "text", "train__epochs": 4, "train__eval_every": 1}
+    whole = lanes(graph, tmp_path / "whole", [0, 1], **fields).run()
+    preemption = Preemption()
+
+    def stop_after_two(line):
+        preemption.requested = preemption.requested or line.startswith("epoch 2/")
+
+    with pytest.raises(BaseException, match="stopped after step 8 of 16"):
+        lanes(graph, tmp_path / "parts", [0, 1], stop_after_two, preemption, **fields).run()
+    told = []
+    rest = lanes(graph, tmp_path / "parts", [0, 1], told.append, **fields).run()
+    assert told[0] == "going on after step 8" and [line[:7] for line in told[1:]] == ["epoch 3", "epoch 4"]
+    assert [one.row for one in rest] == [one.row for one in whole]
+    for one, other in zip(rest, whole, strict=True):
+        np.testing.assert_array_equal(one.ranks, other.ranks)
+
+
+def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study_file, tmp_path, monkeypatch, capsys):
+    flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}"]
+    assert run_here("ablate", *flags, "--seeds=1", "--cells=plain", monkeypatch=monkeypatch) == 0
+    assert [(row["cell"], row["seed"]) for row in read_rows(tmp_path / "study")] == [("full", 0), ("plain", 0)]
+    assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
+    rows = read_rows(tmp_path / "study")
+    assert sorted((row["cell"], row["seed"]) for row in rows) == sorted(
+        (cell, seed) for cell in ("full", "plain", "structure alone") for seed in (0, 1)
+    )
+    assert rows[1]["changes"] == {"negatives.weighting": "uniform"}
+    assert rows[-1]["changes"]["data.modalities"] == ["structure"]
+    assert rows[-1]["weights"]["modality"].keys() == {"structure"}
+    table = json.loads((tmp_path / "study" / "table.json").read_text())
+    assert table["reference"] == "full" and [row["cell"] for row in table["rows"]] == [
+        "full", "plain", "structure alone"
+    ]
+    by_cell = {name: [row["test"]["mrr"] for row in rows if row["cell"] == name] for name in ("full", "plain")}
+    plain = table["rows"][1]
+    assert plain["test"]["mean"] == pytest.approx(np.mean(by_cell["plain"]))
+    assert plain["test"]["deviation"] == pytest.approx(np.std(by_cell["plain"], ddof=1))
+    assert plain["difference"] == pytest.approx(np.mean(by_cell["plain"]) - np.mean(by_cell["full"]), abs=1e-6)
+    assert 0 <= plain["p"] <= 1 and table["rows"][0]["difference"] == 0
+    described = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert described["study"] == str(study_file) and described["cells"].keys() == {"full", "plain", "structure alone"}
+    capsys.readouterr()
+    before = (tmp_path / "study" / "rows.jsonl").read_bytes()
+    assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
+    assert (tmp_path / "study" / "rows.jsonl").read_bytes() == before
+    assert "cell 1" not in capsys.readouterr().out
+
+
+def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):
+    flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}", "--seeds=1", "--cells=plain"]
+    assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
+    path = tmp_path / "study" / "rows.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
+    first, second = (json.loads(line) for line in (whole.splitlines()[-1], path.read_bytes().splitlines()[-1]))
+    first.pop("seconds"), second.pop("seconds")
+    assert first == second
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(graph, study_file, tmp_path, monkeypatch, capsys):
+    flags = [*tiny_flags(graph, tmp_path / "study", train__epochs=4000), f"--study={study_file}", "--seeds=1"]
+    process = start("ablate", *flags, folder=tmp_path)
+    while "epoch 2/" not in (line := process.stdout.readline()):
+        assert line, process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0 and stderr == "" and "the same command goes on from there" in stdout
+    assert read_rows(tmp_path / "study") == [] and list((tmp_path / "study" / "under_way").iterdir())
+
+
+def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, capsys):
+    space = tmp_path / "space.py"
+    space.write_text(
+        "from mocme_jax.studies.space import Log\n"
+        "def get_space(config):\n"
+        "    return {'loss.regularisation': Log(0.01, 0.1), 'train.batch_size': [8, 16]}\n"
+    )
+    flags = [*tiny_flags(graph, tmp_path / "search"), f"--space={space}"]
+    assert run_here("search", *flags, "--trials=2", monkeypatch=monkeypatch) == 0
+    before = read_rows(tmp_path / "search")
+    assert run_here("search", *flags, "--trials=3", monkeypatch=monkeypatch) == 0
+    rows = read_rows(tmp_path / "search")
+    assert rows[:2] == before and [row["cell"] for row in rows] == ["as it is", "trial 1", "trial 2"]
+    assert all("test" not in row for row in rows)
+    for row in rows[1:]:
+        assert 0.01 <= row["changes"]["loss.regularisation"] <= 0.1 and row["changes"]["train.batch_size"] in (8, 16)
+    best = max(rows, key=lambda row: row["dev"]["mrr"])
+    printed = capsys.readouterr().out
+    assert "the best of 3" in printed
+    assert all(f"--config.{path}={value:g}" in printed.replace("\n", "") for path, value in best["changes"].items())
+    assert run_here("search", *flags, "--trials=9", "--minutes=0.0001", monkeypatch=monkeypatch) == 0
+    assert "no further point is begun" in capsys.readouterr().out and len(read_rows(tmp_path / "search")) == 3
+
+
+@pytest.mark.parametrize("study", bundled_configs("studies"))
+@pytest.mark.parametrize("name", bundled_configs())
+def test_every_bundled_study_fits_every_config(study, name):
+    from mocme_jax.config import load_config
+
+    config, _ = load_config(name)
+    modalities = ["text"] if name != "atlas" else ["image", "numeric", "text"]
+    cells = load_cells(study, config, modalities, baseline_of(name))
+    first, *others = cells.values()
+    assert first == {} and len(others) > 2 and all(others)
+    assert all(set(changes) <= set(FIELDS) for changes in others)
+
+
+def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypatch, capsys):
+    def error(*flags):
+        assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 2
+        return assert_one_error(capsys.readouterr().err)
+
+    flags = tiny_flags(graph, tmp_path / "study")
+    assert "did you mean --study=components?" in error(*flags, "--study=component")
+    assert "there is no cell ful; there are full, plain" in error(*flags, f"--study={study_file}", "--cells=ful")
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("def get_cells(config, modalities, alone):\n    return {'a': {'fusion.inner': 'sum'}}\n")
+    assert "unknown config field fusion.inner" in error(*flags, f"--study={wrong}")
+    split = [*flags, f"--study={study_file}", "--config.parallel.shard_entities=True"]
+    assert "whole tables" in error(*split)
