@@ -115,7 +115,7 @@ FIELDS: dict[str, Field] = {
     ),
     "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
     "model.experts": Field(3, "experts a modality, K; 0: none, each modality is one view", low=0),
-    "model.structure_experts": Field(True, "the structure has experts too; without, it is one view"),
+    "model.structure_experts": Field(False, "the structure has experts too; without, it is one view"),
     "model.expert_hidden": Field(64, "inner width of an expert", low=1),
     "model.expert_scale": Field(0.1, "size of what an expert adds to the identity, at the start", low=0),
     "model.modality_scale": Field(
@@ -151,7 +151,7 @@ FIELDS: dict[str, Field] = {
         "none", "what stands against redundancy in a weight", choices=("none", "gate", "structure")
     ),
     "fusion.granularity": Field(
-        "entity",
+        "graph",
         "whose mutual information makes the weights: each entity's own pointwise estimate, or the graph's",
         choices=("entity", "graph"),
     ),

@@ -11,7 +11,7 @@ import pytest
 from tiny_model import encode as encode_by_id
 from tiny_model import panel_of, random_params, tiny_inputs, tiny_model
 
-from mocme_jax.model.encoder import FUSIONS, RELEVANCES
+from mocme_jax.model.encoder import FUSIONS, GRANULARITIES, RELEVANCES
 from mocme_jax.model.mocme import init_params
 from mocme_jax.model.mutual_information import ESTIMATORS
 
@@ -269,8 +269,56 @@ def test_relevance_gives_noise_less_weight_and_redundancy_alone_gives_it_more(es
     assert noise > informative and noise > structure
 
 
-def test_the_fit_moves_the_estimator_alone():
-    _, inputs, params, encode = made(estimator="club", widths=(5,))
+@pytest.mark.parametrize("relevance", ["none", "structure"])
+@pytest.mark.parametrize("estimator", ["infonce", "gaussian"])
+def test_the_graphs_information_is_the_mean_of_the_panels_own(estimator, relevance):
+    """Weights of the graph, from pointwise values that the entities' own weights are made of, averaged in NumPy."""
+    choices = dict(estimator=estimator, relevance=relevance, weight_gradients=False)
+    by_graph, by_entity = made(granularity="graph", **choices), made(**choices)
+    model, inputs, params, encode = by_graph
+    panel = panel_of(model, params, inputs)
+    own = jax.tree.map(np.asarray, panel_of(by_entity[0], params, inputs))
+    present = np.asarray(own.present)
+    values = np.asarray(ESTIMATORS[estimator][0](panel.parts, panel.parts, panel.present, {}))
+    both = present[:, :, None] & present[:, None, :]
+    expected = np.where(both, values, 0).sum(axis=0) / both.sum(axis=0)
+    np.testing.assert_allclose(panel.information, expected, **CLOSE)
+    encoding = encode(params, inputs, EVERYBODY)
+    for entity in EVERYBODY:
+        has = np.flatnonzero(np.asarray(inputs.present)[entity])
+        redundant = [np.mean([expected[i, j] for j in has if j != i] or [0.0]) for i in has]
+        scores = (expected[has, 0] if relevance == "structure" else 0) - np.array(redundant)
+        weights = np.exp(scores - scores.max())
+        np.testing.assert_allclose(encoding.modality_weights[entity, has], weights / weights.sum(), rtol=2e-3)
+    # Views of a modality weigh the same for whoever has it.
+    views = np.asarray(encoding.view_weights)
+    for m in range(3):
+        some = views[np.asarray(inputs.present)[:, m], m]
+        np.testing.assert_allclose(some, np.broadcast_to(some[:1], some.shape), rtol=1e-5)
+
+
+def test_features_alone_may_have_experts():
+    _, inputs, params, encode = made(structure_experts=False, intra="mean", inter="sum")
+    own = params.model["params"]["encoder"]
+    assert own["expert_down"].shape == (2, 2, 8, 4)
+    encoding = encode(params, inputs, EVERYBODY)
+    view = np.asarray(encoding.view_weights)
+    assert view[:, 0].tolist() == [[1, 0]] * 24
+    np.testing.assert_allclose(encoding.vectors[3], params.structure[3], rtol=1e-6)
+    # The first feature modality's experts are the first.
+    only = [e for e in range(24) if np.asarray(inputs.present)[e].tolist() == [True, True, False]]
+    part = own["scales"][0] * np.asarray(inputs.features[0])[only] @ own["project_0"]
+    down, up = own["expert_down"][0] * 8**-0.5, 0.1 * own["expert_up"][0] * 4**-0.5
+    views = part[:, None] + np.einsum("nkh,khd->nkd", np.maximum(np.einsum("nd,kdh->nkh", part, down), 0), up)
+    expected = np.asarray(params.structure)[only] + views.mean(axis=1)
+    np.testing.assert_allclose(np.asarray(encoding.vectors)[only], expected, **CLOSE)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_the_fit_moves_the_estimator_alone(granularity):
+    _, inputs, params, encode = made(
+        estimator="club", widths=(5,), granularity=granularity, weight_gradients=granularity == "entity"
+    )
     gradients = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, inputs, EVERYBODY).fit)))(params)
     assert not gradients.structure.any()
     gradients = gradients.model["params"]["encoder"]

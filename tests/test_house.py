@@ -16,7 +16,8 @@ PACKAGE = ROOT / "mocme_jax"
 SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 
 # A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
-ROOMS = ("errors", "data", "parallel", "model", "objective", "evaluation", "training", "use", "measure", "commands")
+ROOMS = ("errors", "data", "parallel", "model", "objective", "evaluation", "training", "use", "measure", "studies")
+ROOMS += ("report", "commands")
 READS_CONFIG = (
     "config",
     "config_fields",
@@ -30,6 +31,9 @@ READS_CONFIG = (
     "measure.stages",
     "measure.benchmark",
     "measure.plan",
+    "studies.study",
+    "studies.searching",
+    "studies.space",
 )
 WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_values", "flags", "command_line")
 JAX_FAMILY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
@@ -152,8 +156,9 @@ def test_extras_agree_with_each_other():
 def test_every_folder_of_the_package_is_in_the_wheel():
     packages = set(metadata()["tool"]["setuptools"]["packages"])
     folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in MODULES.values()}
-    assert folders | {"mocme_jax.configs"} <= packages
-    for package in packages - {"mocme_jax.configs"}:
+    configs = {"mocme_jax.configs", "mocme_jax.configs.search", "mocme_jax.configs.studies"}
+    assert folders | configs <= packages
+    for package in packages - configs:
         assert (ROOT / package.replace(".", "/")).is_dir(), package
 
 

@@ -43,7 +43,7 @@ class Rows:
             (self.folder / RANKS).mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(identity, indent=1) + "\n")
         self._rows = read_rows(self.folder)
-        if self._rows:
+        if os.path.lexists(self.folder / ROWS):
             # Without half a line at its end, to which the next row would be added.
             write_whole(self.folder / ROWS, "".join(json.dumps(row) + "\n" for row in self._rows))
 
