@@ -93,7 +93,7 @@ def card(results: dict, calibration: dict | None) -> str:
         "## Again",
         "```bash",
         "python -m mocme_jax.evaluate --workdir=DIR    # these numbers, from the checkpoint",
-        " ".join(["python -m mocme_jax.train --workdir=DIR", *_flags(config)]),
+        " ".join(["python -m mocme_jax.train --workdir=DIR", *flags_of(config)]),
         "```",
     ]
     return "\n".join(lines) + "\n"
@@ -132,7 +132,7 @@ def _calibration(report: dict | None) -> Iterator[str]:
         )
 
 
-def _flags(config: Mapping[str, Any]) -> list[str]:
+def flags_of(config: Mapping[str, Any]) -> list[str]:
     """The flags that turn the default config into this one, but for the places of a machine."""
     default = dict(_flat(load_config(DEFAULT_CONFIG)[0].to_dict()))
     flags = ["--config.data.dir=FOLDER"] if config["data"]["dir"] is not None else []
