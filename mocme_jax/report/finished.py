@@ -11,7 +11,6 @@ from mocme_jax.training.metrics_log import flatten, read_metrics
 from mocme_jax.training.results import read_results
 from mocme_jax.use.card import flags_of
 
-METRICS = ("mrr", "mr", "hits@1", "hits@3", "hits@10")
 CLASSES = ("easy", "ambiguous", "hard")
 STRUCTURE = "structure"
 

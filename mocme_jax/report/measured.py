@@ -15,6 +15,7 @@ import numpy as np
 from mocme_jax.evaluation.metrics import modality_patterns
 from mocme_jax.model.mocme import EntityVectors
 from mocme_jax.model.tables import look_up
+from mocme_jax.parallel.mapping import ROWS
 from mocme_jax.report.charts import Bins, reliability_bins
 from mocme_jax.report.finished import STRUCTURE
 from mocme_jax.training import setup
@@ -110,9 +111,8 @@ def test_ranks(served: Served, restored: Restored) -> np.ndarray | None:
         return None
     evaluator = setup.build_evaluator(restored.config, restored.model, dataset, restored.mapper)
     entities, tables = len(dataset.graph.entities), served.tables
-    vectors = EntityVectors(
-        *(table.reshape(-1, table.shape[-1])[:entities] for table in (tables.questions, tables.answers))
-    )
+    rows = [np.asarray(table).reshape(-1, table.shape[-1])[:entities] for table in (tables.questions, tables.answers)]
+    vectors = restored.mapper.place(EntityVectors(*rows), EntityVectors(ROWS, ROWS))
     return evaluator.ranks(restored.params.model, vectors, "test")
 
 

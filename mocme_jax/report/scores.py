@@ -10,7 +10,7 @@ import numpy as np
 from mocme_jax.data.known import reciprocal
 from mocme_jax.evaluation.metrics import ranking_metrics
 from mocme_jax.report.charts import Chart, Key, bars, rank_edges, rank_shares, reliability
-from mocme_jax.report.finished import METRICS, Finished
+from mocme_jax.report.finished import Finished
 from mocme_jax.report.measured import Measured
 
 BEFORE, AFTER = 7, 0
@@ -18,11 +18,11 @@ BEFORE, AFTER = 7, 0
 
 
 class Row(NamedTuple):
-    """A row of a table of scores: ``metrics`` has ``count`` and METRICS; ``kind`` is a class of the style sheet."""
+    """A row of a table of scores: ``metrics`` as of ``ranking_metrics``, ``more`` the MRR above a baseline's."""
 
     name: str
     metrics: dict[str, Any]
-    kind: str = ""
+    more: float | None = None
 
 
 class Group(NamedTuple):
@@ -43,21 +43,19 @@ def splits_of(run: Finished) -> dict[str, dict[str, Any]]:
     return found | {"dev": run.results["dev"]["overall"]}
 
 
-def beside_baseline(run: Finished, baseline: Finished) -> list[Row]:
-    """For each split the run, the baseline and the difference."""
-    rows, other = [], splits_of(baseline)
-    for name, metrics in splits_of(run).items():
-        rows.append(Row(f"{name}: {run.name}", metrics, "first"))
-        if name in other:
-            rows.append(Row(f"{name}: {baseline.name}", other[name]))
-            rows.append(Row("difference", difference(metrics, other[name]), "difference"))
-    return rows
-
-
-def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Each metric of one less the other's; None where either has none."""
-    pairs = {key: (one[key], other[key]) for key in METRICS}
-    return {"count": None} | {key: None if None in pair else pair[0] - pair[1] for key, pair in pairs.items()}
+def side_by_side(runs: Sequence[Finished], baseline: Finished | None) -> list[tuple[str, list[Row]]]:
+    """For each split a row a run; ``more`` is its MRR less the baseline's, where there is one beside it."""
+    found = []
+    for name in dict.fromkeys(name for run in runs for name in splits_of(run)):
+        other = None if baseline is None else splits_of(baseline).get(name)
+        rows = []
+        for run in runs:
+            if (metrics := splits_of(run).get(name)) is not None:
+                pair = (metrics["mrr"], None if other is None else other["mrr"])
+                more = None if None in pair or run is baseline else pair[0] - pair[1]
+                rows.append(Row(run.name, metrics, more))
+        found.append((name, rows))
+    return found
 
 
 def all_rows(run: Finished) -> list[Row]:
@@ -99,8 +97,9 @@ def by_answer_modalities(measured: Sequence[Measured]) -> list[Group]:
     return sorted(rows, key=lambda row: -row.count)
 
 
-def rank_charts(runs: Sequence[Finished], measured: Sequence[Measured]) -> list[Chart]:
+def rank_charts(pairs: Sequence[tuple[Finished, Measured]]) -> list[Chart]:
     """How test's ranks are spread: by direction where there is one run, beside each other where there are several."""
+    runs, measured = ([pair[place] for pair in pairs] for place in (0, 1))
     if any(one.ranks is None for one in measured):
         return []
     edges = rank_edges(max(int(np.ceil(one.ranks.max())) for one in measured))

@@ -13,7 +13,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+
+from mocme_jax.errors import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +108,7 @@ def _inline(text: str, name: str, label: str) -> Markup:
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
     inner = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
     return Markup('<svg class="chart" viewBox="{}" role="img" aria-label="{}">{}</svg>').format(
-        root.get("viewBox"), escape(label), Markup(inner)
+        root.get("viewBox"), one_line(label), Markup(inner)
     )
 
 

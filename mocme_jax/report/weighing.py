@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -72,13 +72,3 @@ def relation_bars(one: Measured, colours: Mapping[str, int]) -> list[tuple[str, 
             bars = [bar(word, "", end, colours) for word, end in zip(("heads", "tails"), ends, strict=True)]
             found.append((one.model.relations.readable[index], int(counts[index]), bars))
     return found
-
-
-def entity_bar(shares: Mapping[str, float], colours: Mapping[str, int], name: str = "") -> Bar:
-    """One entity's weights; ``name`` says whose, where runs stand side by side."""
-    return bar(name, "", shares, colours)
-
-
-def sources(runs: Sequence[Finished]) -> list[str]:
-    """Every modality of the runs, in order."""
-    return list(dict.fromkeys(name for run in runs for name in run.modalities))

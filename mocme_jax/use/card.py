@@ -5,6 +5,7 @@ The headings are those of Mitchell et al., "Model Cards for Model Reporting" (FA
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,8 @@ def flags_of(config: Mapping[str, Any]) -> list[str]:
             continue
         value = tuple(value) if isinstance(value, list) else value
         if value != default.get(path):
-            text = show(value)
-            flags.append(f"--config.{path}='{text}'" if set(text) & set(" ()'\"$") else f"--config.{path}={text}")
+            # Who copies the command lets a shell read what the graph's folder was called.
+            flags.append(f"--config.{path}={shlex.quote(show(value))}")
     return flags
 
 
