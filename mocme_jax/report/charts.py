@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from mocme_jax.report.svg import GRID, INK, MUTED, PAPER, colour, draw
 
-# Beside the colour, for those who see none.
+# Beside the colour, for those who see none; by the colour's number. The style sheet's .d0 to .d3 are the legend's.
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
@@ -24,11 +24,12 @@ class Line(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A line of the legend that stands beside a chart."""
+    """A line of the legend that stands beside a chart; ``drawn`` as a ``line`` with its dashes, or as a ``box``."""
 
     name: str
     colour: int
     note: str = ""
+    drawn: str = "box"
 
 
 class Chart(NamedTuple):
@@ -53,11 +54,11 @@ def lines(
     """
 
     def plot(axes):
-        for index, line in enumerate(series):
+        for line in series:
             points = [(a, b) for a, b in zip(line.x, line.y, strict=True) if b is not None]
             if not points:
                 continue
-            own, dash = colour(line.colour), DASHES[index // 2 % len(DASHES)]
+            own, dash = colour(line.colour), DASHES[line.colour % len(DASHES)]
             axes.plot(*zip(*points, strict=True), color=own, linestyle=dash, marker="o" if len(points) < 15 else "")
             for at, value in points:
                 if at == line.marked:
@@ -143,9 +144,9 @@ def reliability(name: str, label: str, series: Sequence[tuple[Bins, int]]) -> Ma
 
     def plot(axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        for index, (bins, number) in enumerate(series):
+        for bins, number in series:
             own = colour(number)
-            axes.plot(bins.confidence, bins.right, color=own, linewidth=1.3, linestyle=DASHES[index // 2 % len(DASHES)])
+            axes.plot(bins.confidence, bins.right, color=own, linewidth=1.3)
             area = 12 + 240 * bins.count / max(bins.count.sum(), 1)
             axes.scatter(bins.confidence, bins.right, s=area, color=own, edgecolor=PAPER, linewidth=0.7, zorder=3)
         axes.set_xlim(-0.02, 1.02)
@@ -157,13 +158,12 @@ def reliability(name: str, label: str, series: Sequence[tuple[Bins, int]]) -> Ma
     return draw(name, label, plot, size=(4.9, 3.6))
 
 
-def against(name: str, label: str, points: Sequence[tuple[float, float, float]], *, x: str, number: int) -> Markup:
+def against(name: str, label: str, points: Sequence[tuple[float, float, float]], *, number: int) -> Markup:
     """Means with deviations over a number: points ``(x, mean, deviation)``."""
 
     def plot(axes):
         places, means, deviations = np.array(sorted(points), float).T
         axes.errorbar(places, means, deviations, color=colour(number), marker="o", capsize=3, ecolor=INK, elinewidth=1)
-        axes.set_xlabel(x)
         axes.set_ylim(0, None)
         axes.grid(True, color=GRID)
 

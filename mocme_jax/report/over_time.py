@@ -24,7 +24,7 @@ def dev_curves(runs: Sequence[Finished]) -> list[Chart]:
     if not series:
         return []
     words = "; ".join(f"{run.name}: {_course(x, y)}" for run, _, x, y in found if x)
-    legend = tuple(Key(run.name, place) for run, place, x, _ in found if x) if len(runs) > 1 else ()
+    legend = tuple(Key(run.name, place, drawn="line") for run, place, x, _ in found if x) if len(runs) > 1 else ()
     note = "Ringed: the epoch that was kept, the best on dev."
     return [Chart("MRR on dev", lines("dev", f"MRR on dev by epoch. {words}", series), legend, note)]
 
@@ -42,7 +42,8 @@ def loss_curves(runs: Sequence[Finished]) -> list[Chart]:
         return []
     words = "; ".join(f"{name}: {_course(x, y)}" for name, _, x, y in found)
     svg = lines("loss", f"Training loss by epoch. {words}", [Line(x, y, place) for _, place, x, y in found])
-    return [Chart("Training loss", svg, tuple(Key(name, place) for name, place, _, _ in found), note)]
+    keys = tuple(Key(name, place, drawn="line") for name, place, _, _ in found)
+    return [Chart("Training loss", svg, keys, note)]
 
 
 def class_charts(runs: Sequence[Finished]) -> list[Chart]:
@@ -72,7 +73,7 @@ def weight_charts(runs: Sequence[Finished]) -> list[Chart]:
         told = "; ".join(f"{name}: {_course(x, y)}" for name, x, y in found)
         series = [Line(x, y, colours[name]) for name, x, y in found]
         svg = lines(f"weights-{number}", f"Mean weight of modalities by epoch, {run.name}. {told}", series)
-        keys = tuple(Key(name, colours[name]) for name, _, _ in found)
+        keys = tuple(Key(name, colours[name], drawn="line") for name, _, _ in found)
         title = "Weight of modalities" if len(runs) == 1 else f"{run.name}: weight of modalities"
         charts.append(Chart(title, svg, keys, "Mean over the entities that have the modality."))
     return charts
@@ -92,7 +93,7 @@ def view_charts(run: Finished) -> list[Chart]:
         # Even weights lie in the middle, so that little movement looks like little.
         high = max(2 / len(views), 1.1 * max(map(max, views)))
         svg = lines(f"views-{number}", f"Mean weight of the views of {name} by epoch. {told}", series, high=high)
-        keys = tuple(Key(f"view {place + 1}", place) for place in range(len(views)))
+        keys = tuple(Key(f"view {place + 1}", place, drawn="line") for place in range(len(views)))
         charts.append(Chart(f"Views of {name}", svg, keys))
     return charts
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mocme_jax.report import over_time, scores, weighing
 from mocme_jax.report.entities import choose, describe
-from mocme_jax.report.finished import Finished
+from mocme_jax.report.finished import Finished, word
 from mocme_jax.report.measured import Measured
 from mocme_jax.training.metrics_log import flatten
 
@@ -91,7 +91,7 @@ def differing(runs: Sequence[Finished]) -> list[tuple[str, list[str]]]:
     """Config fields in which the runs differ, each with its values by run."""
     flat = [{name.replace("/", "."): value for name, value in flatten(run.results["config"]).items()} for run in runs]
     names = dict.fromkeys(name for one in flat for name in one if not name.startswith(_OF_A_MACHINE))
-    rows = [(name, [_word(one.get(name)) for one in flat]) for name in names]
+    rows = [(name, [word(one.get(name)) for one in flat]) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
@@ -119,12 +119,3 @@ def _entities(weighed, colours, keys: Sequence[str], images: Path | None) -> lis
                 bar = weighing.bar(run.name, "", entity.modality, colours)
                 row["runs"].append({"bar": bar, "view": entity.view if len(weighed) == 1 else {}})
     return found
-
-
-def _word(value: Any) -> str:
-    """A config value as a flag has it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(_word, value)) or "()"
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from mocme_jax.report.charts import Chart, Key, Line, against, lines
+from mocme_jax.report.finished import word
 from mocme_jax.report.study_files import Study
 from mocme_jax.report.weighing import Bar, bar
+from mocme_jax.training.metrics_log import flatten
 from mocme_jax.use.card import flags_of
 
 # Lines of one chart that can still be told apart, beside the reference's.
@@ -21,12 +23,12 @@ def study_context(study: Study) -> dict[str, Any]:
     told = study.told
     modalities = list(dict.fromkeys(name for row in study.rows for name in row.get("weights", {}).get("modality", {})))
     colours = {name: place for place, name in enumerate(modalities)}
-    shared = shared_numbers(told["cells"])
+    shared = shared_numbers(told["cells"], told["config"], told["reference"])
     return {
         "title": f"Study {told['study']} on {told['graph'].get('name', 'a graph')}",
         "told": told,
         "flags": flags_of(told["config"]),
-        "changes": [(cell, [f"{k}={_word(v)}" for k, v in told["cells"][cell].items()]) for cell in study.cells],
+        "changes": [(cell, [f"{k}={word(v)}" for k, v in told["cells"][cell].items()]) for cell in study.cells],
         "table": study.table,
         "unfinished": study.unfinished,
         "planned": len(told["seeds"]) * len(told["cells"]),
@@ -77,7 +79,8 @@ def curve_charts(study: Study) -> list[Chart]:
         told = "; ".join(f"{c}: {courses[c][1][0]:.3g} to {courses[c][1][-1]:.3g}" for c in cells)
         series = [Line(*courses[cell], place) for place, cell in enumerate(cells)]
         svg = lines(f"curves-{first}", f"MRR on dev by epoch, mean over seeds. {told}", series, high=high)
-        charts.append(Chart("MRR on dev", svg, tuple(Key(cell, place) for place, cell in enumerate(cells))))
+        keys = tuple(Key(cell, place, drawn="line") for place, cell in enumerate(cells))
+        charts.append(Chart("MRR on dev", svg, keys))
     return charts
 
 
@@ -111,14 +114,27 @@ def weight_bar(study: Study, cell: str, colours: Mapping[str, int]) -> Bar:
     return bar(cell, "", {name: value / total for name, value in means.items()}, colours)
 
 
-def shared_numbers(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Fields that at least three cells give different numbers to: field -> cell -> number."""
+def shared_numbers(
+    cells: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], reference: str
+) -> dict[str, dict[str, float]]:
+    """Fields to which at least three cells give different numbers: field -> cell -> number.
+
+    The reference is among them with its config's own number, where it has one.
+    """
     found: dict[str, dict[str, float]] = {}
     for cell, changes in cells.items():
-        for field, value in changes.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(field, {})[cell] = value
+        for field, value in flatten(changes).items():
+            if _is_number(value):
+                found.setdefault(field.replace("/", "."), {})[cell] = value
+    own = {name.replace("/", "."): value for name, value in flatten(config).items()}
+    for field, numbers in found.items():
+        if reference not in numbers and _is_number(own.get(field)):
+            numbers[reference] = own[field]
     return {field: numbers for field, numbers in found.items() if len(set(numbers.values())) > 2}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def against_charts(
@@ -135,12 +151,12 @@ def against_charts(
             of = [(x, *weights[cell][name]) for cell, x in cells.items() if name in weights[cell]]
             if len(of) > 1:
                 told = ", ".join(f"{y:.3f} at {x:g}" for x, y, _ in sorted(of))
-                svg = against(f"against-{number}-{colour}", f"Weight of {name} over {field}: {told}", of, x=field,
-                              number=colour)
+                label = f"Weight of {name} over {field}: {told}"
+                svg = against(f"against-{number}-{colour}", label, of, number=colour)
                 charts.append(Chart(f"Weight of {name} over {field}", svg))
         if len(points) > 1:
             told = ", ".join(f"{y:.3f} at {x:g}" for x, y, _ in sorted(points))
-            svg = against(f"against-{number}-test", f"Test MRR over {field}: {told}", points, x=field, number=7)
+            svg = against(f"against-{number}-test", f"Test MRR over {field}: {told}", points, number=7)
             charts.append(Chart(f"Test MRR over {field}", svg))
     return charts
 
@@ -154,11 +170,3 @@ def clean_rows(study: Study) -> list[tuple[str, int, float]]:
         if values:
             found.append((cell, rows[0]["clean"]["count"], float(np.mean(values))))
     return found
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(map(_word, value)) or "()"
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -53,10 +53,11 @@ def bar(name: str, note: str, shares: Mapping[str, float], colours: Mapping[str,
 
 def pattern_bars(one: Measured, colours: Mapping[str, int]) -> list[Bar]:
     """Mean weights by what entities carry, the most frequent pattern first."""
-    return [
-        bar(name, f"{count:,} entities", dict(zip(one.modalities, row.tolist(), strict=True)), colours)
-        for name, count, row in weights_by_pattern(one.weights, one.patterns)
-    ]
+    found = []
+    for name, count, row in weights_by_pattern(one.weights, one.patterns):
+        note = f"{count:,} {'entity' if count == 1 else 'entities'}"
+        found.append(bar(name, note, dict(zip(one.modalities, row.tolist(), strict=True)), colours))
+    return found
 
 
 def relation_bars(one: Measured, colours: Mapping[str, int]) -> list[tuple[str, int, list[Bar]]]:
