@@ -16,7 +16,7 @@ ENTITIES = {
     "place 12": LONG,
     "place 18": "\"' onmouseover=alert(1) {{ 7 * 7 }}",
 }
-RELATIONS = {"member of": "</style><img src=https://example.com/x onerror=alert(1)>", "next": "next&amp;" + LONG}
+RELATIONS = {"member of": "of </style><img src=//example.com/x onerror=alert(1)> all", "next": "next&amp;" + LONG}
 
 
 def strange_graph(folder: Path) -> Path:
@@ -31,7 +31,7 @@ def strange_graph(folder: Path) -> Path:
     return folder
 
 
-def write_study(folder: Path, config: dict, cells: dict[str, dict], *, seeds: int = 3, left_out=(), table=False) -> Path:
+def write_study(folder: Path, config: dict, cells: dict[str, dict], *, seeds: int = 3, left_out=(), table=False):
     """The files of a study whose test MRR is .5, a hundredth less each cell, and a thousandth more each seed.
 
     Args:
@@ -46,7 +46,8 @@ def write_study(folder: Path, config: dict, cells: dict[str, dict], *, seeds: in
     graph = {"name": "tiny", "entities": 48, "relations": 3, "triples": {"train": 120, "valid": 5, "test": 5}}
     told = {"study": "components", "reference": reference, "seeds": list(range(seeds)), "config": config}
     told |= {"cells": cells, "graph": graph | {"modalities": {"text": 0.8}, "dev": "released valid split"}}
-    told |= {"warnings": ["a third of test is in train"], "jax": "1", "device": "cpu", "version": "1", "fingerprint": "f"}
+    told |= {"warnings": ["a third of test is in train"], "jax": "1", "device": "cpu", "version": "1"}
+    told |= {"fingerprint": "f"}
     (folder / "study.json").write_text(json.dumps(told), encoding="utf-8")
     rows = []
     for place, (cell, changes) in enumerate(cells.items()):
