@@ -40,15 +40,16 @@ def runs_context(
     all_runs, all_measured = ([pair[place] for pair in compared] for place in (0, 1))
     strange = other_graphs(compared)
     fits = not strange
+    base = baseline[0] if baseline is not None and fits else None
     colours = over_time.modality_colours(runs)
     weighed = [(run, one) for run, one in shown if len(one.modalities) > 1]
     return {
         "title": f"MoCME on {runs[0].results['graph']['name']}",
         "runs": runs,
         "compared": all_runs,
-        "baseline": None if baseline is None else baseline[0],
+        "baseline": base,
         "strange": strange,
-        "splits": scores.side_by_side(all_runs, baseline[0] if baseline and fits else None),
+        "splits": scores.side_by_side(all_runs, base),
         "details": [(run, scores.all_rows(run)) for run in runs],
         "differing": differing(all_runs),
         "curves": over_time.dev_curves(all_runs) + over_time.loss_curves(runs),
