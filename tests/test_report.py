@@ -157,6 +157,17 @@ def test_without_a_baseline_the_page_says_so(tiny_run, tiny_baseline, tmp_path):
     assert "is itself structure alone" in text and "nothing is weighed" in text and "all negatives alike" in text
 
 
+def test_test_rows_that_train_holds_are_told_of(tiny_run, page, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    results = results_of(tiny_run)
+    results["test"]["clean"] = results["test"]["clean"] | {"count": 4, "mrr": 0.0625}
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    write_report([tmp_path / "run"])
+    text = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).text
+    assert text.count("60% of which train holds too") == 2 and "test MRR, clean rows 0.062" in text
+    assert "train holds too" not in page
+
+
 def test_strangers_names_stay_text(strange_run, tiny_run, tmp_path):
     image = pytest.importorskip("PIL.Image")
     pictures = tmp_path / "pictures"

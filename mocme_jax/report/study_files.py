@@ -14,6 +14,8 @@ from mocme_jax.data.json_file import parse_json, read_json
 from mocme_jax.errors import UserError
 
 STUDY, ROWS, TABLE = "study.json", "rows.jsonl", "table.json"
+# What the table has of each cell: split and metric of the rows.
+_SCORES = {"dev": ("dev", "mrr"), "test": ("test", "mrr"), "hits@1": ("test", "hits@1"), "hits@10": ("test", "hits@10")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +79,20 @@ def read_study(folder: Path) -> Study:
         raise UserError(f"{folder / STUDY}: is no study's, it lacks {what}; run the study again to have it written")
     rows = _read_rows(folder / ROWS)
     study = Study(folder, {"warnings": [], "jax": "", "device": "", "version": "", "fingerprint": ""} | told, rows, [])
-    table = read_json(folder / TABLE)["rows"] if os.path.lexists(folder / TABLE) else summarised(study)
+    table = _read_table(folder / TABLE) or summarised(study)
     return dataclasses.replace(study, table=sorted(table, key=lambda row: row["cell"] != told["reference"]))
+
+
+def _read_table(path: Path) -> list[dict[str, Any]] | None:
+    """The study's own table, or None where there is none that can be used."""
+    if not os.path.lexists(path):
+        return None
+    table = read_json(path)
+    rows = table.get("rows") if isinstance(table, dict) else None
+    wanted = {"cell", "seeds", *_SCORES}
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and wanted <= row.keys() for row in rows):
+        return None
+    return [{"difference": None, "p": None} | row for row in rows]
 
 
 def summarised(study: Study) -> list[dict[str, Any]]:
@@ -87,9 +101,7 @@ def summarised(study: Study) -> list[dict[str, Any]]:
     for cell in study.cells:
         rows = study.of(cell)
         if rows:
-            metrics = {"dev": ("dev", "mrr"), "test": ("test", "mrr"), "hits@1": ("test", "hits@1")}
-            metrics |= {"hits@10": ("test", "hits@10")}
-            means = {name: _mean([row[split][key] for row in rows]) for name, (split, key) in metrics.items()}
+            means = {name: _mean([row[split][key] for row in rows]) for name, (split, key) in _SCORES.items()}
             table.append({"cell": cell, "seeds": len(rows), **means, "difference": None, "p": None})
     reference = next((row for row in table if row["cell"] == study.told["reference"]), None)
     for row in table:
