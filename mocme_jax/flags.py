@@ -183,7 +183,9 @@ def _option_values(flags: Sequence[tuple[str, str]], options: Mapping[str, Field
 
 def _print_help(doc: str, options: Mapping[str, Field], more: str) -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"python -m {spec.name}" if spec is not None else f"python {Path(sys.argv[0]).name}"
+    # A room that is a command as well is run by its __main__.
+    module = None if spec is None else spec.name.removesuffix(".__main__")
+    program = f"python {Path(sys.argv[0]).name}" if module is None else f"python -m {module}"
     values = {name: show(field.default) for name, field in options.items()}
     words = {"config": "FILE", "workdir": "DIR"}
     usage = " ".join(f"[--{name}={words.get(name, 'VALUE')}]" for name in options) + (

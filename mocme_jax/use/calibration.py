@@ -111,7 +111,7 @@ def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarr
         "own_fits": int(own.sum()),
         "splits": {},
     }
-    plain = Fit(*(np.full(2 * relations, value) for value in UNFITTED))
+    plain = _unfitted(relations)
     for name, triples in (("dev", dev), ("test", test)):
         if not len(triples):
             continue
@@ -128,6 +128,27 @@ def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarr
         }
     missing = missing_shares(train, dev, served.facts.num_entities, relations)
     return Calibration(fits, curve, relation_fit, relation_curve, missing, report)
+
+
+def judged(
+    served: Served, calibration: Calibration, triples: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The top answers to both questions of each triple, as ``report`` judges them.
+
+    Args:
+      triples: int32 ``[T, 3]``.
+
+    Returns:
+      Their probabilities, float64 ``[2T]``, ``before`` the fit and ``after`` it; and bool ``[2T]``, which is right.
+    """
+    asked = reciprocal(triples, served.model.num_relations)
+    before, _ = _listed(served, asked, _unfitted(served.model.num_relations))
+    after, right = _listed(served, asked, calibration.answers)
+    return {"before": before[:, 0], "after": calibration.answers_curve(after[:, 0])}, right[:, 0]
+
+
+def _unfitted(relations: int) -> Fit:
+    return Fit(*(np.full(2 * relations, value) for value in UNFITTED))
 
 
 def missing_shares(train: np.ndarray, dev: np.ndarray, num_entities: int, num_relations: int) -> np.ndarray:

@@ -5,6 +5,7 @@ The headings are those of Mitchell et al., "Model Cards for Model Reporting" (FA
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def card(results: dict, calibration: dict | None) -> str:
         "## Again",
         "```bash",
         "python -m mocme_jax.evaluate --workdir=DIR    # these numbers, from the checkpoint",
-        " ".join(["python -m mocme_jax.train --workdir=DIR", *_flags(config)]),
+        " ".join(["python -m mocme_jax.train --workdir=DIR", *flags_of(config)]),
         "```",
     ]
     return "\n".join(lines) + "\n"
@@ -132,7 +133,7 @@ def _calibration(report: dict | None) -> Iterator[str]:
         )
 
 
-def _flags(config: Mapping[str, Any]) -> list[str]:
+def flags_of(config: Mapping[str, Any]) -> list[str]:
     """The flags that turn the default config into this one, but for the places of a machine."""
     default = dict(_flat(load_config(DEFAULT_CONFIG)[0].to_dict()))
     flags = ["--config.data.dir=FOLDER"] if config["data"]["dir"] is not None else []
@@ -141,8 +142,8 @@ def _flags(config: Mapping[str, Any]) -> list[str]:
             continue
         value = tuple(value) if isinstance(value, list) else value
         if value != default.get(path):
-            text = show(value)
-            flags.append(f"--config.{path}='{text}'" if set(text) & set(" ()'\"$") else f"--config.{path}={text}")
+            # Who copies the command lets a shell read what the graph's folder was called.
+            flags.append(f"--config.{path}={shlex.quote(show(value))}")
     return flags
 
 

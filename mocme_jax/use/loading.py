@@ -45,6 +45,11 @@ def load(
     """
     use_compilation_cache()
     restored = restore_best(Path(workdir), data_dir=data_dir, features_dir=features_dir, alone=True, notify=notify)
+    return model_of(Path(workdir), restored, notify)
+
+
+def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | None = None) -> TrainedModel:
+    """What ``load`` returns, of a checkpoint that was restored on one device (``alone``)."""
     graph, model = restored.dataset.graph, restored.model
     entities, relations = len(graph.entities), len(graph.relations)
     inputs = make_inputs(graph, restored.config.fusion.panel, restored.config.seed, restored.mapper)
@@ -61,7 +66,7 @@ def load(
     )
     folders = _folders(restored)
     return TrainedModel(
-        workdir=Path(workdir),
+        workdir=workdir,
         served=served,
         graph=graph,
         entities=Lookup("entity", graph.entities, _labels(folders, LABELS_FILE, graph.entities)),

@@ -1,0 +1,54 @@
+"""Writes a report of finished runs, or of a study, as one HTML page that needs no network and runs no script.
+
+  python -m mocme_jax.report --workdir=runs/atlas --baseline=runs/structure
+      one run: scores beside structure alone, learning, weights, ranks, groups, calibration, how to run it again
+  python -m mocme_jax.report --workdir=runs/atlas,runs/structure --out=FILE.html
+      several runs side by side; the one without features is the baseline
+  python -m mocme_jax.report --workdir=DIR
+      a study, where DIR holds study.json
+
+Needs the extra report: pip install "mocme_jax[report]".
+"""
+
+import sys
+from pathlib import Path
+
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
+from mocme_jax.flags import parse_options
+
+OPTIONS = {
+    "workdir": Field(None, "folder of a run or of a study, or folders of runs: DIR,DIR", kind=tuple, element=str),
+    "out": Field(None, "the file to write; none: report.html in the first folder", kind=str),
+    "baseline": Field(None, "folder of a run of structure alone, to stand beside one run", kind=str),
+    "entities": Field((), "entities whose weights are shown, by name or id; none: some of different patterns"),
+    "images": Field(None, "folder of pictures named for entities, as prepare takes it (extra: images)", kind=str),
+    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
+    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+}
+
+
+def main() -> None:
+    """Reads the flags, then imports JAX and writes."""
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
+    folders = {name: Path(options[name]) if options[name] else None for name in ("out", "baseline", "images")}
+    from mocme_jax.report.page import check_extra
+
+    check_extra()
+    from mocme_jax.report.write import write_report
+    from mocme_jax.training.progress import make_console
+
+    console = make_console()
+    path = write_report(
+        [Path(folder) for folder in options["workdir"]],
+        **folders,
+        entities=options["entities"],
+        data_dir=options["data-dir"],
+        features_dir=options["features-dir"],
+        notify=lambda line: console.print(line, soft_wrap=True, markup=False),
+    )
+    console.print(f"{path}: {path.stat().st_size:,} bytes", soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    run(main)

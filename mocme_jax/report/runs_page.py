@@ -1,0 +1,122 @@
+"""The page about one finished run, beside its baseline if there is one, or about several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mocme_jax.report import over_time, scores, weighing
+from mocme_jax.report.entities import choose, describe
+from mocme_jax.report.finished import Finished, word
+from mocme_jax.report.measured import Measured
+from mocme_jax.training.metrics_log import flatten
+
+# Of long lists: shown at once, and shown at all; results.json has the rest.
+FIRST, MOST = 10, 400
+_OF_A_MACHINE = ("data.dir", "data.features_dir", "parallel.")
+
+
+def runs_context(
+    shown: Sequence[tuple[Finished, Measured]],
+    baseline: tuple[Finished, Measured] | None,
+    *,
+    entities: Sequence[str],
+    images: Path | None,
+) -> dict[str, Any]:
+    """What the template ``runs.html`` takes.
+
+    Args:
+      shown: one run, or several side by side; all sections are of them.
+      baseline: of structure alone: one of ``shown``, or another that the scores alone are put beside.
+      entities: names of chosen entities; none for the report's own choice.
+      images: a folder of pictures named for entities, or None.
+
+    Raises:
+      UserError: an entity is not known, or the folder of pictures is of no use.
+    """
+    compared = [*shown, *([baseline] if baseline is not None and baseline not in shown else [])]
+    runs, measured = ([pair[place] for pair in shown] for place in (0, 1))
+    all_runs, all_measured = ([pair[place] for pair in compared] for place in (0, 1))
+    strange = other_graphs(compared)
+    fits = not strange
+    base = baseline[0] if baseline is not None and fits else None
+    colours = over_time.modality_colours(runs)
+    weighed = [(run, one) for run, one in shown if len(one.modalities) > 1]
+    return {
+        "title": f"MoCME on {runs[0].results['graph']['name']}",
+        "runs": runs,
+        "compared": all_runs,
+        "baseline": base,
+        "strange": strange,
+        "splits": scores.side_by_side(all_runs, base),
+        "details": [(run, scores.all_rows(run)) for run in runs],
+        "differing": differing(all_runs),
+        "curves": over_time.dev_curves(all_runs) + over_time.loss_curves(runs),
+        "classes": over_time.class_charts(runs),
+        "overall": [(run, weighing.overall(run, colours)) for run, _ in weighed],
+        "weights_over_time": over_time.weight_charts(runs),
+        "views_over_time": [(run, charts) for run, _ in weighed if (charts := over_time.view_charts(run))],
+        "patterns": [(run, cut(weighing.pattern_bars(one, colours))) for run, one in weighed],
+        "relation_weights": [(run, cut(weighing.relation_bars(one, colours), 6)) for run, one in weighed],
+        "entities": _entities(weighed, colours, entities, images),
+        "chosen": bool(entities),
+        "pictures": images is not None,
+        "has_images": any("image" in run.modalities for run in runs),
+        "ranks": scores.rank_charts(compared if fits else shown[:1]),
+        "kinds": scores.groups_of(all_runs, "relation_kind"),
+        "modalities": cut(scores.by_answer_modalities(all_measured)) if fits else cut([]),
+        "relations": cut(scores.groups_of(all_runs, "relation", by_count=True)),
+        "readable": {
+            name: text
+            for one in measured
+            for name, text in zip(one.model.relations.names, one.model.relations.readable, strict=True)
+        },
+        "reliability": scores.reliability_charts(runs, measured),
+        "calibration": [(run, scores.calibration_rows(one)) for run, one in shown],
+        "meaning": measured[0].model.calibration.report["meaning"],
+    }
+
+
+def other_graphs(pairs: Sequence[tuple[Finished, Measured]]) -> list[str]:
+    """Names of the runs whose scores do not compare with the first's: other names, or another test."""
+    first = pairs[0][1].parts
+    return [
+        run.name
+        for run, one in pairs[1:]
+        if any(one.parts[key] != first[key] for key in ("names of entities", "names of relations", "test triples"))
+    ]
+
+
+def differing(runs: Sequence[Finished]) -> list[tuple[str, list[str]]]:
+    """Config fields in which the runs differ, each with its values by run."""
+    flat = [{name.replace("/", "."): value for name, value in flatten(run.results["config"]).items()} for run in runs]
+    names = dict.fromkeys(name for one in flat for name in one if not name.startswith(_OF_A_MACHINE))
+    rows = [(name, [word(one.get(name)) for one in flat]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def cut(rows: list, first: int = FIRST) -> dict[str, Any]:
+    """A long list as what is shown, what is folded, and how many are left out."""
+    # One that is folded alone takes as much room as it would in the open.
+    first = first if len(rows) > first + 1 else len(rows)
+    return {"first": rows[:first], "rest": rows[first:MOST], "left_out": max(0, len(rows) - MOST)}
+
+
+def _entities(weighed, colours, keys: Sequence[str], images: Path | None) -> list[dict[str, Any]]:
+    """Chosen entities with their weights in each run that has modalities; chosen in the first of them."""
+    if not weighed:
+        return []
+    ids = choose(weighed[0][1], keys)
+    first = describe(weighed[0][1], ids, images)
+    names = [entity.name for entity in first]
+    found = [{"entity": entity, "runs": []} for entity in first]
+    for run, one in weighed:
+        known = set(one.model.entities.names)
+        held = [name for name in names if name in known]
+        told = dict(zip(held, describe(one, one.model.entities.ids(held).tolist(), None), strict=True))
+        for row in found:
+            if (entity := told.get(row["entity"].name)) is not None:
+                bar = weighing.bar(run.name, "", entity.modality, colours)
+                row["runs"].append({"bar": bar, "view": entity.view if len(weighed) == 1 else {}})
+    return found

@@ -1,0 +1,172 @@
+"""The page about a study: its table, differences to the reference, curves and weights by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mocme_jax.report.charts import Chart, Key, Line, against, lines
+from mocme_jax.report.finished import word
+from mocme_jax.report.study_files import Study
+from mocme_jax.report.weighing import Bar, bar
+from mocme_jax.training.metrics_log import flatten
+from mocme_jax.use.card import flags_of
+
+# Lines of one chart that can still be told apart, beside the reference's.
+_A_CHART = 4
+
+
+def study_context(study: Study) -> dict[str, Any]:
+    """What the template ``study.html`` takes."""
+    told = study.told
+    modalities = list(dict.fromkeys(name for row in study.rows for name in row.get("weights", {}).get("modality", {})))
+    colours = {name: place for place, name in enumerate(modalities)}
+    shared = shared_numbers(told["cells"], told["config"], told["reference"])
+    return {
+        "title": f"Study {told['study']} on {told['graph'].get('name', 'a graph')}",
+        "told": told,
+        "flags": flags_of(told["config"]),
+        "changes": [(cell, [f"{k}={word(v)}" for k, v in told["cells"][cell].items()]) for cell in study.cells],
+        "table": study.table,
+        "unfinished": study.unfinished,
+        "planned": len(told["seeds"]) * len(told["cells"]),
+        "done": len(study.rows),
+        "dots": dots(study.table, told["reference"]),
+        "curves": curve_charts(study),
+        "weights": [weight_bar(study, cell, colours) for cell in study.cells if has_weights(study, cell)],
+        "against": against_charts(study, shared, colours),
+        "seconds": sum(row.get("seconds") or 0 for row in study.rows),
+        "clean": clean_rows(study),
+    }
+
+
+def dots(table: Sequence[Mapping[str, Any]], reference: str) -> dict[str, Any] | None:
+    """Places in percent of a row of dots: the mean test MRR of each cell with its deviation, about the reference's."""
+    held = [row for row in table if row["test"]["mean"] is not None]
+    if not held:
+        return None
+    spans = [(row["test"]["mean"], row["test"]["deviation"] or 0.0) for row in held]
+    low, high = min(m - d for m, d in spans), max(m + d for m, d in spans)
+    room = max(high - low, 1e-3) * 0.06
+    low, high = low - room, high + room
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    rows = [
+        {"cell": row["cell"], "mean": mean, "deviation": row["test"]["deviation"], "at": place(mean),
+         "from": place(mean - deviation), "width": round(place(mean + deviation) - place(mean - deviation), 2),
+         "reference": row["cell"] == reference}
+        for row, (mean, deviation) in zip(held, spans, strict=True)
+    ]
+    return {"rows": rows, "low": low, "high": high, "line": next((row for row in rows if row["reference"]), None)}
+
+
+def curve_charts(study: Study) -> list[Chart]:
+    """Dev MRR by epoch, the mean over the seeds of each cell; a few cells a chart, each beside the reference."""
+    courses = {cell: _mean_curve([row["curve"] for row in study.of(cell) if row.get("curve")]) for cell in study.cells}
+    courses = {cell: course for cell, course in courses.items() if course[0]}
+    reference = study.told["reference"]
+    others = [cell for cell in courses if cell != reference]
+    high = max((max(y) for _, y in courses.values()), default=0) * 1.05
+    charts = []
+    for first in range(0, max(len(others), 1), _A_CHART):
+        cells = [*([reference] if reference in courses else []), *others[first : first + _A_CHART]]
+        if not cells:
+            continue
+        told = "; ".join(f"{c}: {courses[c][1][0]:.3g} to {courses[c][1][-1]:.3g}" for c in cells)
+        series = [Line(*courses[cell], place) for place, cell in enumerate(cells)]
+        svg = lines(f"curves-{first}", f"MRR on dev by epoch, mean over seeds. {told}", series, high=high)
+        keys = tuple(Key(cell, place, drawn="line") for place, cell in enumerate(cells))
+        charts.append(Chart("MRR on dev", svg, keys))
+    return charts
+
+
+def _mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> tuple[list[float], list[float]]:
+    """Epochs that every seed reached, and the mean there: beyond them the mean would be of fewer, and jump."""
+    if not curves:
+        return [], []
+    by_epoch = [{epoch: value for epoch, value in curve if value is not None} for curve in curves]
+    epochs = sorted(set.intersection(*(set(one) for one in by_epoch)))
+    return epochs, [float(np.mean([one[epoch] for one in by_epoch])) for epoch in epochs]
+
+
+def has_weights(study: Study, cell: str) -> bool:
+    """Whether the cell has any weights to show."""
+    return any(row.get("weights", {}).get("modality") for row in study.of(cell))
+
+
+def mean_weights(study: Study, cell: str) -> dict[str, tuple[float, float]]:
+    """Mean and deviation over the seeds of each modality's weight."""
+    found: dict[str, list[float]] = {}
+    for row in study.of(cell):
+        for name, value in row.get("weights", {}).get("modality", {}).items():
+            found.setdefault(name, []).append(value)
+    return {name: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0) for name, v in found.items()}
+
+
+def weight_bar(study: Study, cell: str, colours: Mapping[str, int]) -> Bar:
+    """The cell's mean weights, scaled to 1 beside each other: each is a mean over the entities that have it."""
+    means = {name: mean for name, (mean, _) in mean_weights(study, cell).items()}
+    total = sum(means.values()) or 1.0
+    return bar(cell, "", {name: value / total for name, value in means.items()}, colours)
+
+
+def shared_numbers(
+    cells: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], reference: str
+) -> dict[str, dict[str, float]]:
+    """Fields to which at least three cells give different numbers: field -> cell -> number.
+
+    The reference is among them with its config's own number, where it has one.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for cell, changes in cells.items():
+        for field, value in flatten(changes).items():
+            if _is_number(value):
+                found.setdefault(field.replace("/", "."), {})[cell] = value
+    own = {name.replace("/", "."): value for name, value in flatten(config).items()}
+    for field, numbers in found.items():
+        if reference not in numbers and _is_number(own.get(field)):
+            numbers[reference] = own[field]
+    return {field: numbers for field, numbers in found.items() if len(set(numbers.values())) > 2}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def against_charts(
+    study: Study, shared: Mapping[str, Mapping[str, float]], colours: Mapping[str, int]
+) -> list[Chart]:
+    """Weights of each modality, and test MRR, over a number that the cells differ in: noise, or what is missing."""
+    charts = []
+    for number, (field, values) in enumerate(shared.items()):
+        cells = {cell: value for cell, value in values.items() if study.of(cell)}
+        tests = {row["cell"]: row["test"] for row in study.table}
+        points = [(x, tests[c]["mean"], tests[c]["deviation"] or 0) for c, x in cells.items() if c in tests]
+        weights = {cell: mean_weights(study, cell) for cell in cells}
+        for name, colour in colours.items():
+            of = [(x, *weights[cell][name]) for cell, x in cells.items() if name in weights[cell]]
+            if len(of) > 1:
+                told = ", ".join(f"{y:.3f} at {x:g}" for x, y, _ in sorted(of))
+                label = f"Weight of {name} over {field}: {told}"
+                svg = against(f"against-{number}-{colour}", label, of, number=colour)
+                charts.append(Chart(f"Weight of {name} over {field}", svg))
+        if len(points) > 1:
+            told = ", ".join(f"{y:.3f} at {x:g}" for x, y, _ in sorted(points))
+            svg = against(f"against-{number}-test", f"Test MRR over {field}: {told}", points, number=7)
+            charts.append(Chart(f"Test MRR over {field}", svg))
+    return charts
+
+
+def clean_rows(study: Study) -> list[tuple[str, int, float]]:
+    """Cell, questions and mean MRR of test's clean rows, where these are fewer than test's."""
+    found = []
+    for cell in study.cells:
+        rows = [row for row in study.of(cell) if row.get("clean") and row["clean"]["count"] < row["test"]["count"]]
+        values = [row["clean"]["mrr"] for row in rows if row["clean"]["mrr"] is not None]
+        if values:
+            found.append((cell, rows[0]["clean"]["count"], float(np.mean(values))))
+    return found

@@ -1,0 +1,289 @@
+"""The report: its figures against results.json and plain loops, what strangers' names become, users' errors."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from command_runner import assert_one_error, run_here
+from strange_names import ENTITIES, LONG, RELATIONS, SCRIPT, write_study
+
+from mocme_jax.evaluation.metrics import ranking_metrics
+
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+
+from mocme_jax.report import charts, scores  # noqa: E402
+from mocme_jax.report.finished import read_finished  # noqa: E402
+from mocme_jax.report.measured import measure, weights_by_pattern, weights_by_relation  # noqa: E402
+from mocme_jax.report.study_files import read_study  # noqa: E402
+from mocme_jax.report.write import short_names, write_report  # noqa: E402
+
+
+class Reader(HTMLParser):
+    """Elements, attributes and text of a page, as a browser would take them."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(page)
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_run):
+    return measure(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def page(tiny_run, tiny_baseline, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "new folder" / "run.html"
+    assert write_report([tiny_run], out, baseline=tiny_baseline) == out
+    return out.read_text(encoding="utf-8")
+
+
+def results_of(workdir):
+    return json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+
+
+def test_the_page_has_the_scores_of_both_runs_and_what_lies_between(page, tiny_run, tiny_baseline):
+    text = Reader(page).text
+    mine, other = (results_of(run)["test"]["overall"] for run in (tiny_run, tiny_baseline))
+    for metrics in (mine, other):
+        for name in ("mrr", "hits@1", "hits@3", "hits@10"):
+            assert f" {metrics[name]:.3f} " in text
+    gap = mine["mrr"] - other["mrr"]
+    assert f"{gap:+.3f}".replace("-", "−") in text
+    assert results_of(tiny_run)["fingerprint"] in text and "--config.model.expert_hidden=4" in text
+
+
+def test_its_ranks_are_those_that_training_scored(measured, tiny_run):
+    test = results_of(tiny_run)["test"]
+    assert ranking_metrics(measured.ranks) == test["overall"]
+    edges = charts.rank_edges(48)
+    assert edges == [1, 3, 10, 30, 100]
+    cumulative = np.cumsum(charts.rank_shares(measured.ranks, edges))
+    np.testing.assert_allclose(cumulative[:3], [test["overall"][f"hits@{k}"] for k in (1, 3, 10)], atol=1e-12)
+    assert cumulative[-1] == pytest.approx(1)
+    groups = {row.name: row.metrics[0] for row in scores.by_answer_modalities([measured])}
+    assert {("none" if name == "structure" else name): m for name, m in groups.items()} == test["groups"][
+        "answer_modalities"
+    ]
+
+
+def test_entity_weights_average_to_those_of_the_run(measured, tiny_run):
+    weights, told = measured.weights, results_of(tiny_run)["weights"]
+    np.testing.assert_allclose(weights.modality.sum(axis=1), 1, atol=1e-6)
+    for place, name in enumerate(measured.modalities):
+        has = weights.present[:, place]
+        assert weights.modality[has, place].mean() == pytest.approx(told["modality"][name], abs=1e-5)
+        np.testing.assert_allclose(weights.view[has, place].mean(axis=0), told["view"][name], atol=1e-5)
+        assert not weights.modality[~has].T[place].any()
+
+
+def test_weights_by_pattern_and_by_relation_are_plain_means(measured):
+    rows = weights_by_pattern(measured.weights, measured.patterns)
+    assert sum(count for _, count, _ in rows) == 48 and len(rows) == 4
+    for name, count, mean in rows:
+        members = [index for index in range(48) if measured.patterns[index] == name]
+        assert count == len(members)
+        np.testing.assert_allclose(mean, sum(measured.weights.modality[index] for index in members) / count)
+        assert all((measured.weights.modality[index] > 0).sum() == len(name.split("+")) + (name != "structure")
+                   for index in members)
+    train = np.asarray(measured.model.graph.train)
+    found = weights_by_relation(measured.weights, train, 4)
+    for relation in range(3):
+        for end, column in ((0, 0), (1, 2)):
+            entities = [row[column] for row in train.tolist() if row[1] == relation]
+            np.testing.assert_allclose(found[relation, end], np.mean(measured.weights.modality[entities], axis=0))
+    assert np.isnan(found[3]).all()
+
+
+def test_the_reliability_diagram_has_the_calibrations_own_errors(measured):
+    report = measured.model.calibration.report["splits"]["test"]
+    for name in ("before", "after"):
+        bins = measured.reliability[name]
+        error = sum(n * abs(c - r) for c, r, n in zip(*bins, strict=True)) / bins.count.sum()
+        assert error == pytest.approx(report[name]["error"], abs=1e-9)
+        assert bins.count.sum() == report[name]["questions"] == 10
+
+
+def test_bins_hold_what_falls_into_them():
+    bins = charts.reliability_bins(np.array([0.05, 0.15, 0.19, 1.0]), np.array([False, True, False, True]), 10)
+    np.testing.assert_allclose(bins.confidence, [0.05, 0.17, 1.0])
+    np.testing.assert_allclose(bins.right, [0, 0.5, 1])
+    assert bins.count.tolist() == [1, 2, 1]
+
+
+def test_the_page_stands_alone_and_is_the_same_again(page, tiny_run, tiny_baseline, tmp_path):
+    read = Reader(page)
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & set(read.tags)
+    assert "://" not in page and "@import" not in page
+    for _, name, value in read.attributes:
+        assert not name.startswith("on")
+        if name in ("href", "src"):
+            assert value.startswith(("#", "data:"))
+    # Colours are the page's own, of which there are three sets.
+    assert "#0000a" not in page and "#01010" not in page and "var(--c0)" in page
+    ids = [value for _, name, value in read.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    wanted = {value[1:] for _, name, value in read.attributes if name == "href" and value.startswith("#")}
+    assert wanted | set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
+    told = re.findall(r'<svg class="chart" viewBox="[^"]+" role="img" aria-label="[^"]{20,}">', page)
+    assert told and len(told) == page.count("<svg")
+    write_report([tiny_run], tmp_path / "again.html", baseline=tiny_baseline)
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_without_a_baseline_the_page_says_so(tiny_run, tiny_baseline, tmp_path):
+    write_report([tiny_run], tmp_path / "alone.html", entities=["place 3", "place 7"])
+    text = Reader((tmp_path / "alone.html").read_text(encoding="utf-8")).text
+    assert "No structural baseline was given" in text and "place 3" in text and "place 7" in text
+    assert "Chosen entities" in text and "no pictures" not in text
+    write_report([tiny_baseline], tmp_path / "baseline.html")
+    text = Reader((tmp_path / "baseline.html").read_text(encoding="utf-8")).text
+    assert "is itself structure alone" in text and "nothing is weighed" in text and "all negatives alike" in text
+
+
+def test_test_rows_that_train_holds_are_told_of(tiny_run, page, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    results = results_of(tiny_run)
+    results["test"]["clean"] = results["test"]["clean"] | {"count": 4, "mrr": 0.0625}
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    write_report([tmp_path / "run"])
+    text = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).text
+    assert text.count("60% of which train holds too") == 2 and "test MRR, clean rows 0.062" in text
+    assert "train holds too" not in page
+
+
+def test_strangers_names_stay_text(strange_run, tiny_run, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pictures = tmp_path / "pictures"
+    (pictures / "place 5").mkdir(parents=True)
+    image.new("RGB", (900, 300), "red").save(pictures / "place 5" / "a.jpg")
+    image.new("RGBA", (20, 40), (0, 0, 255, 128)).save(pictures / "place 4.png")
+    names = [ENTITIES["place 0"], ENTITIES["place 6"], ENTITIES["place 12"], "place 4", "place 5", "place 7"]
+    # Unlike a flag's, these may hold commas.
+    write_report([strange_run], tmp_path / "page.html", entities=names, images=pictures)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    read = Reader(page)
+    assert "script" not in read.tags and not [1 for _, name, _ in read.attributes if name.startswith("on")]
+    assert SCRIPT in read.text and RELATIONS["member of"] in read.text and LONG in read.text
+    assert "a<b>&amp;\"'" in read.text and "run<i>" in read.text
+    assert "\u202e" not in page and "\\u202e$\\frac{1}{0}$ مصر" in read.text
+    sources = [value for tag, name, value in read.attributes if (tag, name) == ("img", "src")]
+    found = [value.removeprefix("data:image/png;base64,") for value in sources]
+    found = [image.open(io.BytesIO(base64.b64decode(value))) for value in found]
+    assert [one.size for one in found] == [(20, 40), (128, 43)]
+    assert found[1].convert("RGB").getpixel((60, 20))[0] > 240
+    assert read.text.count("No picture in the folder.") == 4
+
+
+def test_several_runs_stand_side_by_side(tiny_run, tiny_baseline, strange_run, tmp_path):
+    write_report([tiny_run, tiny_baseline], tmp_path / "two.html")
+    text = Reader((tmp_path / "two.html").read_text(encoding="utf-8")).text
+    assert "2 runs side by side: run , baseline" in text and "The baseline is baseline" in text
+    assert "model.experts" in text and "Not of the same" not in text
+    assert text.count("python -m mocme_jax.train") == 2
+    write_report([tiny_run, strange_run], tmp_path / "strange.html")
+    text = Reader((tmp_path / "strange.html").read_text(encoding="utf-8")).text
+    assert "Not of the same names and test triples" in text and "No structural baseline was given" in text
+
+
+def test_short_names_tell_folders_apart(tmp_path):
+    assert short_names([tmp_path / "a" / "run", tmp_path / "b" / "run"]) == ["a/run", "b/run"]
+    assert short_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    assert short_names([tmp_path, tmp_path]) == [tmp_path.name] * 2
+
+
+CELLS = {"full": {}, "no EGNS": {"negatives.weighting": "uniform"}, SCRIPT: {"model.experts": 0}}
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_a_study_tells_its_table_and_what_is_missing(tiny_run, tmp_path, table):
+    config = results_of(tiny_run)["config"]
+    folder = write_study(tmp_path / "study", config, CELLS, left_out={(SCRIPT, 1), (SCRIPT, 2)}, table=table)
+    assert write_report([folder]) == folder / "report.html"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    read = Reader(page)
+    assert "script" not in read.tags and "7 of 9 trainings are finished" in read.text
+    assert f"{SCRIPT} : seeds 1, 2 missing" in read.text and "a third of test is in train" in read.text
+    assert "no EGNS 3 0.491 ± 0.001 −0.010" in read.text
+    assert ("0.012" in read.text) == table
+    assert "negatives.weighting=uniform" in read.text and "Test rows that train does not hold" in read.text
+
+
+def test_a_study_of_a_number_shows_weights_over_it(tiny_run, tmp_path):
+    cells = {"clean": {}, **{f"noise {share}": {"data.noise": share} for share in (0.25, 0.5, 1.0)}}
+    folder = write_study(tmp_path / "study", results_of(tiny_run)["config"], cells)
+    write_report([folder], tmp_path / "out.html")
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "Weight of text over data.noise: 0.275 at 0.25, 0.250 at 0.5, 0.225 at 1" in text
+    assert "Test MRR over data.noise" in text
+
+
+def test_a_study_that_has_only_begun_has_a_page(tiny_run, tmp_path):
+    folder = write_study(tmp_path / "study", results_of(tiny_run)["config"], CELLS)
+    (folder / "rows.jsonl").unlink()
+    assert read_study(folder).unfinished == [(cell, [0, 1, 2]) for cell in CELLS]
+    write_report([folder])
+    assert "No training has finished yet" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_command_writes_and_says_where(tiny_run, tiny_baseline, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "page.html"
+    flags = (f"--workdir={tiny_run},{tiny_baseline}", f"--out={out}", "--entities=place 1,place 2")
+    assert run_here("report.__main__", *flags, monkeypatch=monkeypatch) == 0
+    assert f"{out}: {out.stat().st_size:,} bytes" in capsys.readouterr().out
+    assert "place 2" in out.read_text(encoding="utf-8")
+
+
+def test_users_errors_are_one_line(tiny_run, tiny_baseline, strange_run, tmp_path, monkeypatch, capsys):
+    study = write_study(tmp_path / "study", results_of(tiny_run)["config"], CELLS)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "study.json").write_text('{"study": "components"}', encoding="utf-8")
+    half = tmp_path / "half"
+    half.mkdir()
+    shutil.copy(tiny_run / "results.json", half)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    run = f"--workdir={tiny_run}"
+    for flags, words in (
+        ([], ["--workdir"]),
+        ([f"--workdir={tmp_path / 'nothing'}"], ["results.json", "study.json"]),
+        ([f"--workdir={half}"], ["no checkpoint"]),
+        ([f"--workdir={broken}"], ["reference"]),
+        ([f"--workdir={study},{tiny_run}"], ["reported alone"]),
+        ([f"--workdir={study}", "--entities=a"], ["go with runs"]),
+        ([f"--workdir={tiny_run},{tiny_run}"], ["twice"]),
+        ([run, f"--baseline={strange_run}"], ["structure alone"]),
+        ([f"--workdir={strange_run}", f"--baseline={tiny_baseline}"], ["other names"]),
+        ([f"--workdir={tiny_run},{strange_run}", f"--baseline={tiny_baseline}"], ["one run"]),
+        ([run, "--entities=plaice 1"], ["did you mean place 1"]),
+        ([run, f"--images={tmp_path / 'nothing'}"], ["no such folder"]),
+        ([run, f"--out={tmp_path / 'file' / 'page.html'}"], ["can't be written"]),
+    ):
+        status = run_here("report.__main__", *flags, monkeypatch=monkeypatch)
+        assert_one_error(status, capsys.readouterr().err, *words)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status = run_here("report.__main__", run, monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, "matplotlib", "mocme_jax[report]")
+
+
+def test_an_evaluation_that_was_repeated_counts_once(tiny_run, tmp_path):
+    shutil.copy(tiny_run / "results.json", tmp_path)
+    rows = [{"epoch": 2, "step": 4, "dev": {"mrr": 0.1}}, {"epoch": 2, "step": 4, "dev": {"mrr": 0.2}}, {"test": {}}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert read_finished(tmp_path).curve("dev/mrr") == ([2], [0.2])
