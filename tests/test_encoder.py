@@ -287,7 +287,7 @@ def test_the_graphs_information_is_the_mean_of_the_panels_own(estimator, relevan
     for entity in EVERYBODY:
         has = np.flatnonzero(np.asarray(inputs.present)[entity])
         redundant = [np.mean([expected[i, j] for j in has if j != i] or [0.0]) for i in has]
-        scores = (expected[has, 0] if relevance == "structure" else 0) - np.array(redundant)
+        scores = (expected[has, 0] * (has > 0) if relevance == "structure" else 0) - np.array(redundant)
         weights = np.exp(scores - scores.max())
         np.testing.assert_allclose(encoding.modality_weights[entity, has], weights / weights.sum(), rtol=2e-3)
     # Views of a modality weigh the same for whoever has it.

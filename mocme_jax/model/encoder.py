@@ -304,7 +304,8 @@ class Encoder(nn.Module):
                 pointwise, fit = self._pointwise(own, panel.parts, present, panel.present, self.modality_estimator)
             redundant = fusion.redundancy(pointwise, present)
             if self.relevance == "structure":
-                relevance = relevance + pointwise[:, :, 0]
+                # Of the structure with itself MI says nothing: its relevance is the bias.
+                relevance = relevance + pointwise[:, :, 0].at[:, 0].set(0)
         weights = fusion.fusion_weights(self.inter, relevance, redundant, present, self.temperature)
         return Fused(fusion.fuse(parts, weights), weights, redundant, fit)
 
