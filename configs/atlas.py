@@ -17,6 +17,7 @@ def get_config(arg=None):
     # Features place a city among its neighbours, but only if now and then they have to do without the structure.
     config.model.structure_dropout = 0.1
     config.loss.regularisation = 0.1
+    config.negatives.pool = 512
     config.train.batch_size = 256
     config.train.epochs = 20
     config.train.eval_every = 4

@@ -215,7 +215,7 @@ def build(graph: Path, **sections):
 # Every word of every choice stands here at least once; the defaults run in the tests above.
 ABLATIONS = [
     {
-        "fusion": {"intra": "mean", "inter": "complementarity", "estimator": "infonce", "relevance": "none"},
+        "fusion": {"intra": "mean", "inter": "complementarity", "estimator": "infonce", "granularity": "entity"},
         "negatives": {"weighting": "uniform", "reference": "absolute"},
         "loss": {"kind": "logistic", "margin": 2.0},
         "model": {"score": "rotate"},
@@ -225,7 +225,7 @@ ABLATIONS = [
         "fusion": {
             "intra": "sum",
             "estimator": "infonce_bilinear",
-            "relevance": "structure",
+            "relevance": "none",
             "features_in": "questions",
         },
         "negatives": {"weighting": "self_adversarial"},
@@ -247,9 +247,8 @@ ABLATIONS = [
         "model": {"score": "tucker", "core_width": 4, "feature_dropout": 0.2, "structure_dropout": 0.2},
     },
     {
-        "fusion": {"intra": "gate", "inter": "attention", "estimator": "gaussian"},
+        "fusion": {"intra": "gate", "inter": "attention"},
         "negatives": {"confident": "hard"},
-        "train": {"precision": "bfloat16"},
     },
     {
         "fusion": {"intra": "best", "inter": "gate", "relevance": "gate", "features_in": "all"},
@@ -260,6 +259,10 @@ ABLATIONS = [
         "negatives": {"weighting": "entropy", "reference": "relative"},
         "loss": {"kind": "softmax", "regulariser": "n3"},
         "train": {"precision": "float32"},
+    },
+    {
+        "fusion": {"estimator": "gaussian", "relevance": "structure", "granularity": "graph"},
+        "train": {"precision": "bfloat16"},
     },
 ]
 CHOICES = [path for path, field in FIELDS.items() if field.choices and not path.startswith("data.")]

@@ -97,6 +97,9 @@ def gaussian(parts: jax.Array, panel: jax.Array, panel_present: jax.Array, param
     """
     del parameters
     n, c, r = parts.shape
+    kind = parts.dtype
+    # No factorisation in less.
+    parts, panel = parts.astype(jnp.float32), panel.astype(jnp.float32)
 
     def pair(i: jax.Array, j: jax.Array) -> jax.Array:
         both = (panel_present[:, i] & panel_present[:, j])[:, None]
@@ -115,7 +118,7 @@ def gaussian(parts: jax.Array, panel: jax.Array, panel_present: jax.Array, param
 
     first, second = jnp.meshgrid(jnp.arange(c), jnp.arange(c), indexing="ij")
     values = jax.lax.map(lambda ij: pair(ij[0], ij[1]), (first.ravel(), second.ravel()))
-    return jnp.moveaxis(values.reshape(c, c, n), -1, 0)
+    return jnp.moveaxis(values.reshape(c, c, n), -1, 0).astype(kind)
 
 
 def _log_normal(x: jax.Array, covariance: jax.Array) -> jax.Array:
