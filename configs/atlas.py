@@ -16,6 +16,10 @@ def get_config(arg=None):
     config.data.name = "atlas"
     # Features place a city among its neighbours, but only if now and then they have to do without the structure.
     config.model.structure_dropout = 0.1
+    # Coordinates and the like tell much of what the structure holds, flags hardly anything: by the mutual information.
+    config.fusion.relevance = "structure"
+    config.fusion.estimator = "gaussian"
+    config.fusion.panel = 512
     config.loss.regularisation = 0.1
     config.negatives.pool = 512
     config.train.batch_size = 256

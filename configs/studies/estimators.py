@@ -1,4 +1,4 @@
-"""What complementarity is made of: the estimator of mutual information, the relevance, the temperature, gradients.
+"""What complementarity is made of: the estimator of MI, whose MI it is, the relevance, the temperature, gradients.
 
 Command  python -m mocme_jax.ablate --config=CONFIG --study=estimators
 """
@@ -13,7 +13,9 @@ def get_cells(config, modalities, alone):
     for kind in ("none", "gate", "structure"):
         if kind != config.fusion.relevance:
             cells[f"relevance {kind}"] = {"fusion.relevance": kind}
-    for factor in (0.3, 3.0, 10.0):
+    other = {"graph": "entity", "entity": "graph"}[config.fusion.granularity]
+    cells[f"of the {other}"] = {"fusion.granularity": other}
+    for factor in (0.3, 3.0):
         temperature = factor * config.fusion.temperature
         cells[f"temperature {temperature:g}"] = {"fusion.temperature": temperature}
     cells["gradients through weights"] = {"fusion.weight_gradients": True}
