@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.data.degrade import degrade, noisy, thinned
 from mocme_jax.data.graph import KnowledgeGraph, Modality
 from mocme_jax.errors import UserError
+from mocme_jax.flags import parse
+from mocme_jax.training import setup
 
 
 @pytest.fixture
@@ -79,3 +82,23 @@ def test_what_can_not_be_is_told(graph):
         degrade(graph, noise_in="audio", noise=0.5)
     with pytest.raises(UserError, match="leaves none"):
         degrade(graph, triples=0.001)
+
+
+def test_a_run_is_made_poorer_by_its_config_and_filters_by_all_that_is_known(tmp_path):
+    folder = write_tiny_graph(tmp_path / "graph")
+
+    def dataset(**fields):
+        fields = {"data__modalities": "text,numeric", **fields}
+        return setup.load_dataset(parse(tiny_flags(folder, tmp_path / "run", **fields), "")[0])
+
+    whole, poorer = dataset(), dataset(data__missing=0.5, data__triples=0.5)
+    assert poorer.fingerprint == whole.fingerprint and len(poorer.known[0]) == len(whole.known[0])
+    assert len(poorer.graph.train) == round(0.5 * len(whole.graph.train))
+    for before, after in zip(whole.graph.modalities, poorer.graph.modalities, strict=True):
+        assert after.coverage == pytest.approx(before.coverage / 2, abs=0.02)
+    with pytest.raises(UserError, match="say which modality"):
+        dataset(data__noise=0.5)
+    noisy_numeric = dataset(data__noise_in="numeric", data__noise=1.0).graph.modalities
+    names = [modality.name for modality in noisy_numeric]
+    same = [np.array_equal(a.features, b.features) for a, b in zip(noisy_numeric, whole.graph.modalities, strict=True)]
+    assert dict(zip(names, same, strict=True)) == {"text": True, "numeric": False}

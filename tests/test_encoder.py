@@ -282,7 +282,8 @@ def test_the_graphs_information_is_the_mean_of_the_panels_own(estimator, relevan
     values = np.asarray(ESTIMATORS[estimator][0](panel.parts, panel.parts, panel.present, {}))
     both = present[:, :, None] & present[:, None, :]
     expected = np.where(both, values, 0).sum(axis=0) / both.sum(axis=0)
-    np.testing.assert_allclose(panel.information, expected, **CLOSE)
+    others = ~np.eye(3, dtype=bool)
+    np.testing.assert_allclose(np.asarray(panel.information)[others], expected[others], **CLOSE)
     encoding = encode(params, inputs, EVERYBODY)
     for entity in EVERYBODY:
         has = np.flatnonzero(np.asarray(inputs.present)[entity])

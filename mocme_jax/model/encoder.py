@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.model import experts, fusion
-from mocme_jax.model.mutual_information import ESTIMATORS, panel_mean
+from mocme_jax.model.mutual_information import ESTIMATORS, MEANS, panel_mean
 
 FUSIONS = ("complementarity", "mean", "sum", "attention", "gate", "best")
 RELEVANCES = ("none", "gate", "structure")
@@ -225,6 +225,13 @@ class Encoder(nn.Module):
         own, others = jax.lax.stop_gradient((own, others))
         return values, fit(own, others, panel_present, present, parameters)
 
+    def _information(self, panel, present, parameters):
+        """MI ``[c, c]`` of a panel's parts ``[P, c, r]``, and the fitting loss of the estimator."""
+        if self.estimator in MEANS:
+            return MEANS[self.estimator](panel, present), jnp.zeros(())
+        pointwise, fit = self._pointwise(panel, panel, present, present, parameters)
+        return panel_mean(pointwise, present), fit
+
     def _fuse_views(self, m: int, part: jax.Array, present: jax.Array, structure: jax.Array, panel: Panel | None):
         """Intra-modal fusion of modality m.
 
@@ -254,36 +261,32 @@ class Encoder(nn.Module):
                 relevance = relevance / self.width**0.5
         own = self._seen(experts.through(views, self._mi_projection()))
         if self._weighs(self.intra, k):
-            if panel is not None and self.granularity == "graph":
-                pointwise = panel.view_information[m][None]
+            joint, joint_mask = self._joined(own, present, structure)
+            parameters = jax.tree.map(lambda leaf: leaf[row], self.view_estimator)
+            if self.granularity == "entity":
+                others, others_mask = joint, joint_mask
+                if panel is not None:
+                    others, others_mask = self._joined(panel.views[m], panel.present[:, m], panel.structure)
+                pointwise, fit = self._pointwise(joint, others, joint_mask, others_mask, parameters)
+            elif panel is None:
+                information, fit = self._information(joint, joint_mask, parameters)
+                pointwise = information[None]
             else:
-                pointwise, joint_mask, fit = self._view_pointwise(m, own, present, structure, panel)
-                if self.granularity == "graph":
-                    information = panel_mean(pointwise, joint_mask)
-                    pointwise = information[None]
+                pointwise = panel.view_information[m][None]
             redundant = fusion.redundancy(pointwise[:, :k, :k], mask)
             if self.relevance == "structure":
                 relevance = pointwise[:, :k, k]
         weights = fusion.fusion_weights(self.intra, relevance, redundant, mask, self.temperature)
         return own, Fused(experts.fuse_views(views, weights), weights, redundant, fit, information)
 
-    def _view_pointwise(self, m: int, own: jax.Array, present: jax.Array, structure: jax.Array, panel: Panel | None):
-        """Pointwise MI ``[n, c, c]`` of the views of modality m, with the structure as the last part if it is wanted.
-
-        Returns:
-          The values, which parts are present ``[n, c]``, and the estimator's fit.
-        """
-        others, reference, panel_present = own, structure, present
-        if panel is not None:
-            others, reference, panel_present = panel.views[m], panel.structure, panel.present[:, m]
-        mask, panel_mask = (jnp.broadcast_to(x[:, None], (len(x), self.views)) for x in (present, panel_present))
-        if self.relevance == "structure":
-            own = jnp.concatenate([own, structure[:, None]], axis=1)
-            others = jnp.concatenate([others, reference[:, None]], axis=1)
-            mask, panel_mask = (jnp.pad(x, ((0, 0), (0, 1)), constant_values=True) for x in (mask, panel_mask))
-        parameters = jax.tree.map(lambda leaf: leaf[m - self.plain], self.view_estimator)
-        pointwise, fit = self._pointwise(own, others, mask, panel_mask, parameters)
-        return pointwise, mask, fit
+    def _joined(self, views: jax.Array, present: jax.Array, structure: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Views ``[n, K, r]`` with their mask ``[n, K]``, and the structure as the last part if it is wanted."""
+        mask = jnp.broadcast_to(present[:, None], views.shape[:2])
+        if self.relevance != "structure":
+            return views, mask
+        return jnp.concatenate([views, structure[:, None]], axis=1), jnp.pad(
+            mask, ((0, 0), (0, 1)), constant_values=True
+        )
 
     def _fuse_modalities(self, parts: jax.Array, present: jax.Array, panel: Panel) -> Fused:
         """Inter-modal fusion of ``parts [n, M, d]``."""
@@ -320,8 +323,8 @@ class Encoder(nn.Module):
         seen = self._seen(jnp.stack([one.vectors for one in fused], axis=1) @ self._mi_projection())
         information, fit = None, sum(one.fit for one in fused) / self.modalities
         if self.granularity == "graph" and self._weighs(self.inter, self.modalities):
-            pointwise, own_fit = self._pointwise(seen, seen, present, present, self.modality_estimator)
-            information, fit = panel_mean(pointwise, present), fit + own_fit
+            information, own_fit = self._information(seen, present, self.modality_estimator)
+            fit = fit + own_fit
         panel = Panel(views, seen, structure, present, tuple(one.information for one in fused), information, fit)
         # The estimators' own loss alone has a gradient then.
         return panel if self.weight_gradients else jax.lax.stop_gradient(panel)._replace(fit=fit)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # exp(critic) of a cosine in [-1, 1]: sharp enough to tell entities of a panel apart.
 _CRITIC_SCALE = 8.0
@@ -102,15 +103,7 @@ def gaussian(parts: jax.Array, panel: jax.Array, panel_present: jax.Array, param
     parts, panel = parts.astype(jnp.float32), panel.astype(jnp.float32)
 
     def pair(i: jax.Array, j: jax.Array) -> jax.Array:
-        both = (panel_present[:, i] & panel_present[:, j])[:, None]
-        joined = jnp.where(both, jnp.concatenate([panel[:, i], panel[:, j]], axis=-1), 0)
-        count = jnp.maximum(jnp.sum(both), 1).astype(parts.dtype)
-        centre = jnp.sum(joined, axis=0) / count
-        offset = jnp.where(both, joined - centre, 0)
-        covariance = jnp.matmul(offset.T, offset, precision="highest") / count
-        diagonal = jnp.diag(jnp.diag(covariance) + 1e-6)
-        share = 2 * r / (2 * r + count)
-        covariance = (1 - share) * covariance + share * diagonal + 1e-6 * jnp.eye(2 * r, dtype=parts.dtype)
+        centre, covariance = _moments(panel[:, i], panel[:, j], panel_present[:, i] & panel_present[:, j])
         own = jnp.concatenate([parts[:, i], parts[:, j]], axis=-1) - centre
         halves = [(slice(None, r), own[:, :r]), (slice(r, None), own[:, r:])]
         separate = sum(_log_normal(x, covariance[s, s]) for s, x in halves)
@@ -121,11 +114,67 @@ def gaussian(parts: jax.Array, panel: jax.Array, panel_present: jax.Array, param
     return jnp.moveaxis(values.reshape(c, c, n), -1, 0).astype(kind)
 
 
+def gaussian_mean(panel: jax.Array, panel_present: jax.Array) -> jax.Array:
+    """MI ``[c, c]`` of a panel's parts ``[P, c, r]`` under a joint Gaussian: log (det C_i det C_j / det C_ij) / 2.
+
+    C is the shrunk covariance of ``gaussian``, of which this is the mean but for what shrinking does to it. The
+    diagonal, which is for nobody to read, is 0.
+    """
+    kind, r, c = panel.dtype, panel.shape[-1], panel.shape[1]
+    panel = panel.astype(jnp.float32)
+    first, second = np.triu_indices(c, 1)
+
+    def one(i: jax.Array, j: jax.Array) -> jax.Array:
+        _, covariance = _moments(panel[:, i], panel[:, j], panel_present[:, i] & panel_present[:, j])
+        parts = jnp.stack([covariance[:r, :r], covariance[r:, r:]])
+        separate = jax.vmap(lambda part: _eliminated(part, jnp.zeros((0, r)))[1])(parts)
+        return 0.5 * (jnp.sum(separate) - _eliminated(covariance, jnp.zeros((0, 2 * r)))[1])
+
+    values = jax.vmap(one)(jnp.asarray(first), jnp.asarray(second))
+    upper = jnp.zeros((c, c)).at[first, second].set(values)
+    return (upper + upper.T).astype(kind)
+
+
+def _eliminated(covariance: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x' C^-1 x of rows ``[n, k]``, and log det C, by Gaussian elimination of (C, rows').
+
+    The libraries' factorisations, once batched (over pairs, over seeds), share out their work on the CPU among threads
+    that the other operations of a step may all be holding; a training then stands still for good (jaxlib 0.10).
+    """
+    k = len(covariance)
+    place = jnp.arange(k)
+
+    def one(i, carry):
+        rest, quadratic, log_determinant = carry
+        row, column = rest[i], rest[:, i]
+        pivot = row[i]
+        rest = rest - jnp.where(place > i, column / pivot, 0)[:, None] * row
+        return rest, quadratic + row[k:] ** 2 / pivot, log_determinant + jnp.log(pivot)
+
+    joined = jnp.concatenate([covariance, rows.T], axis=1)
+    start = joined, jnp.zeros((len(rows),), joined.dtype), jnp.zeros((), joined.dtype)
+    _, quadratic, log_determinant = jax.lax.fori_loop(0, k, one, start)
+    return quadratic, log_determinant
+
+
+def _moments(x: jax.Array, y: jax.Array, both: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Centre ``[2r]`` and shrunk covariance ``[2r, 2r]`` of joined parts ``[P, r]``, over entities that have both."""
+    both = both[:, None]
+    joined = jnp.where(both, jnp.concatenate([x, y], axis=-1), 0)
+    width = joined.shape[1]
+    count = jnp.maximum(jnp.sum(both), 1).astype(x.dtype)
+    centre = jnp.sum(joined, axis=0) / count
+    offset = jnp.where(both, joined - centre, 0)
+    covariance = jnp.matmul(offset.T, offset, precision="highest") / count
+    diagonal = jnp.diag(jnp.diag(covariance) + 1e-6)
+    share = width / (width + count)
+    return centre, (1 - share) * covariance + share * diagonal + 1e-6 * jnp.eye(width, dtype=x.dtype)
+
+
 def _log_normal(x: jax.Array, covariance: jax.Array) -> jax.Array:
     """log N(x; 0, covariance) without its 2 pi term, which cancels between joint and marginals. ``[n, k] -> [n]``."""
-    factor = jnp.linalg.cholesky(covariance)
-    whitened = jax.scipy.linalg.solve_triangular(factor, x.T, lower=True)
-    return -0.5 * jnp.sum(whitened**2, axis=0) - jnp.sum(jnp.log(jnp.diag(factor)))
+    quadratic, log_determinant = _eliminated(covariance, x)
+    return -0.5 * (quadratic + log_determinant)
 
 
 def infonce_fit(parts: jax.Array, panel: jax.Array, panel_present: jax.Array, present: jax.Array, parameters: dict):
@@ -197,3 +246,5 @@ ESTIMATORS: dict[str, tuple[Callable, Callable, Callable | None]] = {
     "club": (club, init_club, club_fit),
     "gaussian": (gaussian, init_none, None),
 }
+# What gives the mean over a panel without the values of its entities.
+MEANS: dict[str, Callable] = {"gaussian": gaussian_mean}
