@@ -7,7 +7,7 @@ import mocme_jax
 from mocme_jax.data.graph import Modality
 from mocme_jax.data.standardise import fit_scale, standardise
 from mocme_jax.errors import UserError
-from mocme_jax.model.encoder import Carried
+from mocme_jax.model.encoding import Carried
 from mocme_jax.model.tables import look_up
 from mocme_jax.use import programs
 

@@ -10,7 +10,13 @@ import numpy as np
 import optax
 import pytest
 
-from mocme_jax.model.mutual_information import ESTIMATORS, conditional_gaussian, other_pairs
+from mocme_jax.model.mutual_information import (
+    ESTIMATORS,
+    conditional_gaussian,
+    gaussian_mean,
+    other_pairs,
+    panel_mean,
+)
 
 ESTIMATORS = {name: (jax.jit(estimator), init, fit) for name, (estimator, init, fit) in ESTIMATORS.items()}
 infonce, club = ESTIMATORS["infonce"][0], ESTIMATORS["club"][0]
@@ -232,6 +238,26 @@ def test_gaussian_equals_log_densities_of_the_shrunk_covariance():
             expected = log_normal(np.concatenate([x, y]), mean, covariance)
             expected -= log_normal(x, mean[:2], covariance[:2, :2]) + log_normal(y, mean[2:], covariance[2:, 2:])
             assert float(values[e, i, j]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_gaussian_mean_is_the_closed_form_of_the_shrunk_covariance():
+    panel = correlated(0.7, 40, 1, width=3) + 0.5
+    known = np.random.default_rng(0).random((40, 3)) < 0.7
+    values = jax.jit(gaussian_mean)(panel, known)
+    # Lanes of a vmap, as over seeds.
+    lanes = jax.jit(jax.vmap(gaussian_mean, in_axes=(0, None)))(jnp.stack([panel, 2 * panel]), known)
+    np.testing.assert_allclose(lanes, np.stack([values, values]), atol=1e-4)
+    for i, j in ((0, 1), (2, 0), (1, 2)):
+        both = known[:, i] & known[:, j]
+        rows = np.concatenate([panel[both, i], panel[both, j]], axis=1).astype(np.float64)
+        share = 6 / (6 + len(rows))
+        covariance = np.cov(rows.T, bias=True)
+        covariance = (1 - share) * covariance + share * np.diag(np.diag(covariance))
+        logs = [np.linalg.slogdet(part)[1] for part in (covariance[:3, :3], covariance[3:, 3:], covariance)]
+        assert float(values[i, j]) == pytest.approx((logs[0] + logs[1] - logs[2]) / 2, abs=1e-4)
+    # The mean of the pointwise values of the same panel, up to what shrinking does.
+    pointwise = ESTIMATORS["gaussian"][0](panel, panel, known, {})
+    assert float(values[0, 1]) == pytest.approx(float(panel_mean(pointwise, known)[0, 1]), abs=0.15)
 
 
 @pytest.mark.parametrize("name", ["infonce_bilinear", "club"])

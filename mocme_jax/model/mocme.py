@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.model.encoder import Carried, Encoder, Encoding, Panel
+from mocme_jax.model.encoder import Encoder
+from mocme_jax.model.encoding import Carried, Encoding, Panel
 from mocme_jax.model.scoring import SCORES
 
 

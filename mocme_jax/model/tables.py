@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.model.encoder import Carried
+from mocme_jax.model.encoding import Carried
 from mocme_jax.parallel.axis import gathered, padded_size, share
 from mocme_jax.parallel.mapping import ROWS, WHOLE
 from mocme_jax.parallel.rows import take

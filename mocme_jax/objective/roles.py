@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.model.encoder import Carried, Encoding, Panel
+from mocme_jax.model.encoding import Carried, Encoding, Panel
 from mocme_jax.model.mocme import MoCME
 from mocme_jax.model.tables import Inputs, look_up, look_up_everywhere
 from mocme_jax.objective.columns import Columns

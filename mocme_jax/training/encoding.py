@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.model.encoder import Encoding
+from mocme_jax.model.encoding import Encoding
 from mocme_jax.model.mocme import EntityVectors, MoCME, Params
 from mocme_jax.model.tables import Inputs, inputs_spec, look_up, look_up_everywhere, own_rows
 from mocme_jax.parallel.axis import AXIS, padded_size

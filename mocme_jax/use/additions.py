@@ -12,7 +12,7 @@ from mocme_jax.data.graph import Modality, make_modality
 from mocme_jax.data.standardise import fit_scale, standardise
 from mocme_jax.data.text import encode_texts
 from mocme_jax.errors import UserError
-from mocme_jax.model.encoder import Carried
+from mocme_jax.model.encoding import Carried
 from mocme_jax.model.mocme import Params
 from mocme_jax.model.tables import Inputs
 from mocme_jax.use import programs

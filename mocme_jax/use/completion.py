@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.model.encoder import Panel
+from mocme_jax.model.encoding import Panel
 from mocme_jax.model.mocme import MoCME, Params
 from mocme_jax.model.tables import Inputs
 from mocme_jax.use import programs

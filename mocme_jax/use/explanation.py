@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mocme_jax.model.encoder import Carried
+from mocme_jax.model.encoding import Carried
 from mocme_jax.model.tables import look_up
 from mocme_jax.use import programs
 from mocme_jax.use.completion import Served, batches, filled, score_triples

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.model.encoder import Carried, Encoding, Panel
+from mocme_jax.model.encoding import Carried, Encoding, Panel
 from mocme_jax.model.mocme import MoCME, Params
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.model.tables import Inputs, look_up
