@@ -140,7 +140,7 @@ def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
       config: to be changed.
       tuned: the baseline's own values, by field with ``__`` for the dot, such as ``model__width=512``.
     """
-    for path, value in STRUCTURE_ALONE.items() | {(name.replace("__", "."), value) for name, value in tuned.items()}:
+    for path, value in {**STRUCTURE_ALONE, **{name.replace("__", "."): tuned[name] for name in tuned}}.items():
         set_field(config, path, value)
     return config
 
