@@ -57,11 +57,10 @@ def test_what_has_something_to_save_is_asked_and_goes_on_to_its_end(number):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_has_nothing_to_save_ends_at_once_with_its_line(number):
-    process = start(phase='preemption.nothing_to_save("nothing lost")')
+    # On a busy machine a main thread that looks may be sooner than the one that ends the process.
+    process = start(phase='preemption.nothing_to_save("nothing lost"); print("ready", flush=True); time.sleep(60)')
     process.send_signal(number)
-    status, printed, errors = end(process)
-    # The main thread may see the signal too before the process is gone.
-    assert (status, printed.removeprefix("asked\n"), errors) == (0, "nothing lost\n", "")
+    assert end(process) == (0, "nothing lost\n", "")
 
 
 def test_nothing_to_save_is_left_in_the_middle_of_a_long_call():
