@@ -148,7 +148,8 @@ FIELDS: dict[str, Field] = {
         choices=("infonce", "infonce_bilinear", "club", "gaussian"),
     ),
     "fusion.relevance": Field(
-        "none", "what stands against redundancy in a weight", choices=("none", "gate", "structure")
+        "none", "what stands against redundancy in a weight; structure wants two feature modalities or more",
+        choices=("none", "gate", "structure"),
     ),
     "fusion.granularity": Field(
         "graph",

@@ -1,4 +1,4 @@
-"""A modality whose rows are noise, more and more of them: its weight must fall, and the score must not.
+"""A modality whose rows are noise, half of them or all: its weight must fall, and the score must not.
 
 Command  python -m mocme_jax.ablate --config=CONFIG --study=noise
 """
