@@ -16,8 +16,8 @@ def get_config(arg=None):
     config.data.name = "atlas"
     # Features place a city among its neighbours, but only if now and then they have to do without the structure.
     config.model.structure_dropout = 0.1
-    # Coordinates and the like tell much of what the structure holds, flags hardly anything: by the mutual information.
-    config.fusion.relevance = "structure"
+    # What a gate has learned to be worth reading, less what the other parts tell as well.
+    config.fusion.relevance = "gate"
     config.fusion.estimator = "gaussian"
     config.fusion.panel = 512
     config.loss.regularisation = 0.1
@@ -25,4 +25,5 @@ def get_config(arg=None):
     config.train.batch_size = 256
     config.train.epochs = 20
     config.train.eval_every = 4
+    config.train.average = 64.0
     return structure_alone(config) if arg == "structure" else config

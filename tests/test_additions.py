@@ -1,5 +1,8 @@
 """Entities added after training, beside the same entities of a graph whose structure is masked."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.model.encoding import Carried
 from mocme_jax.model.tables import look_up
 from mocme_jax.use import programs
+from mocme_jax.use.inferred import infer_structure
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,7 @@ def rows_of(model, ids) -> dict[str, np.ndarray]:
 
 def test_a_copy_of_an_entity_is_encoded_as_that_entity_without_its_structure(model):
     ids = np.array([3, 8, 20])
-    grown = model.add_entities(["a", "b", "c"], rows_of(model, ids))
+    grown = model.add_entities(["a", "b", "c"], rows_of(model, ids), structure="missing")
     carried = look_up(model.served.params.structure, model.served.inputs, ids, split=False)
     carried = Carried(carried.structure, carried.features, carried.present.at[:, 0].set(False))
     variables, panel = model.served.params.model, model.served.panel
@@ -40,7 +44,8 @@ def test_a_copy_of_an_entity_is_encoded_as_that_entity_without_its_structure(mod
 
 def test_new_entities_take_part_at_once(model):
     count = len(model.entities)
-    grown = model.add_entities(["newcomer"], rows_of(model, [5]), [("newcomer", "next", "place 7")])
+    features = rows_of(model, [5])
+    grown = model.add_entities(["newcomer"], features, [("newcomer", "next", "place 7")], structure="missing")
     assert {answer.name for answer in grown.complete("place 1", "next", k=99)} >= {"newcomer", "place 40"}
     answers = grown.complete("newcomer", "next", k=99)
     assert len(answers) == count + 1
@@ -54,6 +59,52 @@ def test_new_entities_take_part_at_once(model):
     )
     again = grown.add_entities(["second"], {}, [("second", "next", "newcomer")])
     assert [a.known for a in again.complete("second", "next", k=99) if a.name == "newcomer"] == ["train"]
+
+
+def test_inferred_structure_is_that_of_the_nearest_by_a_loop():
+    rng = np.random.default_rng(0)
+    structure = rng.normal(size=(30, 6)).astype(np.float32)
+    old = [rng.normal(size=(30, 4)), rng.normal(size=(30, 3))]
+    new = [rng.normal(size=(300, 4)), rng.normal(size=(300, 3))]
+    old[1][::3], new[1][1::2] = 0, 0  # missing
+    new[0][7], new[1][7] = 0, 0
+    found, inferred = infer_structure(structure, old, new)
+    for row in (0, 1, 7, 298, 299):
+        weights = np.zeros(30)
+        for other in range(30):
+            for mine, theirs in zip(new, old, strict=True):
+                lengths = np.linalg.norm(mine[row]) * np.linalg.norm(theirs[other])
+                weights[other] += mine[row] @ theirs[other] / lengths if lengths else 0
+        weights[np.argsort(-weights)[10:]] = 0
+        weights = np.maximum(weights, 0) ** 4
+        assert inferred[row] == (row != 7)
+        if row == 7:
+            np.testing.assert_array_equal(found[row], 0)
+            continue
+        mean = weights @ structure / weights.sum()
+        length = 2 * (weights @ np.linalg.norm(structure, axis=1)) / weights.sum()
+        np.testing.assert_allclose(found[row], mean * length / np.linalg.norm(mean), rtol=1e-4)
+
+
+def test_a_newcomer_has_the_structure_of_its_neighbours_or_none_if_the_model_learned_to_do_without(model):
+    features = rows_of(model, [5])
+    grown = model.add_entities(["newcomer"], features)
+    weights = grown.explain(("newcomer", "next", "place 7")).head.weights
+    assert weights["structure"] > 0
+    # The score that is explained is the score that it has.
+    explained = grown.explain(("newcomer", "next", "place 7")).score
+    assert explained == pytest.approx(grown.score([("newcomer", "next", "place 7")])[0], abs=1e-4)
+    # A second newcomer learns nothing from the first, a guess itself: it is as if the first were not there.
+    both = grown.add_entities(["second"], features)
+    np.testing.assert_allclose(both.encode("second"), grown.encode("newcomer"), atol=1e-5)
+    saved = {**model.saved, "config": json.loads(json.dumps(model.saved["config"]))}
+    saved["config"]["model"]["structure_dropout"] = 0.5
+    trained_without = dataclasses.replace(model, saved=saved).add_entities(["newcomer"], features)
+    missing = model.add_entities(["newcomer"], features, structure="missing")
+    np.testing.assert_array_equal(trained_without.encode("newcomer"), missing.encode("newcomer"))
+    assert not np.allclose(missing.encode("newcomer"), grown.encode("newcomer"), atol=1e-3)
+    with pytest.raises(UserError, match="inferred, missing"):
+        model.add_entities(["newcomer"], features, structure="guessed")
 
 
 def test_new_rows_are_put_on_the_scale_of_the_old(model):

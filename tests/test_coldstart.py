@@ -9,8 +9,9 @@ from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.data.known import known_tails, reciprocal
 from mocme_jax.data.load import load_graph
-from mocme_jax.use.coldstart import nearest, neighbour_ranks, standardised
+from mocme_jax.use.coldstart import neighbour_ranks, standardised
 from mocme_jax.use.held_out import hold_out, write_graph
+from mocme_jax.use.inferred import cosines, nearest
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_what_is_held_out_leaves_no_trace_and_nothing_else_is_lost(graph, tmp_pa
 def test_baseline_ranks_are_those_of_a_loop(graph):
     held = hold_out(graph, 0.25, seed=0)
     old, new = standardised(held)
-    near = nearest(old["text"], new["text"], 4)
+    near = nearest(cosines(old["text"], new["text"]), 4)
     count, total = len(held.rest.entities), 48
     known = known_tails([*held.rest.splits.values(), held.triples], total, 3)
     asked = reciprocal(held.triples, 3)

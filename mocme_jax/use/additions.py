@@ -1,4 +1,4 @@
-"""Entities that arrive after training: encoded from their features, with their structure missing."""
+"""Entities that arrive after training: encoded from their features, their structure inferred or missing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from mocme_jax.model.tables import Inputs
 from mocme_jax.use import programs
 from mocme_jax.use.blocks import in_blocks
 from mocme_jax.use.completion import Served, batches, filled
+from mocme_jax.use.inferred import infer_structure
 from mocme_jax.use.programs import Tables
 
 Features = Mapping[str, np.ndarray | Sequence[str]]
+
+STRUCTURES = ("inferred", "missing")
+
+LEARNED_TO_DO_WITHOUT = 0.3
+"""From this ``model.structure_dropout`` on, features alone are better than an inferred structure (docs/use.md)."""
 
 
 def read_features(modalities: Sequence[Modality], features: Features, count: int) -> list[Modality]:
@@ -57,7 +63,9 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
     return found
 
 
-def extended(served: Served, modalities: Sequence[Modality], triples: np.ndarray, count: int) -> Served:
+def extended(
+    served: Served, modalities: Sequence[Modality], triples: np.ndarray, count: int, *, infer: bool
+) -> Served:
     """A model with more entities behind those it has.
 
     Args:
@@ -67,11 +75,15 @@ def extended(served: Served, modalities: Sequence[Modality], triples: np.ndarray
       triples: int32 ``[T, 3]``, what is known of them; they count as training triples, and change no encoding.
     """
     total = served.facts.num_entities + count
-    present = np.stack([np.zeros(count, bool), *(modality.present for modality in modalities)], axis=1)
-    width = served.model.encoder.width
-    fresh = Carried(
-        jnp.zeros((count, width)), tuple(jnp.asarray(m.features) for m in modalities), jnp.asarray(present)
-    )
+    features = [modality.features for modality in modalities]
+    structure, has = np.zeros((count, served.model.encoder.width), np.float32), np.zeros(count, bool)
+    if infer and features:
+        # Rows of entities that were added before are guesses themselves, or nothing.
+        known = len(served.params.structure) - served.added
+        old = [np.asarray(rows[:known]) for rows in served.inputs.features]
+        structure, has = infer_structure(np.asarray(served.params.structure[:known]), old, features)
+    present = np.stack([has, *(modality.present for modality in modalities)], axis=1)
+    fresh = Carried(jnp.asarray(structure), tuple(map(jnp.asarray, features)), jnp.asarray(present))
     questions, answers = [], []
     for part, size in batches(count):
         rows = jax.tree.map(lambda x: jnp.asarray(filled(np.asarray(x[part]), size)), fresh)  # noqa: B023
@@ -99,4 +111,5 @@ def extended(served: Served, modalities: Sequence[Modality], triples: np.ndarray
         served.panel,
         Tables(longer_questions, longer_answers, jnp.int32(total)),
         served.facts.extended(triples, total),
+        served.added + count,
     )

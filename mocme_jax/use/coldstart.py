@@ -30,6 +30,7 @@ from mocme_jax.training.progress import make_console, results_table
 from mocme_jax.training.results import read_results
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.use.held_out import HeldOut, hold_out, write_graph
+from mocme_jax.use.inferred import NEIGHBOURS, cosines, nearest
 from mocme_jax.use.loading import load
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from mocme_jax.use.trained import TrainedModel
 
 FILE = "coldstart.json"
-_NEIGHBOURS = 10
 
 
 def study(config: ConfigDict, workdir: Path, *, share: float, seed: int) -> dict:
@@ -119,9 +119,9 @@ def baseline_ranks(held: HeldOut, known: KnownTails, asked: np.ndarray, seed: in
     if not old:
         return found
     joined = [np.concatenate(list(part.values()), axis=1) for part in (old, new)]
-    found["nearest"] = neighbour_ranks(held, known, asked, nearest(*joined, 1), rng)
+    found["nearest"] = neighbour_ranks(held, known, asked, nearest(cosines(*joined), 1), rng)
     for name in old:
-        near = nearest(old[name], new[name], _NEIGHBOURS)
+        near = nearest(cosines(old[name], new[name]), NEIGHBOURS)
         found[f"mean of {name}"] = neighbour_ranks(held, known, asked, near, rng)
     return found
 
@@ -131,17 +131,6 @@ def standardised(held: HeldOut) -> tuple[dict[str, np.ndarray], dict[str, np.nda
     pairs = list(zip(held.rest.modalities, held.modalities, strict=True))
     old = {rest.name: standardise(rest).features for rest, _ in pairs}
     return old, {rest.name: standardise(own, fit_scale(rest)).features for rest, own in pairs}
-
-
-def nearest(old: np.ndarray, new: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids ``[H, count]`` of the old rows nearest to each new row by cosine, and their cosines, 0 if below."""
-
-    def unit(x):
-        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-    cosine = unit(new) @ unit(old).T
-    ids = np.argsort(-cosine, axis=1, kind="stable")[:, :count]
-    return ids, np.maximum(np.take_along_axis(cosine, ids, axis=1), 0)
 
 
 def neighbour_ranks(

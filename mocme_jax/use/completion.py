@@ -32,6 +32,7 @@ class Served:
       panel: encoded, as it was in training.
       tables: all entities, encoded.
       facts: what is known.
+      added: how many entities, the last ones, were added after training.
     """
 
     model: MoCME
@@ -40,6 +41,7 @@ class Served:
     panel: Panel
     tables: Tables
     facts: Facts
+    added: int = 0
 
 
 class Completions(NamedTuple):

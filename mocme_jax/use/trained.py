@@ -14,7 +14,7 @@ from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.training.results import read_results
 from mocme_jax.use import completion, programs
-from mocme_jax.use.additions import Features, extended, read_features
+from mocme_jax.use.additions import LEARNED_TO_DO_WITHOUT, STRUCTURES, Features, extended, read_features
 from mocme_jax.use.answers import Answer, Answered, Neighbour
 from mocme_jax.use.blocks import masks_of
 from mocme_jax.use.calibration import (
@@ -227,26 +227,40 @@ class TrainedModel:
         )
 
     def add_entities(
-        self, names: Sequence[str], features: Features, triples: Iterable[tuple[Key, Key, Key]] = ()
+        self,
+        names: Sequence[str],
+        features: Features,
+        triples: Iterable[tuple[Key, Key, Key]] = (),
+        *,
+        structure: str | None = None,
     ) -> TrainedModel:
-        """The same model with more entities, encoded from their features with their structure missing.
+        """The same model with more entities, encoded from their features without retraining.
 
         Args:
           names: n new ones; their ids follow those that are there.
           features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one); for
             ``text`` also n texts. See ``read_features``.
           triples: what is known of them already, of names or ids; it counts as known, and changes no encoding.
+          structure: ``inferred`` from the entities that carry much the same (see ``use.inferred``), or ``missing``;
+            None leaves the choice to how the model was trained (see ``use.additions``).
 
         Raises:
           UserError: a name that is there already, or features that are not the model's.
         """
         names = list(names)
+        if structure is None:
+            learned = self.saved["config"]["model"]["structure_dropout"] >= LEARNED_TO_DO_WITHOUT
+            structure = "missing" if learned else "inferred"
+        if structure not in STRUCTURES:
+            raise UserError(f"structure is {structure!r}, expected one of {', '.join(STRUCTURES)}")
         entities = self.entities.extended(names)
         modalities = read_features(self.graph.modalities, features, len(names))
         if not names:
             return self
         grown = dataclasses.replace(self, entities=entities, base=self.base or self)
-        return dataclasses.replace(grown, served=extended(self.served, modalities, grown.triples(triples), len(names)))
+        facts = grown.triples(triples)
+        served = extended(self.served, modalities, facts, len(names), infer=structure == "inferred")
+        return dataclasses.replace(grown, served=served)
 
     def _answers(self, answered: Answered, row: int, names: Lookup) -> list[Answer]:
         facts = self.served.facts
