@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shlex
 import shutil
 import sys
 from html.parser import HTMLParser
@@ -13,7 +14,9 @@ import pytest
 from command_runner import assert_one_error, run_here
 from strange_names import ENTITIES, LONG, RELATIONS, SCRIPT, write_study
 
+from mocme_jax.ablate import OPTIONS as ABLATE
 from mocme_jax.evaluation.metrics import ranking_metrics
+from mocme_jax.flags import parse_command
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -22,6 +25,7 @@ from mocme_jax.report import charts, scores  # noqa: E402
 from mocme_jax.report.finished import read_finished  # noqa: E402
 from mocme_jax.report.measured import measure, weights_by_pattern, weights_by_relation  # noqa: E402
 from mocme_jax.report.study_files import read_study  # noqa: E402
+from mocme_jax.report.study_page import repeat_flags  # noqa: E402
 from mocme_jax.report.write import short_names, write_report  # noqa: E402
 
 
@@ -223,6 +227,21 @@ def test_a_study_tells_its_table_and_what_is_missing(tiny_run, tmp_path, table):
     assert "no EGNS 3 0.491 ± 0.001 −0.010" in read.text
     assert ("0.012" in read.text) == table
     assert "negatives.weighting=uniform" in read.text and "Test rows that train does not hold" in read.text
+
+
+def test_the_command_of_a_study_runs_it_again(tiny_run, tmp_path):
+    config = results_of(tiny_run)["config"]
+    told = read_study(write_study(tmp_path / "study", config, CELLS)).told
+    flags = [flag.replace("FOLDER", config["data"]["dir"]) for flag in repeat_flags(told)]
+    command = parse_command(shlex.split(" ".join(flags)), "", ABLATE)
+    assert command.options["study"] == "components" and command.options["seeds"] == 3
+    again, of_a_machine = command.config.to_dict(), ("dir", "features_dir")
+    for section in ("data", "model", "fusion", "negatives", "loss", "train"):
+        for name, value in again[section].items():
+            if name not in of_a_machine:
+                assert value == (tuple(old) if isinstance(old := config[section][name], list) else old), name
+    page = write_report([tmp_path / "study"]).read_text(encoding="utf-8")
+    assert "python -m mocme_jax.ablate" in page and "--study=components" in page
 
 
 def test_a_study_of_a_number_shows_weights_over_it(tiny_run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ def study_context(study: Study) -> dict[str, Any]:
     return {
         "title": f"Study {told['study']} on {told['graph'].get('name', 'a graph')}",
         "told": told,
-        "flags": flags_of(told["config"]),
+        "flags": repeat_flags(told),
         "changes": [(cell, [f"{k}={word(v)}" for k, v in told["cells"][cell].items()]) for cell in study.cells],
         "table": study.table,
         "unfinished": study.unfinished,
@@ -40,6 +41,13 @@ def study_context(study: Study) -> dict[str, Any]:
         "seconds": sum(row.get("seconds") or 0 for row in study.rows),
         "clean": clean_rows(study),
     }
+
+
+def repeat_flags(told: Mapping[str, Any]) -> list[str]:
+    """The flags with which ``mocme_jax.ablate`` runs the study again."""
+    # Who copies the command lets a shell read what the study was called.
+    own = ["--workdir=DIR", f"--study={shlex.quote(told['study'])}", f"--seeds={len(told['seeds'])}"]
+    return [*own, *flags_of(told["config"])]
 
 
 def dots(table: Sequence[Mapping[str, Any]], reference: str) -> dict[str, Any] | None:
