@@ -38,6 +38,9 @@ def main() -> None:
     parser.add_argument(
         "--images", type=Path, help="a folder of pictures named for entities: writes image.npz"
     )
+    parser.add_argument(
+        "--image-encoder", help="layout (default: colours and shapes), efficientnet-lite0 or transformers:MODEL"
+    )
     parser.add_argument("--triples", action="store_true", help="write the graph itself, with triples to be mapped")
     parser.add_argument(
         "--dev-fraction", type=float, help="with --triples: carve so much of train out, as the valid split"
@@ -46,6 +49,7 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace feature files that are there")
     flags = parser.parse_args()
 
+    from mocme_jax.data.image_encoders import DEFAULT_ENCODER
     from mocme_jax.data.prepare import prepare, prepare_triples
 
     if flags.triples:
@@ -62,6 +66,8 @@ def main() -> None:
         return
     if flags.dev_fraction is not None:
         raise UserError("--dev-fraction goes with --triples")
+    if flags.image_encoder and not flags.images:
+        raise UserError("--image-encoder goes with --images")
     prepare(
         flags.data,
         flags.out,
@@ -70,6 +76,7 @@ def main() -> None:
         numeric=flags.numeric,
         min_rows=flags.min_rows,
         images=flags.images,
+        image_encoder=flags.image_encoder or DEFAULT_ENCODER,
         overwrite=flags.overwrite,
         notify=print,
     )
