@@ -193,6 +193,19 @@ def test_state_dicts_of_both_layouts(tmp_path, order):
             np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.parametrize("name", ["state_dict.pth", "legacy_state_dict.pt"])
+def test_real_state_dicts(name):
+    """Of a linear layer and a batch normalisation, whose count of batches has no axes."""
+    found = read_state_dict(FIXTURES / name)
+    norm = [f"1.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    assert list(found) == ["0.weight", "0.bias", *norm]
+    np.testing.assert_array_equal(found["0.weight"], [[0, 0.25], [0.5, 0.75], [1, 1.25]])
+    assert [found[name].tolist() for name in ("0.bias", *norm)] == [
+        *([1, 2, 3], [1, 1, 1], [0, 0, 0], [0, 0, 0], [4, 5, 6]),
+        0,
+    ]
+
+
 def test_what_is_no_state_dict(tmp_path):
     path, data = tmp_path / "a.pth", {"0": MATRIX.tobytes()}
     one = tensor(MATRIX)
