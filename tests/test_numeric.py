@@ -1,4 +1,4 @@
-"""Numeric attributes: ranks, masks, names or ids, and each bad input."""
+"""Numeric attributes: ranks, masks, names or ids, rows or tables, and each bad input."""
 
 import numpy as np
 import pytest
@@ -93,3 +93,86 @@ def test_a_table_that_the_rows_do_not_fill_is_refused_before_it_is_made(write_fi
     with pytest.raises(UserError, match=r"30,000 attributes of 5,000 entities would be 150,000,000 cells for 30,000"):
         numeric_modality(path, [f"entity {index}" for index in range(5000)])
     assert numeric_modality(path, ["a", "b", "c"]).features.shape == (3, 60_000)
+
+
+TABLE = "place,size,age\na,1,\nb,3,5\nc,2,\n"
+
+
+def test_a_table_says_what_rows_say(write_files):
+    folder = write_files({"n.csv": TABLE, "n.tsv": "a\tsize\t1\nb\tsize\t3\nc\tsize\t2\nb\tage\t5\n"})
+    table, rows = (numeric_modality(folder / name, ENTITIES, min_rows=1) for name in ("n.csv", "n.tsv"))
+    np.testing.assert_array_equal(table.features, rows.features)
+    np.testing.assert_array_equal(table.present, rows.present)
+    third = 2 / 3
+    wanted = [[0, -third, 0, 1], [0, third, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    np.testing.assert_allclose(table.features, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeff" + TABLE,
+        TABLE.replace("\n", "\r\n"),
+        TABLE.replace("\n", "\n\n") + " \n,,\n",
+        'place,"size", age\n"a",1, \nb , 3.0,+5e0\nc,"2",\n',
+        ",size,age\n0,1,\n1,3,5\n2,2,\n",
+    ],
+    ids=["byte-order mark", "CRLF", "blank lines", "quotes and spaces", "ids, no name for the first column"],
+)
+def test_a_table_in_other_writings(write_files, content):
+    folder = write_files({"n.CSV": content, "n.csv": TABLE})
+    other, plain = (numeric_modality(folder / name, ENTITIES, min_rows=1) for name in ("n.CSV", "n.csv"))
+    np.testing.assert_array_equal(other.features, plain.features)
+
+
+def test_names_with_commas_quotes_and_line_ends(write_files):
+    entities = ["Washington, D.C.", 'the "old" town', "two\nlines", "plain"]
+    table = 'name,"size, km2"\n"Washington, D.C.",1\n"the ""old"" town",2\n"two\nlines",3\nplain,x\n'
+    path = write_files({"n.csv": table}) / "n.csv"
+    with pytest.raises(UserError, match=r"n\.csv:6: column 'size, km2': value 'x' is no finite number"):
+        numeric_modality(path, entities)
+    path.write_text(table.replace("x", "4"))
+    assert numeric_modality(path, entities).features[:, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"n\.csv: holds no values"),
+        ("e,x,y\n", r"n\.csv: holds no values"),
+        ("e,x\na,\nb,\n", r"n\.csv: holds no values"),
+        ("e,x,y\na,1,2\nb,1,2,3\n", r"n\.csv:3: 4 cells under a header of 3"),
+        ("e,x,y\na,1\n", r"n\.csv:2: 2 cells under a header of 3"),
+        ("e,x,,y\na,1,2,3\n", r"n\.csv:1: column 3 has no name"),
+        ("e,x,y,x\na,1,2,3\n", r"n\.csv:1: column 4: another is called 'x'"),
+        ("e,x,y\na,1,2\nb,1,big\n", r"n\.csv:3: column 'y': value 'big' is no finite number; correct it or leave"),
+        ("e,x\na,nan\n", r"n\.csv:2: column 'x': value 'nan' is no finite number"),
+        ("e,x\na,1_000\n", r"n\.csv:2: column 'x': value '1_000' is no finite number"),
+        ('e,x\na,"1,5"\n', r"n\.csv:2: column 'x': value '1,5' is no finite number; write a decimal point"),
+        ("e;x\na;1,5\n", r"n\.csv:1: no commas between columns; write commas for semicolons"),
+        ("e\tx\na\t1\n", r"n\.csv:1: no commas between columns; write commas for tabs"),
+        ("e\na\n", r"n\.csv:1: no commas between columns; a table starts with a header"),
+        ("e,x\na,1\nb,2\na,1\n", r"n\.csv:4: 'a' has a row already, in line 2"),
+        ("e,x\n,1\n", r"n\.csv:2: names no entity"),
+        ("e,x\na,1\nz,1\ny,\n", r"n\.csv:3: 'z' is no entity of the graph \(2 such rows\)"),
+        ('e,x\na,"1\nb,2\n', r"n\.csv:2: malformed \(unexpected end of data\)"),
+        ('e,x\na,"1"2\n', r"n\.csv:2: malformed"),
+        ("e,x\na,1\rb,2\n", r"n\.csv:2: malformed"),
+        ("e,x\na,1" + "0" * 200_000 + "\n", r"n\.csv:2: malformed \(field larger than field limit"),
+    ],
+)
+def test_bad_tables(write_files, content, message):
+    with pytest.raises(UserError, match=message):
+        numeric_modality(write_files({"n.csv": content}) / "n.csv", ENTITIES)
+
+
+def test_a_decimal_comma_in_a_row(write_files):
+    with pytest.raises(UserError, match=r"n\.tsv:1: value '-1,5' is no finite number; write a decimal point"):
+        numeric_modality(write_files({"n.tsv": "a\tx\t-1,5\n"}) / "n.tsv", ENTITIES)
+
+
+def test_one_long_name_does_not_widen_all(write_files):
+    """As an array of text, these would take 40 GB."""
+    table = "e,y," + "x" * 100_000 + "\n" + "".join(f"{index},1,2\n" for index in range(50_000))
+    path = write_files({"n.csv": table}) / "n.csv"
+    assert numeric_modality(path, [f"entity {index}" for index in range(50_000)]).features.shape == (50_000, 4)

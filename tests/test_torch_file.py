@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fuzz import bombs
 
-from mocme_jax.data.torch_file import read_torch
+from mocme_jax.data.torch_file import read_state_dict, read_torch
 from mocme_jax.errors import UserError
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -165,6 +165,74 @@ def test_several_tensors_are_refused_by_name(tmp_path):
     value = {"weight": tensor(MATRIX), "bias": tensor(MATRIX[0], Storage(MATRIX[0], "1"))}
     with pytest.raises(UserError, match=r"holds 2 tensors \(weight, bias\)"):
         read_torch(write_zip(tmp_path / "a.pth", value, {"0": MATRIX.tobytes(), "1": MATRIX[0].tobytes()}))
+
+
+def write_old_state_dict(path: Path, arrays: dict[str, np.ndarray], order: list[str], **counts: int) -> Path:
+    """The layout before torch 1.6, the storages in the order given."""
+    keys = {name: f"old{index}" for index, name in enumerate(arrays)}
+    value = {name: tensor(array, Storage(array.ravel(), keys[name])) for name, array in arrays.items()}
+    start = write_legacy(path, value, "", np.zeros(0, np.float32)).read_bytes()
+    start = start[: -len(pickle.dumps([""], 2) + struct.pack("<q", 0))]
+    parts = [struct.pack("<q", counts.get(name, arrays[name].size)) + arrays[name].tobytes() for name in order]
+    path.write_bytes(start + pickle.dumps([keys[name] for name in order], 2) + b"".join(parts))
+    return path
+
+
+STATE = {"w.weight": MATRIX, "w.bias": np.arange(5, dtype=np.float64), "steps": np.array([7], np.int64)}
+
+
+@pytest.mark.parametrize("order", [["w.weight", "w.bias", "steps"], ["steps", "w.bias", "w.weight"]])
+def test_state_dicts_of_both_layouts(tmp_path, order):
+    value = {name: tensor(array, Storage(array.ravel(), name)) for name, array in STATE.items()}
+    new = write_zip(tmp_path / "a.pth", value, {name: array.tobytes() for name, array in STATE.items()})
+    for path in (new, write_old_state_dict(tmp_path / "b.pth", STATE, order)):
+        found = read_state_dict(path)
+        assert list(found) == list(STATE)
+        for name, array in STATE.items():
+            assert found[name].dtype == array.dtype
+            np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("name", ["state_dict.pth", "legacy_state_dict.pt"])
+def test_real_state_dicts(name):
+    """Of a linear layer and a batch normalisation, whose count of batches has no axes."""
+    found = read_state_dict(FIXTURES / name)
+    norm = [f"1.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    assert list(found) == ["0.weight", "0.bias", *norm]
+    np.testing.assert_array_equal(found["0.weight"], [[0, 0.25], [0.5, 0.75], [1, 1.25]])
+    assert [found[name].tolist() for name in ("0.bias", *norm)] == [
+        *([1, 2, 3], [1, 1, 1], [0, 0, 0], [0, 0, 0], [4, 5, 6]),
+        0,
+    ]
+
+
+def test_what_is_no_state_dict(tmp_path):
+    path, data = tmp_path / "a.pth", {"0": MATRIX.tobytes()}
+    one = tensor(MATRIX)
+    for value in (one, [one], {}, {"a": {"b": one}}, {"a": one, "epoch": 3}, {1: one}):
+        with pytest.raises(UserError, match=r"a\.pth: no tensors by name; save one with torch\.save\(model"):
+            read_state_dict(write_zip(path, value, data))
+    with pytest.raises(UserError, match="two of its tensors share a storage"):
+        read_state_dict(write_zip(path, {"a": one, "b": one}, data))
+    with pytest.raises(UserError, match=r"refused, its pickle asks for os\.system"):
+        read_state_dict(write_zip(path, {"a": one, "b": ATTACKS["os.system"](tmp_path / "ran")}, data))
+    # A thousand names for the one megabyte that is there.
+    large = np.zeros(1 << 18, np.float32)
+    many = {str(index): tensor(large, Storage(large, str(index))) for index in range(1000)}
+    with pytest.raises(UserError, match="its tensors are larger than the file"):
+        read_state_dict(write_zip(path, many, {"0": large.tobytes()}))
+
+
+@pytest.mark.parametrize("order", [["w.weight", "w.bias"], ["w.weight", "w.bias", "w.bias"]])
+def test_old_state_dicts_whose_storages_are_others(tmp_path, order):
+    with pytest.raises(UserError, match="its storages are not those of 3 tensors|a storage of no tensor, or one"):
+        read_state_dict(write_old_state_dict(tmp_path / "a.pth", STATE, order))
+    counted = write_old_state_dict(tmp_path / "b.pth", STATE, list(STATE), steps=2)
+    with pytest.raises(UserError, match="storage of 2 elements, 1 announced"):
+        read_state_dict(counted)
+    counted.write_bytes(write_old_state_dict(counted, STATE, list(STATE)).read_bytes()[:-1])
+    with pytest.raises(UserError, match="storage old2 has 7 bytes, 8 announced"):
+        read_state_dict(counted)
 
 
 ATTACKS = {

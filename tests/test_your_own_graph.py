@@ -27,8 +27,8 @@ def test_the_commands_of_the_page_lead_to_answers(tmp_path):
     names = [f"place {index}" for index in range(48)]
     texts = [f"{name}\tstop number {i % 6} in district {i // 6}\n" for i, name in enumerate(names)]
     (graph / "descriptions.tsv").write_text("".join(texts[:40]), encoding="utf-8")
-    numbers = [f"{name}\theight\t{i % 6}\n" for i, name in enumerate(names)]
-    (graph / "numbers.tsv").write_text("".join(numbers[::2]), encoding="utf-8")
+    numbers = [f"{name},{i % 6},\n" for i, name in enumerate(names)]
+    (graph / "numbers.csv").write_text("entity,height,width\n" + "".join(numbers[::2]), encoding="utf-8")
     (graph / "images").mkdir()
     for name in names[::3]:
         image.fromarray(rng.integers(0, 255, (24, 24, 3), np.uint8)).save(graph / "images" / f"{name}.png")

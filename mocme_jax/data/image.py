@@ -64,6 +64,22 @@ def image_vector(image: Image.Image) -> np.ndarray:
     from PIL import Image
 
     size = (GRID_COLUMNS * _CELL, GRID_ROWS * _CELL)
+    flat = opaque(image).resize(size, Image.Resampling.BOX)
+    pixels = np.asarray(flat, np.float64) / 255.0
+    lab = _srgb_to_lab(pixels) / 100.0
+    across, down = np.zeros(lab.shape[:2]), np.zeros(lab.shape[:2])
+    across[:, 1:] = np.abs(np.diff(lab[..., 0], axis=1))
+    down[1:] = np.abs(np.diff(lab[..., 0], axis=0))
+    box_of = np.minimum((pixels * _BINS).astype(int), _BINS - 1) @ np.array([_BINS * _BINS, _BINS, 1])
+    palette = np.bincount(box_of.ravel(), minlength=_BINS**3) / box_of.size
+    edges = np.stack([_cell_means(across), _cell_means(down)])
+    return np.concatenate([_cell_means(lab).ravel(), edges.ravel(), np.sqrt(palette)]).astype(np.float32)
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """The picture in RGB, its transparent margins cut off, what is still transparent laid on mid grey."""
+    from PIL import Image
+
     # What has no transparency is spared three more copies of its pixels.
     if "transparency" in image.info or image.mode not in _OPAQUE:
         rgba = image.convert("RGBA")
@@ -74,16 +90,7 @@ def image_vector(image: Image.Image) -> np.ndarray:
         ground.alpha_composite(rgba)
         del rgba
         image = ground
-    flat = image.convert("RGB").resize(size, Image.Resampling.BOX)
-    pixels = np.asarray(flat, np.float64) / 255.0
-    lab = _srgb_to_lab(pixels) / 100.0
-    across, down = np.zeros(lab.shape[:2]), np.zeros(lab.shape[:2])
-    across[:, 1:] = np.abs(np.diff(lab[..., 0], axis=1))
-    down[1:] = np.abs(np.diff(lab[..., 0], axis=0))
-    box_of = np.minimum((pixels * _BINS).astype(int), _BINS - 1) @ np.array([_BINS * _BINS, _BINS, 1])
-    palette = np.bincount(box_of.ravel(), minlength=_BINS**3) / box_of.size
-    edges = np.stack([_cell_means(across), _cell_means(down)])
-    return np.concatenate([_cell_means(lab).ravel(), edges.ravel(), np.sqrt(palette)]).astype(np.float32)
+    return image.convert("RGB")
 
 
 def image_vectors(paths: list[Path]) -> np.ndarray:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from mocme_jax.data.graph import Modality, make_modality
-from mocme_jax.data.image import image_vectors
+from mocme_jax.data.image_encoders import DEFAULT_ENCODER, image_encoder
 from mocme_jax.data.names import entity_finder
 from mocme_jax.errors import UserError
 
@@ -57,10 +57,19 @@ def image_files(folder: Path, entities: Sequence[str]) -> tuple[dict[int, list[P
     return found, unmatched
 
 
-def image_modality(files: dict[int, list[Path]], entities: int) -> Modality:
-    """The modality ``image``: the vector of each entity's picture, or the mean of its pictures' vectors."""
+def image_modality(files: dict[int, list[Path]], entities: int, encoder: str = DEFAULT_ENCODER) -> Modality:
+    """The modality ``image``: the vector of each entity's picture, or the mean of its pictures' vectors.
+
+    Args:
+      files: pictures by entity id, see image_files.
+      entities: how many there are in all.
+      encoder: see image_encoder.
+
+    Raises:
+      UserError: see image_encoder, and image.read_image.
+    """
     ids = sorted(files)
-    vectors = image_vectors([path for index in ids for path in files[index]])
+    vectors = image_encoder(encoder)([path for index in ids for path in files[index]])
     starts = np.cumsum([0, *(len(files[index]) for index in ids)])[:-1]
     counts = np.array([len(files[index]) for index in ids])
     rows = np.zeros((entities, vectors.shape[1]), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from mocme_jax.data.files import read_file
@@ -43,6 +44,18 @@ def read_whole_number(text: str) -> int | None:
     Python's ``int`` takes more: signs, underscores, digits of other scripts; and it raises beyond 4,300 digits.
     """
     return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdecimal() else None
+
+
+def read_number(text: str) -> float | None:
+    """A finite number in ASCII digits, as ``-1.5e3``; None for anything else.
+
+    Python's ``float`` takes more: underscores, digits of other scripts, infinities.
+    """
+    try:
+        value = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def take_count(path: Path, lines: list[str]) -> None:

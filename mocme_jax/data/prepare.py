@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mocme_jax.data import image_encoders
 from mocme_jax.data.audit import audit
 from mocme_jax.data.feature_files import feature_paths
 from mocme_jax.data.feature_writer import write_features
@@ -30,6 +31,7 @@ def prepare(
     numeric: Path | None = None,
     min_rows: int = 5,
     images: Path | None = None,
+    image_encoder: str = image_encoders.DEFAULT_ENCODER,
     overwrite: bool = False,
     notify: Callable[[str], None] = print,
 ) -> list[Path]:
@@ -45,6 +47,7 @@ def prepare(
       encoder: see encode_texts.
       numeric: see numeric_modality, also for ``min_rows``.
       images: see image_files.
+      image_encoder: see image_encoders.image_encoder.
       overwrite: replace what is there; otherwise nothing is written if a file is in the way.
       notify: told in one line of each step.
 
@@ -76,7 +79,8 @@ def prepare(
             notify(
                 f"{len(unmatched)} images are named for no entity and left out, such as {unmatched[0].name}"
             )
-        made["image"] = image_modality(pictures, len(graph.entities))
+        notify(f"encoding {sum(map(len, pictures.values())):,} images with {image_encoder}")
+        made["image"] = image_modality(pictures, len(graph.entities), image_encoder)
     if text is not None:
         texts = entity_texts(graph, Path(data))
         if text != NAMES:

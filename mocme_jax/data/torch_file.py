@@ -7,8 +7,10 @@ PyTorch 2.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _DEEPEST = 8
 _CURE = "save one with torch.save(tensor.contiguous(), path)"
+_STATE_DICT = "save one with torch.save(model.state_dict(), path)"
 _Fetch = Callable[[Storage], bytes]
+_Choose = Callable[[Path, Any], dict[str, Tensor]]
 
 
 def read_torch(path: Path) -> np.ndarray:
@@ -39,24 +43,41 @@ def read_torch(path: Path) -> np.ndarray:
       UserError: the file is missing, truncated or no torch file, holds no tensor or several, or asks for
         anything but the rebuilding of tensors.
     """
+    (array,) = _read(path, _only_tensor, _CURE).values()
+    return array
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a ``torch.save`` file of a state dict, by name.
+
+    Types, sizes and arrays are as in read_torch.
+
+    Raises:
+      UserError: see read_torch; or the file holds anything but a dict of tensors by name, or two of them share a
+        storage.
+    """
+    return _read(path, _named_tensors, _STATE_DICT)
+
+
+def _read(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
     path = Path(path)
     with open_file(path) as file:
         start = file.read(4)
     try:
         if start.startswith(b"PK"):
-            return _read_zip(path)
+            return _read_zip(path, choose, cure)
         if start.startswith(b"\x80"):
-            return _read_legacy(path)
+            return _read_legacy(path, choose, cure)
     except Refused as error:
         raise UserError(
-            f"{path}: refused, its pickle asks for {error}; only plain tensors are read: {_CURE}"
+            f"{path}: refused, its pickle asks for {error}; only plain tensors are read: {cure}"
         ) from None
     except Damaged as error:
         raise UserError(f"{path}: truncated or damaged ({error}); fetch it again") from None
-    raise UserError(f"{path}: no file of torch.save; {_CURE}")
+    raise UserError(f"{path}: no file of torch.save; {cure}")
 
 
-def _read_zip(path: Path) -> np.ndarray:
+def _read_zip(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
     with Archive(path) as archive:
         roots = [
             name.removesuffix("data.pkl")
@@ -64,23 +85,26 @@ def _read_zip(path: Path) -> np.ndarray:
             if name.count("/") == 1 and name.endswith("/data.pkl")
         ]
         if len(roots) != 1:
-            raise UserError(f"{path}: a zip archive, but none of torch.save (no data.pkl); {_CURE}")
+            raise UserError(f"{path}: a zip archive, but none of torch.save (no data.pkl); {cure}")
         root = roots[0]
         there = root + "byteorder" in archive.names
         order = archive.read(root + "byteorder", largest=16) if there else b"little"
         if order not in (b"little", b"big"):
             raise Damaged(f"unknown byte order {order!r}")
         pickle = archive.read(root + "data.pkl", largest=inert_pickle.LARGEST)
-        tensor = _only_tensor(path, inert_pickle.load(io.BytesIO(pickle)))
-        return _to_array(
-            tensor, lambda storage: archive.read(f"{root}data/{storage.key}"), ">" if order == b"big" else "<"
-        )
+        tensors = choose(path, inert_pickle.load(io.BytesIO(pickle)))
+
+        def fetch(storage: Storage) -> bytes:
+            return archive.read(f"{root}data/{storage.key}")
+
+        code = ">" if order == b"big" else "<"
+        return {name: _to_array(tensor, fetch, code) for name, tensor in tensors.items()}
 
 
-def _read_legacy(path: Path) -> np.ndarray:
+def _read_legacy(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
     with map_file(path) as stream:
         if inert_pickle.load(stream) != _LEGACY_MAGIC:
-            raise UserError(f"{path}: a pickle, but none of torch.save; {_CURE}")
+            raise UserError(f"{path}: a pickle, but none of torch.save; {cure}")
         version, system = inert_pickle.load(stream), inert_pickle.load(stream)
         if (
             version != _LEGACY_VERSION
@@ -88,21 +112,32 @@ def _read_legacy(path: Path) -> np.ndarray:
             or system.get("little_endian") is not True
         ):
             raise UserError(
-                f"{path}: written by an unknown torch version or on a big-endian machine; {_CURE}"
+                f"{path}: written by an unknown torch version or on a big-endian machine; {cure}"
             )
-        tensor = _only_tensor(path, inert_pickle.load(stream))
+        tensors = choose(path, inert_pickle.load(stream))
         keys = inert_pickle.load(stream)
+        waiting = {tensor.storage.key: name for name, tensor in tensors.items()}
+        if not isinstance(keys, list) or len(keys) != len(waiting):
+            raise UserError(f"{path}: its storages are not those of {len(waiting)} tensors; {cure}")
         # The storages follow in the order of these keys, each after its count of elements.
-        if keys != [tensor.storage.key]:
-            raise UserError(f"{path}: holds several tensors; {_CURE}")
-        count = int.from_bytes(stream.read(8), "little")
-        if count != tensor.storage.count:
-            raise Damaged(f"storage of {count} elements, {tensor.storage.count} announced")
-        left = len(stream) - stream.tell()
-        return _to_array(tensor, lambda storage: stream.read(min(count * _width(storage), left)), "<")
+        arrays = {}
+        for key in keys:
+            name = waiting.pop(key, None) if isinstance(key, str) else None
+            if name is None:
+                raise Damaged("a storage of no tensor, or one that is there twice")
+            arrays[name] = _to_array(tensors[name], functools.partial(_next_storage, stream), "<")
+        return {name: arrays[name] for name in tensors}
 
 
-def _only_tensor(path: Path, root: Any) -> Tensor:
+def _next_storage(stream: mmap.mmap, storage: Storage) -> bytes:
+    count = int.from_bytes(stream.read(8), "little")
+    if count != storage.count:
+        raise Damaged(f"storage of {count} elements, {storage.count} announced")
+    left = len(stream) - stream.tell()
+    return stream.read(min(count * _width(storage), left))
+
+
+def _only_tensor(path: Path, root: Any) -> dict[str, Tensor]:
     found: dict[int, tuple[str, Tensor]] = {}
     seen: set[int] = set()
     waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
@@ -117,12 +152,24 @@ def _only_tensor(path: Path, root: Any) -> Tensor:
             items = value.items() if isinstance(value, dict) else enumerate(value)
             waiting += [((*place, str(key)[:40]), item) for key, item in reversed(list(items))]
     tensors = list(found.values())
-    if len(tensors) == 1:
-        return tensors[0][1]
     if not tensors:
         raise UserError(f"{path}: holds no tensor; {_CURE}")
-    names = ", ".join(name for name, _ in tensors[:8]) + (", ..." if len(tensors) > 8 else "")
-    raise UserError(f"{path}: holds {len(tensors)} tensors ({names}); save the one that is wanted alone")
+    if len(tensors) > 1:
+        names = ", ".join(name for name, _ in tensors[:8]) + (", ..." if len(tensors) > 8 else "")
+        raise UserError(f"{path}: holds {len(tensors)} tensors ({names}); save the one that is wanted alone")
+    return dict(tensors)
+
+
+def _named_tensors(path: Path, root: Any) -> dict[str, Tensor]:
+    named = isinstance(root, dict) and all(isinstance(name, str) for name in root)
+    if not named or not root or not all(isinstance(tensor, Tensor) for tensor in root.values()):
+        raise UserError(f"{path}: no tensors by name; {_STATE_DICT}")
+    # A thousand of one storage would take a thousand times the memory of the file.
+    if len({tensor.storage.key for tensor in root.values()}) < len(root):
+        raise UserError(f"{path}: two of its tensors share a storage; {_STATE_DICT}, each tensor cloned")
+    if sum(tensor.storage.count * _width(tensor.storage) for tensor in root.values()) > path.stat().st_size:
+        raise Damaged("its tensors are larger than the file")
+    return root
 
 
 def _width(storage: Storage) -> int:

@@ -21,6 +21,7 @@ from mocme_jax.data.image_folder import image_files, image_modality
 from mocme_jax.data.load import load_graph, read_triples
 from mocme_jax.data.numeric import numeric_modality
 from mocme_jax.data.text import read_descriptions, read_labels
+from mocme_jax.data.torch_file import read_state_dict
 
 from . import bombs, seeds
 from .containers import change_image, change_npy, change_pickle, change_safetensors, change_zip
@@ -74,6 +75,11 @@ def _check_modality(modality: Modality, height: int = len(ENTITIES)) -> None:
 def _check_texts(texts: dict[int, str]) -> None:
     assert all(0 <= index < len(ENTITIES) and isinstance(text, str) for index, text in texts.items())
     "".join(texts.values()).encode("utf-8")
+
+
+def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
+    assert arrays and sum(array.nbytes for array in arrays.values()) < 1 << 16
+    assert all(isinstance(name, str) and array.sum() is not None for name, array in arrays.items())
 
 
 def _old_torch_change(rng: Random, data: bytes) -> bytes:
@@ -188,6 +194,16 @@ READERS = {
         lambda modality: _check_modality(modality, len(MANY)),
         lambda _: _only("numeric_triples.tsv", bombs.text_bombs()),
     ),
+    "table": Reader(
+        lambda: [
+            {"numbers.csv": b"entity,age,size\nentity 0,3,\n\"entity 1\",1e3,-0.5\n"},
+            {"numbers.csv": b",age\r\n0,3\r\n1,-4\r\n2,\r\n"},
+        ],
+        change_lines,
+        lambda folder: numeric_modality(folder / "numbers.csv", MANY),
+        lambda modality: _check_modality(modality, len(MANY)),
+        lambda _: _only("numbers.csv", bombs.text_bombs()),
+    ),
     "labels": Reader(
         lambda: [
             {"entity_labels.tsv": b"0\tQ1\tAda\n1\tQ2\tLondon\n2\tQ3\t\n"},
@@ -258,6 +274,21 @@ READERS = {
                 *(functools.partial(bytes, attack) for attack in bombs.attacks(canary)),
                 *(functools.partial(_after_the_head, attack) for attack in bombs.attacks(canary)),
             ]
+        },
+    ),
+    "state dict": Reader(
+        seeds.state_dict,
+        lambda rng, data: (change_zip(change_pickle) if data[:2] == b"PK" else _old_torch_change)(rng, data),
+        lambda folder: read_state_dict(folder / "w.pth"),
+        _check_arrays,
+        lambda canary: {
+            "w.pth": [
+                *bombs.archive_bombs("archive/data.pkl").values(),
+                *bombs.pickle_bombs().values(),
+                *(lambda make=make: bombs.torch_zip(make()) for make in bombs.pickle_bombs().values()),
+                *(functools.partial(bytes, attack) for attack in bombs.attacks(canary)),
+                *(functools.partial(bombs.torch_zip, attack) for attack in bombs.attacks(canary)),
+            ],
         },
     ),
     "images": Reader(

@@ -100,6 +100,10 @@ def old_torch() -> list[Files]:
     return [{"image.pt": (FIXTURES / "legacy_bfloat16.pt").read_bytes()}]
 
 
+def state_dict() -> list[Files]:
+    return [{"w.pth": (FIXTURES / name).read_bytes()} for name in ("state_dict.pth", "legacy_state_dict.pt")]
+
+
 def image() -> list[Files]:
     from PIL import Image
 
