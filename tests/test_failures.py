@@ -67,7 +67,7 @@ def completed(workdir: Path) -> dict[str, str]:
 
 
 def damage(workdir: Path, which: str, number: int) -> None:
-    data = max((workdir / which / str(number) / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    data = max((workdir / which / str(number) / "state" / "d").iterdir(), key=lambda path: path.stat().st_size)
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 16
     data.write_bytes(content)

@@ -70,9 +70,8 @@ def go_on(folder, identity=IDENTITY, more=None):
 
 
 def damage(folder, which, number):
-    """Flips a bit in the first array's data."""
-    files = [path for path in (folder / which / str(number) / "state").rglob("d/*") if path.is_file()]
-    data = max(files, key=lambda path: path.stat().st_size)
+    """Flips a bit in the arrays' data: of the whole save, since its parts hold what nothing refers to any more."""
+    data = max((folder / which / str(number) / "state" / "d").iterdir(), key=lambda path: path.stat().st_size)
     data.write_bytes(flipped(data.read_bytes(), data.stat().st_size // 2))
 
 

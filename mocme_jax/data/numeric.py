@@ -73,4 +73,3 @@ def quantile_scale(values: np.ndarray) -> np.ndarray:
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_rank = np.cumsum(counts) - (counts - 1) / 2
     return (2 * mean_rank[group] - 1) / len(values) - 1
-

@@ -73,6 +73,7 @@ def extended(
       modalities: of the new entities, standardised.
       count: n, how many they are.
       triples: int32 ``[T, 3]``, what is known of them; they count as training triples, and change no encoding.
+      infer: give them the structure of those that carry much the same; else it is missing.
     """
     total = served.facts.num_entities + count
     features = [modality.features for modality in modalities]

@@ -26,11 +26,11 @@ _ROWS = 256
 
 def cosines(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Of new rows ``[n, d]`` with old ones ``[N, d]``: ``[n, N]``, 0 with a row of zeros."""
+    return _unit(new) @ _unit(old).T
 
-    def unit(x):
-        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-    return unit(new) @ unit(old).T
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def nearest(similar: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,18 +53,20 @@ def infer_structure(
 
     Args:
       structure: float ``[N, d]``, of the old entities.
-      old, new: features by modality, ``[N, d_m]`` and ``[n, d_m]`` on one scale; rows of zeros are missing.
+      old, new: features by modality, one or more, ``[N, d_m]`` and ``[n, d_m]`` on one scale; rows of zeros are
+        missing.
 
     Returns:
       float32 ``[n, d]``, and bool ``[n]``: which could be inferred. The others, which are like nothing, are zeros.
     """
-    count = len(new[0]) if new else 0
+    count = len(new[0])
     rows = np.zeros((count, structure.shape[1]), np.float32)
     lengths = np.linalg.norm(structure, axis=1)
+    # The sum of the cosines is the product of what is joined here.
+    old_units, new_units = (np.concatenate([_unit(one) for one in rows_of], axis=1) for rows_of in (old, new))
     for start in range(0, count, _ROWS):
         part = slice(start, start + _ROWS)
-        similar = sum(cosines(one, other[part]) for one, other in zip(old, new, strict=True))
-        ids, weights = nearest(similar, NEIGHBOURS)
+        ids, weights = nearest(new_units[part] @ old_units.T, NEIGHBOURS)
         weights = weights**SHARPNESS
         weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
         mean = np.einsum("nk,nkd->nd", weights, structure[ids])
