@@ -16,8 +16,7 @@ def get_config(arg=None):
     config.data.name = "atlas"
     # Features place a city among its neighbours, but only if now and then they have to do without the structure.
     config.model.structure_dropout = 0.1
-    # What a gate has learned to be worth reading, less what the other parts tell as well.
-    config.fusion.relevance = "gate"
+    config.model.structure_bias = 3.0
     config.fusion.estimator = "gaussian"
     config.fusion.panel = 512
     config.loss.regularisation = 0.1

@@ -148,8 +148,10 @@ FIELDS: dict[str, Field] = {
         choices=("infonce", "infonce_bilinear", "club", "gaussian"),
     ),
     "fusion.relevance": Field(
-        "none", "what stands against redundancy in a weight; structure wants two feature modalities or more",
-        choices=("none", "gate", "structure"),
+        "links",
+        "what stands against redundancy in a weight: what the ends of triples tell of each other by a modality, a "
+        "learned gate, mutual information with the structure (of two feature modalities or more), or nothing",
+        choices=("links", "gate", "structure", "none"),
     ),
     "fusion.granularity": Field(
         "graph",

@@ -269,7 +269,7 @@ def test_relevance_gives_noise_less_weight_and_redundancy_alone_gives_it_more(es
     assert noise > informative and noise > structure
 
 
-@pytest.mark.parametrize("relevance", ["none", "structure"])
+@pytest.mark.parametrize("relevance", ["none", "links", "structure"])
 @pytest.mark.parametrize("estimator", ["infonce", "gaussian"])
 def test_the_graphs_information_is_the_mean_of_the_panels_own(estimator, relevance):
     """Weights of the graph, from pointwise values that the entities' own weights are made of, averaged in NumPy."""
@@ -290,7 +290,8 @@ def test_the_graphs_information_is_the_mean_of_the_panels_own(estimator, relevan
     for entity in EVERYBODY:
         has = np.flatnonzero(np.asarray(inputs.present)[entity])
         redundant = [np.mean([expected[i, j] for j in has if j != i] or [0.0]) for i in has]
-        scores = (expected[has, 0] * (has > 0) if relevance == "structure" else 0) - np.array(redundant)
+        relevant = {"none": np.zeros(3), "links": np.array([0, 1.5, 0.5]), "structure": expected[:, 0] * others[0]}
+        scores = relevant[relevance][has] - np.array(redundant)
         weights = np.exp(scores - scores.max())
         np.testing.assert_allclose(encoding.modality_weights[entity, has], weights / weights.sum(), rtol=2e-3)
     # Views of a modality weigh the same for whoever has it.

@@ -247,7 +247,7 @@ ABLATIONS = [
         "model": {"score": "tucker", "core_width": 4, "feature_dropout": 0.2, "structure_dropout": 0.2},
     },
     {
-        "fusion": {"intra": "gate", "inter": "attention"},
+        "fusion": {"intra": "gate", "inter": "attention", "relevance": "links"},
         "negatives": {"confident": "hard"},
     },
     {

@@ -32,7 +32,9 @@ def tiny_encoder(**changes) -> Encoder:
         expert_scale=0.1,
         relative_scales=False,
     )
-    return Encoder(**(choices | changes))
+    choices |= changes
+    choices.setdefault("links", tuple(1.5 - m for m in range(len(choices["widths"]))))
+    return Encoder(**choices)
 
 
 def tiny_model(score="complex", relations=3, features_in="all", **changes) -> MoCME:

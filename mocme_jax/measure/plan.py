@@ -60,7 +60,7 @@ class Need(NamedTuple):
 def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     """Compiles the training program for a graph of those sizes, and reads off what it needs."""
     split = config.parallel.shard_entities
-    model = setup.build_model_of(config, sizes.relations, sizes.widths)
+    model = setup.build_model_of(config, sizes.relations, sizes.widths, (0.0,) * len(sizes.widths))
     plan, program = setup.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
     data = _data_shapes(sizes, config.fusion.panel, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)

@@ -19,7 +19,7 @@ from mocme_jax.model.encoding import Carried, Encoding, Fused, Panel
 from mocme_jax.model.mutual_information import ESTIMATORS, MEANS, panel_mean
 
 FUSIONS = ("complementarity", "mean", "sum", "attention", "gate", "best")
-RELEVANCES = ("none", "gate", "structure")
+RELEVANCES = ("none", "links", "gate", "structure")
 GRANULARITIES = ("entity", "graph")
 
 
@@ -37,7 +37,8 @@ class Encoder(nn.Module):
       expert_hidden: h, the inner width of an expert.
       intra, inter: the fusion of views and of modalities, a word of ``FUSIONS``.
       estimator: a word of ``ESTIMATORS``.
-      relevance: a word of ``RELEVANCES``.
+      relevance: a word of ``RELEVANCES``. ``links`` is for modalities: views have no relevance then.
+      links: of each feature modality, in nats, what relevance ``links`` is made of: see ``link_information``.
       granularity: a word of ``GRANULARITIES``: whose mutual information makes the weights. An ``entity``'s own
         pointwise estimate is as noisy as a single draw; of the ``graph`` it is the panel's mean, the MI itself, and
         costs nothing an entity. Weights then differ by which parts an entity has.
@@ -61,6 +62,7 @@ class Encoder(nn.Module):
     inter: str
     estimator: str
     relevance: str
+    links: tuple[float, ...]
     granularity: str
     temperature: float
     mi_width: int
@@ -228,6 +230,8 @@ class Encoder(nn.Module):
             )
             if self.inter == "attention":
                 relevance = relevance / self.width**0.5
+        if self.relevance == "links":
+            relevance = relevance + jnp.asarray([0.0, *self.links], parts.dtype)
         relevance = relevance.at[:, 0].add(self.structure_bias)
         if self._weighs(self.inter, self.modalities):
             if self.granularity == "graph":

@@ -13,6 +13,7 @@ import numpy as np
 from mocme_jax.data.audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.degrade import degrade
 from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.links import link_information
 from mocme_jax.data.load import atlas_directory, load_graph
 from mocme_jax.data.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
@@ -119,11 +120,16 @@ def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
     """The model that ``config.model`` and ``config.fusion`` describe, for a graph's sizes."""
     widths = tuple(modality.features.shape[1] for modality in graph.modalities)
-    return build_model_of(config, len(graph.relations), widths)
+    links = (0.0,) * len(widths)
+    if config.fusion.relevance == "links":
+        links = tuple(link_information(modality, graph.train) for modality in graph.modalities)
+    return build_model_of(config, len(graph.relations), widths, links)
 
 
-def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) -> MoCME:
-    """The same, for so many relations and feature modalities of these widths."""
+def build_model_of(
+    config: ConfigDict, relations: int, widths: tuple[int, ...], links: tuple[float, ...]
+) -> MoCME:
+    """The same, for so many relations and feature modalities of these widths; ``links`` as in ``Encoder``."""
     model, fusion = config.model, config.fusion
     encoder = Encoder(
         widths=widths,
@@ -135,6 +141,7 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
         inter=fusion.inter,
         estimator=fusion.estimator,
         relevance=fusion.relevance,
+        links=links,
         granularity=fusion.granularity,
         temperature=fusion.temperature,
         mi_width=fusion.mi_width,
