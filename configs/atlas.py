@@ -22,7 +22,8 @@ def get_config(arg=None):
     config.loss.regularisation = 0.1
     config.negatives.pool = 512
     config.train.batch_size = 256
-    config.train.epochs = 20
+    config.train.learning_rate = 0.08
+    config.train.epochs = 16
     config.train.eval_every = 4
     config.train.average = 64.0
     return structure_alone(config) if arg == "structure" else config

@@ -10,7 +10,7 @@ def get_cells(config, modalities, alone):
     for kind in ("infonce", "infonce_bilinear", "club", "gaussian"):
         if kind != config.fusion.estimator:
             cells[kind] = {"fusion.estimator": kind}
-    for kind in ("none", "gate", "structure"):
+    for kind in ("none", "links", "gate", "structure"):
         if kind != config.fusion.relevance:
             cells[f"relevance {kind}"] = {"fusion.relevance": kind}
     other = {"graph": "entity", "entity": "graph"}[config.fusion.granularity]
