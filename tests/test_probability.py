@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from mocme_jax.use import probability
-from mocme_jax.use.probability import SHARPNESSES, Fit, Weighed, calibration_error, fit_curve, reliability, shares
+from mocme_jax.use.probability import (
+    SHARPNESSES,
+    Fit,
+    Weighed,
+    calibration_error,
+    error_by_chance,
+    fit_curve,
+    reliability,
+    shares,
+)
 
 
 def drawn(sharpness, doubt, questions=4000, candidates=30, seed=0):
@@ -77,3 +86,12 @@ def test_the_error_is_the_mean_gap_of_the_bins():
     figures = reliability(confidence, right)
     assert figures["above"]["0.7"] == {"questions": 2, "right": 1.0}
     assert figures["above"]["0.95"] == {"questions": 0, "right": None}
+
+
+@pytest.mark.parametrize("answers", [200, 2000])
+def test_the_error_by_chance_is_what_right_probabilities_have(answers):
+    rng = np.random.default_rng(0)
+    confidence = rng.beta(0.7, 0.5, answers)
+    drawn = [calibration_error(confidence, rng.random(answers) < confidence) for _ in range(300)]
+    assert error_by_chance(confidence) == pytest.approx(np.mean(drawn), rel=0.03)
+    assert error_by_chance(np.array([0.0, 1.0])) == 0.0

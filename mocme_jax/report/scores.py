@@ -151,13 +151,14 @@ def reliability_charts(runs: Sequence[Finished], measured: Sequence[Measured]) -
 
 
 def calibration_rows(one: Measured) -> list[dict[str, Any]]:
-    """The calibration's report by split: questions, errors, and how many answers above .9 are right."""
+    """The calibration's report by split: questions, errors, that of chance, and how many answers above .9 are right."""
     return [
         {
             "split": name,
             "questions": split["after"]["questions"],
             "before": split["before"]["error"],
             "after": split["after"]["error"],
+            "by_chance": split["after"]["by_chance"],
             "sure": split["after"]["above"]["0.9"],
         }
         for name, split in one.model.calibration.report["splits"].items()

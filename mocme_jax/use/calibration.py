@@ -65,6 +65,8 @@ def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
         curves = [Curve(*(np.array(kept[name]["curve"][part]) for part in Curve._fields)) for name in
                   ("answers", "relations")]
         missing = np.array(kept["missing"])
+        if any("by_chance" not in split["after"] for split in kept["report"]["splits"].values()):
+            return None  # written by an earlier version
         return Calibration(fits[0], curves[0], fits[1], curves[1], missing, kept["report"])
     except (UserError, ValueError, KeyError, TypeError):
         return None

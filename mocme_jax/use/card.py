@@ -122,14 +122,14 @@ def _calibration(report: dict | None) -> Iterator[str]:
         return
     yield f"Probability: {report['meaning']}. Fitted on dev; expected calibration error of the top answers:"
     yield ""
-    yield "| | questions | before | after | above .9: answers, right |"
-    yield "|---|---|---|---|---|"
+    yield "| | questions | before | after | of perfect probabilities | above .9: answers, right |"
+    yield "|---|---|---|---|---|---|"
     for name, split in report["splits"].items():
         above = split["after"]["above"]["0.9"]
         right = "-" if above["right"] is None else f"{above['right']:.1%}"
         yield (
             f"| {name} | {split['after']['questions']:,} | {split['before']['error']:.4f} | "
-            f"{split['after']['error']:.4f} | {above['questions']:,}, {right} |"
+            f"{split['after']['error']:.4f} | {split['after']['by_chance']:.4f} | {above['questions']:,}, {right} |"
         )
 
 

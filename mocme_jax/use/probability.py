@@ -143,6 +143,17 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
     return float(np.abs(gap).sum() / max(len(confidence), 1))
 
 
+def error_by_chance(confidence: np.ndarray, bins: int = BINS) -> float:
+    """The calibration error to expect if the probabilities were exactly right, of so few answers.
+
+    A bin's sum of p minus the number that are right has mean 0 and variance sum p (1 - p); of a normal variable the mean
+    absolute value is sqrt(2 / pi) deviations. The measured error is biased upwards by it (Roelofs et al., AISTATS 2022).
+    """
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    variance = np.bincount(place, confidence * (1 - confidence), minlength=bins)
+    return float(np.sqrt(2 / np.pi * variance).sum() / max(len(confidence), 1))
+
+
 def reliability(confidence: np.ndarray, right: np.ndarray) -> dict:
     """Figures for JSON: the calibration error, and how often a top answer above some probabilities is right."""
     above = {}
@@ -153,6 +164,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> dict:
     return {
         "questions": len(confidence),
         "error": calibration_error(confidence, right),
+        "by_chance": error_by_chance(confidence),
         "mean": float(confidence.mean()) if len(confidence) else None,
         "right": float(right.mean()) if len(right) else None,
         "above": above,
