@@ -8,6 +8,7 @@ import numpy as np
 
 from mocme_jax.data.graph import KnowledgeGraph, Modality
 from mocme_jax.data.inverses import InverseRelation, inverse_relations, leaked_rows
+from mocme_jax.data.links import link_information
 from mocme_jax.data.names import readable_name
 from mocme_jax.data.splits import clean_rows
 from mocme_jax.data.triples import distinct_triples
@@ -50,12 +51,16 @@ class SplitAudit:
 
 @dataclasses.dataclass(frozen=True)
 class ModalityAudit:
-    """Counts for one modality: its width, the entities that have it, and the most that share one row."""
+    """Counts for one modality: its width, the entities that have it, and the most that share one row.
+
+    ``links`` is its ``link_information`` over the training triples, in nats.
+    """
 
     name: str
     width: int
     present: int
     same_row: int
+    links: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,9 +175,11 @@ class Audit:
         if self.modalities:
             rows = [
                 [part.name, part.width, part.present, f"{part.present / self.entities:.1%}", part.same_row]
+                + [f"{part.links:.2f}"]
                 for part in self.modalities
             ]
-            lines += [*_table(["modality", "width", "entities", "coverage", "largest same row"], rows), ""]
+            lines += _table(["modality", "width", "entities", "coverage", "largest same row", "links"], rows)
+            lines += ["", "links: nats that the ends of a training triple tell of each other by it; noise has 0.", ""]
         else:
             lines += ["no modalities", ""]
         if self.inverses:
@@ -204,7 +211,7 @@ def audit(graph: KnowledgeGraph) -> Audit:
         relations=len(graph.relations),
         unused_entities=len(graph.entities) - len(np.unique(every[:, [0, 2]])),
         splits={name: _audit_split(graph, name, inverses) for name in graph.splits},
-        modalities=tuple(_audit_modality(modality) for modality in graph.modalities),
+        modalities=tuple(_audit_modality(modality, graph.train) for modality in graph.modalities),
         inverses=tuple(inverses),
         relation_names=tuple(graph.relations),
     )
@@ -231,7 +238,7 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
     )
 
 
-def _audit_modality(modality: Modality) -> ModalityAudit:
+def _audit_modality(modality: Modality, train: np.ndarray) -> ModalityAudit:
     rows = modality.features[modality.present]
     same = 0
     if len(rows):
@@ -239,7 +246,8 @@ def _audit_modality(modality: Modality) -> ModalityAudit:
         direction = np.random.default_rng(0).standard_normal(rows.shape[1])
         projections = np.einsum("ij,j->i", rows, direction, dtype=np.float64)
         same = int(np.unique(projections, return_counts=True)[1].max())
-    return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same)
+    links = link_information(modality, train)
+    return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same, links)
 
 
 def _share(part: int, whole: int) -> str:
