@@ -14,7 +14,7 @@ def get_config(arg=None):
     """The configuration; with the argument ``structure``, its structural baseline."""
     config = default_config()
     config.data.name = "atlas"
-    # Features place a city among its neighbours, but only if now and then they have to do without the structure.
+    # For entities that arrive with features alone; on dev it makes no difference (docs/choices.md).
     config.model.structure_dropout = 0.1
     config.model.structure_bias = 3.0
     config.fusion.estimator = "gaussian"

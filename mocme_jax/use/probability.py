@@ -146,8 +146,9 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
 def error_by_chance(confidence: np.ndarray, bins: int = BINS) -> float:
     """The calibration error to expect if the probabilities were exactly right, of so few answers.
 
-    A bin's sum of p minus the number that are right has mean 0 and variance sum p (1 - p); of a normal variable the mean
-    absolute value is sqrt(2 / pi) deviations. The measured error is biased upwards by it (Roelofs et al., AISTATS 2022).
+    In a bin, the sum of p minus the number that are right has mean 0 and variance sum p (1 - p), and the mean absolute
+    value of a normal variable is sqrt(2 / pi) deviations. The measured error is biased upwards by as much (Roelofs et
+    al., AISTATS 2022).
     """
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     variance = np.bincount(place, confidence * (1 - confidence), minlength=bins)
