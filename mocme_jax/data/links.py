@@ -13,10 +13,10 @@ _WIDTH = 32
 
 
 def link_information(modality: Modality, triples: np.ndarray) -> float:
-    """Mutual information in nats between a modality of heads and of tails, over triples whose ends both carry it.
+    """What a modality tells of a triple: the mutual information in nats between what its head and its tail carry.
 
-    It tells what a modality says of the graph before anything is trained: coordinates say much of a neighbour, noise
-    nothing. Rows are projected at random to 32 columns at most and to the unit sphere, and taken as jointly Gaussian:
+    A mean over all training triples, of which those whose ends do not both carry it tell nothing. It says what a modality
+    is worth before anything is trained: coordinates tell much of a neighbour, noise nothing. Rows are projected at random to 32 columns at most and to the unit sphere, and taken as jointly Gaussian:
     log (det C_h det C_t / det C_ht) / 2 with a shrunk covariance C. What the same estimate finds after the tails have
     been shuffled is taken off, which leaves 0 where nothing is to be found.
 
@@ -41,7 +41,7 @@ def link_information(modality: Modality, triples: np.ndarray) -> float:
     first, second = (_on_sphere((ends - centre) @ projection) for ends in rows)
     nothing = np.mean([_gaussian(first, second[rng.permutation(len(second))]) for _ in range(_SHUFFLES)])
     # Rounded, so that all processes of a run compile the same number.
-    return round(max(float(_gaussian(first, second) - nothing), 0.0), 3)
+    return round(float(both.mean()) * max(_gaussian(first, second) - float(nothing), 0.0), 3)
 
 
 def _on_sphere(rows: np.ndarray) -> np.ndarray:
