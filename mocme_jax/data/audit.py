@@ -179,7 +179,8 @@ class Audit:
                 for part in self.modalities
             ]
             lines += _table(["modality", "width", "entities", "coverage", "largest same row", "links"], rows)
-            lines += ["", "links: nats that the ends of a training triple tell of each other by it; noise has 0.", ""]
+            told = "links: nats that a triple's ends tell of each other by it, a mean over train; noise has 0."
+            lines += ["", told, ""]
         else:
             lines += ["no modalities", ""]
         if self.inverses:

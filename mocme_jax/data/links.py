@@ -15,10 +15,12 @@ _WIDTH = 32
 def link_information(modality: Modality, triples: np.ndarray) -> float:
     """What a modality tells of a triple: the mutual information in nats between what its head and its tail carry.
 
-    A mean over all training triples, of which those whose ends do not both carry it tell nothing. It says what a modality
-    is worth before anything is trained: coordinates tell much of a neighbour, noise nothing. Rows are projected at random to 32 columns at most and to the unit sphere, and taken as jointly Gaussian:
+    A mean over all training triples, of which those whose ends do not both carry it tell nothing. So it says before
+    anything is trained what a modality is worth: coordinates tell much of a neighbour, noise tells nothing.
+
+    Rows are projected at random to 32 columns at most and to the unit sphere, and taken as jointly Gaussian:
     log (det C_h det C_t / det C_ht) / 2 with a shrunk covariance C. What the same estimate finds after the tails have
-    been shuffled is taken off, which leaves 0 where nothing is to be found.
+    been shuffled is taken off, which leaves 0 where there is nothing to find.
 
     Args:
       modality: of all entities.
