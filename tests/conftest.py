@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_dropped():
-    """Lets the compiled programs of a file go: those of all files together meet the limit of a process's mappings."""
+    """Lets the compiled programs of a file go: all together could meet the limit of a process's mappings."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()

@@ -1,10 +1,12 @@
 """What a modality tells of a triple, against what is known of Gaussians."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mocme_jax.data.graph import Modality
-from mocme_jax.data.links import link_information
+from mocme_jax.data.links import _gaussian, link_information
+from mocme_jax.model.mutual_information import gaussian_mean
 
 
 def graph_of(heads, tails, present=None):
@@ -28,6 +30,13 @@ def test_of_correlated_gaussians_it_is_the_closed_form(correlation):
     # Each of 16 columns tells -log(1 - rho^2) / 2; the sphere and the shrinking of the covariance take a little.
     known = -16 * np.log(1 - correlation**2) / 2
     assert 0.8 * known < found < 1.02 * known
+
+
+def test_the_host_and_the_model_estimate_alike():
+    heads, tails = ends(0.6, n=300, width=4)
+    panel = jnp.asarray(np.stack([heads, tails], axis=1), jnp.float32)
+    by_model = gaussian_mean(panel, jnp.ones((300, 2), bool))[0, 1]
+    assert _gaussian(heads, tails) == pytest.approx(float(by_model), rel=1e-3)
 
 
 def test_noise_tells_nothing_however_wide_it_is():
