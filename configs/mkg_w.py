@@ -21,6 +21,7 @@ def get_config(arg=None):
     config.model.modality_scale = 0.0044
     config.model.relative_scales = True
     config.model.feature_dropout = 0.5
+    config.model.lend = 0.3
     config.fusion.inter = "sum"
     config.fusion.features_in = "heads"
     config.negatives.pool = 2048

@@ -20,6 +20,7 @@ def get_config(arg=None):
     config.data.make = ("text",)
     config.model.width = 1024
     config.model.modality_scale = 0.8
+    config.model.lend = 0.3
     config.train.learning_rate = 0.001
     config.train.epochs = 16
     config.train.average = 200.0

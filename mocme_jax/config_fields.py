@@ -131,6 +131,12 @@ FIELDS: dict[str, Field] = {
     "model.feature_dropout": Field(
         0.0, "chance that a training step hides a component of an entity's projected features", low=0, below=1
     ),
+    "model.lend": Field(
+        0.0,
+        "at evaluation, an entity of n training triples borrows lend / n of the structure of ten that carry much the "
+        "same, and one of none has theirs alone; 0: nothing is lent",
+        low=0,
+    ),
     "model.structure_init": Field(0.001, "standard deviation of the entity table at the start", above=0),
     "model.relation_init": Field(0.001, "standard deviation of the relation table at the start", above=0),
     # Complementarity
@@ -285,6 +291,11 @@ RULES: tuple[Rule, ...] = (
         ("data.noise_in", "data.noise"),
         lambda name, share: not share or bool(name),
         "say which modality gets the noise",
+    ),
+    Rule(
+        ("model.lend", "parallel.shard_entities"),
+        lambda share, split: not share or not split,
+        "structure is lent between rows of a whole table, so with a split one it must be 0",
     ),
     Rule(
         ("train.batch_size", "parallel.devices"),

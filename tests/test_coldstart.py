@@ -7,11 +7,11 @@ import pytest
 from command_runner import run_here
 from tiny_graph import tiny_flags, write_tiny_graph
 
+from mocme_jax.data.alike import cosines, nearest
 from mocme_jax.data.known import known_tails, reciprocal
 from mocme_jax.data.load import load_graph
 from mocme_jax.use.coldstart import neighbour_ranks, standardised
 from mocme_jax.use.held_out import hold_out, write_graph
-from mocme_jax.use.inferred import cosines, nearest
 
 
 @pytest.fixture(scope="module")

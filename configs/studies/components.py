@@ -5,7 +5,7 @@ Command  python -m mocme_jax.ablate --config=CONFIG --study=components
 
 
 def get_cells(config, modalities, alone):
-    """The full model, then views, modalities or both without complementarity, plain negatives, a modality less."""
+    """The full model, then views, modalities or both without complementarity, plain negatives, and so on."""
     cells = {
         "full": {},
         "no intra": {"fusion.intra": "mean"},
@@ -14,6 +14,8 @@ def get_cells(config, modalities, alone):
         "no experts": {"model.experts": 0},
         "no EGNS": {"negatives.weighting": "uniform"},
     }
+    if config.model.lend:
+        cells["no lending"] = {"model.lend": 0.0}
     if len(modalities) > 1:
         for out in modalities:
             cells[f"without {out}"] = {"data.modalities": tuple(name for name in modalities if name != out)}

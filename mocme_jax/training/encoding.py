@@ -5,7 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from mocme_jax.data.lenders import Lenders
 from mocme_jax.model.encoding import Encoding
+from mocme_jax.model.lending import lend
 from mocme_jax.model.mocme import EntityVectors, MoCME, Params
 from mocme_jax.model.tables import Inputs, inputs_spec, look_up, look_up_everywhere, own_rows
 from mocme_jax.parallel.axis import AXIS, padded_size
@@ -14,12 +16,26 @@ from mocme_jax.training.state import params_spec
 
 
 def make_encode_program(
-    model: MoCME, *, entities: int, mapper: Mapper, split: bool = False, block: int = 1024
+    model: MoCME,
+    *,
+    entities: int,
+    mapper: Mapper,
+    split: bool = False,
+    block: int = 1024,
+    lenders: Lenders | None = None,
+    share: float = 0.0,
 ) -> Program:
     """``(params, inputs) -> (EntityVectors, weights)`` for all N entities, split by rows over the devices.
 
     In full float32, whatever the device's default: what it gives is ranked. Weights: the mean of each modality
     (over entities that have it) and of each view.
+
+    Args:
+      model: the module.
+      entities: N.
+      mapper, split: devices, and whether tables are split over them.
+      block: entities encoded at once.
+      lenders, share: structure is lent before anything is encoded, see ``lend``; None: it is not. Whole tables only.
     """
     devices = mapper.count
     held = padded_size(entities, devices) // devices
@@ -59,7 +75,15 @@ def make_encode_program(
         tables = [_joined(table, held) for table in vectors]
         return EntityVectors(tables[0], tables[-1]), (modality / count, view / count[:, None])
 
-    return mapper.map(program, (params_spec(split), inputs_spec(split)), (EntityVectors(ROWS, ROWS), WHOLE))
+    arguments, results = (params_spec(split), inputs_spec(split)), (EntityVectors(ROWS, ROWS), WHOLE)
+    if lenders is None:
+        return mapper.map(program, arguments, results)
+
+    def after_lending(lenders: Lenders, params: Params, inputs: Inputs):
+        return program(params._replace(structure=lend(params.structure, lenders, share)), inputs)
+
+    mapped = mapper.map(after_lending, (WHOLE, *arguments), results)
+    return Program(mapped.mapped, (*mapped.first, mapper.place(lenders, WHOLE)))
 
 
 def _joined(blocks: jax.Array, rows: int) -> jax.Array:

@@ -13,6 +13,7 @@ import numpy as np
 from mocme_jax.data.audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.degrade import degrade
 from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.lenders import Lenders, find_lenders
 from mocme_jax.data.links import link_information
 from mocme_jax.data.load import atlas_directory, load_graph
 from mocme_jax.data.splits import carve_dev, clean_rows
@@ -270,7 +271,19 @@ def build_program(
 
 def build_encode(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper) -> Program:
     """The compiled encoding of all entities; see ``make_encode_program``."""
-    return make_encode_program(model, entities=len(graph.entities), mapper=mapper, split=config.parallel.shard_entities)
+    return make_encode_program(
+        model,
+        entities=len(graph.entities),
+        mapper=mapper,
+        split=config.parallel.shard_entities,
+        lenders=lenders_of(config, graph),
+        share=config.model.lend,
+    )
+
+
+def lenders_of(config: ConfigDict, graph: KnowledgeGraph) -> Lenders | None:
+    """Who lends structure to whom; None where nothing is lent."""
+    return find_lenders(graph.modalities, graph.train, len(graph.entities)) if config.model.lend else None
 
 
 def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: Mapper) -> Evaluator:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mocme_jax.config import config_from_dict
+from mocme_jax.data.alike import cosines, nearest
 from mocme_jax.data.feature_writer import write_atomically
 from mocme_jax.data.known import KnownTails, known_tails, reciprocal
+from mocme_jax.data.lenders import NEIGHBOURS
 from mocme_jax.data.standardise import fit_scale, standardise
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.evaluation.metrics import ranking_metrics
@@ -30,7 +32,6 @@ from mocme_jax.training.progress import make_console, results_table
 from mocme_jax.training.results import read_results
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.use.held_out import HeldOut, hold_out, write_graph
-from mocme_jax.use.inferred import NEIGHBOURS, cosines, nearest
 from mocme_jax.use.loading import load
 
 if TYPE_CHECKING:

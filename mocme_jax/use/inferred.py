@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-NEIGHBOURS = 10
-SHARPNESS = 4
-"""The power of a cosine that is a neighbour's weight."""
+from mocme_jax.data.alike import joined_units, nearest
+from mocme_jax.data.lenders import NEIGHBOURS, SHARPNESS
 
 LENGTH = 2.0
 """Of an inferred row, in mean lengths of its neighbours' rows.
@@ -22,25 +21,6 @@ it is among those already known of no question.
 """
 
 _ROWS = 256
-
-
-def cosines(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Of new rows ``[n, d]`` with old ones ``[N, d]``: ``[n, N]``, 0 with a row of zeros."""
-    return _unit(new) @ _unit(old).T
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
-def nearest(similar: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar old rows of each new one, best first, by similarities ``[n, N]``.
-
-    Returns:
-      Ids ``[n, count]`` and their similarities, 0 where they are below.
-    """
-    ids = np.argsort(-similar, axis=1, kind="stable")[:, :count]
-    return ids, np.maximum(np.take_along_axis(similar, ids, axis=1), 0)
 
 
 def infer_structure(
@@ -62,8 +42,7 @@ def infer_structure(
     count = len(new[0])
     rows = np.zeros((count, structure.shape[1]), np.float32)
     lengths = np.linalg.norm(structure, axis=1)
-    # The sum of the cosines is the product of what is joined here.
-    old_units, new_units = (np.concatenate([_unit(one) for one in rows_of], axis=1) for rows_of in (old, new))
+    old_units, new_units = joined_units(old), joined_units(new)
     for start in range(0, count, _ROWS):
         part = slice(start, start + _ROWS)
         ids, weights = nearest(new_units[part] @ old_units.T, NEIGHBOURS)

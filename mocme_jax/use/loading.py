@@ -10,10 +10,12 @@ import jax
 
 from mocme_jax.data.load import atlas_directory
 from mocme_jax.data.text import LABELS_FILE, read_labels
+from mocme_jax.model.lending import lend
 from mocme_jax.model.mocme import EntityVectors
 from mocme_jax.parallel.mapping import ROWS
 from mocme_jax.training import setup
 from mocme_jax.training.compilation import use_compilation_cache
+from mocme_jax.training.encoding import make_encode_program
 from mocme_jax.training.inputs import make_inputs
 from mocme_jax.training.restored import Restored, restore_best
 from mocme_jax.use.blocks import in_blocks
@@ -53,14 +55,18 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
     graph, model = restored.dataset.graph, restored.model
     entities, relations = len(graph.entities), len(graph.relations)
     inputs = make_inputs(graph, restored.config.fusion.panel, restored.config.seed, restored.mapper)
-    encode = setup.build_encode(restored.config, model, graph, restored.mapper)
-    vectors, _ = encode(restored.params, inputs)
+    # Once for all: whatever is encoded, explained or added later starts from the table as it was evaluated.
+    params = restored.params
+    if (lenders := setup.lenders_of(restored.config, graph)) is not None:
+        params = params._replace(structure=lend(params.structure, lenders, restored.config.model.lend))
+    encode = make_encode_program(model, entities=entities, mapper=restored.mapper)
+    vectors, _ = encode(params, inputs)
     splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
     served = Served(
         model,
-        restored.params,
+        params,
         inputs,
-        encode_panel(model, restored.params, inputs),
+        encode_panel(model, params, inputs),
         tables_of(vectors, entities, restored),
         Facts(splits, entities, relations),
     )

@@ -1,0 +1,66 @@
+"""Whose structure an entity may borrow: those of the training triples that carry much the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mocme_jax.data.alike import joined_units
+from mocme_jax.data.graph import Modality
+from mocme_jax.data.standardise import standardise
+
+NEIGHBOURS = 10
+SHARPNESS = 4
+"""The power of a similarity that is a lender's weight."""
+
+_ROWS = 512
+
+
+class Lenders(NamedTuple):
+    """Of N entities, each one's lenders.
+
+    Attributes:
+      ids: int32 ``[N, L]``, entities that train shows, never the entity itself.
+      weights: float32 ``[N, L]``, summing to 1; all 0 where nobody is alike.
+      triples: float32 ``[N]``, training triples of the entity.
+    """
+
+    ids: np.ndarray
+    weights: np.ndarray
+    triples: np.ndarray
+
+
+def find_lenders(modalities: Sequence[Modality], train: np.ndarray, entities: int) -> Lenders | None:
+    """The ``NEIGHBOURS`` most alike of every entity, by the sum of the modalities' cosines.
+
+    A pass over all pairs, ``_ROWS`` entities at a time: N^2 products of the feature width.
+
+    Args:
+      modalities: one a feature modality, as read.
+      train: int ``[T, 3]``.
+      entities: N.
+
+    Returns:
+      The lenders, or None where there is no feature to tell who is alike or no other entity in train.
+    """
+    triples = np.bincount(train[:, [0, 2]].ravel(), minlength=entities)
+    seen = np.flatnonzero(triples)
+    count = min(NEIGHBOURS, len(seen) - 1)
+    if not modalities or count < 1:
+        return None
+    units = joined_units([standardise(modality).features for modality in modalities])
+    shown = units[seen]
+    ids, weights = np.zeros((entities, count), np.int32), np.zeros((entities, count), np.float32)
+    for start in range(0, entities, _ROWS):
+        part = slice(start, min(start + _ROWS, entities))
+        similar = units[part] @ shown.T
+        own = np.flatnonzero(triples[part])
+        similar[own, np.searchsorted(seen, start + own)] = -np.inf
+        # A full sort of all pairs would take most of the time; those that are left are put in order for good.
+        places = np.sort(np.argpartition(-similar, count - 1, axis=1)[:, :count], axis=1)
+        ids[part] = seen[places]
+        weights[part] = np.maximum(np.take_along_axis(similar, places, axis=1), 0) ** SHARPNESS
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    return Lenders(ids, weights, triples.astype(np.float32))

@@ -1,0 +1,129 @@
+"""Structure lent by entities that carry much the same: against loops, over devices, and in a model that is loaded."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command_runner import run_here
+from tiny_graph import tiny_flags, write_tiny_graph
+
+from mocme_jax.config import config_from_dict
+from mocme_jax.data.graph import make_modality
+from mocme_jax.data.lenders import SHARPNESS, Lenders, find_lenders
+from mocme_jax.data.standardise import standardise
+from mocme_jax.model.lending import UNSEEN, lend
+from mocme_jax.parallel.mapping import ROWS, Mapper
+from mocme_jax.training import setup
+from mocme_jax.training.inputs import make_inputs
+from mocme_jax.training.restored import restore_best
+from mocme_jax.use.loading import load
+
+ENTITIES = 40
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def some_graph(rng):
+    """Two modalities, the second of the first 25 alone; entities from 30 on have no training triple."""
+    first = rng.normal(size=(ENTITIES, 6)).astype(np.float32)
+    second = np.where(np.arange(ENTITIES)[:, None] < 25, rng.normal(size=(ENTITIES, 4)), np.nan).astype(np.float32)
+    modalities = [make_modality("first", first), make_modality("second", second)]
+    ends = rng.integers(0, 30, (90, 2))
+    return modalities, np.stack([ends[:, 0], np.zeros(90, int), ends[:, 1]], axis=1)
+
+
+def cosine(a, b):
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / lengths) if lengths > 0 else 0.0
+
+
+def test_lenders_are_the_ten_most_alike_that_train_shows(rng):
+    modalities, train = some_graph(rng)
+    found = find_lenders(modalities, train, ENTITIES)
+    features = [standardise(modality).features.astype(np.float64) for modality in modalities]
+    counts = [int(np.sum(train[:, 0] == entity) + np.sum(train[:, 2] == entity)) for entity in range(ENTITIES)]
+    np.testing.assert_array_equal(found.triples, counts)
+    for entity in range(ENTITIES):
+        similar = {
+            other: max(sum(cosine(rows[entity], rows[other]) for rows in features), 0)
+            for other in range(ENTITIES)
+            if counts[other] and other != entity
+        }
+        best = sorted(similar, key=similar.get, reverse=True)[:10]
+        total = sum(similar[other] ** SHARPNESS for other in best)
+        own = dict(zip(found.ids[entity].tolist(), found.weights[entity].tolist(), strict=True))
+        assert len(own) == 10 and entity not in own
+        for other in best:
+            if similar[other] > 1e-3:
+                assert own[other] == pytest.approx(similar[other] ** SHARPNESS / total, abs=1e-5)
+
+
+def test_without_features_or_others_nobody_lends(rng):
+    modalities, train = some_graph(rng)
+    assert find_lenders([], train, ENTITIES) is None
+    assert find_lenders(modalities, np.zeros((3, 3), int), ENTITIES) is None
+
+
+def test_lending_is_a_mean_in_which_neighbours_count_as_a_share_of_a_triple(rng):
+    structure = rng.normal(size=(5, 6)).astype(np.float32)
+    # 0 and 1 lend; 2 has two triples, 3 has none, and 4 is like nobody.
+    ids = np.array([[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]], np.int32)
+    weights = np.array([[0, 0], [0, 0], [0.25, 0.75], [0.5, 0.5], [0, 0]], np.float32)
+    triples = np.array([3, 1, 2, 0, 0], np.float32)
+    got = np.asarray(lend(jnp.asarray(structure), Lenders(ids, weights, triples), 0.4))
+    np.testing.assert_allclose(got[[0, 1, 4]], structure[[0, 1, 4]], rtol=1e-6)
+    typical = np.linalg.norm(structure[:3], axis=1).mean()
+    mean = 0.25 * structure[0] + 0.75 * structure[1]
+    mixed = 2 * structure[2] + 0.4 * typical * mean / np.linalg.norm(mean)
+    np.testing.assert_allclose(got[2], mixed * np.linalg.norm(structure[2]) / np.linalg.norm(mixed), rtol=1e-5)
+    mean = structure[:2].mean(axis=0)
+    np.testing.assert_allclose(got[3], UNSEEN * typical * mean / np.linalg.norm(mean), rtol=1e-5)
+
+
+def test_a_share_of_nothing_changes_those_alone_that_train_never_shows(rng):
+    modalities, train = some_graph(rng)
+    structure = rng.normal(size=(ENTITIES, 8)).astype(np.float32)
+    lenders = find_lenders(modalities, train, ENTITIES)
+    got = np.asarray(lend(jnp.asarray(structure), lenders, 0.0))
+    seen = lenders.triples > 0
+    np.testing.assert_allclose(got[seen], structure[seen], rtol=1e-5)
+    assert np.abs(got[~seen] - structure[~seen]).min(axis=1).max() > 1e-3
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny run in which structure is lent."""
+    folder = tmp_path_factory.mktemp("lending")
+    workdir = folder / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        flags = tiny_flags(write_tiny_graph(folder / "graph"), workdir, data__modalities="all", model__lend=0.5)
+        assert run_here("train", *flags, monkeypatch=patch) == 0
+    return workdir
+
+
+def encoded(restored, share, mapper):
+    """All entities' vectors ``[N, d]``, encoded with another share on some devices."""
+    config, graph = config_from_dict(restored.config.to_dict()), restored.dataset.graph
+    config.model.lend = share
+    inputs = make_inputs(graph, config.fusion.panel, config.seed, mapper)
+    params = mapper.place(jax.device_get(restored.params), "whole")
+    vectors, _ = setup.build_encode(config, restored.model, graph, mapper)(params, inputs)
+    return np.asarray(mapper.whole_tables(vectors.answers, ROWS))[: len(graph.entities)]
+
+
+def test_all_devices_lend_alike(run):
+    restored = restore_best(run, alone=True)
+    alone = encoded(restored, 0.5, Mapper("none", 1))
+    assert np.abs(alone - encoded(restored, 0.0, Mapper("none", 1))).max() > 1e-3
+    for kind in ("pmap", "shard_map"):
+        np.testing.assert_allclose(encoded(restored, 0.5, Mapper(kind, 2)), alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_loaded_model_answers_from_what_was_evaluated(run):
+    restored, model = restore_best(run, alone=True), load(run)
+    wanted = encoded(restored, 0.5, Mapper("none", 1))
+    got = model.encode(list(range(len(wanted))), answers=True)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
