@@ -9,7 +9,7 @@ from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.config import config_from_dict
 from mocme_jax.data.graph import make_modality
-from mocme_jax.data.lenders import SHARPNESS, Lenders, find_lenders
+from mocme_jax.data.lenders import SHARPNESS, Lenders, _highest, find_lenders
 from mocme_jax.data.standardise import standardise
 from mocme_jax.model.lending import UNSEEN, lend
 from mocme_jax.parallel.mapping import ROWS, Mapper
@@ -59,6 +59,15 @@ def test_lenders_are_the_ten_most_alike_that_train_shows(rng):
         for other in best:
             if similar[other] > 1e-3:
                 assert own[other] == pytest.approx(similar[other] ** SHARPNESS / total, abs=1e-5)
+
+
+@pytest.mark.parametrize("width", [12, 64, 640, 705, 900, 1024])
+def test_the_highest_of_a_row_are_those_of_a_sort(rng, width):
+    values = rng.normal(size=(30, width)).astype(np.float32)
+    values[0, -1], values[1, :10] = 99, 50
+    values[2, rng.integers(0, width, 3)] = -np.inf
+    wanted = np.sort(np.argsort(-values, axis=1)[:, :10], axis=1)
+    np.testing.assert_array_equal(_highest(values, 10), wanted)
 
 
 def test_without_features_or_others_nobody_lends(rng):
