@@ -137,6 +137,12 @@ FIELDS: dict[str, Field] = {
         "same, and one of none has theirs alone; 0: nothing is lent",
         low=0,
     ),
+    "model.self_answers": Field(
+        "all",
+        "whether an entity may be the answer to a question about itself: of all relations, or of those alone that have "
+        "been seen to lead from an entity to itself in train",
+        choices=("all", "seen"),
+    ),
     "model.structure_init": Field(0.001, "standard deviation of the entity table at the start", above=0),
     "model.relation_init": Field(0.001, "standard deviation of the relation table at the start", above=0),
     # Complementarity

@@ -16,6 +16,7 @@ from mocme_jax.objective.known_answers import (
     hub_queries,
     index_known,
     known_columns,
+    known_spec,
 )
 from mocme_jax.parallel.axis import share
 from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
@@ -76,6 +77,19 @@ def test_known_columns_equal_the_set(hubs, repeated):
     np.testing.assert_array_equal(np.asarray(mask)[:, wanted], truth[:, columns][:, wanted])
 
 
+def test_the_entity_asked_about_is_marked_where_its_relation_has_no_loops():
+    triples, entities, relations, truth = queries_and_truth(False)
+    loops = np.arange(RELATIONS) % 2 == 0
+    known = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1), loops=loops)
+    columns = np.arange(ENTITIES, dtype=np.int32)
+    arguments = known, jnp.asarray(entities), jnp.asarray(relations), columns, np.ones(ENTITIES, bool)
+    mask = alone(lambda: known_columns(*arguments, split=False, everything=True))()
+    barred = ~loops[np.asarray(relations) % RELATIONS]
+    assert barred.any() and not barred.all()
+    expected = truth | ((np.asarray(entities)[:, None] == columns) & barred[:, None])
+    np.testing.assert_array_equal(mask, expected)
+
+
 @pytest.mark.parametrize("kind,count", [("shard_map", 4), ("pmap", 8), ("none", 2)])
 @pytest.mark.parametrize("everything", [False, True])
 def test_split_facts_mark_the_same(kind, count, everything):
@@ -91,7 +105,7 @@ def test_split_facts_mark_the_same(kind, count, everything):
         own, matter = share(columns, count), share(wanted, count)
         return known_columns(known, entities, relations, own, matter, split=True, everything=everything).T
 
-    spec = (type(known)(ROWS, ROWS, ROWS, WHOLE, WHOLE, ROWS, ROWS), WHOLE, WHOLE, WHOLE, WHOLE)
+    spec = (known_spec(True), WHOLE, WHOLE, WHOLE, WHOLE)
     program = mapper.map(body, spec, ROWS)
     mask = program(known, *(mapper.place(x, WHOLE) for x in (entities, relations, columns, wanted)))
     mask = np.asarray(mapper.whole_tables(mask, ROWS)).T

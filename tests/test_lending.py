@@ -15,6 +15,7 @@ from mocme_jax.model.lending import UNSEEN, lend
 from mocme_jax.parallel.mapping import ROWS, Mapper
 from mocme_jax.training import setup
 from mocme_jax.training.inputs import make_inputs
+from mocme_jax.training.lenders_file import LENDERS_FILE, lenders_of_run, write_lenders
 from mocme_jax.training.restored import restore_best
 from mocme_jax.use.loading import load
 
@@ -119,7 +120,8 @@ def encoded(restored, share, mapper):
     config.model.lend = share
     inputs = make_inputs(graph, config.fusion.panel, config.seed, mapper)
     params = mapper.place(jax.device_get(restored.params), "whole")
-    vectors, _ = setup.build_encode(config, restored.model, graph, mapper)(params, inputs)
+    encode = setup.build_encode(config, restored.model, graph, mapper, setup.lenders_of(config, graph))
+    vectors, _ = encode(params, inputs)
     return np.asarray(mapper.whole_tables(vectors.answers, ROWS))[: len(graph.entities)]
 
 
@@ -136,3 +138,35 @@ def test_a_loaded_model_answers_from_what_was_evaluated(run):
     wanted = encoded(restored, 0.5, Mapper("none", 1))
     got = model.encode(list(range(len(wanted))), answers=True)
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_lenders_are_read_from_the_folder_of_the_run(run, tmp_path):
+    restored = restore_best(run, alone=True)
+    config, graph = config_from_dict(restored.config.to_dict()), restored.dataset.graph
+    found = setup.lenders_of(config, graph)
+    for kept, wanted in zip(lenders_of_run(run, config, graph), found, strict=True):
+        np.testing.assert_array_equal(kept, wanted)
+    write_lenders(tmp_path, found._replace(weights=found.weights / 2))
+    np.testing.assert_array_equal(lenders_of_run(tmp_path, config, graph).weights, found.weights / 2)
+    config.model.lend = 0.0
+    assert lenders_of_run(tmp_path, config, graph) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "another graph's", "no such entity", "missing"])
+def test_lenders_are_found_anew_where_the_file_is_of_no_use(run, tmp_path, damage):
+    restored = restore_best(run, alone=True)
+    config, graph = restored.config, restored.dataset.graph
+    found = setup.lenders_of(config, graph)
+    wrong = found._replace(weights=found.weights / 2)
+    if damage == "another graph's":
+        wrong = Lenders(*(rows[1:] for rows in wrong))
+    if damage == "no such entity":
+        wrong = wrong._replace(ids=wrong.ids + len(graph.entities))
+    write_lenders(tmp_path, wrong)
+    path = tmp_path / LENDERS_FILE
+    if damage in ("cut", "empty"):
+        path.write_bytes(path.read_bytes()[: 300 if damage == "cut" else 0])
+    if damage == "missing":
+        path.unlink()
+    for kept, wanted in zip(lenders_of_run(tmp_path, config, graph), found, strict=True):
+        np.testing.assert_array_equal(kept, wanted)

@@ -28,6 +28,7 @@ class Evaluator:
       mapper: the devices.
       chunk: triples ranked at once, or 0 for as many as the memory allows.
       score_bytes: memory for a chunk's scores on one device.
+      loops: see ``plan_evaluation``.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Evaluator:
         mapper: Mapper,
         chunk: int = 0,
         score_bytes: int = 32 << 20,
+        loops: np.ndarray | None = None,
     ):
         self.graph = graph
-        self._known = known
+        self._known, self._loops = known, loops
         self._chunk, self._score_bytes = chunk or None, score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
@@ -57,7 +59,9 @@ class Evaluator:
             triples, sizes = self.graph.splits[split], (len(self.graph.entities), len(self.graph.relations))
             # The answers of these queries alone: all facts of a large graph would not be held.
             known = known_tails(self._known, *sizes, asked=reciprocal(triples, sizes[1]))
-            self._plans[split] = plan_evaluation(triples, known, chunk=self._chunk, score_bytes=self._score_bytes)
+            self._plans[split] = plan_evaluation(
+                triples, known, chunk=self._chunk, score_bytes=self._score_bytes, loops=self._loops
+            )
         return self._plans[split]
 
     def ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:

@@ -30,6 +30,8 @@ from mocme_jax.parallel.rows import held_places, take_everywhere
 
 SCORE_BYTES = 32 * 2**20
 MIN_CHUNK = 8
+# A score below all others, and above that of what is no candidate at all.
+_LOWEST = np.finfo(np.float32).min
 
 # (params, entities [B, d] as questions, and as answers, relation ids int32 [B]) -> query vectors [B, d_q]
 QueryFn = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -48,6 +50,7 @@ class EvaluationPlan:
         heads.
       num_entities: N.
       heads, relations: int32 ``[C, B]``; unused places repeat a real query of the chunk.
+      barred: bool ``[C, B]``, whether the entity asked about is no answer to that, whatever its score.
       gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places
         are 0.
       gold_queries: int64 ``[C, G]``, the gold's position in `queries`, or -1 where unused.
@@ -59,6 +62,7 @@ class EvaluationPlan:
     num_entities: int
     heads: np.ndarray
     relations: np.ndarray
+    barred: np.ndarray
     gold_rows: np.ndarray
     gold_columns: np.ndarray
     gold_queries: np.ndarray
@@ -72,6 +76,7 @@ def plan_evaluation(
     *,
     chunk: int | None = None,
     score_bytes: int = SCORE_BYTES,
+    loops: np.ndarray | None = None,
     seed: int = 0,
 ) -> EvaluationPlan:
     """Prepares both directions of some triples for a ranker; once for a set of triples.
@@ -82,6 +87,8 @@ def plan_evaluation(
       chunk: golds ranked at a time (G), or None for as many as keep a chunk's scores within `score_bytes`.
       score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes; at least 8 rows are
         taken.
+      loops: bool ``[R]``, relations of which an entity may answer a question about itself; None: all. Elsewhere it
+        ranks below all others, as a gold answer too.
       seed: order in which queries are dealt to chunks. It evens out the chunks and changes no rank.
 
     Raises:
@@ -125,11 +132,14 @@ def plan_evaluation(
         known_columns.append(pair_columns)
 
     width = max(map(len, heads))
+    relations = _stack(relations, width, None)
+    allowed = np.ones(known.num_relations, bool) if loops is None else loops
     return EvaluationPlan(
         queries=queries,
         num_entities=known.num_entities,
         heads=_stack(heads, width, None),
-        relations=_stack(relations, width, None),
+        relations=relations,
+        barred=~allowed[relations % known.num_relations],
         gold_rows=_stack(gold_rows, chunk, 0),
         gold_columns=_stack(gold_columns, chunk, 0),
         gold_queries=_stack(gold_queries, chunk, -1, np.int64),
@@ -178,7 +188,7 @@ def make_ranker(query_fn: QueryFn, match_fn: MatchFn, *, mapper: Mapper, block: 
         rows = mapper.whole_shape(vectors.answers)[0]
         if rows != padded_size(plan.num_entities, mapper.count):
             raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
-        fields = ("heads", "relations", "gold_rows", "gold_columns", "known_rows", "known_columns")
+        fields = ("heads", "relations", "barred", "gold_rows", "gold_columns", "known_rows", "known_columns")
         chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
         counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE))
         better, ties, finite = jax.device_get(counts)
@@ -222,6 +232,9 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities):
             return finite, jnp.where(is_real, scores, -jnp.inf)
 
         finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real))
+        barred_at = held_places(chunk["heads"], held)
+        barred_rows = jnp.where(chunk["barred"] & (barred_at < held), jnp.arange(len(queries)), len(queries))
+        scores = scores.at[barred_at // block, barred_rows, barred_at % block].set(_LOWEST, mode="drop")
         golds_here = jnp.minimum(golds_at, held - 1)
         golds = jnp.where(golds_at < held, scores[golds_here // block, gold_rows, golds_here % block], 0)
         golds = jax.lax.psum(golds, AXIS)

@@ -33,6 +33,7 @@ class KnownAnswers(NamedTuple):
       hub_entities, hub_relations: int32 ``[H]``, the queries with many answers, sorted; whole on every device.
       listed_first: int32 ``[S + 1]``, the same as ``first`` for what follows.
       listed: int32 ``[L]``, which hubs have each entity among their answers.
+      loops: bool ``[2R]``, whether an entity may answer a question about itself; whole on every device.
     """
 
     first: jax.Array
@@ -42,12 +43,13 @@ class KnownAnswers(NamedTuple):
     hub_relations: jax.Array
     listed_first: jax.Array
     listed: jax.Array
+    loops: jax.Array
 
 
 def known_spec(split: bool) -> KnownAnswers:
     """Which parts are split over the devices."""
     word = ROWS if split else WHOLE
-    return KnownAnswers(word, word, word, WHOLE, WHOLE, word, word)
+    return KnownAnswers(word, word, word, WHOLE, WHOLE, word, word, WHOLE)
 
 
 def entity_facts(train: np.ndarray, num_entities: int, num_relations: int, low: int, high: int) -> np.ndarray:
@@ -64,7 +66,13 @@ def hub_queries(facts: np.ndarray, num_entities: int) -> np.ndarray:
 
 
 def index_known(
-    facts: np.ndarray, hubs: np.ndarray, num_entities: int, num_relations: int, low: int, rows: int
+    facts: np.ndarray,
+    hubs: np.ndarray,
+    num_entities: int,
+    num_relations: int,
+    low: int,
+    rows: int,
+    loops: np.ndarray | None = None,
 ) -> KnownAnswers:
     """Indexes the facts of so many entities from ``low`` on; rows behind the last entity have none.
 
@@ -73,6 +81,7 @@ def index_known(
       hubs: from `hub_queries`, of all entities.
       num_entities, num_relations: N and R.
       low, rows: the first entity, and S.
+      loops: bool ``[R]``, relations of which an entity may answer a question about itself; None: all.
     """
     directions = 2 * num_relations
     span = np.searchsorted(facts, np.array([low, low + rows], np.int64) * directions * num_entities)
@@ -91,6 +100,7 @@ def index_known(
         hub_relations=(hubs % directions).astype(np.int32),
         listed_first=np.searchsorted(entity[is_hub], edges).astype(np.int32),
         listed=hub[is_hub].astype(np.int32),
+        loops=np.tile(np.ones(num_relations, bool) if loops is None else loops, 2),
     )
 
 
@@ -104,7 +114,9 @@ def known_columns(
     split: bool,
     everything: bool,
 ) -> jax.Array:
-    """Which columns hold a known true answer of each query (the one that is asked for among them).
+    """Which columns hold a known true answer of each query (the one that is asked for among them), or none at all.
+
+    None at all is the entity that is asked about, where its relation never leads from an entity to itself.
 
     Args:
       known: from `index_known`, whole or this device's.
@@ -119,6 +131,7 @@ def known_columns(
       bool ``[Q, n]``.
     """
     mask = _by_queries(known, entities, relations, columns, split)
+    mask = mask | ((columns[None] == entities[:, None]) & ~known.loops[relations][:, None])
     if not len(known.hub_entities):
         return mask
     hubs = _hubs_of(known, entities, relations)

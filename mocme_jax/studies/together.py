@@ -101,9 +101,12 @@ class Lanes:
         inputs = make_inputs(graph, config.fusion.panel, config.seed, self.mapper)
         present = np.asarray(jax.device_get(inputs.present))
         self._panels = np.stack([choose_panel(present, config.fusion.panel, seed) for seed in self.seeds])
-        data = make_train_data(graph, inputs._replace(panel=self._panels), self.mapper)
+        loops = setup.loops_of(config, graph)
+        data = make_train_data(graph, inputs._replace(panel=self._panels), self.mapper, loops=loops)
         self._data: TrainData = self.mapper.place(data, WHOLE)
-        self._encode = setup.build_encode(config, self.model, graph, self.mapper)
+        self._encode = setup.build_encode(
+            config, self.model, graph, self.mapper, setup.lenders_of(config, graph)
+        )
         self._evaluator = setup.build_evaluator(config, self.model, self.dataset, self.mapper)
         settings = config.train
         self._schedule = Schedule(

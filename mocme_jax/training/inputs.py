@@ -23,14 +23,16 @@ def make_inputs(graph: KnowledgeGraph, panel_size: int, seed: int, mapper: Mappe
     return mapper.place(Inputs(tuple(m.features for m in modalities), present, panel), inputs_spec(split))
 
 
-def make_train_data(graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper, *, split: bool = False) -> TrainData:
+def make_train_data(
+    graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper, *, split: bool = False, loops: np.ndarray | None = None
+) -> TrainData:
     """Training triples, known answers and inputs, placed.
 
     Where tables are split, so are triples and known answers: a process then keeps no more of them than its devices'
-    share.
+    share. ``loops`` as in ``index_known``.
     """
     train = graph.train
-    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split)
+    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split, loops=loops)
     if not split:
         return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), known, inputs)
     held = padded_size(len(train), mapper.count) // mapper.count
@@ -42,16 +44,22 @@ def make_train_data(graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper, *, sp
 
 
 def make_known(
-    train: np.ndarray, entities: int, relations: int, mapper: Mapper, *, split: bool = False
+    train: np.ndarray,
+    entities: int,
+    relations: int,
+    mapper: Mapper,
+    *,
+    split: bool = False,
+    loops: np.ndarray | None = None,
 ) -> KnownAnswers:
-    """The index of known answers, placed; ``train`` int ``[T, 3]``, N entities, R relations."""
+    """The index of known answers, placed; ``train`` int ``[T, 3]``, N entities, R relations; see ``index_known``."""
     held = padded_size(entities, mapper.count) // mapper.count if split else entities
     own = mapper.own_shares if split else [0]
     facts = entity_facts(train, entities, relations, own[0] * held, (own[-1] + 1) * held)
     hubs = hub_queries(facts, entities)
     if split:
         hubs = np.sort(all_rows(hubs))
-    known = {device: index_known(facts, hubs, entities, relations, device * held, held) for device in own}
+    known = {device: index_known(facts, hubs, entities, relations, device * held, held, loops) for device in own}
     if not split:
         return mapper.place(known[0], known_spec(False))
     # Every device's arrays must be as long as the longest, whoever holds it.
@@ -60,8 +68,8 @@ def make_known(
     def share(device: int) -> KnownAnswers:
         own = known[device]
         # Hubs are whole, and without any a step spares what they cost.
-        hubs = dict(hub_entities=own.hub_entities, hub_relations=own.hub_relations)
-        return KnownAnswers(*map(_filled, own, longest))._replace(**hubs)
+        whole = dict(hub_entities=own.hub_entities, hub_relations=own.hub_relations, loops=own.loops)
+        return KnownAnswers(*map(_filled, own, longest))._replace(**whole)
 
     return mapper.place_shares(share, known_spec(True))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from mocme_jax.training import setup
 from mocme_jax.training.compilation import use_compilation_cache
 from mocme_jax.training.inputs import make_inputs
+from mocme_jax.training.lenders_file import lenders_of_run
 from mocme_jax.training.progress import make_console
 from mocme_jax.training.restored import restore_best
 from mocme_jax.training.results import print_results, read_results, results_of, weight_names
@@ -40,7 +41,8 @@ def evaluate_workdir(
     inputs = make_inputs(
         dataset.graph, config.fusion.panel, config.seed, mapper, split=config.parallel.shard_entities
     )
-    vectors, weights = setup.build_encode(config, model, dataset.graph, mapper)(restored.params, inputs)
+    lenders = lenders_of_run(workdir, config, dataset.graph)
+    vectors, weights = setup.build_encode(config, model, dataset.graph, mapper, lenders)(restored.params, inputs)
     results = results_of(
         restored.saved["config"],
         dataset,

@@ -17,6 +17,7 @@ from mocme_jax.parallel.processes import everyone
 from mocme_jax.training import setup
 from mocme_jax.training.checkpoints import open_checkpoints
 from mocme_jax.training.compilation import use_compilation_cache
+from mocme_jax.training.lenders_file import write_lenders
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.metrics_log import MetricsLog
 from mocme_jax.training.position import Position, identity_of
@@ -64,7 +65,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
 
     training = setup.build_training(config, model, graph, mapper)
     plan = training.plan
-    encode = setup.build_encode(config, model, graph, mapper)
+    lenders = setup.lenders_of(config, graph)
+    encode = setup.build_encode(config, model, graph, mapper, lenders)
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
     schedule = Schedule(
         steps_per_epoch=-(-len(graph.train) // settings.batch_size),
@@ -81,6 +83,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
     with _held(workdir, writes), open_checkpoints(workdir) as checkpoints:
         saves = Saves(checkpoints, identity, len(graph.entities), note)
         state, position = resume(saves, identity, plan, mapper, workdir, note)
+        if writes and lenders is not None:
+            write_lenders(workdir, lenders)
         # A run that is asked for more patience than it stopped with goes on.
         position.stopped = position.stopped and position.stale >= (schedule.patience or np.inf)
         evaluated = position.step - (not position.evaluated)

@@ -16,6 +16,7 @@ from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.lenders import Lenders, find_lenders
 from mocme_jax.data.links import link_information
 from mocme_jax.data.load import atlas_directory, load_graph
+from mocme_jax.data.loops import relations_with_loops
 from mocme_jax.data.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
@@ -226,7 +227,8 @@ def build_training(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapp
     split, entities = config.parallel.shard_entities, len(graph.entities)
     inputs = make_inputs(graph, config.fusion.panel, config.seed, mapper, split=split)
     plan, program = build_program(config, model, mapper, entities=entities, triples=len(graph.train))
-    return Training(mapper, inputs, make_train_data(graph, inputs, mapper, split=split), plan, program)
+    data = make_train_data(graph, inputs, mapper, split=split, loops=loops_of(config, graph))
+    return Training(mapper, inputs, data, plan, program)
 
 
 def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
@@ -269,16 +271,25 @@ def build_program(
     return plan, program
 
 
-def build_encode(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper) -> Program:
-    """The compiled encoding of all entities; see ``make_encode_program``."""
+def build_encode(
+    config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper, lenders: Lenders | None
+) -> Program:
+    """The compiled encoding of all entities, after structure was lent; see ``make_encode_program``."""
     return make_encode_program(
         model,
         entities=len(graph.entities),
         mapper=mapper,
         split=config.parallel.shard_entities,
-        lenders=lenders_of(config, graph),
+        lenders=lenders,
         share=config.model.lend,
     )
+
+
+def loops_of(config: ConfigDict, graph: KnowledgeGraph) -> np.ndarray | None:
+    """bool ``[R]``, relations of which an entity may answer a question about itself; None: all."""
+    if config.model.self_answers == "all":
+        return None
+    return relations_with_loops([graph.train], len(graph.relations))
 
 
 def lenders_of(config: ConfigDict, graph: KnowledgeGraph) -> Lenders | None:
@@ -295,4 +306,5 @@ def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: 
         mapper=mapper,
         chunk=config.eval.chunk,
         score_bytes=config.eval.score_megabytes << 20,
+        loops=loops_of(config, dataset.graph),
     )

@@ -178,22 +178,22 @@ def missing_shares(train: np.ndarray, dev: np.ndarray, num_entities: int, num_re
 
 def _weigh(served: Served, asked: np.ndarray) -> Weighed:
     """Questions ``[Q, 3]`` with their answers, weighed at every sharpness of the grid."""
-    known = served.facts.tails()
     found = []
     for part, size in batches(len(asked)):
         rows = filled(asked[part], size)
+        known = served.facts.no_candidates(rows)
         gold, log_totals = jax.device_get(
             programs.weigh_questions(
                 served.model,
                 served.params.model,
                 served.tables,
                 *rows.T,
-                masks_of(known.pairs(rows), None, size),
+                masks_of(known, None, size),
                 jnp.asarray(probability.SHARPNESSES),
             )
         )
         number = part.stop - part.start
-        others = served.facts.num_entities - known.lookup(rows)[1]
+        others = served.facts.num_entities - np.bincount(known[0], minlength=size)
         found.append((gold[:number].astype(np.float64), log_totals[:, :number].astype(np.float64), others[:number]))
     gold, log_totals, others = zip(*found, strict=True)
     return Weighed(np.concatenate(gold), np.concatenate(log_totals, axis=1), np.concatenate(others))

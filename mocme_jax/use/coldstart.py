@@ -109,7 +109,8 @@ def model_ranks(grown: TrainedModel, held: HeldOut, known: Sequence[np.ndarray])
     tables = [np.asarray(x).reshape(-1, x.shape[-1])[:count] for x in (served.tables.questions, served.tables.answers)]
     vectors = mapper.place(EntityVectors(*tables), EntityVectors(ROWS, ROWS))
     graph = held.rest.replace(entities=grown.entities.names, test=held.triples)
-    return Evaluator(served.model, graph, known, mapper=mapper).ranks(served.params.model, vectors, "test")
+    evaluator = Evaluator(served.model, graph, known, mapper=mapper, loops=served.facts.loops)
+    return evaluator.ranks(served.params.model, vectors, "test")
 
 
 def baseline_ranks(held: HeldOut, known: KnownTails, asked: np.ndarray, seed: int) -> dict[str, np.ndarray]:

@@ -92,6 +92,8 @@ def complete_questions(
       exclude: splits whose answers are left out of the list.
       asked: int ``[Q]``, an answer each that counts as unknown, as in filtered ranking; all other known ones are
         left out, whatever ``exclude`` says.
+
+    The entity that is asked about is left out where it can't be the answer.
     """
     facts = served.facts
     taken = 1 << max(0, int(k - 1).bit_length())
@@ -100,13 +102,14 @@ def complete_questions(
     found = []
     for part, size in batches(len(questions)):
         rows = filled(np.asarray(questions[part], np.int32), size)
-        known = facts.tails().pairs(rows)
+        known, barred = facts.no_candidates(rows), facts.barred(rows)
         if asked is not None:
             gold = filled(np.asarray(asked[part]), size)
             kept = known[1] != gold[known[0]]
-            known = left = tuple(pair[kept] for pair in known)
+            known = tuple(pair[kept] for pair in known)
+            left = _both(known, barred)
         else:
-            left = facts.tails(exclude).pairs(rows) if exclude else None
+            left = _both(facts.tails(exclude).pairs(rows), barred) if exclude else barred
         best = programs.complete_questions(
             served.model,
             served.params.model,
@@ -125,6 +128,11 @@ def complete_questions(
         ids = np.where(np.isfinite(best.scores), best.ids, -1)
         found.append((ids[:number, :k], best.scores[:number, :k], log_total[:number], others[:number]))
     return Completions(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _both(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]):
+    """Pairs of rows and ids, joined; some may stand twice."""
+    return tuple(map(np.concatenate, zip(first, second, strict=True)))
 
 
 def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:

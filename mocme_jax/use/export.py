@@ -29,7 +29,8 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Path]:
     """Writes a model into a folder.
 
-    Every export holds ``model.json`` (what the tables mean), ``entities.tsv`` and ``relations.tsv`` (id, name, label)
+    Every export holds ``model.json`` (what the tables mean, and ``never_itself``: relations whose questions are never
+    answered by the entity that they are about), ``entities.tsv`` and ``relations.tsv`` (id, name, label)
     and ``triples.npz`` (the released splits). The formats add:
 
       npz, safetensors: ``tables``, the arrays ``questions`` and ``answers`` ``[N, d]``, ``relations`` ``[2R, d_r]``
@@ -51,6 +52,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
         "entities": len(model.entities),
         "relations": len(model.relations),
         "tables": {name: list(table.shape) for name, table in tables.items()},
+        "never_itself": np.flatnonzero(~model.served.facts.loops).tolist(),
         **roles,
         "run": model.identity,
         "version": __version__,

@@ -17,6 +17,7 @@ from mocme_jax.training import setup
 from mocme_jax.training.compilation import use_compilation_cache
 from mocme_jax.training.encoding import make_encode_program
 from mocme_jax.training.inputs import make_inputs
+from mocme_jax.training.lenders_file import lenders_of_run
 from mocme_jax.training.restored import Restored, restore_best
 from mocme_jax.use.blocks import in_blocks
 from mocme_jax.use.completion import Served
@@ -57,7 +58,7 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
     inputs = make_inputs(graph, restored.config.fusion.panel, restored.config.seed, restored.mapper)
     # Once for all: whatever is encoded, explained or added later starts from the table as it was evaluated.
     params = restored.params
-    if (lenders := setup.lenders_of(restored.config, graph)) is not None:
+    if (lenders := lenders_of_run(workdir, restored.config, graph)) is not None:
         params = params._replace(structure=lend(params.structure, lenders, restored.config.model.lend))
     encode = make_encode_program(model, entities=entities, mapper=restored.mapper)
     vectors, _ = encode(params, inputs)
@@ -68,7 +69,7 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         inputs,
         encode_panel(model, params, inputs),
         tables_of(vectors, entities, restored),
-        Facts(splits, entities, relations),
+        Facts(splits, entities, relations, setup.loops_of(restored.config, graph)),
     )
     folders = _folders(restored)
     return TrainedModel(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mocme_jax.data.loops import relations_with_loops
 from mocme_jax.use.calibration import Calibration
 from mocme_jax.use.completion import BATCHES, Served, complete_questions
 from mocme_jax.use.probability import Fit, shares
@@ -81,7 +82,7 @@ def new_triples(
     entities, count = served.facts.num_entities, served.model.num_relations
     chosen = np.arange(count) if relations is None else np.unique(np.asarray(relations, np.int64))
     directed = np.concatenate([chosen, chosen + count])
-    loops = _relations_with_loops(served)
+    loops = relations_with_loops(served.facts.splits.values(), count)
     total = len(directed) * entities
     kept = _Found(np.zeros(0, np.int64), np.zeros(0, np.int32), *(np.zeros(0) for _ in range(4)))
     # A triple may be found twice, once in each direction.
@@ -159,14 +160,6 @@ def _still_open(deeper: tuple, kept: _Found, most: int) -> tuple[np.ndarray, np.
     least = kept.value.min() if len(kept.value) >= most else 0.0
     still = deeper[1] >= max(least, 0.0)
     return deeper[0][still], deeper[1][still]
-
-
-def _relations_with_loops(served: Served) -> np.ndarray:
-    """bool ``[R]``."""
-    loops = np.zeros(served.model.num_relations, bool)
-    for triples in served.facts.splits.values():
-        loops[triples[triples[:, 0] == triples[:, 2], 1]] = True
-    return loops
 
 
 def _triples(kept, directed, entities, count, calibration, k) -> NewTriples:
