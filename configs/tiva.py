@@ -19,5 +19,7 @@ def get_config(arg=None):
     config = default_config()
     config.data.name = "TIVA"
     config.model.lend = 0.3
+    config.model.self_answers = "seen"
+    config.model.cardinality = 0.4
     config.train.epochs = 14
     return structure_alone(config) if arg == "structure" else config

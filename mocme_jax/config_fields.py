@@ -143,6 +143,12 @@ FIELDS: dict[str, Field] = {
         "been seen to lead from an entity to itself in train",
         choices=("all", "seen"),
     ),
+    "model.cardinality": Field(
+        0.0,
+        "weight in a score of the log odds, counted in train, that an answer has answered the relation before, for "
+        "those that have; at evaluation alone; 0: not counted",
+        low=0,
+    ),
     "model.structure_init": Field(0.001, "standard deviation of the entity table at the start", above=0),
     "model.relation_init": Field(0.001, "standard deviation of the relation table at the start", above=0),
     # Complementarity

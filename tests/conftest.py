@@ -69,6 +69,7 @@ def tiny_run(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny_run")
     fields = {"data__modalities": "text,numeric", "train__epochs": 12, "model__structure_dropout": 0.1}
+    fields |= {"model__self_answers": "seen", "model__cardinality": 0.5}
     return _finished(tiny_flags(write_tiny_graph(folder / "graph"), folder / "run", **fields), tmp_path_factory)
 
 

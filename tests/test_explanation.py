@@ -52,9 +52,14 @@ def test_the_score_is_the_models_and_masks_are_those_of_a_graph_without(model):
         # The panel stays what it is: it stands for the graph, not for the two ends.
         ends = programs.encode_some(model.served.model, params.model, model.served.panel, carried).questions.vectors
         expected = complex_score(model, *np.asarray(ends[:1], np.float64), relation, np.asarray(ends[1], np.float64))
-        assert why.without[name] == pytest.approx(expected, abs=1e-5), name
+        assert why.without[name] - why.cardinality == pytest.approx(expected, abs=1e-5), name
     nothing = np.asarray(params.model["params"]["encoder"]["nothing"], np.float64)
-    assert why.without_any == pytest.approx(complex_score(model, nothing, relation, nothing), abs=1e-5)
+    expected = complex_score(model, nothing, relation, nothing)
+    assert why.without_any - why.cardinality == pytest.approx(expected, abs=1e-5)
+    counted, bonus = model.served.cardinality
+    back = relation + len(model.relations)
+    ends = [bonus[relation] * counted[tail, relation], bonus[back] * counted[head, back]]
+    assert why.cardinality == pytest.approx(np.mean(ends)) and any(ends)
     assert len({round(value, 6) for value in (why.score, *why.without.values())}) >= 3  # masks do something
 
 

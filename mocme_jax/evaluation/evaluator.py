@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mocme_jax.data.cardinality import Cardinality
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.known import known_tails, reciprocal
 from mocme_jax.data.splits import clean_rows
@@ -29,6 +30,7 @@ class Evaluator:
       chunk: triples ranked at once, or 0 for as many as the memory allows.
       score_bytes: memory for a chunk's scores on one device.
       loops: see ``plan_evaluation``.
+      cardinality: what is added to scores, see ``Cardinality``; None: nothing.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Evaluator:
         chunk: int = 0,
         score_bytes: int = 32 << 20,
         loops: np.ndarray | None = None,
+        cardinality: Cardinality | None = None,
     ):
         self.graph = graph
         self._known, self._loops = known, loops
@@ -51,7 +54,7 @@ class Evaluator:
             asked = model.apply(params, questions, answers, relations, method="asked")
             return model.apply(params, asked, relations, method="query")[0]
 
-        self._ranker = make_ranker(query, SCORES[model.score].match, mapper=mapper)
+        self._ranker = make_ranker(query, SCORES[model.score].match, mapper=mapper, cardinality=cardinality)
 
     def plan(self, split: str) -> EvaluationPlan:
         """The prepared queries of a split, in both directions."""

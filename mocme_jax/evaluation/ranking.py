@@ -22,7 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.data.cardinality import Cardinality
 from mocme_jax.data.known import KnownTails, reciprocal
+from mocme_jax.model.cardinality import bonus_of_block
 from mocme_jax.model.mocme import EntityVectors
 from mocme_jax.parallel.axis import AXIS, padded_size
 from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
@@ -157,7 +159,14 @@ def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.i
     return stacked
 
 
-def make_ranker(query_fn: QueryFn, match_fn: MatchFn, *, mapper: Mapper, block: int = 512) -> Ranker:
+def make_ranker(
+    query_fn: QueryFn,
+    match_fn: MatchFn,
+    *,
+    mapper: Mapper,
+    block: int = 512,
+    cardinality: Cardinality | None = None,
+) -> Ranker:
     """A compiled ranker for one kind of model; plans and parameters of the same shapes never compile again.
 
     All matrix products run in full float32, whatever the device's default, unless the functions name a precision
@@ -169,6 +178,7 @@ def make_ranker(query_fn: QueryFn, match_fn: MatchFn, *, mapper: Mapper, block: 
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
       mapper: the devices.
       block: candidates scored at a time (S).
+      cardinality: of the N entities, what is added to their scores by relation; None: nothing.
 
     Returns:
       ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the vectors' ``answers``, N rows split over the
@@ -176,11 +186,13 @@ def make_ranker(query_fn: QueryFn, match_fn: MatchFn, *, mapper: Mapper, block: 
       of unfiltered entities that tie with the gold. It raises FloatingPointError where any query gives any entity
       a NaN or infinite score, and ValueError where the vectors are not N, filled up to divide by the devices.
     """
+    # As many arguments as there are: an empty tuple is no cardinality.
+    counted = () if cardinality is None else (mapper.place(cardinality, Cardinality(ROWS, WHOLE)),)
     program = mapper.map(
-        lambda params, vectors, chunks, entities: _rank_chunks(
-            query_fn, match_fn, block, params, vectors, chunks, entities
+        lambda params, vectors, chunks, entities, *counted: _rank_chunks(
+            query_fn, match_fn, block, params, vectors, chunks, entities, *counted
         ),
-        (WHOLE, EntityVectors(ROWS, ROWS), WHOLE, WHOLE),
+        (WHOLE, EntityVectors(ROWS, ROWS), WHOLE, WHOLE, *(Cardinality(ROWS, WHOLE) for _ in counted)),
         WHOLE,
     )
 
@@ -190,7 +202,7 @@ def make_ranker(query_fn: QueryFn, match_fn: MatchFn, *, mapper: Mapper, block: 
             raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
         fields = ("heads", "relations", "barred", "gold_rows", "gold_columns", "known_rows", "known_columns")
         chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
-        counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE))
+        counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE), *counted)
         better, ties, finite = jax.device_get(counts)
         if not finite.all():
             raise FloatingPointError(
@@ -208,11 +220,16 @@ def make_ranker(query_fn: QueryFn, match_fn: MatchFn, *, mapper: Mapper, block: 
     return ranker
 
 
-def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities):
+def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, cardinality=None):
     """All chunks in turn: better and ties, int32 ``[C, G]``, and whether all is finite, ``[C]``."""
     held = len(vectors.answers)
     num_blocks = -(-held // block)
-    candidates = jnp.pad(vectors.answers, ((0, num_blocks * block - held), (0, 0))).reshape(num_blocks, block, -1)
+
+    def in_blocks(table):
+        return jnp.pad(table, ((0, num_blocks * block - held), (0, 0))).reshape(num_blocks, block, -1)
+
+    candidates = in_blocks(vectors.answers)
+    answered = None if cardinality is None else in_blocks(cardinality.answered)
     first = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
     place = jnp.arange(num_blocks * block, dtype=jnp.int32)
     real = ((place < held) & (first + place < entities)).reshape(num_blocks, 1, block)
@@ -226,12 +243,14 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities):
         known_at = held_places(chunk["known_columns"], held)
 
         def score_block(finite, one):
-            candidate, is_real = one
+            candidate, is_real, answered = one
             scores = match_fn(queries, candidate).astype(jnp.float32)
+            if cardinality is not None:
+                scores += bonus_of_block(cardinality.bonus, answered, chunk["relations"])
             finite &= jnp.all(jnp.isfinite(scores) | ~is_real)
             return finite, jnp.where(is_real, scores, -jnp.inf)
 
-        finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real))
+        finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real, answered))
         barred_at = held_places(chunk["heads"], held)
         barred_rows = jnp.where(chunk["barred"] & (barred_at < held), jnp.arange(len(queries)), len(queries))
         scores = scores.at[barred_at // block, barred_rows, barred_at % block].set(_LOWEST, mode="drop")

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from mocme_jax.data.audit import CLEAN_ENOUGH, audit
+from mocme_jax.data.cardinality import Cardinality, find_cardinality
 from mocme_jax.data.degrade import degrade
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.data.lenders import Lenders, find_lenders
@@ -292,6 +293,12 @@ def loops_of(config: ConfigDict, graph: KnowledgeGraph) -> np.ndarray | None:
     return relations_with_loops([graph.train], len(graph.relations))
 
 
+def cardinality_of(config: ConfigDict, graph: KnowledgeGraph) -> Cardinality | None:
+    """What is added to scores by relation and answer; None where nothing is."""
+    sizes, weight = (len(graph.entities), len(graph.relations)), config.model.cardinality
+    return find_cardinality(graph.train, *sizes, weight) if weight else None
+
+
 def lenders_of(config: ConfigDict, graph: KnowledgeGraph) -> Lenders | None:
     """Who lends structure to whom; None where nothing is lent."""
     return find_lenders(graph.modalities, graph.train, len(graph.entities)) if config.model.lend else None
@@ -307,4 +314,5 @@ def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: 
         chunk=config.eval.chunk,
         score_bytes=config.eval.score_megabytes << 20,
         loops=loops_of(config, dataset.graph),
+        cardinality=cardinality_of(config, dataset.graph),
     )

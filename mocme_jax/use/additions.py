@@ -72,7 +72,8 @@ def extended(
       served: the model.
       modalities: of the new entities, standardised.
       count: n, how many they are.
-      triples: int32 ``[T, 3]``, what is known of them; they count as training triples, and change no encoding.
+      triples: int32 ``[T, 3]``, what is known of them; they count as training triples, also for relations'
+        cardinality, and change no encoding.
       infer: give them the structure of those that carry much the same; else it is missing.
     """
     total = served.facts.num_entities + count
@@ -110,7 +111,20 @@ def extended(
         Params(served.params.model, jnp.concatenate([served.params.structure, fresh.structure])),
         inputs,
         served.panel,
-        Tables(longer_questions, longer_answers, jnp.int32(total)),
+        Tables(longer_questions, longer_answers, jnp.int32(total), _answered(served, triples, total), tables.bonus),
         served.facts.extended(triples, total),
         served.added + count,
     )
+
+
+def _answered(served: Served, triples: np.ndarray, total: int) -> jax.Array | None:
+    """Which of so many entities answer which relations, after more triples ``[T, 3]``; see ``Tables``."""
+    if served.tables.answered is None:
+        return None
+    relations = served.model.num_relations
+    old = served.cardinality.answered
+    answered = np.concatenate([old, np.zeros((total - len(old), 2 * relations), bool)])
+    heads, relation, tails = triples.T
+    answered[tails, relation] = True
+    answered[heads, relation + relations] = True
+    return in_blocks(answered)

@@ -7,7 +7,7 @@ lower id comes first, wherever blocks begin.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,20 +118,20 @@ def cleared(scores: jax.Array, rows: jax.Array, places: jax.Array) -> jax.Array:
 
 
 def best_of_all(
-    match: Callable, q: jax.Array, candidates: jax.Array, count: jax.Array, sharpness: jax.Array, masks: Masks, k: int
+    match: Callable, q: jax.Array, candidates: Any, count: jax.Array, sharpness: jax.Array, masks: Masks, k: int
 ) -> Best:
     """The k best candidates of every query, and the total weight of those that are not known.
 
     Args:
       match: ``(q [B, d_q], candidates [S, d]) -> [B, S]``.
       q: ``[B, d_q]``.
-      candidates: ``[n, S, d]``.
+      candidates: ``[n, S, d]``, or a tree of such arrays, of which ``match`` is given a block each.
       count: N, the candidates that are real.
       sharpness: ``[B]``, what scores are multiplied by under the exponential.
       masks: what does not count, and what is left out.
       k: how many.
     """
-    blocks, size, _ = candidates.shape
+    blocks, size, _ = jax.tree.leaves(candidates)[0].shape
     rows = len(q)
     taken = min(k, size)
     places = jnp.arange(size, dtype=jnp.int32)

@@ -109,7 +109,8 @@ def model_ranks(grown: TrainedModel, held: HeldOut, known: Sequence[np.ndarray])
     tables = [np.asarray(x).reshape(-1, x.shape[-1])[:count] for x in (served.tables.questions, served.tables.answers)]
     vectors = mapper.place(EntityVectors(*tables), EntityVectors(ROWS, ROWS))
     graph = held.rest.replace(entities=grown.entities.names, test=held.triples)
-    evaluator = Evaluator(served.model, graph, known, mapper=mapper, loops=served.facts.loops)
+    habits = dict(loops=served.facts.loops, cardinality=served.cardinality)
+    evaluator = Evaluator(served.model, graph, known, mapper=mapper, **habits)
     return evaluator.ranks(served.params.model, vectors, "test")
 
 

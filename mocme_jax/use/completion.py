@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.data.cardinality import Cardinality
 from mocme_jax.model.encoding import Panel
 from mocme_jax.model.mocme import MoCME, Params
 from mocme_jax.model.tables import Inputs
@@ -42,6 +43,15 @@ class Served:
     tables: Tables
     facts: Facts
     added: int = 0
+
+    @property
+    def cardinality(self) -> Cardinality:
+        """Of all N entities, on the host, with a bonus of zeros where it is not counted."""
+        entities, directions = self.facts.num_entities, 2 * self.model.num_relations
+        if self.tables.answered is None:
+            return Cardinality(np.zeros((entities, directions), bool), np.zeros(directions, np.float32))
+        answered = np.asarray(self.tables.answered).reshape(-1, directions)[:entities]
+        return Cardinality(answered, np.asarray(self.tables.bonus))
 
 
 class Completions(NamedTuple):

@@ -55,6 +55,7 @@ class Explanation:
       score: the mean of ``asked_for_tail`` and ``asked_for_head``.
       without: the score with each modality masked in both ends.
       without_any: the score of two entities that carry nothing.
+      cardinality: what the relation's cardinality adds to each of these scores; see ``model.cardinality``.
       nearest: training triples of the same relation (of any, where it has none), most similar first.
     """
 
@@ -67,6 +68,7 @@ class Explanation:
     asked_for_head: float
     without: dict[str, float]
     without_any: float
+    cardinality: float
     nearest: list[NearTriple]
 
     def to_dict(self) -> dict:
@@ -162,6 +164,7 @@ def explain_triple(
         float(asked[1]),
         dict(zip(modalities, means[1:-1].tolist(), strict=True)),
         float(means[-1]),
+        float(np.mean(programs.bonus_of_triples(served.model, served.tables, triple[None]))),
         _nearest_triples(served, triple, train, entities, relations, nearest),
     )
 
@@ -190,7 +193,8 @@ def _score_masked(served: Served, triples: np.ndarray, encoded: programs.Encoded
 
     relations = np.repeat(triples[:, 1], masks)
     scores = programs.score_vectors(served.model, served.params.model, end(0), relations, end(1))
-    return np.asarray(scores).reshape(len(triples), masks, 2)
+    bonus = programs.bonus_of_triples(served.model, served.tables, triples)
+    return np.asarray(scores).reshape(len(triples), masks, 2) + np.asarray(bonus)[:, None]
 
 
 def _nearest_triples(served, triple, train, entities, relations, count) -> list[NearTriple]:

@@ -19,6 +19,7 @@ import numpy as np
 from mocme_jax import __version__
 from mocme_jax.data.feature_writer import write_atomically
 from mocme_jax.errors import UserError
+from mocme_jax.model.cardinality import bonus_of_block
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.use.trained import TrainedModel
 
@@ -34,10 +35,11 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     and ``triples.npz`` (the released splits). The formats add:
 
       npz, safetensors: ``tables``, the arrays ``questions`` and ``answers`` ``[N, d]``, ``relations`` ``[2R, d_r]``
-        (row r + R asks for the head of r), and TuckER's ``core``.
+        (row r + R asks for the head of r), TuckER's ``core``, and what relations' cardinality adds to scores:
+        ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered`` uint8 ``[N, 2R]``.
       parquet: ``entities.parquet`` and ``relations.parquet``, the same with names.
       jax: ``scorer.jax``, a serialised ``jax.export`` of (tables..., entities [b], relations [b]) -> scores [b, N].
-      pykeen: ``pykeen.safetensors``, the state of a PyKEEN ComplEx with inverse relations.
+      pykeen: ``pykeen.safetensors``, the state of a PyKEEN ComplEx with inverse relations; see ``pykeen_state``.
 
     Returns:
       The files written.
@@ -91,10 +93,13 @@ def roles_of(features_in: str) -> dict[str, str]:
 def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
     """The arrays of an export, float32; see ``export``."""
     everyone, parameters = range(len(model.entities)), model.served.params.model["params"]
+    answered, bonus = model.served.cardinality
     tables = {
         "questions": model.encode(everyone),
         "answers": model.encode(everyone, answers=True),
         "relations": np.asarray(parameters["relation"]),
+        "answered": answered.astype(np.uint8),
+        "cardinality": bonus,
     }
     return tables | ({"core": np.asarray(parameters["core"])} if "core" in parameters else {})
 
@@ -113,7 +118,8 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
             tail, head = (tables[roles[name]][entities] for name in ("asked_for_tail", "asked_for_head"))
             asked = jnp.where((relations < count)[:, None], tail, head)
             q = score.query(asked, tables["relations"][relations], tables.get("core"))
-            return score.match(q, tables["answers"])
+            bonus = bonus_of_block(tables["cardinality"], tables["answered"] > 0, relations)
+            return score.match(q, tables["answers"]) + bonus
 
     try:
         import flatbuffers  # noqa: F401, jax needs it to write
@@ -131,6 +137,10 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
     PyKEEN (1.11) keeps complex numbers as pairs of reals side by side, ``[n, d]``, and has relation r at 2r and its
     inverse at 2r + 1.
 
+    What cardinality adds to scores takes 2R coordinates more, an ``embedding_dim`` of d / 2 + 2R: an entity has
+    1 + bi there, b being what is added to its scores as an answer of each relation, and a relation i at its own place.
+    Their product's real part is the difference of both ends' b, and that of the end which is asked about ranks nobody.
+
     Raises:
       UserError: the score function is another, or questions and answers differ, for which PyKEEN has no model.
     """
@@ -147,11 +157,22 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
         return np.stack([real, imaginary], axis=2).reshape(len(table), -1)
 
     count = len(model.relations)
+    entities, relations = tables["answers"], tables["relations"]
+    if tables["cardinality"].any():
+        bonus, own = tables["cardinality"] * tables["answered"], np.eye(2 * count, dtype=np.float32)
+        entities = _widened(entities, np.ones_like(bonus), bonus)
+        relations = _widened(relations, np.zeros_like(own), own)
     order = np.stack([np.arange(count), count + np.arange(count)], axis=1).ravel()
     return {
-        "entity_representations.0._embeddings.weight": pairs(tables["answers"]),
-        "relation_representations.0._embeddings.weight": pairs(tables["relations"][order]),
+        "entity_representations.0._embeddings.weight": pairs(entities),
+        "relation_representations.0._embeddings.weight": pairs(relations[order]),
     }
+
+
+def _widened(table: np.ndarray, real: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
+    """A table of complex numbers, real parts first, with more of them."""
+    halves = np.split(table, 2, axis=1)
+    return np.concatenate([halves[0], real, halves[1], imaginary], axis=1)
 
 
 def _written(path: Path, write: Callable) -> Path:
@@ -190,9 +211,12 @@ def _parquet(out: Path, model: TrainedModel, tables: dict[str, np.ndarray]) -> l
     entities = columns(model.entities.names, model.entities.readable)
     relations = columns(model.relations.names, model.relations.readable)
     forward, inverse = np.split(tables["relations"], 2)
+    bonuses = np.split(tables["cardinality"], 2)
     parts = {
-        "entities": entities | {name: vectors(tables[name]) for name in ("questions", "answers")},
-        "relations": relations | {"forward": vectors(forward), "inverse": vectors(inverse)},
+        "entities": entities | {name: vectors(tables[name]) for name in ("questions", "answers", "answered")},
+        "relations": relations
+        | {"forward": vectors(forward), "inverse": vectors(inverse)}
+        | {"cardinality": bonuses[0], "inverse_cardinality": bonuses[1]},
     }
     return [
         _written(

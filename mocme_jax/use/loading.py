@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 
+from mocme_jax.data.cardinality import Cardinality
 from mocme_jax.data.load import atlas_directory
 from mocme_jax.data.text import LABELS_FILE, read_labels
 from mocme_jax.model.lending import lend
@@ -68,7 +69,7 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         params,
         inputs,
         encode_panel(model, params, inputs),
-        tables_of(vectors, entities, restored),
+        tables_of(vectors, entities, restored, setup.cardinality_of(restored.config, graph)),
         Facts(splits, entities, relations, setup.loops_of(restored.config, graph)),
     )
     folders = _folders(restored)
@@ -85,13 +86,16 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
     )
 
 
-def tables_of(vectors: EntityVectors, entities: int, restored: Restored) -> Tables:
+def tables_of(
+    vectors: EntityVectors, entities: int, restored: Restored, cardinality: Cardinality | None = None
+) -> Tables:
     """Encoded entities, as the encoding program leaves them, in blocks."""
     rows = [table[:entities] for table in restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))]
     answers = in_blocks(rows[1])
     # One array where the roles do not differ: half the memory.
     questions = answers if restored.model.features_in == "all" else in_blocks(rows[0])
-    return Tables(questions, answers, jax.numpy.int32(entities))
+    counted = () if cardinality is None else (in_blocks(cardinality.answered), jax.numpy.asarray(cardinality.bonus))
+    return Tables(questions, answers, jax.numpy.int32(entities), *counted)
 
 
 def _folders(restored: Restored) -> list[Path]:

@@ -7,11 +7,13 @@ full float32, whatever the device's default.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from mocme_jax.model.cardinality import bonus_of_block, bonus_of_pairs
 from mocme_jax.model.encoding import Carried, Encoding, Panel
 from mocme_jax.model.mocme import MoCME, Params
 from mocme_jax.model.scoring import SCORES
@@ -25,11 +27,14 @@ class Tables(NamedTuple):
     Attributes:
       questions, answers: see ``EntityVectors``.
       count: int32 scalar, N.
+      answered, bonus: see ``Cardinality``, the first in blocks ``[n, S, 2R]``; None where nothing is added to scores.
     """
 
     questions: jax.Array
     answers: jax.Array
     count: jax.Array
+    answered: jax.Array | None = None
+    bonus: jax.Array | None = None
 
 
 class Encoded(NamedTuple):
@@ -55,6 +60,36 @@ def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relatio
     return _question(model, variables, questions, answers, relations)
 
 
+def _match(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
+    """``(q [B, d_q], block of answers and of answered) -> scores [B, S]`` of questions with relations ``[B]``."""
+
+    def match(q: jax.Array, block: tuple[jax.Array, jax.Array | None]) -> jax.Array:
+        answers, answered = block
+        scores = SCORES[model.score].match(q, answers).astype(jnp.float32)
+        return scores if answered is None else scores + bonus_of_block(tables.bonus, answered, relations)
+
+    return match
+
+
+def _bonus(tables: Tables, relations: jax.Array, answers: jax.Array) -> jax.Array:
+    """Added to the scores ``[B]`` of answers ``[B]``."""
+    if tables.answered is None:
+        return jnp.zeros(answers.shape)
+    return bonus_of_pairs(tables.bonus, tables.answered.reshape(-1, len(tables.bonus)), relations, answers)
+
+
+def _both_bonuses(model: MoCME, tables: Tables, heads: jax.Array, relations: jax.Array, tails: jax.Array) -> jax.Array:
+    """Added to the scores ``[B, 2]`` of triples asked for their tail and for their head."""
+    ends = (relations, tails), (relations + model.num_relations, heads)
+    return jnp.stack([_bonus(tables, *end) for end in ends], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def bonus_of_triples(model: MoCME, tables: Tables, triples: jax.Array) -> jax.Array:
+    """What relations' cardinality adds to the scores ``[B, 2]`` of triples ``[B, 3]``, asked for tail and head."""
+    return _both_bonuses(model, tables, *triples.T)
+
+
 @functools.partial(jax.jit, static_argnames=("model", "k"))
 def complete_questions(
     model: MoCME,
@@ -70,7 +105,8 @@ def complete_questions(
     """The k best answers of questions ``entities [B], relations [B]``; see ``best_of_all`` for the rest."""
     with jax.default_matmul_precision("highest"):
         q = _question_of(model, variables, tables, entities, relations)
-    return best_of_all(SCORES[model.score].match, q, tables.answers, tables.count, sharpness, masks, k)
+    candidates = tables.answers, tables.answered
+    return best_of_all(_match(model, tables, relations), q, candidates, tables.count, sharpness, masks, k)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -94,7 +130,7 @@ def weigh_questions(
       The golds' scores ``[B]``, and the log of the sum over the candidates that are not known of
       exp(sharpness * score), ``[G, B]``.
     """
-    match = SCORES[model.score].match
+    match = _match(model, tables, relations)
     with jax.default_matmul_precision("highest"):
         q = _question_of(model, variables, tables, entities, relations)
         blocks, size, _ = tables.answers.shape
@@ -104,7 +140,7 @@ def weigh_questions(
             gold, top, totals = carry
             number, block = numbered
             first = number * size
-            scores = match(q, block).astype(jnp.float32)
+            scores = match(q, block)
             inside = golds - first
             own = jnp.take_along_axis(scores, jnp.clip(inside, 0, size - 1)[:, None], axis=1)[:, 0]
             gold = jnp.where((inside >= 0) & (inside < size), own, gold)
@@ -124,7 +160,7 @@ def weigh_questions(
         nothing = jnp.full(golds.shape, -jnp.inf)
         start = (jnp.zeros(golds.shape), nothing, jnp.zeros((len(sharpnesses), len(golds))))
         numbers = jnp.arange(blocks, dtype=jnp.int32)
-        gold, top, totals = jax.lax.scan(one, start, (numbers, tables.answers))[0]
+        gold, top, totals = jax.lax.scan(one, start, (numbers, (tables.answers, tables.answered)))[0]
         safe = jnp.where(jnp.isfinite(top), top, 0)
         return gold, jnp.log(totals) + sharpnesses[:, None] * safe[None]
 
@@ -139,7 +175,10 @@ def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, 
 
 @functools.partial(jax.jit, static_argnames="model")
 def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
-    """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, d]``."""
+    """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, d]``.
+
+    Without what cardinality adds: vectors don't tell whose they are.
+    """
     with jax.default_matmul_precision("highest"):
         return _both_ways(model, variables, head, relations, tail)
 
@@ -151,7 +190,7 @@ def score_triples(model: MoCME, variables: Any, tables: Tables, triples: jax.Arr
         head, tail = (
             tuple(rows_of(table, triples[:, end]) for table in (tables.questions, tables.answers)) for end in (0, 2)
         )
-        return _both_ways(model, variables, head, triples[:, 1], tail)
+        return _both_ways(model, variables, head, triples[:, 1], tail) + _both_bonuses(model, tables, *triples.T)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -164,7 +203,8 @@ def score_relations(model: MoCME, variables: Any, tables: Tables, heads: jax.Arr
 
         def one(relation):
             relations = jnp.full(heads.shape, relation, jnp.int32)
-            return jnp.mean(_both_ways(model, variables, ends[0], relations, ends[1]), axis=1)
+            scores = _both_ways(model, variables, ends[0], relations, ends[1])
+            return jnp.mean(scores + _both_bonuses(model, tables, heads, relations, tails), axis=1)
 
         return jax.lax.map(one, jnp.arange(model.num_relations, dtype=jnp.int32)).T
 

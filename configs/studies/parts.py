@@ -1,0 +1,13 @@
+"""What the full model has to be above: other fusions, no experts, plain negatives, and structure alone.
+
+Command  python -m mocme_jax.ablate --config=CONFIG --study=parts
+"""
+
+
+def get_cells(config, modalities, alone):
+    """The cells of `components` and `fusion` that a claim for MoCME rests on, in one study."""
+    cells = {"full": {}}
+    for kind in ("gate", "mean", "attention", "sum"):
+        cells[kind] = {"fusion.inter": kind, "fusion.intra": "mean" if kind == "sum" else kind}
+    cells |= {"no experts": {"model.experts": 0}, "no EGNS": {"negatives.weighting": "uniform"}}
+    return cells | {"structure alone": alone}

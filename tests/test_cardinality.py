@@ -1,0 +1,123 @@
+"""Relations' cardinality: counted by a loop, added to every score alike, on all devices."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_ranking import naive_ranks
+
+import mocme_jax
+from mocme_jax.data.cardinality import find_cardinality
+from mocme_jax.data.known import known_tails, reciprocal
+from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
+from mocme_jax.model.mocme import EntityVectors
+from mocme_jax.parallel.mapping import ROWS, Mapper
+from mocme_jax.use.completion import complete_questions, score_relations, score_triples
+
+ENTITIES, RELATIONS = 37, 3
+
+
+def some_triples(rng, count=60):
+    return np.stack([rng.integers(0, n, count) for n in (ENTITIES, RELATIONS, ENTITIES)], axis=1).astype(np.int32)
+
+
+def test_each_triple_is_left_out_and_looked_at_with_the_others():
+    rng = np.random.default_rng(1)
+    train = some_triples(rng)
+    train = np.concatenate([train, train[:5]])  # written twice, true once
+    found = find_cardinality(train, ENTITIES, RELATIONS, 0.7)
+    asked = {(h, r, t) for h, r, t in train.tolist()}
+    asked |= {(t, r + RELATIONS, h) for h, r, t in train.tolist()}
+    for relation in range(2 * RELATIONS):
+        again = alone = 0.5
+        for entity, other, answer in asked:
+            if other == relation:
+                others = {e for e, o, a in asked if (o, a) == (relation, answer)} - {entity}
+                again, alone = again + bool(others), alone + (not others)
+        assert found.bonus[relation] == pytest.approx(0.7 * math.log(again / alone), rel=1e-5)
+        answered = {answer for _, other, answer in asked if other == relation}
+        assert set(np.flatnonzero(found.answered[:, relation]).tolist()) == answered
+
+
+def test_one_birthplace_each_and_many_born_in_a_city():
+    people, cities = np.arange(20), 20 + np.arange(20) % 3
+    train = np.stack([people, np.zeros(20, int), cities], axis=1)
+    bonus = find_cardinality(train, 23, 1, 1.0).bonus
+    assert bonus[0] == pytest.approx(math.log(20.5 / 0.5)) and bonus[1] == pytest.approx(-bonus[0])
+
+
+@pytest.mark.parametrize("kind,count", [("none", 1), ("none", 3), ("pmap", 2), ("shard_map", 4)])
+def test_the_ranker_adds_it_to_every_candidate(kind, count):
+    rng, mapper = np.random.default_rng(2), Mapper(kind, count)
+    train, test = some_triples(rng), some_triples(rng, 25)
+    vectors = rng.normal(size=(ENTITIES, 8)).astype(np.float32)
+    table = rng.normal(size=(2 * RELATIONS, 8)).astype(np.float32)
+    counted = find_cardinality(train, ENTITIES, RELATIONS, 2.0)
+    queries = reciprocal(test, RELATIONS)
+    plain = ((vectors[queries[:, 0]] * table[queries[:, 1]]) @ vectors.T).astype(np.float64)
+    relations = queries[:, 1]
+    scores = plain + counted.answered.T[relations] * counted.bonus[relations][:, None].astype(np.float64)
+    expected, _ = naive_ranks(scores, queries, [train, test], RELATIONS)
+
+    plan = plan_evaluation(test, known_tails([train, test], ENTITIES, RELATIONS), chunk=13)
+    ranker = make_ranker(
+        lambda params, questions, answers, relation: questions * params[relation],
+        lambda q, candidates: q @ candidates.T,
+        mapper=mapper,
+        block=8,
+        cardinality=counted,
+    )
+    placed = mapper.place(EntityVectors(vectors, vectors), EntityVectors(ROWS, ROWS))
+    ranks, _ = ranker(jnp.asarray(table), placed, plan)
+    np.testing.assert_array_equal(ranks, expected)
+    assert (ranks != naive_ranks(plain, queries, [train, test], RELATIONS)[0]).any()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return mocme_jax.load(tiny_run)
+
+
+def without(model):
+    """The same model, nothing added."""
+    served = model.served
+    return type(served)(
+        **{name: getattr(served, name) for name in ("model", "params", "inputs", "panel", "facts", "added")},
+        tables=served.tables._replace(answered=None, bonus=None),
+    )
+
+
+def test_a_loaded_model_counts_what_was_trained_on_and_adds_it_everywhere(model):
+    served, plain, relations = model.served, without(model), len(model.relations)
+    expected = find_cardinality(model.graph.train, len(model.entities), relations, 0.5)
+    for got, wanted in zip(served.cardinality, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    assert not plain.cardinality.bonus.any()
+    triples = np.concatenate([model.graph.test, model.graph.train[:30]])
+    h, r, t = triples.T
+    ends = ((r, t), (r + relations, h))
+    added = np.stack([expected.answered[answer, ask] * expected.bonus[ask] for ask, answer in ends], axis=1)
+    np.testing.assert_allclose(score_triples(served, triples) - score_triples(plain, triples), added, atol=1e-5)
+    pairs = triples[:, [0, 2]]
+    difference = score_relations(served, pairs) - score_relations(plain, pairs)
+    np.testing.assert_allclose(difference[np.arange(len(h)), r], added.mean(axis=1), atol=1e-5)
+    questions = triples[:, :2]
+    found = [complete_questions(one, questions, 48, np.ones(2 * relations)) for one in (served, plain)]
+    scores = [np.zeros((len(questions), 48)) for _ in found]
+    for one, score in zip(found, scores, strict=True):
+        for row, (ids, values) in enumerate(zip(one.ids, one.scores, strict=True)):
+            score[row, ids[ids >= 0]] = values[ids >= 0]
+    bonus = expected.answered.T[r] * expected.bonus[r][:, None]
+    bonus[found[0].ids[:, -1] < 0, h[found[0].ids[:, -1] < 0]] = 0  # left out: it is no answer
+    np.testing.assert_allclose(scores[0] - scores[1], bonus, atol=1e-5)
+
+
+def test_entities_that_are_added_answer_what_their_triples_say(model):
+    grown = model.add_entities(["new", "newer"], {}, [("place 3", "next", "new")])
+    counted = grown.served.cardinality.answered
+    asked, place = model.relations.ids(["next"])[0], model.entities.ids(["place 3"])[0]
+    before = model.served.cardinality.answered
+    assert counted.shape == (50, 6) and counted[48].sum() == 1 and counted[48, asked] and not counted[49].any()
+    changed = np.argwhere(counted[:48] != before)
+    assert changed.tolist() in ([], [[place, asked + 3]]) and counted[place, asked + 3]
