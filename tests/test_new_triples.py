@@ -26,7 +26,7 @@ def brute_force(model, relations, exclude):
             for entity in range(everyone):
                 there = known.get((entity, directed), {})
                 powers = np.exp(sharpness * scores[directed, entity])
-                new = [e for e in range(everyone) if e not in there]
+                new = [e for e in range(everyone) if e not in (*there, entity)]
                 missing = calibration.missing[directed, int(bool(there))]
                 for answer in range(everyone):
                     if there.get(answer) in exclude or answer == entity:
