@@ -14,6 +14,7 @@ from mocme_jax.flags import parse_command
 OPTIONS = {
     "share": Field(0.1, "share of the entities that are held out", above=0, below=1),
     "held-seed": Field(0, "seed of the choice", low=0),
+    "given": Field(0, "triples of each held-out entity that the model is told, at most; the others are asked", low=0),
 }
 
 
@@ -22,7 +23,14 @@ def main() -> None:
     command = parse_command(sys.argv[1:], __doc__, OPTIONS)
     from mocme_jax.use.coldstart import study
 
-    study(command.config, command.workdir, share=command.options["share"], seed=command.options["held-seed"])
+    options = command.options
+    study(
+        command.config,
+        command.workdir,
+        share=options["share"],
+        seed=options["held-seed"],
+        given=options["given"],
+    )
 
 
 if __name__ == "__main__":

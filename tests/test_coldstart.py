@@ -11,7 +11,7 @@ from mocme_jax.data.alike import cosines, nearest
 from mocme_jax.data.known import known_tails, reciprocal
 from mocme_jax.data.load import load_graph
 from mocme_jax.use.coldstart import neighbour_ranks, standardised
-from mocme_jax.use.held_out import hold_out, write_graph
+from mocme_jax.use.held_out import give, hold_out, write_graph
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,19 @@ def test_what_is_held_out_leaves_no_trace_and_nothing_else_is_lost(graph, tmp_pa
     write_graph(tmp_path / "rest", held.rest)
     again = load_graph(tmp_path / "rest", name="tiny")
     assert again.fingerprint() == held.rest.fingerprint()
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_so_many_triples_of_each_entity_are_told(graph, most):
+    held = hold_out(graph, 0.2, seed=1)
+    told, rest = give(held, most, seed=3)
+    old = len(held.rest.entities)
+    everything = [tuple(row) for part in (told, rest.triples) for row in part.tolist()]
+    assert sorted(everything) == sorted(tuple(row) for row in held.triples.tolist())
+    assert (told[:, [0, 2]] >= old).sum(axis=1).tolist() == [1] * len(told)
+    for entity in range(old, old + len(held.ids)):
+        own = [row for row in held.triples.tolist() if (max(row[0], row[2]) == entity) and min(row[0], row[2]) < old]
+        assert sum(entity in (row[0], row[2]) for row in told.tolist()) == min(most, len(own))
 
 
 def test_baseline_ranks_are_those_of_a_loop(graph):
@@ -90,3 +103,8 @@ def test_a_study_leaves_its_figures(tmp_path, monkeypatch, capsys):
     for one in results["ranks"].values():
         assert one["all"]["count"] == 2 * results["triples"] and 0 < one["all"]["mrr"] <= 1
         assert one["about"]["count"] >= results["triples"] <= one["for"]["count"]
+    assert run_here("coldstart", *flags, "--share=0.2", "--given=1", monkeypatch=monkeypatch) == 0
+    told = json.loads((tmp_path / "study" / "coldstart.json").read_text(encoding="utf-8"))
+    assert results["triples"] - 10 <= told["triples"] < results["triples"] and told["given"] == 1
+    assert told["ranks"].keys() == results["ranks"].keys() | {"MoCME, structure not fitted"}
+    assert told["ranks"]["MoCME"] != told["ranks"]["MoCME, structure not fitted"]

@@ -1,4 +1,5 @@
-"""Entities that arrive after training: encoded from their features, their structure inferred or missing."""
+"""Entities that arrive after training: encoded from their features and a structure that is inferred, fitted or missing.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from mocme_jax.model.tables import Inputs
 from mocme_jax.use import programs
 from mocme_jax.use.blocks import in_blocks
 from mocme_jax.use.completion import Served, batches, filled
+from mocme_jax.use.fitted import Fitting, fit_structure, given_answers
 from mocme_jax.use.inferred import infer_structure
 from mocme_jax.use.programs import Tables
 
@@ -64,7 +66,13 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
 
 
 def extended(
-    served: Served, modalities: Sequence[Modality], triples: np.ndarray, count: int, *, infer: bool
+    served: Served,
+    modalities: Sequence[Modality],
+    triples: np.ndarray,
+    count: int,
+    *,
+    infer: bool,
+    fitting: Fitting | None,
 ) -> Served:
     """A model with more entities behind those it has.
 
@@ -73,8 +81,9 @@ def extended(
       modalities: of the new entities, standardised.
       count: n, how many they are.
       triples: int32 ``[T, 3]``, what is known of them; they count as training triples, also for relations'
-        cardinality, and change no encoding.
+        cardinality.
       infer: give them the structure of those that carry much the same; else it is missing.
+      fitting: how to fit their structure to their triples, from there; None: it stays.
     """
     total = served.facts.num_entities + count
     features = [modality.features for modality in modalities]
@@ -86,6 +95,10 @@ def extended(
         structure, has = infer_structure(np.asarray(served.params.structure[:known]), old, features)
     present = np.stack([has, *(modality.present for modality in modalities)], axis=1)
     fresh = Carried(jnp.asarray(structure), tuple(map(jnp.asarray, features)), jnp.asarray(present))
+    facts = served.facts.extended(triples, total)
+    given = given_answers(triples, served.facts.num_entities, served.model.num_relations)
+    if fitting is not None and len(given.place):
+        fresh = fit_structure(served, fresh, facts, given, fitting)
     questions, answers = [], []
     for part, size in batches(count):
         rows = jax.tree.map(lambda x: jnp.asarray(filled(np.asarray(x[part]), size)), fresh)  # noqa: B023
@@ -112,7 +125,7 @@ def extended(
         inputs,
         served.panel,
         Tables(longer_questions, longer_answers, jnp.int32(total), _answered(served, triples, total), tables.bonus),
-        served.facts.extended(triples, total),
+        facts,
         served.added + count,
     )
 

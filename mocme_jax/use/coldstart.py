@@ -31,7 +31,7 @@ from mocme_jax.training import setup
 from mocme_jax.training.progress import make_console, results_table
 from mocme_jax.training.results import read_results
 from mocme_jax.training.run import train_and_evaluate
-from mocme_jax.use.held_out import HeldOut, hold_out, write_graph
+from mocme_jax.use.held_out import HeldOut, give, hold_out, write_graph
 from mocme_jax.use.loading import load
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 FILE = "coldstart.json"
 
 
-def study(config: ConfigDict, workdir: Path, *, share: float, seed: int) -> dict:
+def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: int = 0) -> dict:
     """Holds out, trains on the rest, completes the held-out entities, and writes ``coldstart.json``.
 
     Args:
@@ -50,6 +50,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int) -> dict
       workdir: gets ``graph/``, the rest of it, and ``run/``, the training, which goes on if it was stopped.
       share: of the entities to hold out.
       seed: of the choice.
+      given: triples of each held-out entity that the model is told, at most; its others are asked.
     """
     console = make_console()
     dataset = setup.load_dataset(config, notify=console.print)
@@ -68,11 +69,15 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int) -> dict
     model = load(Path(workdir) / "run", notify=console.print)
     names = [graph.entities[index] for index in held.ids]
     features = {m.name: np.where(m.present[:, None], m.features, np.nan) for m in held.modalities}
-    grown = model.add_entities(names, features)
-    known = [held.rest.train, held.rest.valid, held.rest.test, held.triples]
+    told, held = give(held, given, seed)
+    grown = model.add_entities(names, features, told.tolist())
+    known = [held.rest.train, held.rest.valid, held.rest.test, told, held.triples]
     tails = known_tails(known, len(grown.entities), len(grown.relations))
     asked = reciprocal(held.triples, len(grown.relations))
     ranks = {"MoCME": model_ranks(grown, held, known)}
+    if given:
+        unfitted = model.add_entities(names, features, told.tolist(), fit=False)
+        ranks["MoCME, structure not fitted"] = model_ranks(unfitted, held, known)
     ranks |= baseline_ranks(held, tails, asked, seed)
     about = asked[:, 0] >= len(held.rest.entities)
     groups = {"all": np.ones(len(asked), bool), "about": about, "for": asked[:, 2] >= len(held.rest.entities)}
@@ -82,6 +87,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int) -> dict
         "triples": len(held.triples),
         "share": share,
         "seed": seed,
+        "given": given,
         "structure_dropout": config.model.structure_dropout,
         "modalities": {m.name: float(m.present.mean()) for m in held.modalities},
         "rest": {"test_mrr": _mrr_of(Path(workdir) / "run")},

@@ -59,6 +59,23 @@ def hold_out(graph: KnowledgeGraph, share: float, seed: int) -> HeldOut:
     return HeldOut(rest, ids, triples, tuple(part(modality, ids) for modality in graph.modalities))
 
 
+def give(held: HeldOut, most: int, seed: int) -> tuple[np.ndarray, HeldOut]:
+    """Tells some of the held-out triples, drawn at random: ``most`` of each entity, or as many as it has.
+
+    Returns:
+      The told triples int32 ``[G, 3]``, each of one held-out entity, and what is held out still.
+    """
+    old = len(held.rest.entities)
+    order = np.random.default_rng(seed).permutation(len(held.triples))
+    ends = held.triples[order][:, [0, 2]]
+    own = ends.max(axis=1)  # ids of held-out entities are behind those of the rest
+    alone = (ends >= old).sum(axis=1) == 1
+    told = np.zeros(len(order), bool)
+    for entity in np.unique(own[alone]):
+        told[np.flatnonzero(alone & (own == entity))[:most]] = True
+    return held.triples[order[told]], held._replace(triples=held.triples[np.sort(order[~told])])
+
+
 def write_graph(folder: Path, graph: KnowledgeGraph) -> None:
     """Writes a graph in the OpenKE layout with a ``.npy`` of each modality, as ``load_graph`` reads it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,8 @@ def rows_of(blocks: jax.Array, ids: jax.Array) -> jax.Array:
     return blocks.reshape(-1, blocks.shape[-1])[ids]
 
 
-def _question(model: MoCME, variables: Any, questions, answers, relations) -> jax.Array:
+def question(model: MoCME, variables: Any, questions, answers, relations) -> jax.Array:
+    """Query vectors ``[B, d_q]`` of entities by their vectors ``[B, d]`` in both roles, for relations ``[B]``."""
     asked = model.apply(variables, questions, answers, relations, method="asked")
     return model.apply(variables, asked, relations, method="query")[0]
 
@@ -57,10 +58,10 @@ def _question(model: MoCME, variables: Any, questions, answers, relations) -> ja
 def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relations) -> jax.Array:
     """Query vectors ``[B, d_q]`` of entities ``[B]`` and relations ``[B]``."""
     questions, answers = (rows_of(table, entities) for table in (tables.questions, tables.answers))
-    return _question(model, variables, questions, answers, relations)
+    return question(model, variables, questions, answers, relations)
 
 
-def _match(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
+def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
     """``(q [B, d_q], block of answers and of answered) -> scores [B, S]`` of questions with relations ``[B]``."""
 
     def match(q: jax.Array, block: tuple[jax.Array, jax.Array | None]) -> jax.Array:
@@ -71,7 +72,7 @@ def _match(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
     return match
 
 
-def _bonus(tables: Tables, relations: jax.Array, answers: jax.Array) -> jax.Array:
+def bonus_of(tables: Tables, relations: jax.Array, answers: jax.Array) -> jax.Array:
     """Added to the scores ``[B]`` of answers ``[B]``."""
     if tables.answered is None:
         return jnp.zeros(answers.shape)
@@ -81,7 +82,7 @@ def _bonus(tables: Tables, relations: jax.Array, answers: jax.Array) -> jax.Arra
 def _both_bonuses(model: MoCME, tables: Tables, heads: jax.Array, relations: jax.Array, tails: jax.Array) -> jax.Array:
     """Added to the scores ``[B, 2]`` of triples asked for their tail and for their head."""
     ends = (relations, tails), (relations + model.num_relations, heads)
-    return jnp.stack([_bonus(tables, *end) for end in ends], axis=1)
+    return jnp.stack([bonus_of(tables, *end) for end in ends], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -106,7 +107,7 @@ def complete_questions(
     with jax.default_matmul_precision("highest"):
         q = _question_of(model, variables, tables, entities, relations)
     candidates = tables.answers, tables.answered
-    return best_of_all(_match(model, tables, relations), q, candidates, tables.count, sharpness, masks, k)
+    return best_of_all(match_of(model, tables, relations), q, candidates, tables.count, sharpness, masks, k)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -130,7 +131,7 @@ def weigh_questions(
       The golds' scores ``[B]``, and the log of the sum over the candidates that are not known of
       exp(sharpness * score), ``[G, B]``.
     """
-    match = _match(model, tables, relations)
+    match = match_of(model, tables, relations)
     with jax.default_matmul_precision("highest"):
         q = _question_of(model, variables, tables, entities, relations)
         blocks, size, _ = tables.answers.shape
@@ -168,8 +169,8 @@ def weigh_questions(
 def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
     """Scores ``[B, 2]`` of triples asked for their tail and for their head; ends as (question, answer) vectors."""
     pair = SCORES[model.score].pair
-    forward = pair(_question(model, variables, *head, relations), tail[1])
-    backward = pair(_question(model, variables, *tail, relations + model.num_relations), head[1])
+    forward = pair(question(model, variables, *head, relations), tail[1])
+    backward = pair(question(model, variables, *tail, relations + model.num_relations), head[1])
     return jnp.stack([forward, backward], axis=1)
 
 
@@ -225,15 +226,20 @@ def encode_panel(model: MoCME, params: Params, inputs: Inputs) -> Panel:
         return model.apply(params.model, everyone, method="encode_panel")
 
 
+def encoded(model: MoCME, variables: Any, panel: Panel, carried: Carried) -> Encoded:
+    """Encodes entities from what they carry, in both roles."""
+    encoding = model.apply(variables, carried, panel, method="encode")
+    answers = encoding.vectors
+    if model.features_in != "all":
+        answers = model.apply(variables, carried, panel, answers=True, method="encode").vectors
+    return Encoded(encoding, answers)
+
+
 @functools.partial(jax.jit, static_argnames="model")
 def encode_some(model: MoCME, variables: Any, panel: Panel, carried: Carried) -> Encoded:
-    """Encodes entities from what they carry, in both roles."""
+    """The same, compiled."""
     with jax.default_matmul_precision("highest"):
-        encoding = model.apply(variables, carried, panel, method="encode")
-        answers = encoding.vectors
-        if model.features_in != "all":
-            answers = model.apply(variables, carried, panel, answers=True, method="encode").vectors
-        return Encoded(encoding, answers)
+        return encoded(model, variables, panel, carried)
 
 
 @jax.jit

@@ -27,6 +27,7 @@ from mocme_jax.use.calibration import (
 from mocme_jax.use.card import write_card
 from mocme_jax.use.completion import Completions, Served, batches, filled
 from mocme_jax.use.explanation import Explanation, explain_triple
+from mocme_jax.use.fitted import Fitting
 from mocme_jax.use.lookup import Key, Lookup
 from mocme_jax.use.probability import Fit, shares
 
@@ -233,16 +234,19 @@ class TrainedModel:
         triples: Iterable[tuple[Key, Key, Key]] = (),
         *,
         structure: str | None = None,
+        fit: bool = True,
     ) -> TrainedModel:
-        """The same model with more entities, encoded from their features without retraining.
+        """The same model with more entities, encoded from their features and triples without retraining.
 
         Args:
           names: n new ones; their ids follow those that are there.
           features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one); for
             ``text`` also n texts. See ``read_features``.
-          triples: what is known of them already, of names or ids; it counts as known, and changes no encoding.
+          triples: what is known of them already, of names or ids.
           structure: ``inferred`` from the entities that carry much the same (see ``use.inferred``), or ``missing``;
             None leaves the choice to how the model was trained (see ``use.additions``).
+          fit: fit the structure to the triples, from there (see ``use.fitted``); else they count as known, and change
+            no encoding.
 
         Raises:
           UserError: a name that is there already, or features that are not the model's.
@@ -259,7 +263,14 @@ class TrainedModel:
             return self
         grown = dataclasses.replace(self, entities=entities, base=self.base or self)
         facts = grown.triples(triples)
-        served = extended(self.served, modalities, facts, len(names), infer=structure == "inferred")
+        config = self.saved["config"]
+        fitting = Fitting(
+            config["train"]["table_learning_rate"], config["loss"]["regulariser"], config["loss"]["regularisation"]
+        )
+        infer = structure == "inferred"
+        served = extended(
+            self.served, modalities, facts, len(names), infer=infer, fitting=fitting if fit else None
+        )
         return dataclasses.replace(grown, served=served)
 
     def _answers(self, answered: Answered, row: int, names: Lookup) -> list[Answer]:

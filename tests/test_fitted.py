@@ -1,0 +1,114 @@
+"""Structure fitted to the triples of a new entity, beside the same steps on a loss that is written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_use import known_answers
+
+import mocme_jax
+from mocme_jax.model.encoding import Carried
+from mocme_jax.use import fitted
+from mocme_jax.use.fitted import STEPS, given_answers
+
+TRIPLES = [("new", "next", "place 7"), ("place 5", "next", "new"), ("new", "member of", "place 6")]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return mocme_jax.load(tiny_run)
+
+
+def features_of(model, index):
+    return {m.name: np.where(m.present[:, None], m.features, np.nan)[[index]] for m in model.graph.modalities}
+
+
+def written_out(model, start, features, present, given):
+    """The row after the steps, of one loss a question over a list of its candidates."""
+    served, relations, count = model.served, len(model.relations), len(model.entities)
+    variables, score = served.params.model, served.model.score
+    assert score == "complex"
+    table = jnp.asarray(model.encode(range(count)))
+    rows, known = variables["params"]["relation"], known_answers(model)
+    answered, bonus = served.cardinality
+    config = model.saved["config"]
+
+    def complex_score(h, r, t):
+        half = h.shape[-1] // 2
+        h, r, t = (x[..., :half] + 1j * x[..., half:] for x in (h, r, t))
+        return jnp.sum(h * r * jnp.conj(t), axis=-1).real
+
+    def loss(row):
+        carried = Carried(row[None], features, present)
+        own = served.model.apply(variables, carried, served.panel, method="encode").vectors[0]
+        total = 0.0
+        for relation, answer in given:
+            mine = {a for r, a in given if r == relation}
+            candidates = np.array([e for e in range(count) if e == answer or e not in mine])
+            scores = complex_score(own, rows[relation], table[candidates])
+            scores += np.where(answered[candidates, relation], bonus[relation], 0)
+            total += jax.nn.logsumexp(scores) - scores[candidates.tolist().index(answer)]
+            back = (relation + relations) % (2 * relations)
+            there = {*known.get((answer, back), {}), answer}
+            rivals = np.array([e for e in range(count) if e not in there])
+            scores = complex_score(table[answer], rows[back], table[rivals])
+            scores += np.where(answered[rivals, back], bonus[back], 0)
+            mine = complex_score(table[answer], rows[back], own)
+            total += jax.nn.logsumexp(jnp.append(scores, mine)) - mine
+            moduli = jnp.sqrt(own[: len(own) // 2] ** 2 + own[len(own) // 2 :] ** 2)
+            total += config["loss"]["regularisation"] * jnp.sum(moduli**3)
+        return total
+
+    row, squares = jnp.asarray(start), 0.0
+    for _ in range(STEPS):
+        gradient = jax.grad(loss)(row)
+        squares = squares + gradient**2
+        row = row - config["train"]["table_learning_rate"] * gradient / jnp.sqrt(squares)
+    return np.asarray(row), loss(jnp.asarray(start)) - loss(row)
+
+
+@pytest.mark.parametrize("structure", ["missing", "inferred"])
+def test_the_row_is_that_of_the_loss_written_out(model, structure):
+    features = features_of(model, 5)
+    grown = model.add_entities(["new"], features, TRIPLES, structure=structure)
+    before = model.add_entities(["new"], features, TRIPLES, structure=structure, fit=False)
+    relations, place = model.relations, model.entities
+    given = [
+        (relations.ids(["next"])[0], place.ids(["place 7"])[0]),
+        (relations.ids(["next"])[0] + len(relations), place.ids(["place 5"])[0]),
+        (relations.ids(["member of"])[0], place.ids(["place 6"])[0]),
+    ]
+    inputs = before.served.inputs
+    rows = tuple(x[-1:] for x in inputs.features)
+    start = before.served.params.structure[-1]
+    expected, gained = written_out(model, start, rows, inputs.present[-1:].at[0, 0].set(True), given)
+    assert gained > 1
+    np.testing.assert_allclose(grown.served.params.structure[-1], expected, rtol=2e-3, atol=2e-3)
+    assert grown.served.inputs.present[-1, 0]
+
+
+def test_what_is_known_of_an_entity_answers_and_nobody_else_moves(model):
+    features = {name: np.repeat(rows, 2, axis=0) for name, rows in features_of(model, 5).items()}
+    triples = [*TRIPLES, ("bare", "next", "new")]
+    grown = model.add_entities(["new", "bare"], features, triples)
+    still = model.add_entities(["new", "bare"], features, triples, fit=False)
+    # `bare` has an inferred structure, which is a long one.
+    assert [answer.name for answer in grown.complete("new", "next", k=2) if answer.name != "bare"][0] == "place 7"
+    assert {answer.name for answer in grown.complete("place 5", "next", k=2)} >= {"new"}
+    everyone = [*range(len(model.entities)), "bare"]
+    np.testing.assert_array_equal(grown.encode(everyone), still.encode(everyone))
+    assert np.abs(grown.encode("new") - still.encode("new")).max() > 0.05
+    assert grown.score([TRIPLES[0]]) > still.score([TRIPLES[0]])
+
+
+def test_answers_are_of_new_entities_and_old_ones():
+    triples = np.array([[9, 0, 1], [2, 1, 8], [9, 0, 1], [8, 0, 9], [1, 0, 2]])
+    given = given_answers(triples, 8, 2)
+    assert [column.tolist() for column in given] == [[0, 1], [3, 0], [2, 1]]
+
+
+def test_an_entitys_answers_stay_together_and_the_first_count():
+    places = np.repeat([0, 1, 2, 3], [200, 100, 300, 5])
+    groups = [places[group] for group in fitted._groups(places)]
+    assert [np.unique(group, return_counts=True)[1].tolist() for group in groups] == [[200], [100], [256], [5]]
+    assert list(fitted._groups(np.zeros(0, int))) == []
