@@ -51,7 +51,10 @@ def test_new_entities_take_part_at_once(model):
     assert len(answers) == count  # all but itself
     assert [answer.known for answer in answers if answer.name == "place 7"] == ["train"]
     assert "place 7" not in {a.name for a in grown.complete("newcomer", "next", k=99, exclude=("train",))}
-    assert grown.explain(("newcomer", "next", "place 7")).head.weights["structure"] == 0
+    # Its structure is fitted to its triple; without, there is none.
+    assert grown.explain(("newcomer", "next", "place 7")).head.weights["structure"] > 0
+    alone = model.add_entities(["newcomer"], features, structure="missing")
+    assert alone.explain(("newcomer", "next", "place 7")).head.weights["structure"] == 0
     # With nothing at all it gets the learned vector for nothing.
     bare = model.add_entities(["bare"], {})
     np.testing.assert_allclose(

@@ -92,13 +92,16 @@ def test_what_is_known_of_an_entity_answers_and_nobody_else_moves(model):
     triples = [*TRIPLES, ("bare", "next", "new")]
     grown = model.add_entities(["new", "bare"], features, triples)
     still = model.add_entities(["new", "bare"], features, triples, fit=False)
-    # `bare` has an inferred structure, which is a long one.
-    assert [answer.name for answer in grown.complete("new", "next", k=2) if answer.name != "bare"][0] == "place 7"
-    assert {answer.name for answer in grown.complete("place 5", "next", k=2)} >= {"new"}
+
+    def rank(one, *question, answer):
+        return [found.name for found in one.complete(*question, k=50)].index(answer)
+
+    assert rank(grown, "new", "next", answer="place 7") < rank(still, "new", "next", answer="place 7")
+    assert rank(grown, "place 5", "next", answer="new") <= rank(still, "place 5", "next", answer="new")
     everyone = [*range(len(model.entities)), "bare"]
     np.testing.assert_array_equal(grown.encode(everyone), still.encode(everyone))
     assert np.abs(grown.encode("new") - still.encode("new")).max() > 0.05
-    assert grown.score([TRIPLES[0]]) > still.score([TRIPLES[0]])
+    assert grown.score(TRIPLES).mean() > still.score(TRIPLES).mean() + 0.1
 
 
 def test_answers_are_of_new_entities_and_old_ones():
