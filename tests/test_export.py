@@ -86,9 +86,11 @@ def test_the_serialised_scorer_needs_no_package(model, tmp_path):
     scores = np.load(tmp_path / "scores.npy")
     triples = np.array([(h, r, t) for r in range(3) for h in range(0, 48, 5) for t in range(0, 48, 7)])
     h, r, t = triples.T
-    np.testing.assert_allclose(
-        np.stack([scores[r, h, t], scores[r + 3, t, h]], axis=1), score_triples(model.served, triples), atol=1e-5
-    )
+    # A known answer counts for itself there.
+    known = set(map(tuple, model.graph.train.tolist()))
+    new = np.array([tuple(row) not in known for row in triples.tolist()])
+    both = np.stack([scores[r, h, t], scores[r + 3, t, h]], axis=1)
+    np.testing.assert_allclose(both[new], score_triples(model.served, triples)[new], atol=1e-5)
 
 
 def test_pykeens_state_scores_the_same(model):
@@ -105,8 +107,9 @@ def test_pykeens_state_scores_the_same(model):
     forward = (entities[h] * relations[2 * r] * entities[t].conj()).sum(axis=1).real
     backward = (entities[t] * relations[2 * r + 1] * entities[h].conj()).sum(axis=1).real
     # The entity that is asked about takes its own bonus off, of all its answers alike.
-    counted, bonus = model.served.cardinality
+    times, bonus = model.served.cardinality
     assert bonus.any()
+    counted = times > 0
     own = np.stack([counted[h, r] * bonus[r], counted[t, r + 3] * bonus[r + 3]], axis=1)
     np.testing.assert_allclose(
         np.stack([forward, backward], axis=1) + own, score_triples(model.served, triples), atol=1e-5

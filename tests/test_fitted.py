@@ -30,7 +30,8 @@ def written_out(model, start, features, present, given):
     assert score == "complex"
     table = jnp.asarray(model.encode(range(count)))
     rows, known = variables["params"]["relation"], known_answers(model)
-    answered, bonus = served.cardinality
+    times, bonus = served.cardinality
+    answered = times > 0
     config = model.saved["config"]
 
     def complex_score(h, r, t):

@@ -31,8 +31,12 @@ def all_scores(model) -> np.ndarray:
         return x[:, :half] + 1j * x[:, half:]
 
     scores = np.einsum("nd,rd,md->rnm", joined(asked), joined(relations), joined(answers).conj()).real
-    answered, bonus = model.served.cardinality
-    scores += (answered * bonus).T[:, None].astype(np.float64)
+    times, bonus = model.served.cardinality
+    scores += ((times > 0) * bonus).T[:, None].astype(np.float64)
+    for head, relation, tail in model.graph.train.tolist():
+        # What has answered this very question and no other.
+        for e, r, a in ((head, relation, tail), (tail, relation + len(model.relations), head)):
+            scores[r, e, a] -= bonus[r] * (times[a, r] == 1)
     scores[:, everyone, everyone] = -np.inf
     return scores
 

@@ -18,11 +18,11 @@ class Cardinality(NamedTuple):
     """What the training triples say of N entities as answers to 2R relations (r + R asks for the head of r).
 
     Attributes:
-      answered: bool ``[N, 2R]``, whether the entity is an answer of a training triple.
-      bonus: float32 ``[2R]``, added to the score of those that are.
+      times: uint8 ``[N, 2R]``, how many training triples the entity is the answer of; 2 stands for more, too.
+      bonus: float32 ``[2R]``, added to the score of those that have answered another question.
     """
 
-    answered: np.ndarray
+    times: np.ndarray
     bonus: np.ndarray
 
 
@@ -37,10 +37,16 @@ def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: f
       entities, relations: N and R.
       weight: of the log odds in a score.
     """
-    counts = np.zeros((entities, 2 * relations), np.int32)
-    heads, relation, tails = distinct_triples(train).T
-    np.add.at(counts, (tails, relation), 1)
-    np.add.at(counts, (heads, relation + relations), 1)
+    counts = count_answers(train, entities, relations)
     once, triples = np.sum(counts == 1, axis=0), np.sum(counts, axis=0)
     log_odds = np.log((triples - once + 0.5) / (once + 0.5))
-    return Cardinality(counts > 0, (weight * log_odds).astype(np.float32))
+    return Cardinality(np.minimum(counts, 2).astype(np.uint8), (weight * log_odds).astype(np.float32))
+
+
+def count_answers(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
+    """int32 ``[N, 2R]``: how many of the triples ``[T, 3]`` each entity is the answer of, each triple once."""
+    counts = np.zeros((entities, 2 * relations), np.int32)
+    heads, relation, tails = distinct_triples(triples).T
+    np.add.at(counts, (tails, relation), 1)
+    np.add.at(counts, (heads, relation + relations), 1)
+    return counts

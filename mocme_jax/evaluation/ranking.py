@@ -178,7 +178,8 @@ def make_ranker(
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
       mapper: the devices.
       block: candidates scored at a time (S).
-      cardinality: of the N entities, what is added to their scores by relation; None: nothing.
+      cardinality: of the N entities, what is added to their scores by relation; None: nothing. Golds should not be
+        among the triples that were counted.
 
     Returns:
       ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the vectors' ``answers``, N rows split over the
@@ -229,7 +230,7 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, c
         return jnp.pad(table, ((0, num_blocks * block - held), (0, 0))).reshape(num_blocks, block, -1)
 
     candidates = in_blocks(vectors.answers)
-    answered = None if cardinality is None else in_blocks(cardinality.answered)
+    times = None if cardinality is None else in_blocks(cardinality.times)
     first = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
     place = jnp.arange(num_blocks * block, dtype=jnp.int32)
     real = ((place < held) & (first + place < entities)).reshape(num_blocks, 1, block)
@@ -243,14 +244,14 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, c
         known_at = held_places(chunk["known_columns"], held)
 
         def score_block(finite, one):
-            candidate, is_real, answered = one
+            candidate, is_real, times = one
             scores = match_fn(queries, candidate).astype(jnp.float32)
             if cardinality is not None:
-                scores += bonus_of_block(cardinality.bonus, answered, chunk["relations"])
+                scores += bonus_of_block(cardinality.bonus, times, chunk["relations"])
             finite &= jnp.all(jnp.isfinite(scores) | ~is_real)
             return finite, jnp.where(is_real, scores, -jnp.inf)
 
-        finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real, answered))
+        finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real, times))
         barred_at = held_places(chunk["heads"], held)
         barred_rows = jnp.where(chunk["barred"] & (barred_at < held), jnp.arange(len(queries)), len(queries))
         scores = scores.at[barred_at // block, barred_rows, barred_at % block].set(_LOWEST, mode="drop")

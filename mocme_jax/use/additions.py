@@ -114,6 +114,8 @@ def extended(
     tables = served.tables
     longer_answers = longer(tables.answers, answers)
     longer_questions = longer_answers if tables.questions is tables.answers else longer(tables.questions, questions)
+    counted = None if served.counted is None else served.counted.extended(triples, total)
+    times = None if counted is None else in_blocks(counted.cardinality.times)
     inputs = Inputs(
         tuple(jnp.concatenate(pair) for pair in zip(served.inputs.features, fresh.features, strict=True)),
         jnp.concatenate([served.inputs.present, fresh.present]),
@@ -124,20 +126,8 @@ def extended(
         Params(served.params.model, jnp.concatenate([served.params.structure, fresh.structure])),
         inputs,
         served.panel,
-        Tables(longer_questions, longer_answers, jnp.int32(total), _answered(served, triples, total), tables.bonus),
+        Tables(longer_questions, longer_answers, jnp.int32(total), times, tables.bonus),
         facts,
+        counted,
         served.added + count,
     )
-
-
-def _answered(served: Served, triples: np.ndarray, total: int) -> jax.Array | None:
-    """Which of so many entities answer which relations, after more triples ``[T, 3]``; see ``Tables``."""
-    if served.tables.answered is None:
-        return None
-    relations = served.model.num_relations
-    old = served.cardinality.answered
-    answered = np.concatenate([old, np.zeros((total - len(old), 2 * relations), bool)])
-    heads, relation, tails = triples.T
-    answered[tails, relation] = True
-    answered[heads, relation + relations] = True
-    return in_blocks(answered)

@@ -47,6 +47,14 @@ class Masks(NamedTuple):
     left_ids: jax.Array
 
 
+class Amounts(NamedTuple):
+    """Added to the scores of a query's row and a candidate's id, ``[W]`` each, pairs once; row B stands for none."""
+
+    rows: jax.Array
+    ids: jax.Array
+    amounts: jax.Array
+
+
 def block_size(candidates: int) -> int:
     """Candidates a block, so that blocks are equal and hardly anything is filled up."""
     blocks = -(-candidates // _BLOCK)
@@ -68,9 +76,9 @@ def bucket(count: int) -> int:
     return size
 
 
-def padded(values: np.ndarray, size: int, fill: int) -> np.ndarray:
-    """int32 ``[size]``: the values, then ``fill``."""
-    result = np.full(size, fill, np.int32)
+def padded(values: np.ndarray, size: int, fill: int, kind=np.int32) -> np.ndarray:
+    """``[size]``: the values, then ``fill``."""
+    result = np.full(size, fill, kind)
     result[: len(values)] = values
     return result
 
@@ -90,6 +98,12 @@ def masks_of(
     for pair, size in zip((known, left), sizes, strict=True):
         fields += [padded(pair[0], size, rows), padded(pair[1], size, 0)]
     return Masks(*fields)
+
+
+def amounts_of(rows: np.ndarray, ids: np.ndarray, amounts: np.ndarray, queries: int) -> Amounts:
+    """Amounts of few shapes, for so many queries."""
+    size = bucket(len(rows))
+    return Amounts(padded(rows, size, queries), padded(ids, size, 0), padded(amounts, size, 0, np.float32))
 
 
 def block_top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -117,8 +131,22 @@ def cleared(scores: jax.Array, rows: jax.Array, places: jax.Array) -> jax.Array:
     return scores.at[rows, inside].set(-jnp.inf, mode="drop")
 
 
+def raised(scores: jax.Array, rows: jax.Array, places: jax.Array, amounts: jax.Array) -> jax.Array:
+    """Scores ``[B, S]`` with amounts added at pairs (row, place) ``[W]``; places outside are passed over."""
+    size = scores.shape[1]
+    inside = jnp.where((places >= 0) & (places < size), places, size)
+    return scores.at[rows, inside].add(amounts, mode="drop")
+
+
 def best_of_all(
-    match: Callable, q: jax.Array, candidates: Any, count: jax.Array, sharpness: jax.Array, masks: Masks, k: int
+    match: Callable,
+    q: jax.Array,
+    candidates: Any,
+    count: jax.Array,
+    sharpness: jax.Array,
+    masks: Masks,
+    k: int,
+    amounts: Amounts | None = None,
 ) -> Best:
     """The k best candidates of every query, and the total weight of those that are not known.
 
@@ -130,6 +158,7 @@ def best_of_all(
       sharpness: ``[B]``, what scores are multiplied by under the exponential.
       masks: what does not count, and what is left out.
       k: how many.
+      amounts: added to single scores; None: nothing.
     """
     blocks, size, _ = jax.tree.leaves(candidates)[0].shape
     rows = len(q)
@@ -140,6 +169,8 @@ def best_of_all(
         number, block = numbered
         first = number * size
         scores = match(q, block).astype(jnp.float32)
+        if amounts is not None:
+            scores = raised(scores, amounts.rows, amounts.ids - first, amounts.amounts)
         scores = jnp.where((first + places < count)[None], scores, -jnp.inf)
         counted = cleared(scores, masks.known_rows, masks.known_ids - first)
         listed = cleared(scores, masks.left_rows, masks.left_ids - first)

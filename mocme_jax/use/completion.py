@@ -15,7 +15,8 @@ from mocme_jax.model.encoding import Panel
 from mocme_jax.model.mocme import MoCME, Params
 from mocme_jax.model.tables import Inputs
 from mocme_jax.use import programs
-from mocme_jax.use.blocks import masks_of
+from mocme_jax.use.blocks import amounts_of, masks_of
+from mocme_jax.use.counted import Counted
 from mocme_jax.use.facts import Facts
 from mocme_jax.use.programs import Tables
 
@@ -33,6 +34,7 @@ class Served:
       panel: encoded, as it was in training.
       tables: all entities, encoded.
       facts: what is known.
+      counted: what relations' cardinality adds to scores; None: nothing.
       added: how many entities, the last ones, were added after training.
     """
 
@@ -42,16 +44,16 @@ class Served:
     panel: Panel
     tables: Tables
     facts: Facts
+    counted: Counted | None = None
     added: int = 0
 
     @property
     def cardinality(self) -> Cardinality:
         """Of all N entities, on the host, with a bonus of zeros where it is not counted."""
-        entities, directions = self.facts.num_entities, 2 * self.model.num_relations
-        if self.tables.answered is None:
-            return Cardinality(np.zeros((entities, directions), bool), np.zeros(directions, np.float32))
-        answered = np.asarray(self.tables.answered).reshape(-1, directions)[:entities]
-        return Cardinality(answered, np.asarray(self.tables.bonus))
+        if self.counted is not None:
+            return self.counted.cardinality
+        directions = 2 * self.model.num_relations
+        return Cardinality(np.zeros((self.facts.num_entities, directions), np.uint8), np.zeros(directions, np.float32))
 
 
 class Completions(NamedTuple):
@@ -128,6 +130,7 @@ def complete_questions(
             rows[:, 1],
             np.asarray(sharpness, np.float32)[rows[:, 1]],
             masks_of(known, left, size),
+            None if served.counted is None else amounts_of(*served.counted.own(rows), size),
             k=taken,
         )
         number, best = part.stop - part.start, jax.device_get(best)
@@ -152,7 +155,14 @@ def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:
         rows = jnp.asarray(filled(np.asarray(triples[part], np.int32), size))
         result = programs.score_triples(served.model, served.params.model, served.tables, rows)
         scores.append(np.asarray(result)[: part.stop - part.start])
-    return np.concatenate(scores)
+    return np.concatenate(scores) + cardinality_of_triples(served, triples)
+
+
+def cardinality_of_triples(served: Served, triples: np.ndarray) -> np.ndarray:
+    """What relations' cardinality adds to the scores float32 ``[T, 2]`` of triples, asked for tail and head."""
+    if served.counted is None:
+        return np.zeros((len(triples), 2), np.float32)
+    return served.counted.of_triples(np.asarray(triples))
 
 
 def score_relations(served: Served, pairs: np.ndarray) -> np.ndarray:
@@ -162,4 +172,10 @@ def score_relations(served: Served, pairs: np.ndarray) -> np.ndarray:
         rows = filled(np.asarray(pairs[part], np.int32), size)
         result = programs.score_relations(served.model, served.params.model, served.tables, rows[:, 0], rows[:, 1])
         scores.append(np.asarray(result)[: part.stop - part.start])
-    return np.concatenate(scores)
+    scores = np.concatenate(scores)
+    if served.counted is None:
+        return scores
+    every = np.arange(served.model.num_relations)
+    heads, tails = pairs[:, :1], pairs[:, 1:]
+    forward = served.counted.bonus(heads, every, tails)
+    return scores + (forward + served.counted.bonus(tails, every + len(every), heads)) / 2

@@ -15,7 +15,7 @@ import numpy as np
 from mocme_jax.model.encoding import Carried
 from mocme_jax.model.tables import look_up
 from mocme_jax.use import programs
-from mocme_jax.use.completion import Served, batches, filled, score_triples
+from mocme_jax.use.completion import Served, batches, cardinality_of_triples, filled, score_triples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ def explain_triple(
         float(asked[1]),
         dict(zip(modalities, means[1:-1].tolist(), strict=True)),
         float(means[-1]),
-        float(np.mean(programs.bonus_of_triples(served.model, served.tables, triple[None]))),
+        float(np.mean(cardinality_of_triples(served, triple[None]))),
         _nearest_triples(served, triple, train, entities, relations, nearest),
     )
 
@@ -193,8 +193,7 @@ def _score_masked(served: Served, triples: np.ndarray, encoded: programs.Encoded
 
     relations = np.repeat(triples[:, 1], masks)
     scores = programs.score_vectors(served.model, served.params.model, end(0), relations, end(1))
-    bonus = programs.bonus_of_triples(served.model, served.tables, triples)
-    return np.asarray(scores).reshape(len(triples), masks, 2) + np.asarray(bonus)[:, None]
+    return np.asarray(scores).reshape(len(triples), masks, 2) + cardinality_of_triples(served, triples)[:, None]
 
 
 def _nearest_triples(served, triple, train, entities, relations, count) -> list[NearTriple]:

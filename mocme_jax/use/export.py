@@ -93,12 +93,12 @@ def roles_of(features_in: str) -> dict[str, str]:
 def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
     """The arrays of an export, float32; see ``export``."""
     everyone, parameters = range(len(model.entities)), model.served.params.model["params"]
-    answered, bonus = model.served.cardinality
+    times, bonus = model.served.cardinality
     tables = {
         "questions": model.encode(everyone),
         "answers": model.encode(everyone, answers=True),
         "relations": np.asarray(parameters["relation"]),
-        "answered": answered.astype(np.uint8),
+        "answered": (times > 0).astype(np.uint8),
         "cardinality": bonus,
     }
     return tables | ({"core": np.asarray(parameters["core"])} if "core" in parameters else {})
@@ -108,7 +108,7 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
     """A scoring function that ``jax.export.deserialize`` reads, without this package.
 
     Its arguments are a dict of the tables, and entities and relations int32 ``[b]`` for any b, relations in [0, 2R);
-    its result is the scores ``[b, N]`` of all answers, in full float32.
+    its result is the scores ``[b, N]`` of all answers, in full float32, as if none of them were known.
     """
     score, roles = SCORES[model.served.model.score], roles_of(model.served.model.features_in)
     count = len(model.relations)
@@ -118,7 +118,7 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
             tail, head = (tables[roles[name]][entities] for name in ("asked_for_tail", "asked_for_head"))
             asked = jnp.where((relations < count)[:, None], tail, head)
             q = score.query(asked, tables["relations"][relations], tables.get("core"))
-            bonus = bonus_of_block(tables["cardinality"], tables["answered"] > 0, relations)
+            bonus = bonus_of_block(tables["cardinality"], tables["answered"], relations)
             return score.match(q, tables["answers"]) + bonus
 
     try:

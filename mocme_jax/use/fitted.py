@@ -175,7 +175,7 @@ def fit_rows(
 
     def rivals(q: jax.Array) -> jax.Array:
         """Log of the sum of exp(score) of all other candidates ``[Q]``."""
-        numbered = jnp.arange(len(tables.answers), dtype=jnp.int32), (tables.answers, tables.answered)
+        numbered = jnp.arange(len(tables.answers), dtype=jnp.int32), (tables.answers, tables.times)
         start = jnp.full(len(q), _NO_SCORE)
         return jax.lax.scan(lambda total, one: (add_block(total, (q, *one)), None), start, numbered)[0]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from mocme_jax.data.cardinality import Cardinality
 from mocme_jax.data.load import atlas_directory
@@ -22,6 +23,7 @@ from mocme_jax.training.lenders_file import lenders_of_run
 from mocme_jax.training.restored import Restored, restore_best
 from mocme_jax.use.blocks import in_blocks
 from mocme_jax.use.completion import Served
+from mocme_jax.use.counted import Counted
 from mocme_jax.use.facts import Facts
 from mocme_jax.use.lookup import Lookup
 from mocme_jax.use.programs import Tables, encode_panel
@@ -63,14 +65,16 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         params = params._replace(structure=lend(params.structure, lenders, restored.config.model.lend))
     encode = make_encode_program(model, entities=entities, mapper=restored.mapper)
     vectors, _ = encode(params, inputs)
+    cardinality = setup.cardinality_of(restored.config, graph)
     splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
     served = Served(
         model,
         params,
         inputs,
         encode_panel(model, params, inputs),
-        tables_of(vectors, entities, restored, setup.cardinality_of(restored.config, graph)),
+        tables_of(vectors, entities, restored, cardinality),
         Facts(splits, entities, relations, setup.loops_of(restored.config, graph)),
+        None if cardinality is None else Counted(cardinality, np.asarray(graph.train)),
     )
     folders = _folders(restored)
     return TrainedModel(
@@ -94,7 +98,7 @@ def tables_of(
     answers = in_blocks(rows[1])
     # One array where the roles do not differ: half the memory.
     questions = answers if restored.model.features_in == "all" else in_blocks(rows[0])
-    counted = () if cardinality is None else (in_blocks(cardinality.answered), jax.numpy.asarray(cardinality.bonus))
+    counted = () if cardinality is None else (in_blocks(cardinality.times), jax.numpy.asarray(cardinality.bonus))
     return Tables(questions, answers, jax.numpy.int32(entities), *counted)
 
 

@@ -18,7 +18,7 @@ from mocme_jax.model.encoding import Carried, Encoding, Panel
 from mocme_jax.model.mocme import MoCME, Params
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.model.tables import Inputs, look_up
-from mocme_jax.use.blocks import Best, Masks, best_of_all, cleared
+from mocme_jax.use.blocks import Amounts, Best, Masks, best_of_all, cleared
 
 
 class Tables(NamedTuple):
@@ -27,13 +27,13 @@ class Tables(NamedTuple):
     Attributes:
       questions, answers: see ``EntityVectors``.
       count: int32 scalar, N.
-      answered, bonus: see ``Cardinality``, the first in blocks ``[n, S, 2R]``; None where nothing is added to scores.
+      times, bonus: see ``Cardinality``, the first in blocks ``[n, S, 2R]``; None where nothing is added to scores.
     """
 
     questions: jax.Array
     answers: jax.Array
     count: jax.Array
-    answered: jax.Array | None = None
+    times: jax.Array | None = None
     bonus: jax.Array | None = None
 
 
@@ -62,33 +62,21 @@ def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relatio
 
 
 def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
-    """``(q [B, d_q], block of answers and of answered) -> scores [B, S]`` of questions with relations ``[B]``."""
+    """``(q [B, d_q], block of answers and of times) -> scores [B, S]`` of questions with relations ``[B]``."""
 
     def match(q: jax.Array, block: tuple[jax.Array, jax.Array | None]) -> jax.Array:
-        answers, answered = block
+        answers, times = block
         scores = SCORES[model.score].match(q, answers).astype(jnp.float32)
-        return scores if answered is None else scores + bonus_of_block(tables.bonus, answered, relations)
+        return scores if times is None else scores + bonus_of_block(tables.bonus, times, relations)
 
     return match
 
 
 def bonus_of(tables: Tables, relations: jax.Array, answers: jax.Array) -> jax.Array:
-    """Added to the scores ``[B]`` of answers ``[B]``."""
-    if tables.answered is None:
+    """Added to the scores ``[B]`` of answers ``[B]`` that were not counted themselves."""
+    if tables.times is None:
         return jnp.zeros(answers.shape)
-    return bonus_of_pairs(tables.bonus, tables.answered.reshape(-1, len(tables.bonus)), relations, answers)
-
-
-def _both_bonuses(model: MoCME, tables: Tables, heads: jax.Array, relations: jax.Array, tails: jax.Array) -> jax.Array:
-    """Added to the scores ``[B, 2]`` of triples asked for their tail and for their head."""
-    ends = (relations, tails), (relations + model.num_relations, heads)
-    return jnp.stack([bonus_of(tables, *end) for end in ends], axis=1)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def bonus_of_triples(model: MoCME, tables: Tables, triples: jax.Array) -> jax.Array:
-    """What relations' cardinality adds to the scores ``[B, 2]`` of triples ``[B, 3]``, asked for tail and head."""
-    return _both_bonuses(model, tables, *triples.T)
+    return bonus_of_pairs(tables.bonus, tables.times.reshape(-1, len(tables.bonus)), relations, answers)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "k"))
@@ -100,14 +88,15 @@ def complete_questions(
     relations: jax.Array,
     sharpness: jax.Array,
     masks: Masks,
+    amounts: Amounts | None,
     *,
     k: int,
 ) -> Best:
     """The k best answers of questions ``entities [B], relations [B]``; see ``best_of_all`` for the rest."""
     with jax.default_matmul_precision("highest"):
         q = _question_of(model, variables, tables, entities, relations)
-    candidates = tables.answers, tables.answered
-    return best_of_all(match_of(model, tables, relations), q, candidates, tables.count, sharpness, masks, k)
+    candidates = tables.answers, tables.times
+    return best_of_all(match_of(model, tables, relations), q, candidates, tables.count, sharpness, masks, k, amounts)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -161,7 +150,7 @@ def weigh_questions(
         nothing = jnp.full(golds.shape, -jnp.inf)
         start = (jnp.zeros(golds.shape), nothing, jnp.zeros((len(sharpnesses), len(golds))))
         numbers = jnp.arange(blocks, dtype=jnp.int32)
-        gold, top, totals = jax.lax.scan(one, start, (numbers, (tables.answers, tables.answered)))[0]
+        gold, top, totals = jax.lax.scan(one, start, (numbers, (tables.answers, tables.times)))[0]
         safe = jnp.where(jnp.isfinite(top), top, 0)
         return gold, jnp.log(totals) + sharpnesses[:, None] * safe[None]
 
@@ -178,7 +167,7 @@ def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, 
 def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
     """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, d]``.
 
-    Without what cardinality adds: vectors don't tell whose they are.
+    These and all scores of triples are without what cardinality adds (``Counted``).
     """
     with jax.default_matmul_precision("highest"):
         return _both_ways(model, variables, head, relations, tail)
@@ -191,7 +180,7 @@ def score_triples(model: MoCME, variables: Any, tables: Tables, triples: jax.Arr
         head, tail = (
             tuple(rows_of(table, triples[:, end]) for table in (tables.questions, tables.answers)) for end in (0, 2)
         )
-        return _both_ways(model, variables, head, triples[:, 1], tail) + _both_bonuses(model, tables, *triples.T)
+        return _both_ways(model, variables, head, triples[:, 1], tail)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -204,8 +193,7 @@ def score_relations(model: MoCME, variables: Any, tables: Tables, heads: jax.Arr
 
         def one(relation):
             relations = jnp.full(heads.shape, relation, jnp.int32)
-            scores = _both_ways(model, variables, ends[0], relations, ends[1])
-            return jnp.mean(scores + _both_bonuses(model, tables, heads, relations, tails), axis=1)
+            return jnp.mean(_both_ways(model, variables, ends[0], relations, ends[1]), axis=1)
 
         return jax.lax.map(one, jnp.arange(model.num_relations, dtype=jnp.int32)).T
 
