@@ -7,7 +7,8 @@ Command  python -m mocme_jax.ablate --config=CONFIG --study=parts
 def get_cells(config, modalities, alone):
     """The cells of `components` and `fusion` that a claim for MoCME rests on, in one study."""
     cells = {"full": {}}
-    for kind in ("gate", "mean", "attention", "sum"):
-        cells[kind] = {"fusion.inter": kind, "fusion.intra": "mean" if kind == "sum" else kind}
+    for kind in ("gate", "mean", "attention"):
+        cells[kind] = {"fusion.inter": kind, "fusion.intra": kind}
     cells |= {"no experts": {"model.experts": 0}, "no EGNS": {"negatives.weighting": "uniform"}}
-    return cells | {"structure alone": alone}
+    # Views of a plain sum would be scaled by their number.
+    return cells | {"structure alone": alone, "sum": {"fusion.inter": "sum", "fusion.intra": "mean"}}

@@ -78,6 +78,11 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
         "triples and known answers": _bytes((data.triples, data.known)) // devices + _bytes(data.inputs.panel),
         "temporaries of a step": compiled.memory_analysis().temp_size_in_bytes,
     }
+    if config.model.cardinality:
+        # A byte for each entity and relation asked for its tails or its heads, split over the devices in any case.
+        parts["relations' cardinality, in evaluation"] = mapper.table_rows(sizes.entities, True) // mapper.count * (
+            2 * sizes.relations
+        )
     return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
 
 
@@ -105,7 +110,8 @@ def _data_shapes(sizes: Sizes, panel: int, mapper: Mapper, split: bool) -> Train
     # One end more than rows, on every device.
     ends = shape((rows + (mapper.count if split else 1),), ints)
     facts, nothing = shape((mapper.table_rows(2 * sizes.triples, split),), ints), shape((0,), ints)
-    known = KnownAnswers(ends, facts, facts, nothing, nothing, ends, shape((mapper.table_rows(1, split),), ints))
+    listed, loops = shape((mapper.table_rows(1, split),), ints), shape((2 * sizes.relations,), bool)
+    known = KnownAnswers(ends, facts, facts, nothing, nothing, ends, listed, loops)
     data = TrainData(shape((mapper.table_rows(sizes.triples, split), 3), ints), known, inputs)
     return mapper.placed_shapes(data, data_spec(split))
 
