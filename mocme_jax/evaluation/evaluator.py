@@ -24,7 +24,7 @@ class Evaluator:
 
     Args:
       model: whose queries and scores rank.
-      graph: names, ``train`` (for what counts as seen), and the splits to rank.
+      graph: names, ``train`` (for what counts as seen, and what cardinality was counted from), and the splits to rank.
       known: every known triple, int32 ``[T, 3]`` a split, to be filtered.
       mapper: the devices.
       chunk: triples ranked at once, or 0 for as many as the memory allows.
@@ -46,7 +46,7 @@ class Evaluator:
         cardinality: Cardinality | None = None,
     ):
         self.graph = graph
-        self._known, self._loops = known, loops
+        self._known, self._loops, self._counts = known, loops, cardinality is not None
         self._chunk, self._score_bytes = chunk or None, score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
@@ -63,7 +63,12 @@ class Evaluator:
             # The answers of these queries alone: all facts of a large graph would not be held.
             known = known_tails(self._known, *sizes, asked=reciprocal(triples, sizes[1]))
             self._plans[split] = plan_evaluation(
-                triples, known, chunk=self._chunk, score_bytes=self._score_bytes, loops=self._loops
+                triples,
+                known,
+                chunk=self._chunk,
+                score_bytes=self._score_bytes,
+                loops=self._loops,
+                counted=self.graph.train if self._counts else None,
             )
         return self._plans[split]
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from mocme_jax.data.cardinality import Cardinality
 from mocme_jax.data.known import KnownTails, reciprocal
+from mocme_jax.data.triples import triple_keys
 from mocme_jax.model.cardinality import bonus_of_block
 from mocme_jax.model.mocme import EntityVectors
 from mocme_jax.parallel.axis import AXIS, padded_size
@@ -56,6 +57,7 @@ class EvaluationPlan:
       gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places
         are 0.
       gold_queries: int64 ``[C, G]``, the gold's position in `queries`, or -1 where unused.
+      gold_counted: bool ``[C, G]``, whether the gold's triple is one of those that cardinality was counted from.
       known_rows, known_columns: int32 ``[C, W]``, the answers to clear; unused places have row B, which is
         dropped.
     """
@@ -68,6 +70,7 @@ class EvaluationPlan:
     gold_rows: np.ndarray
     gold_columns: np.ndarray
     gold_queries: np.ndarray
+    gold_counted: np.ndarray
     known_rows: np.ndarray
     known_columns: np.ndarray
 
@@ -79,6 +82,7 @@ def plan_evaluation(
     chunk: int | None = None,
     score_bytes: int = SCORE_BYTES,
     loops: np.ndarray | None = None,
+    counted: np.ndarray | None = None,
     seed: int = 0,
 ) -> EvaluationPlan:
     """Prepares both directions of some triples for a ranker; once for a set of triples.
@@ -91,6 +95,8 @@ def plan_evaluation(
         taken.
       loops: bool ``[R]``, relations of which an entity may answer a question about itself; None: all. Elsewhere it
         ranks below all others, as a gold answer too.
+      counted: int ``[T', 3]``, the triples that cardinality was counted from, which do not count for themselves; None:
+        none of them is ranked.
       seed: order in which queries are dealt to chunks. It evens out the chunks and changes no rank.
 
     Raises:
@@ -136,6 +142,7 @@ def plan_evaluation(
     width = max(map(len, heads))
     relations = _stack(relations, width, None)
     allowed = np.ones(known.num_relations, bool) if loops is None else loops
+    gold_queries = _stack(gold_queries, chunk, -1, np.int64)
     return EvaluationPlan(
         queries=queries,
         num_entities=known.num_entities,
@@ -144,10 +151,18 @@ def plan_evaluation(
         barred=~allowed[relations % known.num_relations],
         gold_rows=_stack(gold_rows, chunk, 0),
         gold_columns=_stack(gold_columns, chunk, 0),
-        gold_queries=_stack(gold_queries, chunk, -1, np.int64),
+        gold_queries=gold_queries,
+        gold_counted=_among(triples, counted)[gold_queries % len(triples)] & (gold_queries >= 0),
         known_rows=_stack(known_rows, max(map(len, known_rows)), width),
         known_columns=_stack(known_columns, max(map(len, known_columns)), 0),
     )
+
+
+def _among(triples: np.ndarray, others: np.ndarray | None) -> np.ndarray:
+    """bool ``[T]``: which of the triples are among the others."""
+    if others is None:
+        return np.zeros(len(triples), bool)
+    return np.isin(*triple_keys(triples, others))
 
 
 def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.int32) -> np.ndarray:
@@ -178,8 +193,7 @@ def make_ranker(
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
       mapper: the devices.
       block: candidates scored at a time (S).
-      cardinality: of the N entities, what is added to their scores by relation; None: nothing. Golds should not be
-        among the triples that were counted.
+      cardinality: of the N entities, what is added to their scores by relation; None: nothing.
 
     Returns:
       ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the vectors' ``answers``, N rows split over the
@@ -201,7 +215,8 @@ def make_ranker(
         rows = mapper.whole_shape(vectors.answers)[0]
         if rows != padded_size(plan.num_entities, mapper.count):
             raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
-        fields = ("heads", "relations", "barred", "gold_rows", "gold_columns", "known_rows", "known_columns")
+        fields = ("heads", "relations", "barred", "gold_rows", "gold_columns", "gold_counted")
+        fields += ("known_rows", "known_columns")
         chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
         counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE), *counted)
         better, ties, finite = jax.device_get(counts)
@@ -257,6 +272,10 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, c
         scores = scores.at[barred_at // block, barred_rows, barred_at % block].set(_LOWEST, mode="drop")
         golds_here = jnp.minimum(golds_at, held - 1)
         golds = jnp.where(golds_at < held, scores[golds_here // block, gold_rows, golds_here % block], 0)
+        if cardinality is not None:
+            asked = chunk["relations"][gold_rows]
+            alone = chunk["gold_counted"] & (cardinality.times[golds_here, asked] == 1) & (golds_at < held)
+            golds -= jnp.where(alone, cardinality.bonus[asked], 0)
         golds = jax.lax.psum(golds, AXIS)
         # The scatter writes one value, so that repeated or unused places are harmless.
         known_rows = jnp.where(known_at < held, chunk["known_rows"], len(queries))
