@@ -218,7 +218,7 @@ ABLATIONS = [
         "fusion": {"intra": "mean", "inter": "complementarity", "estimator": "infonce", "granularity": "entity"},
         "negatives": {"weighting": "uniform", "reference": "absolute"},
         "loss": {"kind": "logistic", "margin": 2.0},
-        "model": {"score": "rotate"},
+        "model": {"score": "rotate", "self_answers": "seen"},
         "parallel": {"mapper": "none"},
     },
     {
@@ -230,13 +230,13 @@ ABLATIONS = [
         },
         "negatives": {"weighting": "self_adversarial"},
         "loss": {"regulariser": "l2"},
-        "model": {"score": "transe"},
+        "model": {"score": "transe", "self_answers": "seen"},
         "parallel": {"mapper": "shard_map", "devices": 4, "shard_entities": True},
     },
     {
         "fusion": {"intra": "complementarity", "inter": "mean", "estimator": "club", "redundancy_loss": 0.1},
         "negatives": {"confident": "entropy"},
-        "model": {"score": "distmult"},
+        "model": {"score": "distmult", "self_answers": "all"},
         "parallel": {"mapper": "pmap", "devices": 2},
     },
     {
