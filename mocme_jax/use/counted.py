@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mocme_jax.data.cardinality import Cardinality, count_answers
-from mocme_jax.data.known import reciprocal
+from mocme_jax.data.known import known_tails, reciprocal
 
 
 class Counted:
@@ -23,7 +23,10 @@ class Counted:
     def __init__(self, cardinality: Cardinality, triples: np.ndarray):
         self.cardinality = cardinality
         self._triples = triples
-        self._facts = np.unique(self._keys(*reciprocal(triples, cardinality.times.shape[1] // 2).T))
+        entities, directions = cardinality.times.shape
+        self._tails = known_tails([triples], entities, directions // 2)
+        # One number a fact, sorted.
+        self._facts = np.repeat(self._tails.keys, np.diff(self._tails.offsets)) * entities + self._tails.tails
 
     def extended(self, triples: np.ndarray, entities: int) -> Counted:
         """The same with so many entities, and triples ``[T, 3]`` that count too; what a relation adds stays."""
@@ -34,7 +37,8 @@ class Counted:
     def bonus(self, entities: np.ndarray, relations: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Added to the scores of answers to questions (entity, relation in [0, 2R)), float32 of the common shape."""
         entities, relations, answers = np.broadcast_arrays(entities, relations, answers)
-        wanted = self._keys(entities, relations, answers)
+        count, directions = self.cardinality.times.shape
+        wanted = (np.asarray(entities, np.int64) * directions + relations) * count + answers
         place = np.minimum(np.searchsorted(self._facts, wanted), max(len(self._facts) - 1, 0))
         itself = self._facts[place] == wanted if len(self._facts) else np.zeros(wanted.shape, bool)
         others = self.cardinality.times[answers, relations] > itself
@@ -51,15 +55,7 @@ class Counted:
         Returns:
           Positions in ``questions``, entities, and float32 amounts to add.
         """
-        entities, directions = self.cardinality.times.shape
-        first = self._keys(questions[:, 0], questions[:, 1], 0)
-        edges = np.searchsorted(self._facts, np.stack([first, first + entities]))
-        rows = np.repeat(np.arange(len(questions)), edges[1] - edges[0])
-        places = np.concatenate([np.arange(*edge) for edge in edges.T]) if len(rows) else np.zeros(0, int)
-        ids, relations = self._facts[places] % entities, questions[rows, 1]
+        rows, ids = self._tails.pairs(questions)
+        relations = questions[rows, 1]
         alone = self.cardinality.times[ids, relations] == 1
         return rows[alone], ids[alone], -self.cardinality.bonus[relations[alone]]
-
-    def _keys(self, entities, relations, answers) -> np.ndarray:
-        count, directions = self.cardinality.times.shape
-        return (np.asarray(entities, np.int64) * directions + relations) * count + answers
