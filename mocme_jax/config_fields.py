@@ -212,7 +212,12 @@ FIELDS: dict[str, Field] = {
     # Loss
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
     "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
-    "loss.regulariser": Field("n3", "penalty on a batch's relations, and entities as answers", choices=("n3", "l2")),
+    "loss.regulariser": Field(
+        "n3",
+        "penalty on a batch's entities as answers and its relations, cubed or squared; dura: on answers and queries, "
+        "squared",
+        choices=("n3", "l2", "dura"),
+    ),
     "loss.regularisation": Field(0.08, "weight of the penalty; 0: none", low=0),
     "loss.query_dropout": Field(
         0.0, "chance that a training step hides a component of a query vector", low=0, below=1

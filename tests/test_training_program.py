@@ -1,6 +1,7 @@
 """The training program: the same on any number of devices, in any cutting of its steps, and able to learn."""
 
 import functools
+import math
 import re
 
 import chex
@@ -315,26 +316,43 @@ def test_questions_and_answers_are_encoded_apart():
     assert (np.abs(answers - questions)[has_text].max(axis=1) > 1e-3).all()
 
 
-def test_the_penalty_is_of_entities_as_answers():
-    """On one device and the first step, whose batch is the first rows of the epoch's order."""
-    choices = dict(structure_dropout=0.0, features_in="heads")
+def first_step(**choices):
+    """Metrics of a first step, and what it read: heads, tails, relations and reciprocals, one row a triple."""
     start, triples = program(**choices)[1].create(), np.asarray(data().triples)
     _, (means,) = steps((1,), **choices)
+    # On one device its batch is the first rows of the epoch's order.
     batch = triples[np.asarray(batch_rows(run_keys(start.key)[0], 0, batch_size=BATCH, triples=TRIPLES))]
     # Without experts an entity as an answer is its row of the table.
     table, relation = (
         np.asarray(x, np.float64) for x in (start.params.structure, start.params.model["params"]["relation"])
     )
+    head, kind, tail = batch.T
+    return means, (table[head], table[tail], relation[kind], relation[kind + RELATIONS])
 
+
+def test_the_penalty_is_of_entities_as_answers():
     def cubes(rows):
         halves = rows.shape[1] // 2
         return ((rows[:, :halves] ** 2 + rows[:, halves:] ** 2) ** 1.5).sum(axis=1).mean()
 
-    head, kind, tail = batch.T
-    expected = cubes(table[head]) + cubes(table[tail]) + (cubes(relation[kind]) + cubes(relation[kind + RELATIONS])) / 2
+    means, (head, tail, relation, reciprocal) = first_step(structure_dropout=0.0, features_in="heads")
+    expected = cubes(head) + cubes(tail) + (cubes(relation) + cubes(reciprocal)) / 2
     assert means["loss/regularisation"] == pytest.approx(0.01 * expected, rel=1e-4)
     _, (others,) = steps((1,), structure_dropout=0.0)
     assert others["loss/regularisation"] != pytest.approx(means["loss/regularisation"], rel=1e-3)
+
+
+def test_dura_is_of_answers_and_of_queries_without_features():
+    def squares(head, relation):
+        """|h r|^2 in complex numbers."""
+        pairs = (rows[:, : rows.shape[1] // 2] + 1j * rows[:, rows.shape[1] // 2 :] for rows in (head, relation))
+        return (np.abs(math.prod(pairs)) ** 2).sum(axis=1).mean()
+
+    choices = dict(structure_dropout=0.0, features_in="heads", regulariser="dura", query_dropout=0.0)
+    means, (head, tail, relation, reciprocal) = first_step(**choices)
+    answers = (head**2).sum(axis=1).mean() + (tail**2).sum(axis=1).mean()
+    expected = answers + squares(head, relation) + squares(tail, reciprocal)
+    assert means["loss/regularisation"] == pytest.approx(0.01 * expected, rel=1e-4)
 
 
 def test_hidden_components_are_as_many_as_asked_and_scaled_for():

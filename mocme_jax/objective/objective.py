@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -155,11 +155,9 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         total = ranking + fit
         metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **negatives}
         if objective.regularisation:
-            penalty = REGULARISERS[objective.regulariser]
-            roles, row, reciprocal = _cast((roles, row, reciprocal), jnp.float32)
-            entity = sum(jnp.mean(penalty(score.moduli(end))) for end in (roles.heads, roles.tails))
-            used = 0.5 * (_relation_penalty(model, penalty, row) + _relation_penalty(model, penalty, reciprocal))
-            metrics["loss/regularisation"] = objective.regularisation * (entity + used)
+            ends, rows = (roles.heads, roles.tails), (row, reciprocal)
+            penalty = _penalty(model, params, objective.regulariser, ends, relation, rows)
+            metrics["loss/regularisation"] = objective.regularisation * penalty
             total = total + metrics["loss/regularisation"]
         if objective.redundancy:
             total = total + objective.redundancy * redundancy
@@ -183,11 +181,32 @@ def _cast(tree, kind):
     return jax.tree.map(lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def _relation_penalty(model: MoCME, penalty: Callable, rows: jax.Array) -> jax.Array:
-    """Mean penalty of relation rows; RotatE's are phases, which have modulus 1 whatever they are."""
+def _penalty(
+    model: MoCME, params, name: str, ends: Sequence[jax.Array], relation: jax.Array, rows: Sequence[jax.Array]
+) -> jax.Array:
+    """Mean penalty of triples, float32 scalar.
+
+    Args:
+      model, params: the module and its variables.
+      name: a word of ``REGULARISERS``.
+      ends: heads and tails as answers, ``[B, d]`` each: where features are for questions alone, it is the structure
+        that is penalised.
+      relation: int32 ``[B]``.
+      rows: of the relations and of their reciprocals, ``[B, d_r]`` each.
+    """
+    regulariser, moduli = REGULARISERS[name], SCORES[model.score].moduli
+
+    def mean(factors: jax.Array) -> jax.Array:
+        return jnp.mean(regulariser.penalty(moduli(factors.astype(jnp.float32))))
+
+    entities = sum(mean(end) for end in ends)
+    if regulariser.of_queries:
+        both = zip(ends, (relation, relation + model.num_relations), strict=True)
+        return entities + sum(mean(model.apply(params, end, ids, method="query")[0]) for end, ids in both)
     if model.score == "rotate":
-        return jnp.zeros(())
-    return jnp.mean(penalty(SCORES[model.score].moduli(rows)))
+        # Phases have modulus 1 whatever they are.
+        return entities
+    return entities + 0.5 * sum(mean(row) for row in rows)
 
 
 def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negative: jax.Array):

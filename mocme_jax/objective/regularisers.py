@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -16,4 +19,22 @@ def l2(moduli: jax.Array) -> jax.Array:
     return jnp.sum(moduli**2, axis=-1)
 
 
-REGULARISERS = {"n3": n3, "l2": l2}
+class Regulariser(NamedTuple):
+    """What is penalised of a triple beside its two entities as answers.
+
+    Attributes:
+      penalty: ``[B, d] -> [B]``, of absolute values.
+      of_queries: of the two directions' queries, entity and relation together, in place of the relation's two rows.
+    """
+
+    penalty: Callable[[jax.Array], jax.Array]
+    of_queries: bool
+
+
+REGULARISERS = {
+    "n3": Regulariser(n3, of_queries=False),
+    "l2": Regulariser(l2, of_queries=False),
+    # Both sides of a score, |h r|^2 and |t|^2, in both directions: DURA (Zhang, Cai and Wang, NeurIPS 2020), whose
+    # second half is here the reciprocal relation's.
+    "dura": Regulariser(l2, of_queries=True),
+}

@@ -158,7 +158,7 @@ def fit_rows(
       totals: ``[Q]``, log of the sum of exp(score) over the rivals of the entity as an answer to the question back.
       fitting: as in training.
     """
-    score, penalty = SCORES[model.score], REGULARISERS[fitting.regulariser]
+    score, regulariser = SCORES[model.score], REGULARISERS[fitting.regulariser]
     place, relation, answer = given
     back = (relation + model.num_relations) % (2 * model.num_relations)
     match = programs.match_of(model, tables, relation)
@@ -186,7 +186,10 @@ def fit_rows(
         about = score.pair(q, others[1]) + programs.bonus_of(tables, relation, answer)
         answering = score.pair(asked_back, own[1])
         losses = jnp.logaddexp(rivals(q), about) - about + jnp.logaddexp(totals, answering) - answering
-        penalties = penalty(score.moduli(own[1]))
+        penalties = regulariser.penalty(score.moduli(own[1]))
+        if regulariser.of_queries:
+            query, _ = model.apply(variables, own[1], relation, method="query")
+            penalties = penalties + regulariser.penalty(score.moduli(query))
         return jnp.sum(jnp.where(real, losses + fitting.regularisation * penalties, 0))
 
     optimizer = optax.adagrad(fitting.learning_rate, initial_accumulator_value=0.0, eps=1e-20)
