@@ -18,6 +18,8 @@ def get_config(arg=None):
     config.data.name = "DB15K"
     # Most of the released valid split is in train, and some of it in test.
     config.data.dev = "train"
+    # The settings below were chosen with .05; of the triples that they spare, most are trained on again.
+    config.data.dev_fraction = 0.01
     # Numbers of numeric_triples.tsv are left out: the settings below were found for names alone.
     config.data.make = ("text",)
     config.model.width = 1024
@@ -29,11 +31,13 @@ def get_config(arg=None):
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
     config.fusion.features_in = "questions"
-    config.loss.regularisation = 0.06
+    config.negatives.pool = 6000
+    config.loss.regulariser = "dura"
+    config.loss.regularisation = 0.04
     config.loss.query_dropout = 0.4
     config.train.learning_rate = 0.003
     config.train.batch_size = 256
-    config.train.epochs = 16
+    config.train.epochs = 14
     config.train.average = 500.0
     config.train.eval_every = 1
     config.train.patience = 2

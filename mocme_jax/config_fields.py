@@ -187,6 +187,15 @@ FIELDS: dict[str, Field] = {
     "negatives.pool": Field(
         1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1
     ),
+    "negatives.sampling": Field(
+        "uniform",
+        "how the pool is drawn: every entity as likely as any other, or by the running mean of the entropy of the "
+        "model's belief in it as a negative",
+        choices=("uniform", "entropy"),
+    ),
+    "negatives.even": Field(
+        0.3, "of a pool drawn by entropy, the part of the odds that all entities have alike", low=0, high=1
+    ),
     "negatives.batch_candidates": Field(True, "the batch's own entities are candidates too"),
     "negatives.weighting": Field(
         "entropy", "weights of negatives", choices=("entropy", "uniform", "self_adversarial")

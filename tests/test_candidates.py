@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.objective.candidates import first_occurrence, sample_pool
+from mocme_jax.objective.candidates import PACE, Seen, first_occurrence, guided_pool, remembered, sample_pool
+from mocme_jax.parallel.mapping import WHOLE, Mapper
 
 
 @pytest.mark.parametrize("entities,size", [(100, 1), (100, 10), (101, 10), (97, 96), (1000, 333), (14, 10), (7, 6)])
@@ -31,6 +32,51 @@ def test_every_entity_is_drawn_as_often(entities, size):
     # Five deviations of a share are .010 at most; with strata that always start at 0, those of 5 and 6 entities
     # (65, 12) would lie .015 and .018 off, and those of 1 and 2 (14, 10) .29 and .21.
     assert np.abs(shares - share).max() < 5 * (share * (1 - share) / draws) ** 0.5
+
+
+@pytest.mark.parametrize("even", [0.0, 0.3, 1.0])
+def test_a_guided_pool_is_drawn_one_by_one_with_the_odds_of_entropy(even):
+    """Against drawing them in turn, each time among those that are left, as NumPy does."""
+    entropy, size, draws = np.array([0.9, 0.0, 0.1, 0.5, 0.5, 1.0, 0.05, 0.02], np.float32), 3, 20_000
+    keys = jax.random.split(jax.random.key(0), draws)
+    pools = np.asarray(jax.vmap(lambda key: guided_pool(key, jnp.asarray(entropy), size, even))(keys))
+    assert pools.dtype == np.int32 and all(len(set(pool)) == size for pool in pools[:200].tolist())
+    odds = even + (1 - even) * entropy / entropy.mean()
+    rng = np.random.default_rng(0)
+    expected = [rng.choice(len(odds), size, replace=False, p=odds / odds.sum()) for _ in range(draws)]
+    shares, expected = (np.bincount(np.ravel(x), minlength=len(odds)) / draws for x in (pools, expected))
+    # Five deviations of a difference of two shares.
+    assert np.abs(shares - expected).max() < 5 * (2 * 0.25 / draws) ** 0.5
+    assert (shares[1] == 0) == (even == 0)
+
+
+def test_a_pool_that_no_entropy_guides_is_uniform():
+    pools = jax.vmap(lambda key: guided_pool(key, jnp.zeros(8), 3, 0.0))(jax.random.split(jax.random.key(1), 20_000))
+    shares = np.bincount(np.asarray(pools).ravel(), minlength=8) / 20_000
+    assert np.abs(shares - 3 / 8).max() < 5 * (0.25 / 20_000) ** 0.5
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_running_means_move_towards_what_all_devices_have_seen(devices):
+    """Against a loop; an entity that stands twice counts once, and one that was seen by nobody keeps its mean."""
+    rng = np.random.default_rng(0)
+    before = rng.uniform(size=10).astype(np.float32)
+    ids = np.array([3, 7, 3, 1, 9, 0, 7, 5], np.int32)
+    counts = first_occurrence(jnp.asarray(ids)) & (ids != 9)
+    seen = rng.uniform(size=8).astype(np.float32)
+    expected = before.copy()
+    for entity, entropy, counted in zip(ids, seen, counts, strict=True):
+        if counted:
+            expected[entity] += PACE * (entropy - before[entity])
+
+    def own(entropy):
+        rows = len(ids) // devices
+        part = lambda x: jax.lax.dynamic_slice_in_dim(jnp.asarray(x), jax.lax.axis_index("devices") * rows, rows)  # noqa: E731
+        return remembered(entropy, Seen(part(ids), part(seen), part(counts)))
+
+    mapper = Mapper("shard_map", devices)
+    after = mapper.map(own, (WHOLE,), WHOLE)(mapper.place(before, WHOLE))
+    np.testing.assert_allclose(np.asarray(after).reshape(-1, 10)[0], expected, rtol=1e-6)
 
 
 def test_first_occurrence_equals_the_loop():

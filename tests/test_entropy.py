@@ -12,7 +12,15 @@ import pytest
 from tiny_model import alone
 
 from mocme_jax.objective import entropy
-from mocme_jax.objective.entropy import CONFIDENT, REFERENCES, binary_entropy, entropy_weights, self_adversarial_weights
+from mocme_jax.objective.entropy import (
+    CONFIDENT,
+    REFERENCES,
+    belief,
+    binary_entropy,
+    entropy_weights,
+    mean_entropy,
+    self_adversarial_weights,
+)
 from mocme_jax.objective.loss import logistic_loss, softmax_loss
 
 LOW, HIGH = 0.4, 0.8
@@ -191,3 +199,15 @@ def test_normalised_leaves_a_row_without_weight_at_zero():
     weights = np.array([[0.0, 0.0], [2.0, 6.0], [2.0, 6.0]], np.float32)
     negative = np.array([[True, True], [True, True], [True, False]])
     np.testing.assert_allclose(alone(entropy.normalised)(weights, negative), [[0, 0], [0.5, 1.5], [1, 0]])
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_mean_entropy_of_a_column_is_over_the_rows_that_it_is_a_negative_of(reference):
+    scores, positive, negative = example()
+    negative[:, 5] = False
+    mean, count = mean_entropy(belief(*map(jnp.asarray, (scores, positive)), reference), jnp.asarray(negative))
+    for c in range(scores.shape[1]):
+        rows = np.flatnonzero(negative[:, c])
+        bits = [entropy_bits(float(scores[b, c]) - (reference == "relative") * float(positive[b])) for b in rows]
+        assert count[c] == len(rows)
+        assert mean[c] == pytest.approx(np.mean(bits) if bits else 0, rel=1e-4, abs=1e-6)

@@ -28,7 +28,7 @@ IDENTITY = identity_of(CONFIG, PARTS, "f", np.arange(4))
 
 @functools.cache
 def plan():
-    sizes = dict(entities=ENTITIES, averages=False, metrics=("loss",), mapper=MAPPER, split=False, seed=1)
+    sizes = dict(entities=ENTITIES, averages=False, guided=False, metrics=("loss",), mapper=MAPPER, split=False, seed=1)
     return plan_train_state(tiny_model(widths=(), experts=0), create_optimizers(0.1, 0.1), **sizes)
 
 

@@ -63,8 +63,9 @@ def made(model, optimizers, objective, *, entities=ENTITIES, mapper=ONE, split=F
     loss = make_loss(model, objective, entities=entities, devices=mapper.count, split=split)
     run = make_train_program(loss, optimizers, mapper=mapper, split=split, average_steps=average, **choices)
     metrics = (*loss.metrics, "norm/gradient")
-    sizes = dict(entities=entities, averages=average > 0, metrics=metrics, mapper=mapper, split=split, seed=seed)
-    return run, plan_train_state(model, optimizers, **sizes)
+    sizes = dict(entities=entities, mapper=mapper, split=split, seed=seed)
+    kept = dict(averages=average > 0, guided=loss.guided, metrics=metrics)
+    return run, plan_train_state(model, optimizers, **sizes, **kept)
 
 
 def program(mapper=ONE, split=False, **changes):
@@ -112,6 +113,8 @@ HEADS = {"features_in": "heads", "query_dropout": 0.3, "average": 5.0}
         ("shard_map", 2, True, {"pool": 1000, "weighting": "self_adversarial"}),
         ("none", 2, True, {"pool": 1000, "loss": "logistic", "batch_candidates": False}),
         ("pmap", 1, False, {"sparse": True} | QUESTIONS),
+        ("pmap", 4, True, {"sampling": "entropy"}),
+        ("shard_map", 8, False, {"sampling": "entropy", "batch_candidates": False, "sparse": True}),
     ],
 )
 def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, split, changes):
@@ -123,12 +126,16 @@ def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, sp
     chex.assert_trees_all_close(state.params, plain.params, rtol=1e-3, atol=1e-3)
     chex.assert_trees_all_close(state.average, plain.average, rtol=1e-3, atol=1e-3)
     chex.assert_trees_all_close(state.sums, plain.sums, rtol=1e-3, atol=1e-3)
+    chex.assert_trees_all_close(state.entropy, plain.entropy, rtol=1e-3, atol=1e-3)
+    assert (state.entropy is not None) == ("sampling" in changes)
     assert (state.average is not None) == ("average" in changes)
     assert int(state.step) == 10
     np.testing.assert_array_equal(state.key, plain.key)
 
 
-@pytest.mark.parametrize("changes", [{"average": 48.0}, {"mapper": SHARDED, "split": False} | HEADS])
+@pytest.mark.parametrize(
+    "changes", [{"average": 48.0, "sampling": "entropy"}, {"mapper": SHARDED, "split": False} | HEADS]
+)
 def test_the_state_is_the_same_to_the_last_bit_however_its_steps_are_cut_into_calls(changes):
     """Over epochs' ends (7 steps) and updates of the average (16), before the first of these too."""
     for total, cuts in ((9, [(1,) * 9, (4, 5)]), (40, [(1,) * 40, (7,) * 5 + (5,), (16, 16, 8), (3, 30, 7)])):

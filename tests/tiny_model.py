@@ -56,6 +56,8 @@ def tiny_objective(**changes) -> Objective:
     choices = dict(
         pool=6,
         batch_candidates=True,
+        sampling="uniform",
+        even=0.3,
         weighting="entropy",
         entropy_low=0.3,
         entropy_high=0.8,

@@ -78,6 +78,8 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
         "triples and known answers": _bytes((data.triples, data.known)) // devices + _bytes(data.inputs.panel),
         "temporaries of a step": compiled.memory_analysis().temp_size_in_bytes,
     }
+    if state.entropy is not None:
+        parts["entropies of negatives"] = _bytes(state.entropy)
     if config.model.cardinality:
         # A byte for each entity and relation asked for its tails or its heads, split over the devices in any case.
         parts["relations' cardinality, in evaluation"] = mapper.table_rows(sizes.entities, True) // mapper.count * (

@@ -1,10 +1,20 @@
-"""Shared candidates: a pool of entities that is drawn anew each step, and what is repeated among a step's columns."""
+"""Shared candidates: a pool of entities that is drawn anew each step, and what is repeated among a step's columns.
+
+The pool is drawn at random, or guided by entropy: entities of which the model is unsure are drawn more often.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from mocme_jax.parallel.axis import AXIS
+
+# How far an entity's running mean goes towards the mean of a step.
+PACE = 0.2
 
 
 def sample_pool(key: jax.Array, num_entities: int, size: int) -> jax.Array:
@@ -25,6 +35,46 @@ def sample_pool(key: jax.Array, num_entities: int, size: int) -> jax.Array:
     # Less N where past the end, so that no sum passes the range of int32.
     back = num_entities - jax.random.randint(shift_key, (), 0, num_entities, dtype=jnp.int32)
     return jnp.where(places >= back, places - back, places + (num_entities - back))
+
+
+class Seen(NamedTuple):
+    """What a step has seen of n candidates of this device.
+
+    Attributes:
+      ids: int32 ``[n]``.
+      entropy: ``[n]``, mean entropy in bits of the model's belief in it, over the queries that it is a negative of.
+      counts: bool ``[n]``, whether there are any; of an entity that stands twice, one column counts.
+    """
+
+    ids: jax.Array
+    entropy: jax.Array
+    counts: jax.Array
+
+
+def guided_pool(key: jax.Array, entropy: jax.Array, size: int, even: float) -> jax.Array:
+    """Distinct entities, drawn without replacement with odds ``even + (1 - even) * entropy / mean entropy``.
+
+    The greatest of log odds + Gumbel noise are such a sample (Efraimidis and Spirakis, 2006). An entity's noise is its
+    own, so that a rounding error in one's odds changes no other's place.
+
+    Args:
+      key: of the draw.
+      entropy: ``[N]``, not negative; of all 0 the sample is uniform.
+      size: C <= N.
+      even: in [0, 1], the uniform part.
+
+    Returns:
+      int32 ``[C]``, in no order.
+    """
+    mean = jnp.mean(entropy)
+    odds = even + (1 - even) * jnp.where(mean > 0, entropy / jnp.where(mean > 0, mean, 1), 1)
+    return jax.lax.top_k(jnp.log(odds) + jax.random.gumbel(key, entropy.shape), size)[1].astype(jnp.int32)
+
+
+def remembered(entropy: jax.Array, seen: Seen) -> jax.Array:
+    """The running means ``[N]`` after a step; every device has seen columns of its own, all get the same."""
+    steps = jnp.where(seen.counts, PACE * (seen.entropy - entropy[seen.ids]), 0)
+    return entropy + jax.lax.psum(jnp.zeros_like(entropy).at[seen.ids].add(steps), AXIS)
 
 
 def first_occurrence(ids: jax.Array) -> jax.Array:

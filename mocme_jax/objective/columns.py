@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.objective.candidates import first_occurrence, sample_pool
+from mocme_jax.objective.candidates import first_occurrence, guided_pool, sample_pool
 from mocme_jax.parallel.axis import padded_size, share
 
 
@@ -35,13 +35,23 @@ def pool_covers(pool: int, entities: int) -> bool:
 
 
 def choose_columns(
-    key: jax.Array, heads: jax.Array, tails: jax.Array, *, entities: int, pool: int, in_batch: bool, devices: int
+    key: jax.Array,
+    heads: jax.Array,
+    tails: jax.Array,
+    entropy: jax.Array | None = None,
+    *,
+    entities: int,
+    pool: int,
+    in_batch: bool,
+    devices: int,
+    even: float = 1.0,
 ) -> Columns:
     """Draws the pool, and shares the columns out.
 
     Args:
       key: of the draw.
       heads, tails: int32 ``[B]``, the whole batch's.
+      entropy: ``[N]`` for a pool that is guided by it, see ``guided_pool``, of ``even`` too; None for a uniform one.
       entities: N.
       pool: entities to draw, or all in their order.
       in_batch: whether heads and tails are candidates; where the pool is all, they are so anyway.
@@ -53,7 +63,8 @@ def choose_columns(
     if everything:
         drawn = jnp.minimum(jnp.arange(filled, dtype=jnp.int32), entities - 1)
     else:
-        drawn = jnp.resize(sample_pool(key, entities, pool), (filled,))
+        chosen = sample_pool(key, entities, pool) if entropy is None else guided_pool(key, entropy, pool, even)
+        drawn = jnp.resize(chosen, (filled,))
     ids = jnp.concatenate([heads, tails, drawn])
     parts = ((0, size), (size, size), (2 * size, filled))
     places = jnp.concatenate([share(first + jnp.arange(rows), devices) for first, rows in parts])

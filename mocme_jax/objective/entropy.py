@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from mocme_jax.parallel.axis import AXIS
 
 REFERENCES = ("absolute", "relative")
+SAMPLINGS = ("uniform", "entropy")
 CONFIDENT = ("entropy", "hard", "false_negative")
 
 
@@ -40,6 +41,18 @@ def binary_entropy(logit: jax.Array) -> jax.Array:
     return (jnp.log1p(power) + a * power / (1 + power)) / jnp.log(2.0)
 
 
+def belief(scores: jax.Array, positive: jax.Array, reference: str) -> jax.Array:
+    """Logits ``[B, C]`` of the model's belief in negatives, without gradient; arguments as in ``entropy_weights``."""
+    scores, positive = jax.lax.stop_gradient((scores, positive))
+    return scores - positive[:, None] if reference == "relative" else scores
+
+
+def mean_entropy(logits: jax.Array, negative: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean binary entropy in bits of each column over the rows ``[B, C]`` that it is a negative of, and of how many."""
+    count = jnp.sum(negative, axis=0)
+    return jnp.sum(jnp.where(negative, binary_entropy(logits), 0), axis=0) / jnp.maximum(count, 1), count
+
+
 def entropy_weights(
     scores: jax.Array,
     positive: jax.Array,
@@ -63,8 +76,7 @@ def entropy_weights(
       confident: what a negative with low entropy and p > 1/2 is: by its ``entropy`` easy or ambiguous, ``hard`` as the
         worst error, or a probable ``false_negative`` of weight 0.
     """
-    scores, positive = jax.lax.stop_gradient((scores, positive))
-    logit = scores - positive[:, None] if reference == "relative" else scores
+    logit = belief(scores, positive, reference)
     entropy = binary_entropy(logit)
     hard = entropy >= high
     believed = ~hard & (logit > 0)

@@ -12,6 +12,7 @@ from mocme_jax.model.mocme import MoCME
 from mocme_jax.model.scoring import SCORES
 from mocme_jax.model.tables import Inputs
 from mocme_jax.objective import entropy
+from mocme_jax.objective.candidates import Seen
 from mocme_jax.objective.columns import Columns, choose_columns, pool_covers
 from mocme_jax.objective.known_answers import KnownAnswers, known_columns
 from mocme_jax.objective.loss import logistic_loss, softmax_loss
@@ -32,15 +33,18 @@ class StepLoss(NamedTuple):
     ``batch`` is int32 ``[B, 3]``, the whole batch's triples, on every device.
 
     Attributes:
-      columns: ``(batch, key) -> Columns``, the candidates.
+      guided: whether the pool is drawn by entropy, which the state then remembers.
+      columns: ``(batch, key, entropy) -> Columns``, the candidates; ``entropy`` is ``[N]`` where guided, else None.
       negatives: ``(known, columns, batch) -> bool [2B, n]``, which of this device's columns are negatives of each
         query.
       fetch: ``(structure, inputs, columns, batch) -> Fetched``, what the tables hold of the columns.
-      loss: ``(params, fetched, columns, negative, batch, key) -> (loss, metrics)``: this device's own mean loss over
-        its B / D triples, to be averaged over the devices; ``params`` are the module's variables.
+      loss: ``(params, fetched, columns, negative, batch, key) -> (loss, (metrics, seen))``: this device's own mean loss
+        over its B / D triples, to be averaged over the devices; ``params`` are the module's variables, ``seen`` is a
+        ``Seen`` where guided, else None.
       metrics: names of the metrics.
     """
 
+    guided: bool
     columns: Callable
     negatives: Callable
     fetch: Callable
@@ -53,6 +57,8 @@ class Objective(NamedTuple):
 
     pool: int
     batch_candidates: bool
+    sampling: str
+    even: float
     weighting: str
     entropy_low: float
     entropy_high: float
@@ -87,21 +93,24 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
     """
     score = SCORES[model.score]
     everything = pool_covers(objective.pool, entities)
+    guided = objective.sampling == "entropy" and not everything
 
     def candidates(batch: jax.Array) -> slice:
         """Which of this device's columns are scored."""
         own_entities = 2 * (len(batch) // devices)
         return slice(own_entities if everything or not objective.batch_candidates else 0, None)
 
-    def columns_of(batch: jax.Array, key: jax.Array) -> Columns:
+    def columns_of(batch: jax.Array, key: jax.Array, entropy: jax.Array | None) -> Columns:
         return choose_columns(
             jax.random.fold_in(key, 0),
             batch[:, 0],
             batch[:, 2],
+            entropy,
             entities=entities,
             pool=objective.pool,
             in_batch=objective.batch_candidates,
             devices=devices,
+            even=objective.even,
         )
 
     def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> jax.Array:
@@ -146,6 +155,11 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             queries = dropout(jax.random.fold_in(key, 2), rows, queries, objective.query_dropout)
         positive = score.pair(queries, answers).astype(jnp.float32)
         scores = score.match(gathered(queries), roles.columns[candidates(batch)]).astype(jnp.float32)
+        seen = None
+        if guided:
+            logits = entropy.belief(scores, gathered(positive), objective.reference)
+            mean, count = entropy.mean_entropy(logits, negative)
+            seen = Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
         weights, negatives = _weights(objective, scores, positive, negative)
         if objective.loss == "softmax":
             ranking = jnp.mean(softmax_loss(positive, scores, negative, weights, devices))
@@ -162,9 +176,9 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         if objective.redundancy:
             total = total + objective.redundancy * redundancy
         metrics["loss/total"] = total
-        return total, metrics
+        return total, (metrics, seen)
 
-    return StepLoss(columns_of, negatives_of, fetch_rows, loss, _metrics(objective))
+    return StepLoss(guided, columns_of, negatives_of, fetch_rows, loss, _metrics(objective))
 
 
 def _metrics(objective: Objective) -> tuple[str, ...]:

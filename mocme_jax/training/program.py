@@ -10,6 +10,7 @@ import optax
 
 from mocme_jax.errors import UserError
 from mocme_jax.model.mocme import Params
+from mocme_jax.objective.candidates import remembered
 from mocme_jax.objective.objective import StepLoss
 from mocme_jax.parallel.axis import AXIS, SEEDS
 from mocme_jax.parallel.mapping import WHOLE, Mapper, Program
@@ -44,23 +45,23 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
     """
 
     def dense(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
-        columns = loss.columns(batch, key)
+        columns = loss.columns(batch, key, state.entropy)
         negative = loss.negatives(data.known, columns, batch)
 
         def whole(params: Params):
             fetched = loss.fetch(params.structure, data.inputs, columns, batch)
             return loss.loss(params.model, fetched, columns, negative, batch, key)
 
-        gradients, metrics = jax.grad(whole, has_aux=True)(state.params)
+        gradients, told = jax.grad(whole, has_aux=True)(state.params)
         # A device's gradient of its own rows is of the sum of all devices' losses already.
         table = gradients.structure / devices if split else jax.lax.pmean(gradients.structure, AXIS)
         update, table_state = optimizers.structure.update(table, state.opt_state.structure, state.params.structure)
         squares = jnp.sum(table**2)
         squares = jax.lax.psum(squares, AXIS) if split else squares
-        return gradients.model, state.params.structure + update, table_state, squares, metrics
+        return gradients.model, state.params.structure + update, table_state, squares, told
 
     def rows_only(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
-        columns = loss.columns(batch, key)
+        columns = loss.columns(batch, key, state.entropy)
         negative = loss.negatives(data.known, columns, batch)
         fetched = loss.fetch(state.params.structure, data.inputs, columns, batch)
 
@@ -72,23 +73,25 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
 
         gradient = jax.grad(of_rows, argnums=(0, 1, 2), has_aux=True)
         structures = fetched.columns.structure, fetched.panel.structure
-        (gradients, *rows), metrics = gradient(state.params.model, *structures)
+        (gradients, *rows), told = gradient(state.params.model, *structures)
         ids = jnp.concatenate([columns.ids[columns.places], data.inputs.panel])
         rows = jnp.concatenate(rows) / devices
         table, table_state, squares = update_rows(
             optimizers.structure, state.params.structure, state.opt_state.structure, ids, rows, split=split
         )
-        return gradients, table, table_state, jax.lax.psum(squares, AXIS) if split else squares, metrics
+        return gradients, table, table_state, jax.lax.psum(squares, AXIS) if split else squares, told
 
     def train_step(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         step = rows_only if sparse else dense
-        gradients, table, table_state, squares, metrics = step(state, data, batch, key)
+        gradients, table, table_state, squares, (metrics, seen) = step(state, data, batch, key)
         gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
         updates, model_state = optimizers.model.update(gradients, state.opt_state.model, state.params.model)
         metrics["norm/gradient"] = jnp.sqrt(optax.tree.norm(gradients, squared=True) + squares)
         params = Params(optax.apply_updates(state.params.model, updates), table)
         opt_state = OptimizerState(model_state, table_state)
-        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+        entropy = state.entropy if seen is None else remembered(state.entropy, seen)
+        state = state._replace(params=params, opt_state=opt_state, entropy=entropy, step=state.step + 1)
+        return state, metrics
 
     return train_step
 
@@ -179,7 +182,7 @@ def make_train_program(
         return jax.lax.while_loop(going(last), stretch if average_steps else one, (state, none))
 
     if seeds:
-        axes = state_axes(bool(average_steps))
+        axes = state_axes(bool(average_steps), loss.guided)
         program = jax.vmap(program, in_axes=(axes, data_axes(), None), out_axes=(axes, 0), axis_name=SEEDS)
-    spec = state_spec(split, bool(average_steps))
+    spec = state_spec(split, bool(average_steps), loss.guided)
     return mapper.map(program, (spec, data_spec(split), WHOLE), (spec, WHOLE), donate=(0,))

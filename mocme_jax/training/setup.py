@@ -164,6 +164,8 @@ def build_objective(config: ConfigDict) -> Objective:
     return Objective(
         pool=negatives.pool,
         batch_candidates=negatives.batch_candidates,
+        sampling=negatives.sampling,
+        even=negatives.even,
         weighting=negatives.weighting,
         entropy_low=negatives.entropy_low,
         entropy_high=negatives.entropy_high,
@@ -264,6 +266,7 @@ def build_program(
         optimizers,
         entities=entities,
         averages=settings.average > 0,
+        guided=loss.guided,
         metrics=(*loss.metrics, "norm/gradient"),
         mapper=mapper,
         split=split,

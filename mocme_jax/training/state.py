@@ -38,6 +38,8 @@ class TrainState(NamedTuple):
       opt_state: the optimizers' states.
       average: a running average of the parameters, which is what is evaluated; None where none is wanted.
       sums: of the metrics since the last evaluation.
+      entropy: ``[N]``, running mean of the entropy in bits of the belief in each entity as a negative; None where pools
+        are not drawn by it.
       step: int32 scalar, steps taken; the epoch and the place in it follow from it.
       key: PRNG key data, never changed: a step's key is folded from it and the step.
     """
@@ -46,6 +48,7 @@ class TrainState(NamedTuple):
     opt_state: OptimizerState
     average: Params | None
     sums: Sums
+    entropy: jax.Array | None
     step: jax.Array
     key: jax.Array
 
@@ -74,10 +77,11 @@ def params_spec(split: bool) -> Params:
     return Params(WHOLE, ROWS if split else WHOLE)
 
 
-def state_spec(split: bool, averages: bool) -> TrainState:
+def state_spec(split: bool, averages: bool, guided: bool) -> TrainState:
     """Which parts of the state are split over the devices."""
     params = params_spec(split)
-    return TrainState(params, OptimizerState(*params), params if averages else None, WHOLE, WHOLE, WHOLE)
+    average, entropy = params if averages else None, WHOLE if guided else None
+    return TrainState(params, OptimizerState(*params), average, WHOLE, entropy, WHOLE, WHOLE)
 
 
 def data_spec(split: bool) -> TrainData:
@@ -85,9 +89,9 @@ def data_spec(split: bool) -> TrainData:
     return TrainData(ROWS if split else WHOLE, known_spec(split), inputs_spec(split))
 
 
-def state_axes(averages: bool) -> TrainState:
+def state_axes(averages: bool, guided: bool) -> TrainState:
     """Which axis of the states of several seeds, trained together, counts the seeds; None where they share a value."""
-    return TrainState(0, 0, 0 if averages else None, Sums(None, 0), None, 0)
+    return TrainState(0, 0, 0 if averages else None, Sums(None, 0), 0 if guided else None, None, 0)
 
 
 def data_axes() -> TrainData:
@@ -123,13 +127,14 @@ def plan_train_state(
     *,
     entities: int,
     averages: bool,
+    guided: bool,
     metrics: Sequence[str],
     mapper: Mapper,
     split: bool,
     seed: int,
 ) -> StatePlan:
     """Initial parameters and optimizer state from a seed, made where they belong; sums of the named metrics."""
-    spec = state_spec(split, averages)
+    spec = state_spec(split, averages, guided)
 
     def initial(seed):
         init_key, step_key = jax.random.split(jax.random.key(seed))
@@ -138,7 +143,10 @@ def plan_train_state(
         # A copy: the parameters' own memory is given to the first step.
         average = jax.tree.map(jnp.copy, params) if averages else None
         sums = Sums(jnp.zeros((), jnp.int32), {name: jnp.zeros((), jnp.float32) for name in metrics})
-        return TrainState(params, opt_state, average, sums, jnp.zeros((), jnp.int32), jax.random.key_data(step_key))
+        # Of what has not been seen yet the model is as unsure as can be.
+        entropy = jnp.ones((entities,), jnp.float32) if guided else None
+        key = jax.random.key_data(step_key)
+        return TrainState(params, opt_state, average, sums, entropy, jnp.zeros((), jnp.int32), key)
 
     shapes = mapper.placed_shapes(jax.eval_shape(initial, seed), spec)
     shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
