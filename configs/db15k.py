@@ -31,14 +31,14 @@ def get_config(arg=None):
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
     config.fusion.features_in = "questions"
-    config.negatives.pool = 6000
+    config.negatives.sampling = "entropy"
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.04
     config.loss.query_dropout = 0.4
     config.train.learning_rate = 0.003
     config.train.batch_size = 256
-    config.train.epochs = 14
+    config.train.epochs = 12
     config.train.average = 500.0
     config.train.eval_every = 1
-    config.train.patience = 2
+    config.train.patience = 3
     return structure_alone(config) if arg == "structure" else config

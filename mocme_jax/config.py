@@ -130,6 +130,7 @@ STRUCTURE_ALONE = {
     "model.structure_dropout": 0.0,
     "model.feature_dropout": 0.0,
     "negatives.weighting": "uniform",
+    "negatives.sampling": "uniform",
 }
 
 

@@ -190,7 +190,7 @@ FIELDS: dict[str, Field] = {
     "negatives.sampling": Field(
         "uniform",
         "how the pool is drawn: every entity as likely as any other, or by the running mean of the entropy of the "
-        "model's belief in it as a negative",
+        "model's belief in it as a negative, which takes a number an entity and a pass over them a step",
         choices=("uniform", "entropy"),
     ),
     "negatives.even": Field(

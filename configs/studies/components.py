@@ -14,6 +14,8 @@ def get_cells(config, modalities, alone):
         "no experts": {"model.experts": 0},
         "no EGNS": {"negatives.weighting": "uniform"},
     }
+    if config.negatives.sampling == "entropy":
+        cells["no EGNS"]["negatives.sampling"] = "uniform"
     if config.model.lend:
         cells["no lending"] = {"model.lend": 0.0}
     if config.model.cardinality:

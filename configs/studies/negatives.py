@@ -1,4 +1,4 @@
-"""How negatives are weighed: by entropy in its three readings and two references, or otherwise; and how many there are.
+"""How negatives are drawn and weighed: by entropy in its three readings and two references, or otherwise; how many.
 
 Command  python -m mocme_jax.ablate --config=CONFIG --study=negatives
 """
@@ -13,7 +13,15 @@ def get_cells(config, modalities, alone):
             if (reference, confident) != (own.reference, own.confident):
                 words = {"negatives.reference": reference, "negatives.confident": confident}
                 cells[f"{reference}, {confident}"] = words
-    cells["uniform"] = {"negatives.weighting": "uniform"}
+    ways = {
+        "uniform": ("uniform", "uniform"),
+        "drawn by entropy": ("uniform", "entropy"),
+        "weighed by entropy": ("entropy", "uniform"),
+        "both by entropy": ("entropy", "entropy"),
+    }
+    for cell, (weighting, sampling) in ways.items():
+        if (weighting, sampling) != (own.weighting, own.sampling):
+            cells[cell] = {"negatives.weighting": weighting, "negatives.sampling": sampling}
     cells["self-adversarial"] = {"negatives.weighting": "self_adversarial"}
     for pool in (own.pool // 4, own.pool * 4):
         cells[f"pool {pool}"] = {"negatives.pool": pool}

@@ -9,6 +9,10 @@ def get_cells(config, modalities, alone):
     cells = {"full": {}}
     for kind in ("gate", "mean", "attention"):
         cells[kind] = {"fusion.inter": kind, "fusion.intra": kind}
-    cells |= {"no experts": {"model.experts": 0}, "no EGNS": {"negatives.weighting": "uniform"}}
+    if config.model.experts:
+        cells["no experts"] = {"model.experts": 0}
+    cells["no EGNS"] = {"negatives.weighting": "uniform"}
+    if config.negatives.sampling == "entropy":
+        cells["no EGNS"]["negatives.sampling"] = "uniform"
     # Views of a plain sum would be scaled by their number.
     return cells | {"structure alone": alone, "sum": {"fusion.inter": "sum", "fusion.intra": "mean"}}

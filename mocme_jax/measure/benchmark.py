@@ -32,7 +32,7 @@ def structure_alone(config: ConfigDict) -> ConfigDict:
         baseline.model.experts = 0
         baseline.model.structure_dropout = 0.0
         baseline.model.feature_dropout = 0.0
-        baseline.negatives.weighting = "uniform"
+        baseline.negatives.weighting = baseline.negatives.sampling = "uniform"
     return baseline
 
 
