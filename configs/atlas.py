@@ -30,4 +30,6 @@ def get_config(arg=None):
     config.train.epochs = 16
     config.train.eval_every = 4
     config.train.average = 64.0
-    return structure_alone(config) if arg == "structure" else config
+    # On dev the structure alone is better off with the milder penalty: .652, for .645 with the above.
+    alone = dict(loss__regulariser="n3", loss__regularisation=0.1)
+    return structure_alone(config, **alone) if arg == "structure" else config

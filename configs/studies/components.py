@@ -16,12 +16,6 @@ def get_cells(config, modalities, alone):
     }
     if config.negatives.sampling == "entropy":
         cells["no EGNS"]["negatives.sampling"] = "uniform"
-    if config.model.lend:
-        cells["no lending"] = {"model.lend": 0.0}
-    if config.model.cardinality:
-        cells["no cardinality"] = {"model.cardinality": 0.0}
-    if config.model.self_answers == "seen":
-        cells["itself an answer"] = {"model.self_answers": "all"}
     if len(modalities) > 1:
         for out in modalities:
             cells[f"without {out}"] = {"data.modalities": tuple(name for name in modalities if name != out)}
