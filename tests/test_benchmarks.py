@@ -52,7 +52,7 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
     warnings = "\n".join(dataset.warnings)
     assert all(word in warnings for word in words), warnings
     if folder == "DB15K":
-        assert dataset.dev.startswith("5% of train")
+        assert dataset.dev.startswith("1% of train")
         assert len(graph.train) + len(graph.valid) <= counts[0]
         rows = {tuple(row) for row in graph.train.tolist()}
         assert not rows & {tuple(row) for row in graph.valid.tolist()}

@@ -57,7 +57,10 @@ def written_out(model, start, features, present, given):
             mine = complex_score(table[answer], rows[back], own)
             total += jax.nn.logsumexp(jnp.append(scores, mine)) - mine
             moduli = jnp.sqrt(own[: len(own) // 2] ** 2 + own[len(own) // 2 :] ** 2)
-            total += config["loss"]["regularisation"] * jnp.sum(moduli**3)
+            sizes = jnp.sqrt(rows[relation][: len(own) // 2] ** 2 + rows[relation][len(own) // 2 :] ** 2)
+            # A product's modulus is that of its factors.
+            penalties = {"n3": jnp.sum(moduli**3), "dura": jnp.sum(moduli**2) + jnp.sum((moduli * sizes) ** 2)}
+            total += config["loss"]["regularisation"] * penalties[config["loss"]["regulariser"]]
         return total
 
     row, squares = jnp.asarray(start), 0.0
@@ -68,8 +71,9 @@ def written_out(model, start, features, present, given):
     return np.asarray(row), loss(jnp.asarray(start)) - loss(row)
 
 
-@pytest.mark.parametrize("structure", ["missing", "inferred"])
-def test_the_row_is_that_of_the_loss_written_out(model, structure):
+@pytest.mark.parametrize("structure,regulariser", [("missing", "dura"), ("inferred", "dura"), ("inferred", "n3")])
+def test_the_row_is_that_of_the_loss_written_out(model, structure, regulariser, monkeypatch):
+    monkeypatch.setitem(model.saved["config"]["loss"], "regulariser", regulariser)
     features = features_of(model, 5)
     grown = model.add_entities(["new"], features, TRIPLES, structure=structure)
     before = model.add_entities(["new"], features, TRIPLES, structure=structure, fit=False)

@@ -55,6 +55,7 @@ def test_the_plan_tells_the_fewest_devices_that_fit(tmp_path, monkeypatch, capsy
     rate = {"device": "cpu", "rows": [row]}
     (tmp_path / "rate.json").write_text(json.dumps(rate), encoding="utf-8")
     flags += ["--config.negatives.pool=16", "--config.fusion.panel=8", "--benchmark=rate.json"]
+    flags += ["--config.negatives.sampling=uniform"]
     for memory, words in ((["--memory=0.15"], "2 devices of 0.15 GB are enough"), ([], "1 device of 80 GB is enough")):
         monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
         assert run_here("plan", *flags, *memory, monkeypatch=monkeypatch) == 0

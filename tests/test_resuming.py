@@ -269,14 +269,6 @@ def test_how_long_and_where_may_change_and_other_versions_are_told(two, tmp_path
     free = CONFIG | {"train": {"epochs": 9}, "parallel": {"devices": 4}}
     shutil.copytree(two, tmp_path / "run")
     assert go_on(tmp_path / "run", identity_of(free, PARTS, "f", np.arange(4)))[0].step == 3
-    # A field that the run's program did not know yet is as its default; at another value it differs.
-    for value, goes_on in (("uniform", True), ("entropy", False)):
-        newer = identity_of(CONFIG | {"negatives": {"sampling": value}}, PARTS, "f", np.arange(4))
-        if goes_on:
-            assert go_on(tmp_path / "run", newer)[0].step == 3
-        else:
-            with pytest.raises(UserError, match=r"negatives.sampling \(uniform there, entropy now\)"):
-                go_on(tmp_path / "run", newer)
     save(tmp_path / "old", last=[position_of(2)], identity=IDENTITY | {"format": 1, "version": "0.1"})
     with pytest.raises(UserError, match="holds a run of mocme_jax 0.1"):
         go_on(tmp_path / "old")

@@ -216,7 +216,7 @@ def build(graph: Path, **sections):
 ABLATIONS = [
     {
         "fusion": {"intra": "mean", "inter": "complementarity", "estimator": "infonce", "granularity": "entity"},
-        "negatives": {"weighting": "uniform", "reference": "absolute"},
+        "negatives": {"weighting": "uniform", "reference": "absolute", "sampling": "entropy"},
         "loss": {"kind": "logistic", "margin": 2.0},
         "model": {"score": "rotate", "self_answers": "seen"},
         "parallel": {"mapper": "none"},
@@ -228,14 +228,14 @@ ABLATIONS = [
             "relevance": "none",
             "features_in": "questions",
         },
-        "negatives": {"weighting": "self_adversarial"},
+        "negatives": {"weighting": "self_adversarial", "sampling": "uniform"},
         "loss": {"regulariser": "l2"},
         "model": {"score": "transe", "self_answers": "seen"},
         "parallel": {"mapper": "shard_map", "devices": 4, "shard_entities": True},
     },
     {
         "fusion": {"intra": "complementarity", "inter": "mean", "estimator": "club", "redundancy_loss": 0.1},
-        "negatives": {"confident": "entropy"},
+        "negatives": {"confident": "entropy", "sampling": "entropy"},
         "model": {"score": "distmult", "self_answers": "all"},
         "parallel": {"mapper": "pmap", "devices": 2},
     },
@@ -243,7 +243,7 @@ ABLATIONS = [
         "fusion": {"intra": "attention", "inter": "sum", "features_in": "heads"},
         "train": {"precision": "tf32"},
         "negatives": {"confident": "false_negative"},
-        "loss": {"query_dropout": 0.2},
+        "loss": {"query_dropout": 0.2, "regulariser": "dura"},
         "model": {"score": "tucker", "core_width": 4, "feature_dropout": 0.2, "structure_dropout": 0.2},
     },
     {

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mocme_jax import __version__
-from mocme_jax.config_fields import FIELDS
 from mocme_jax.errors import UserError
 
 # Of what a checkpoint holds; raised whenever that changes.
@@ -112,10 +111,7 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
             f"{workdir}: holds a run on another graph or other features: {', '.join(other)} "
             f"differ{'s' if len(other) == 1 else ''}; put them back, {elsewhere}"
         )
-    # A field that this program has learned since stands for what was done before it: so its default is chosen.
-    defaults = {path: list(one.default) if one.kind is tuple else one.default for path, one in FIELDS.items()}
     then, now = _flat(saved["config"]), _flat(identity["config"])
-    then = {path: value for path, value in defaults.items() if path in now} | then
     changed = [
         f"{path} ({then.get(path)} there, {now.get(path)} now)"
         for path in {**then, **now}
