@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mocme_jax.objective.candidates import PACE, Seen, first_occurrence, guided_pool, remembered, sample_pool
+from mocme_jax.parallel.axis import share
 from mocme_jax.parallel.mapping import WHOLE, Mapper
 
 
@@ -70,9 +71,7 @@ def test_running_means_move_towards_what_all_devices_have_seen(devices):
             expected[entity] += PACE * (entropy - before[entity])
 
     def own(entropy):
-        rows = len(ids) // devices
-        part = lambda x: jax.lax.dynamic_slice_in_dim(jnp.asarray(x), jax.lax.axis_index("devices") * rows, rows)  # noqa: E731
-        return remembered(entropy, Seen(part(ids), part(seen), part(counts)))
+        return remembered(entropy, Seen(*(share(jnp.asarray(x), devices) for x in (ids, seen, counts))))
 
     mapper = Mapper("shard_map", devices)
     after = mapper.map(own, (WHOLE,), WHOLE)(mapper.place(before, WHOLE))

@@ -12,6 +12,7 @@ import jax
 from rich.console import Console
 
 from mocme_jax import __version__
+from mocme_jax.config import config_from_dict, structure_alone
 from mocme_jax.data.graph import KnowledgeGraph
 from mocme_jax.measure.calibration import Calibration, calibrate
 from mocme_jax.measure.figures import SETTING, read_figures, setting_of
@@ -22,18 +23,6 @@ from mocme_jax.training.progress import make_console, results_table
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-
-def structure_alone(config: ConfigDict) -> ConfigDict:
-    """The structural baseline of a configuration: no modality, no expert, every negative alike."""
-    baseline = config.copy_and_resolve_references()
-    with baseline.unlocked():
-        baseline.data.modalities = ("structure",)
-        baseline.model.experts = 0
-        baseline.model.structure_dropout = 0.0
-        baseline.model.feature_dropout = 0.0
-        baseline.negatives.weighting = baseline.negatives.sampling = "uniform"
-    return baseline
 
 
 def measure(
@@ -120,9 +109,10 @@ def measure(
 def _stages(config: ConfigDict, graph: KnowledgeGraph, dataset: Any, steps: int) -> list[Stage]:
     if dataset is None:
         return [training_stage("train", config, graph, steps)]
+    alone = structure_alone(config_from_dict(config.to_dict()))
     return [
         training_stage("train, full model", config, graph, steps),
-        training_stage("train, structure alone", structure_alone(config), graph.replace(modalities=()), steps),
+        training_stage("train, structure alone", alone, graph.replace(modalities=()), steps),
         *evaluation_stages(config, dataset),
     ]
 

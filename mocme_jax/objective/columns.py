@@ -38,13 +38,13 @@ def choose_columns(
     key: jax.Array,
     heads: jax.Array,
     tails: jax.Array,
-    entropy: jax.Array | None = None,
+    entropy: jax.Array | None,
     *,
     entities: int,
     pool: int,
     in_batch: bool,
     devices: int,
-    even: float = 1.0,
+    even: float,
 ) -> Columns:
     """Draws the pool, and shares the columns out.
 
