@@ -17,8 +17,13 @@ def get_config(arg=None):
     """The configuration; with the argument ``structure``, its structural baseline."""
     config = default_config()
     config.data.name = "TIVA"
-    config.model.lend = 0.3
+    config.model.lend = 0.6
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
-    config.train.epochs = 14
+    config.negatives.sampling = "entropy"
+    config.loss.regulariser = "dura"
+    config.loss.regularisation = 0.15
+    config.train.epochs = 20
+    config.train.eval_every = 1
+    config.train.average = 100.0
     return structure_alone(config) if arg == "structure" else config

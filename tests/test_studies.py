@@ -105,7 +105,7 @@ def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study
     assert plain["test"]["mean"] == pytest.approx(np.mean(by_cell["plain"]))
     assert plain["test"]["deviation"] == pytest.approx(np.std(by_cell["plain"], ddof=1))
     assert plain["difference"] == pytest.approx(np.mean(by_cell["plain"]) - np.mean(by_cell["full"]), abs=1e-6)
-    assert 0 <= plain["p"] <= 1 and table["rows"][0]["difference"] == 0
+    assert 0 <= plain["p"] <= 1 and table["rows"][0]["difference"] == 0 and "clean_p" not in plain
     described = json.loads((tmp_path / "study" / "study.json").read_text())
     assert described["study"] == str(study_file) and described["cells"].keys() == {"full", "plain", "structure alone"}
     capsys.readouterr()
@@ -113,6 +113,26 @@ def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study
     assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
     assert (tmp_path / "study" / "rows.jsonl").read_bytes() == before
     assert "cell 1" not in capsys.readouterr().out
+
+
+def test_rows_that_train_holds_are_left_out_of_a_second_difference(study_file, tmp_path, monkeypatch, capsys):
+    leaking = write_tiny_graph(tmp_path / "leaking")
+    held = (leaking / "train.txt").read_text().splitlines(keepends=True)
+    with open(leaking / "test.txt", "a") as file:
+        file.writelines(held[:20])
+    flags = [*tiny_flags(leaking, tmp_path / "study"), f"--study={study_file}", "--cells=structure alone"]
+    assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
+    rows = read_rows(tmp_path / "study")
+    # Of the rows the evaluator has told the clean ones, of the table the study.
+    clean = {name: [row["clean"]["mrr"] for row in rows if row["cell"] == name] for name in ("full", "structure alone")}
+    assert {row["clean"]["count"] for row in rows} == {10} and {row["test"]["count"] for row in rows} == {50}
+    full, alone = json.loads((tmp_path / "study" / "table.json").read_text())["rows"]
+    expected = np.mean(clean["structure alone"]) - np.mean(clean["full"])
+    assert alone["clean_difference"] == pytest.approx(expected, abs=1e-6)
+    assert abs(alone["clean_difference"] - alone["difference"]) > 1e-6
+    assert 0 <= alone["clean_p"] <= 1 and full["clean_difference"] == 0
+    printed = capsys.readouterr().out
+    assert f"{alone['clean_difference']:+.4f}" in printed
 
 
 def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -169,12 +169,24 @@ def against_charts(
     return charts
 
 
-def clean_rows(study: Study) -> list[tuple[str, int, float]]:
-    """Cell, questions and mean MRR of test's clean rows, where these are fewer than test's."""
-    found = []
+class CleanRows(NamedTuple):
+    """A cell on test's clean rows: questions, mean MRR, and difference to the reference with its p, where there is."""
+
+    cell: str
+    questions: int
+    mrr: float
+    difference: float | None
+    p: float | None
+
+
+def clean_rows(study: Study) -> list[CleanRows]:
+    """Each cell on test's clean rows, where these are fewer than test's."""
+    found, table = [], {row["cell"]: row for row in study.table}
     for cell in study.cells:
         rows = [row for row in study.of(cell) if row.get("clean") and row["clean"]["count"] < row["test"]["count"]]
         values = [row["clean"]["mrr"] for row in rows if row["clean"]["mrr"] is not None]
         if values:
-            found.append((cell, rows[0]["clean"]["count"], float(np.mean(values))))
+            own = table.get(cell, {})
+            told = own.get("clean_difference"), own.get("clean_p")
+            found.append(CleanRows(cell, rows[0]["clean"]["count"], float(np.mean(values)), *told))
     return found

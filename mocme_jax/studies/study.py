@@ -15,6 +15,7 @@ import numpy as np
 from mocme_jax.config import config_from_dict, find_config, set_field, validate
 from mocme_jax.config_fields import Value
 from mocme_jax.config_values import show
+from mocme_jax.data.splits import clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.studies.rows import Rows
 from mocme_jax.studies.table import make_table, print_table, write_table
@@ -114,14 +115,15 @@ def run_study(
         note(f"warning: {line}")
     with locked(workdir):
         rows = Rows(workdir, identity_of_study(name, config, cells, dataset, seeds))
+        clean = clean_rows(graph.splits["test"], dataset.known[0])
         preemption.something_to_save()
         for number, (cell, changes) in enumerate(chosen.items(), 1):
             missing = [seed for seed in seeds if seed not in rows.of(cell, changes)]
             if missing:
                 note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}")
                 run_cell(rows, cell, changes, config, dataset, missing, preemption, note)
-                write_table(rows, make_table(rows, cells, seeds))
-        table = make_table(rows, cells, seeds)
+                write_table(rows, make_table(rows, cells, seeds, clean))
+        table = make_table(rows, cells, seeds, clean)
         write_table(rows, table)
     print_table(table, f"{graph.name}, {name}", console)
     note(f"rows: {Path(workdir) / 'rows.jsonl'}   table: {Path(workdir) / 'table.json'}")

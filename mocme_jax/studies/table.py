@@ -14,10 +14,16 @@ from mocme_jax.training.progress import results_table
 from mocme_jax.training.workdir import write_whole
 
 
-def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int]) -> dict:
+def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int], clean: np.ndarray) -> dict:
     """The table of what is finished, for JSON; the first of the cells is the reference.
 
-    Differences are over the seeds that both have, on test.
+    Differences are over the seeds that both have, on test, and where train holds some of its rows, on the others too.
+
+    Args:
+      rows: what is finished.
+      cells: the changes of each cell.
+      seeds: that count.
+      clean: bool ``[T]``, the test rows that train does not hold.
     """
     reference = next(iter(cells))
     finished = {name: rows.of(name, changes) for name, changes in cells.items()}
@@ -31,7 +37,11 @@ def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int]) -
             line["test"] = _spread([row["test"]["mrr"] for row in of.values()])
             line["clean"] = _spread([row["clean"]["mrr"] for row in of.values()])
             line |= {f"hits@{k}": _spread([row["test"][f"hits@{k}"] for row in of.values()]) for k in (1, 10)}
-            line |= _difference(rows, name, reference, sorted(of.keys() & finished[reference].keys()))
+            shared = sorted(of.keys() & finished[reference].keys())
+            line |= _difference(rows, name, reference, shared, np.ones_like(clean))
+            if not clean.all() and clean.sum() > 1:
+                found = _difference(rows, name, reference, shared, clean)
+                line |= {f"clean_{key}": value for key, value in found.items()}
         line["seconds"] = sum(row["seconds"] for row in of.values())
         table.append(line)
     return {"reference": reference, "rows": table}
@@ -43,7 +53,7 @@ def write_table(rows: Rows, table: dict) -> None:
 
 
 def print_table(table: dict, title: str, console: Console) -> None:
-    """Prints the table; ``less`` is the difference in test MRR from the reference, ``p`` its significance."""
+    """Prints the table: differences in test MRR from the reference, with their significance ``p``."""
     lines = []
     for row in table["rows"]:
         line = {"cell": row["cell"], "seeds": row["seeds"], "dev MRR": _words(row["dev"])}
@@ -51,24 +61,32 @@ def print_table(table: dict, title: str, console: Console) -> None:
             line |= {"test MRR": _words(row["test"]), "Hits@1": f"{row['hits@1']['mean']:.3f}"}
             line |= {"Hits@10": f"{row['hits@10']['mean']:.3f}"}
         if row["cell"] != table["reference"] and row.get("difference") is not None:
-            line["difference"] = f"{row['difference']:+.4f}"
-            line["p"] = "-" if row["p"] is None else f"{row['p']:.3f}" if row["p"] >= 0.001 else "<.001"
+            line |= {"difference": f"{row['difference']:+.4f}", "p": _chance(row["p"])}
+        if "clean_p" in row:
+            line["clean MRR"] = _words(row["clean"])
+            if row["cell"] != table["reference"] and row["clean_difference"] is not None:
+                line |= {"clean diff.": f"{row['clean_difference']:+.4f}", "clean p": _chance(row["clean_p"])}
         line["minutes"] = f"{row['seconds'] / 60:.1f}"
         lines.append(line)
     results_table(lines, title=title, console=console)
 
 
-def _difference(rows: Rows, name: str, reference: str, seeds: list[int]) -> dict:
+def _difference(rows: Rows, name: str, reference: str, seeds: list[int], counted: np.ndarray) -> dict:
+    """On the test rows ``counted [T]``."""
     both = [rows.ranks(cell, seeds) for cell in (name, reference)] if seeds else [None]
     if name == reference or any(ranks is None for ranks in both):
         return {"difference": 0.0 if name == reference else None, "p": None}
-    found = paired_difference(*both)
+    found = paired_difference(*(ranks[:, np.tile(counted, 2)] for ranks in both))
     return {"difference": found.mean, "p": found.p}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "deviation": deviation}
+
+
+def _chance(p: float | None) -> str:
+    return "-" if p is None else f"{p:.3f}" if p >= 0.001 else "<.001"
 
 
 def _words(spread: Mapping[str, float | None]) -> str:

@@ -152,7 +152,7 @@ class Checkpoints:
         except Exception as error:
             # Whatever a damaged file makes the libraries raise.
             raise Unreadable(_reason(error)) from error
-        raise Unreadable(f"it is of another model: {difference}")
+        raise Unreadable(f"it is of another model or version of this program: {difference}")
 
     def delete(self, which: Which, number: int) -> None:
         """Deletes a checkpoint, readable or not.
