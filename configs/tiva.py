@@ -6,8 +6,8 @@ Data        FOLDER holds the released files; without a text feature file the nam
 Dev         carved out of train: of 2,000 released valid rows 1,676 are in train
 Machine     one core of an AMD EPYC virtual machine, no accelerator
 Minutes     2, other jobs on the other core
-Scores      test MRR .919 (deviation .022, 5 seeds), Hits@10 .965; structure alone .829;
-            on the 334 clean rows .680 (.010) and .201
+Scores      test MRR .919 (deviation .022, 5 seeds), Hits@10 .965; structure alone .790;
+            on the 334 clean rows .680 (.010) and .216
 """
 
 from mocme_jax.config import default_config, structure_alone

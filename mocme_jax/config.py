@@ -147,14 +147,19 @@ def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
 
 
 def baseline_of(name_or_path: str) -> dict[str, Value]:
-    """What makes a config its structural baseline: where it differs from ``CONFIG:structure``, if it has that."""
+    """What makes a config its structural baseline: what ``CONFIG:structure`` has of its own, if there is that.
+
+    All of ``STRUCTURE_ALONE`` is in it, for flags may have changed what the two configs have in common.
+    """
     config, _ = load_config(name_or_path)
     try:
         alone, _ = load_config(f"{name_or_path}:structure")
     except UserError:
         return dict(STRUCTURE_ALONE)
-    fields = {path: get_field(alone, path) for path in FIELDS if get_field(alone, path) != get_field(config, path)}
-    return fields or dict(STRUCTURE_ALONE)
+    own = [path for path in FIELDS if get_field(alone, path) != get_field(config, path)]
+    if not own:
+        return dict(STRUCTURE_ALONE)
+    return {path: get_field(alone, path) for path in dict.fromkeys([*STRUCTURE_ALONE, *own])}
 
 
 def describe(config: ConfigDict) -> str:

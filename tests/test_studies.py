@@ -195,6 +195,13 @@ def test_every_bundled_study_fits_every_config(study, name):
     assert all(set(changes) <= set(FIELDS) for changes in others)
 
 
+def test_no_flag_gets_into_the_structural_baseline():
+    # kvc16k and kvc16k:structure both draw evenly; --config.negatives.sampling=entropy would stay in a difference.
+    alone = baseline_of("kvc16k")
+    assert alone["negatives.sampling"] == alone["negatives.weighting"] == "uniform" and alone["model.experts"] == 0
+    assert baseline_of("atlas")["loss.regulariser"] == "n3" and "loss.regulariser" not in alone
+
+
 def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypatch, capsys):
     def refused(*flags, words):
         status = run_here("ablate", *flags, monkeypatch=monkeypatch)
