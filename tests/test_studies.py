@@ -135,6 +135,15 @@ def test_rows_that_train_holds_are_left_out_of_a_second_difference(study_file, t
     assert f"{alone['clean_difference']:+.4f}" in printed
 
 
+def test_a_test_that_train_holds_whole_has_no_clean_score(study_file, tmp_path, monkeypatch):
+    leaking = write_tiny_graph(tmp_path / "leaking")
+    (leaking / "test.txt").write_text("".join((leaking / "train.txt").read_text().splitlines(keepends=True)[:6]))
+    flags = [*tiny_flags(leaking, tmp_path / "study"), f"--study={study_file}", "--cells=plain", "--seeds=1"]
+    assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
+    rows = json.loads((tmp_path / "study" / "table.json").read_text())["rows"]
+    assert len(rows) == 2 and all("test" in row and "clean" not in row and "clean_p" not in row for row in rows)
+
+
 def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):
     flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}", "--seeds=1", "--cells=plain"]
     assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0

@@ -35,7 +35,8 @@ def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int], c
         line = {"cell": name, "seeds": len(of), "dev": _spread([row["dev"]["mrr"] for row in of.values()])}
         if all("test" in row for row in of.values()):
             line["test"] = _spread([row["test"]["mrr"] for row in of.values()])
-            line["clean"] = _spread([row["clean"]["mrr"] for row in of.values()])
+            if clean.any():
+                line["clean"] = _spread([row["clean"]["mrr"] for row in of.values()])
             line |= {f"hits@{k}": _spread([row["test"][f"hits@{k}"] for row in of.values()]) for k in (1, 10)}
             shared = sorted(of.keys() & finished[reference].keys())
             line |= _difference(rows, name, reference, shared, np.ones_like(clean))
