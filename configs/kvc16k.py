@@ -16,7 +16,18 @@ def get_config(arg=None):
     """The configuration; with the argument ``structure``, its structural baseline."""
     config = default_config()
     config.data.name = "KVC16K"
+    config.model.width = 512
+    config.model.lend = 0.3
+    config.model.self_answers = "seen"
+    config.model.cardinality = 0.4
+    config.negatives.pool = 2048
+    config.negatives.sampling = "entropy"
+    config.loss.regulariser = "dura"
+    config.loss.regularisation = 0.05
+    config.loss.query_dropout = 0.3
     config.train.batch_size = 1024
-    config.train.epochs = 3
+    config.train.epochs = 14
+    config.train.average = 300.0
     config.train.eval_every = 1
+    config.train.patience = 2
     return structure_alone(config) if arg == "structure" else config
