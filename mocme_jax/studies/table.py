@@ -54,22 +54,32 @@ def write_table(rows: Rows, table: dict) -> None:
 
 
 def print_table(table: dict, title: str, console: Console) -> None:
-    """Prints the table: differences in test MRR from the reference, with their significance ``p``."""
-    lines = []
+    """Prints the table: differences in test MRR from the reference, with their significance ``p``.
+
+    Where train holds some of test, the same for its clean rows follows as a table of its own.
+    """
+    lines, clean = [], []
     for row in table["rows"]:
         line = {"cell": row["cell"], "seeds": row["seeds"], "dev MRR": _words(row["dev"])}
         if "test" in row:
             line |= {"test MRR": _words(row["test"]), "Hits@1": f"{row['hits@1']['mean']:.3f}"}
             line |= {"Hits@10": f"{row['hits@10']['mean']:.3f}"}
-        if row["cell"] != table["reference"] and row.get("difference") is not None:
-            line |= {"difference": f"{row['difference']:+.4f}", "p": _chance(row["p"])}
-        if "clean_p" in row:
-            line["clean MRR"] = _words(row["clean"])
-            if row["cell"] != table["reference"] and row["clean_difference"] is not None:
-                line |= {"clean diff.": f"{row['clean_difference']:+.4f}", "clean p": _chance(row["clean_p"])}
+        if row["cell"] != table["reference"]:
+            line |= _told(row.get("difference"), row.get("p"))
         line["minutes"] = f"{row['seconds'] / 60:.1f}"
         lines.append(line)
+        if "clean_p" in row:
+            line = {"cell": row["cell"], "seeds": row["seeds"], "test MRR": _words(row["clean"])}
+            if row["cell"] != table["reference"]:
+                line |= _told(row["clean_difference"], row["clean_p"])
+            clean.append(line)
     results_table(lines, title=title, console=console)
+    if clean:
+        results_table(clean, title=f"{title}, test's clean rows", console=console)
+
+
+def _told(difference: float | None, p: float | None) -> dict[str, str]:
+    return {} if difference is None else {"difference": f"{difference:+.4f}", "p": _chance(p)}
 
 
 def _difference(rows: Rows, name: str, reference: str, seeds: list[int], counted: np.ndarray) -> dict:
