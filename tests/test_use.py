@@ -9,6 +9,7 @@ import pytest
 
 import mocme_jax
 from mocme_jax.errors import UserError
+from mocme_jax.use import completion
 from mocme_jax.use.completion import complete_questions
 
 
@@ -84,6 +85,30 @@ def test_what_is_excluded_is_left_out_and_nothing_else(model):
             found = model.answer(np.array([[entity, relation]]), len(model.entities), exclude)
             ids = found.ids[0]
             assert ids[ids >= 0].tolist() == kept
+
+
+def test_a_question_asked_again_has_its_answers_in_its_place_and_costs_nothing(model, monkeypatch):
+    questions = np.array([[3, 1], [0, 0], [3, 1], [2, 3], [0, 0], [3, 1], [0, 1]])
+    alone = [model.answer(question[None], 4) for question in questions]
+    counts = []
+
+    def counting(served, questions, *args, **kwargs):
+        counts.append(len(questions))
+        return complete_questions(served, questions, *args, **kwargs)
+
+    monkeypatch.setattr(completion, "complete_questions", counting)
+    together = model.answer(questions, 4)
+    assert counts == [4]
+    for place, one in enumerate(alone):
+        assert together.ids[place].tolist() == one.ids[0].tolist()
+        assert together.known[place].tolist() == one.known[0].tolist()
+        np.testing.assert_allclose(together.scores[place], one.scores[0], atol=1e-5)
+        np.testing.assert_allclose(together.probability[place], one.probability[0], atol=1e-6)
+
+
+def test_no_questions_have_no_answers(model):
+    assert model.complete(head=[], relation="next") == []
+    assert model.complete(head=[], tail=[]) == []
 
 
 def test_one_question_or_many_give_the_same(model):

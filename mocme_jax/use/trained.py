@@ -119,6 +119,8 @@ class TrainedModel:
         except ValueError:
             sizes = " and ".join(f"{len(array)} of {name}" for name, array in ids.items())
             raise UserError(f"{sizes} do not go together; give one, or equally many") from None
+        if not len(first):
+            return []
         if missing[0] == "relation":
             answered = self.answer_relations(np.stack([first, second], axis=1), k, exclude)
             names = self.relations
@@ -130,9 +132,12 @@ class TrainedModel:
         return lists[0] if single else lists
 
     def answer(self, questions: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
-        """Answers to questions ``[Q, 2]``, entity and relation in [0, 2R), where r + R asks for the head of r."""
+        """Answers to questions ``[Q, 2]``, entity and relation in [0, 2R), where r + R asks for the head of r.
+
+        A question that stands more than once is answered once.
+        """
         self._check_k(k)
-        questions = np.asarray(questions, np.int32)
+        questions, place = np.unique(np.asarray(questions, np.int32), axis=0, return_inverse=True)
         fits = self.calibration.answers
         found: Completions = completion.complete_questions(
             self.served, questions, k, fits.sharpness, exclude=exclude
@@ -146,7 +151,8 @@ class TrainedModel:
             fit,
             counted=known < 0,
         )
-        return Answered(found.ids, found.scores, self.calibration.answers_curve(share), known)
+        parts = found.ids, found.scores, self.calibration.answers_curve(share), known
+        return Answered(*(part[place.reshape(-1)] for part in parts))
 
     def answer_relations(self, pairs: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
         """Relations between heads and tails ``[Q, 2]``; the score is the mean of both directions."""
