@@ -11,7 +11,7 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.config import baseline_of, bundled_configs
 from mocme_jax.config_fields import FIELDS
 from mocme_jax.flags import parse
-from mocme_jax.studies.rows import read_rows
+from mocme_jax.studies.row_file import read_rows
 from mocme_jax.studies.study import load_cells
 from mocme_jax.studies.together import Lanes
 from mocme_jax.training import setup

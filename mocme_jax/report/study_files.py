@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mocme_jax.data.files import Damaged, read_file
-from mocme_jax.data.json_file import parse_json, read_json
+from mocme_jax.data.json_file import read_json
 from mocme_jax.errors import UserError
+from mocme_jax.studies.row_file import STUDY, TABLE, read_rows
 
-STUDY, ROWS, TABLE = "study.json", "rows.jsonl", "table.json"
 # What the table has of each cell: split and metric of the rows.
 _SCORES = {"dev": ("dev", "mrr"), "test": ("test", "mrr"), "hits@1": ("test", "hits@1"), "hits@10": ("test", "hits@10")}
 
@@ -77,7 +76,8 @@ def read_study(folder: Path) -> Study:
     if wrong or told["reference"] not in told["cells"]:
         what = ", ".join(wrong) or "a reference among its cells"
         raise UserError(f"{folder / STUDY}: is no study's, it lacks {what}; run the study again to have it written")
-    rows = _read_rows(folder / ROWS)
+    # The last of a cell and seed; those of a search that did without test have nothing to show here.
+    rows = list({(row["cell"], row["seed"]): row for row in read_rows(folder) if "test" in row}.values())
     study = Study(folder, {"warnings": [], "jax": "", "device": "", "version": "", "fingerprint": ""} | told, rows, [])
     table = _read_table(folder / TABLE) or summarised(study)
     return dataclasses.replace(study, table=sorted(table, key=lambda row: row["cell"] != told["reference"]))
@@ -113,16 +113,3 @@ def summarised(study: Study) -> list[dict[str, Any]]:
 def _mean(values: list[float]) -> dict[str, float | None]:
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "deviation": deviation}
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Whole rows, the last of each cell and seed; half a line, of a study that goes on, is left out."""
-    found: dict[tuple, dict[str, Any]] = {}
-    for line in read_file(path).split(b"\n") if os.path.lexists(path) else ():
-        try:
-            row = parse_json(line)
-        except Damaged:
-            continue
-        if isinstance(row, dict) and {"cell", "seed", "dev", "test"} <= row.keys():
-            found[row["cell"], row["seed"]] = row
-    return list(found.values())

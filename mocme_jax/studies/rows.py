@@ -1,4 +1,4 @@
-"""What a study's folder holds: ``study.json``, a row a cell and seed in ``rows.jsonl``, ranks, and the table.
+"""The finished cells of a study, on the disk.
 
 A row is written once its cell is finished, after its ranks; whatever else a kill leaves is made again.
 """
@@ -13,14 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.files import Damaged, read_file
-from mocme_jax.data.json_file import parse_json, read_json
+from mocme_jax.data.json_file import read_json
 from mocme_jax.errors import UserError
+from mocme_jax.studies.row_file import RANKS, ROWS, STUDY, read_rows
 from mocme_jax.studies.together import Trained
 from mocme_jax.training.position import check_same_run
 from mocme_jax.training.workdir import write_whole, writing
-
-STUDY, ROWS, TABLE, RANKS = "study.json", "rows.jsonl", "table.json", "ranks"
 
 
 class Rows:
@@ -101,24 +99,6 @@ class Rows:
     def ranks_path(self, cell: str, seed: int) -> Path:
         """Where a seed's ranks are."""
         return self.folder / RANKS / f"{re.sub(r'[^A-Za-z0-9.=-]+', '_', cell)}.{seed}.npy"
-
-
-def read_rows(folder: Path) -> list[dict]:
-    """The complete rows of a study, oldest first; half a line, which a kill leaves, is passed over.
-
-    Raises:
-      UserError: the file can't be read.
-    """
-    path = Path(folder) / ROWS
-    rows = []
-    for line in read_file(path).split(b"\n") if os.path.lexists(path) else ():
-        try:
-            row = parse_json(line)
-        except Damaged:
-            continue
-        if isinstance(row, dict) and {"cell", "changes", "seed", "dev"} <= row.keys():
-            rows.append(row)
-    return rows
 
 
 def _plain(changes: Mapping) -> dict:

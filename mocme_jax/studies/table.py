@@ -9,7 +9,8 @@ import numpy as np
 from rich.console import Console
 
 from mocme_jax.studies.paired import paired_difference
-from mocme_jax.studies.rows import TABLE, Rows
+from mocme_jax.studies.row_file import TABLE
+from mocme_jax.studies.rows import Rows
 from mocme_jax.training.progress import results_table
 from mocme_jax.training.workdir import write_whole
 
