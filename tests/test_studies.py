@@ -12,7 +12,9 @@ from mocme_jax.config import baseline_of, bundled_configs
 from mocme_jax.config_fields import FIELDS
 from mocme_jax.flags import parse
 from mocme_jax.studies.row_file import read_rows
-from mocme_jax.studies.study import load_cells
+from mocme_jax.studies.searching import load_space
+from mocme_jax.studies.space import draw
+from mocme_jax.studies.study import changed, load_cells
 from mocme_jax.studies.together import Lanes
 from mocme_jax.training import setup
 from mocme_jax.training.preemption import Preemption
@@ -204,9 +206,24 @@ def test_every_bundled_study_fits_every_config(study, name):
     assert all(set(changes) <= set(FIELDS) for changes in others)
 
 
+@pytest.mark.parametrize("kind", ["full", "structure"])
+@pytest.mark.parametrize("name", bundled_configs())
+def test_every_bundled_search_stays_around_its_config(kind, name):
+    from mocme_jax.config import get_field, load_config
+
+    config, _ = load_config(name if kind == "full" else f"{name}:structure")
+    space = load_space(kind, config)
+    assert {"loss.regularisation", "train.table_learning_rate"} <= set(space) <= set(FIELDS)
+    for number in range(1, 21):
+        point = draw(space, 0, number)
+        changed(config, point)
+        for path in ("loss.regularisation", "train.table_learning_rate"):
+            assert 0.49 < point[path] / get_field(config, path) < 2.01
+
+
 def test_no_flag_gets_into_the_structural_baseline():
-    # kvc16k and kvc16k:structure both draw evenly; --config.negatives.sampling=entropy would stay in a difference.
-    alone = baseline_of("kvc16k")
+    # mkg_y and mkg_y:structure both draw evenly; --config.negatives.sampling=entropy would stay in a difference.
+    alone = baseline_of("mkg_y")
     assert alone["negatives.sampling"] == alone["negatives.weighting"] == "uniform" and alone["model.experts"] == 0
     assert baseline_of("atlas")["loss.regulariser"] == "n3" and "loss.regulariser" not in alone
 

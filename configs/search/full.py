@@ -1,21 +1,22 @@
-"""What moves the full model most. The structural baseline gets as many trials, over what it has of these: `structure`.
+"""What moves the full model most, around the config. The structural baseline gets as many trials: `structure`.
 
 Command  python -m mocme_jax.search --config=CONFIG --space=full --trials=20
 """
 
-from mocme_jax.studies.space import Log, Uniform
+from mocme_jax.studies.space import Uniform, around
 
 
 def get_space(config):
-    """Penalty, rates, dropouts, the features' scale, the fusion's temperature."""
+    """Penalty, rates, dropouts, batch, average, the features' scale, the fusion's temperature."""
+    batch = config.train.batch_size
     return {
-        "loss.regularisation": Log(0.02, 0.3),
+        "loss.regularisation": around(config.loss.regularisation or 0.05, 2),
         "loss.query_dropout": Uniform(0.0, 0.5),
-        "train.learning_rate": Log(0.001, 0.03),
-        "train.table_learning_rate": Log(0.05, 0.2),
-        "train.batch_size": [256, 512],
-        "train.average": [100.0, 300.0],
-        "model.modality_scale": Log(0.01, 1.0),
-        "model.feature_dropout": Uniform(0.0, 0.6),
-        "fusion.temperature": Log(0.3, 10.0),
+        "train.learning_rate": around(config.train.learning_rate, 3),
+        "train.table_learning_rate": around(config.train.table_learning_rate, 2),
+        "train.batch_size": [max(1, batch // 2), batch, 2 * batch],
+        "train.average": around(config.train.average or 100.0, 3),
+        "model.modality_scale": around(config.model.modality_scale, 3),
+        "model.feature_dropout": Uniform(0.0, 0.5),
+        "fusion.temperature": around(config.fusion.temperature, 3),
     }

@@ -3,15 +3,16 @@
 Command  python -m mocme_jax.search --config=CONFIG:structure --space=structure --trials=20
 """
 
-from mocme_jax.studies.space import Log, Uniform
+from mocme_jax.studies.space import Uniform, around
 
 
 def get_space(config):
-    """Penalty, rate, dropout, batch and average."""
+    """What the baseline has of the full model's space, as wide."""
+    batch = config.train.batch_size
     return {
-        "loss.regularisation": Log(0.02, 0.3),
+        "loss.regularisation": around(config.loss.regularisation or 0.05, 2),
         "loss.query_dropout": Uniform(0.0, 0.5),
-        "train.table_learning_rate": Log(0.05, 0.2),
-        "train.batch_size": [256, 512],
-        "train.average": [100.0, 300.0],
+        "train.table_learning_rate": around(config.train.table_learning_rate, 2),
+        "train.batch_size": [max(1, batch // 2), batch, 2 * batch],
+        "train.average": around(config.train.average or 100.0, 3),
     }

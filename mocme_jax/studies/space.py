@@ -21,6 +21,11 @@ class Log(NamedTuple):
     high: float
 
 
+def around(value: float, factor: float) -> Log:
+    """From ``value / factor`` to ``value * factor``: far from a config that works most points fail."""
+    return Log(value / factor, value * factor)
+
+
 class Uniform(NamedTuple):
     """Numbers from ``low`` to ``high``, each as likely as any other."""
 
