@@ -3,10 +3,9 @@
 Command     python -m mocme_jax.train --config=kvc16k --config.data.dir=FOLDER
 Modalities  structure (learned), text (names); image and more where their files are in the folder
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
-Machine     one core of an AMD EPYC virtual machine, no accelerator
-Minutes     4, other jobs on the other core
-Scores      test MRR .140, Hits@10 .243, one seed of 3 epochs; structure alone .140
-            (of before epochs were ordered as now and experts were of features alone)
+Machine     one NVIDIA H200, five seeds as lanes of one program, two other such programs on it
+Minutes     3 for the five
+Scores      test MRR .175 (deviation .001, 5 seeds), Hits@10 .300; structure alone .171 (.001)
 """
 
 from mocme_jax.config import default_config, structure_alone
