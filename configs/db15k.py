@@ -32,6 +32,7 @@ def get_config(arg=None):
     config.model.cardinality = 0.4
     config.fusion.features_in = "questions"
     config.negatives.sampling = "entropy"
+    config.negatives.weights_in = "sum"
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.04
     config.loss.query_dropout = 0.4

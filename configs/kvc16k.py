@@ -21,6 +21,7 @@ def get_config(arg=None):
     config.model.cardinality = 0.4
     config.negatives.pool = 2048
     config.negatives.sampling = "entropy"
+    config.negatives.weights_in = "sum"
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.05
     config.loss.query_dropout = 0.3

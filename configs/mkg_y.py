@@ -22,6 +22,7 @@ def get_config(arg=None):
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
+    config.negatives.weights_in = "sum"
     config.train.learning_rate = 0.001
     config.train.epochs = 16
     config.train.average = 200.0

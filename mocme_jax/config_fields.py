@@ -200,6 +200,12 @@ FIELDS: dict[str, Field] = {
     "negatives.weighting": Field(
         "entropy", "weights of negatives", choices=("entropy", "uniform", "self_adversarial")
     ),
+    "negatives.weights_in": Field(
+        "gradient",
+        "what a weight multiplies in the softmax loss: its negative's part of the gradient, or its power in the sum, "
+        "which is a margin",
+        choices=("gradient", "sum"),
+    ),
     "negatives.entropy_low": Field(0.3, "bits; below it a negative is easy", low=0, high=1),
     "negatives.entropy_high": Field(
         0.8, "bits; below it a negative is ambiguous, from it on hard", low=0, high=1

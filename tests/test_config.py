@@ -65,6 +65,7 @@ def test_choices_are_the_words_the_program_knows():
     from mocme_jax.model.mutual_information import ESTIMATORS
     from mocme_jax.model.scoring import SCORES
     from mocme_jax.objective.entropy import CONFIDENT, REFERENCES, SAMPLINGS
+    from mocme_jax.objective.loss import WEIGHTS_IN
     from mocme_jax.objective.objective import WEIGHTINGS
     from mocme_jax.objective.regularisers import REGULARISERS
 
@@ -75,6 +76,7 @@ def test_choices_are_the_words_the_program_knows():
         "fusion.estimator": ESTIMATORS,
         "fusion.relevance": RELEVANCES,
         "negatives.weighting": WEIGHTINGS,
+        "negatives.weights_in": WEIGHTS_IN,
         "negatives.sampling": SAMPLINGS,
         "negatives.reference": REFERENCES,
         "negatives.confident": CONFIDENT,

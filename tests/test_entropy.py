@@ -147,7 +147,8 @@ def test_equal_class_weights_are_the_plain_loss_to_the_last_bit(compiled, value)
             np.testing.assert_allclose(weights, negative, rtol=1e-6)
             continue
         losses = [
-            alone(lambda p, s, w: softmax_loss(p, s, mask, w, 1)),
+            alone(lambda p, s, w: softmax_loss(p, s, mask, w, "sum", 1)),
+            alone(lambda p, s, w: softmax_loss(p, s, mask, w, "gradient", 1)),
             alone(lambda p, s, w: logistic_loss(p, s, mask, w, 2.5)),
         ]
         for loss in losses:

@@ -39,15 +39,28 @@ def logistic_formula(positive, scores, negative, weights):
     return np.array(losses)
 
 
-def softmax(positive, scores, negative, weights):
-    return alone(lambda *arguments: softmax_loss(*arguments, 1))(positive, scores, negative, weights)
+def softmax(positive, scores, negative, weights, weights_in="sum"):
+    return alone(lambda *arguments: softmax_loss(*arguments, weights_in, 1))(positive, scores, negative, weights)
+
+
+def softmax_by_gradient(positive, scores, negative, weights):
+    return softmax(positive, scores, negative, weights, "gradient")
+
+
+def plain_softmax_formula(positive, scores, negative, weights):
+    """The value does not know of weights that are the gradient's."""
+    return softmax_formula(positive, scores, negative, np.ones_like(weights))
 
 
 def logistic(positive, scores, negative, weights):
     return alone(lambda *arguments: logistic_loss(*arguments, MARGIN))(positive, scores, negative, weights)
 
 
-LOSSES = {"softmax": (softmax, softmax_formula), "logistic": (logistic, logistic_formula)}
+LOSSES = {
+    "softmax": (softmax, softmax_formula),
+    "softmax, gradient": (softmax_by_gradient, plain_softmax_formula),
+    "logistic": (logistic, logistic_formula),
+}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -80,7 +93,8 @@ def test_other_columns_are_left_out_of_value_and_gradient(name, weighted):
 
 def test_a_row_without_negatives():
     positive, scores, negative, weights = example()
-    assert float(softmax(positive, scores, negative, weights)[1]) == pytest.approx(0, abs=1e-6)
+    for loss in (softmax, softmax_by_gradient):
+        assert float(loss(positive, scores, negative, weights)[1]) == pytest.approx(0, abs=1e-6)
     alone = float(logistic(positive, scores, negative, weights)[1])
     assert alone == pytest.approx(np.log1p(np.exp(-(MARGIN + positive[1].astype(np.float64)))), rel=1e-5)
     none = np.zeros((5, 0), np.float32)
@@ -96,6 +110,17 @@ def test_gradient_of_softmax_is_its_probabilities():
     total = np.exp(positive.astype(np.float64)) + terms.sum(axis=1)
     np.testing.assert_allclose(by_scores, terms / total[:, None], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(by_positive, np.exp(positive) / total - 1, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_in_the_gradient_multiply_each_share_and_move_the_positive_by_their_sum():
+    positive, scores, negative, weights = example(3)
+    by_positive, by_scores = jax.grad(lambda p, s: jnp.sum(softmax_by_gradient(p, s, negative, weights)), (0, 1))(
+        jnp.asarray(positive), jnp.asarray(scores)
+    )
+    powers = np.where(negative, np.exp(scores.astype(np.float64)), 0)
+    shares = powers / (np.exp(positive.astype(np.float64)) + powers.sum(axis=1))[:, None]
+    np.testing.assert_allclose(by_scores, weights * shares, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(by_positive, -(weights * shares).sum(axis=1), rtol=1e-4, atol=1e-6)
 
 
 def test_gradient_of_logistic():
@@ -116,7 +141,9 @@ def test_columns_may_be_spread_over_devices(name):
     def spread(i, positive, scores):
         own = jax.lax.dynamic_slice_in_dim(positive, 2 * i, 2)
         arguments = own, *(part(x, i) for x in (scores, negative, weights))
-        return softmax_loss(*arguments, 4) if name == "softmax" else logistic_loss(*arguments, MARGIN)
+        if name == "logistic":
+            return logistic_loss(*arguments, MARGIN)
+        return softmax_loss(*arguments, "gradient" if "gradient" in name else "sum", 4)
 
     together = lambda p, s: lanes(lambda i: spread(i, p, s), 4).reshape(-1)  # noqa: E731
     expected = loss(positive, scores, negative, weights)

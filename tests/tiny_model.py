@@ -59,6 +59,7 @@ def tiny_objective(**changes) -> Objective:
         sampling="uniform",
         even=0.3,
         weighting="entropy",
+        weights_in="gradient",
         entropy_low=0.3,
         entropy_high=0.8,
         class_weights=(0.5, 1.0, 2.0),

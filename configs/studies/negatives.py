@@ -1,4 +1,4 @@
-"""How negatives are drawn and weighed: by entropy in its three readings and two references, or otherwise; how many.
+"""How negatives are drawn and weighed: by entropy in its three readings and two references, where, or otherwise; how many.
 
 Command  python -m mocme_jax.ablate --config=CONFIG --study=negatives
 """
@@ -22,6 +22,8 @@ def get_cells(config, modalities, alone):
     for cell, (weighting, sampling) in ways.items():
         if (weighting, sampling) != (own.weighting, own.sampling):
             cells[cell] = {"negatives.weighting": weighting, "negatives.sampling": sampling}
+    other = "sum" if own.weights_in == "gradient" else "gradient"
+    cells[f"weights in the {other}"] = {"negatives.weights_in": other}
     cells["self-adversarial"] = {"negatives.weighting": "self_adversarial"}
     for pool in (own.pool // 4, own.pool * 4):
         cells[f"pool {pool}"] = {"negatives.pool": pool}

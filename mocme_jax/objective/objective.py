@@ -60,6 +60,7 @@ class Objective(NamedTuple):
     sampling: str
     even: float
     weighting: str
+    weights_in: str
     entropy_low: float
     entropy_high: float
     class_weights: tuple[float, float, float]
@@ -162,7 +163,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             seen = Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
         weights, negatives = _weights(objective, scores, positive, negative)
         if objective.loss == "softmax":
-            ranking = jnp.mean(softmax_loss(positive, scores, negative, weights, devices))
+            ranking = jnp.mean(softmax_loss(positive, scores, negative, weights, objective.weights_in, devices))
         else:
             ranking = jnp.mean(logistic_loss(positive, scores, negative, weights, objective.margin))
         fit, redundancy = _cast((roles.encoding.fit, roles.encoding.redundancy), jnp.float32)

@@ -167,6 +167,7 @@ def build_objective(config: ConfigDict) -> Objective:
         sampling=negatives.sampling,
         even=negatives.even,
         weighting=negatives.weighting,
+        weights_in=negatives.weights_in,
         entropy_low=negatives.entropy_low,
         entropy_high=negatives.entropy_high,
         class_weights=tuple(negatives.class_weights),
