@@ -223,6 +223,15 @@ FIELDS: dict[str, Field] = {
         "class of a negative with low entropy and p > 1/2: by entropy, hard, or false (weight 0)",
         choices=("entropy", "hard", "false_negative"),
     ),
+    "negatives.many": Field(
+        0,
+        "a question of which train knows so many answers or more weighs its negatives by negatives.many_weights: some "
+        "of its answers are not written down, and hard negatives may be these; 0: none does",
+        low=0,
+    ),
+    "negatives.many_weights": Field(
+        (1.0, 1.0, 0.5), "weights of easy, ambiguous, hard negatives of questions with many answers", low=0, length=3
+    ),
     "negatives.adversarial_temperature": Field(1.0, "temperature of self-adversarial weights", above=0),
     # Loss
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
@@ -304,6 +313,7 @@ RULES: tuple[Rule, ...] = (
         lambda weights: list(weights) == sorted(weights) and weights[-1] > 0,
         "weights must not fall from easy to hard, and the last must be above 0",
     ),
+    Rule(("negatives.many_weights",), lambda weights: max(weights) > 0, "one of the weights must be above 0"),
     Rule(
         ("model.score", "model.width"),
         lambda score, width: score not in ("complex", "rotate") or width % 2 == 0,

@@ -25,6 +25,8 @@ from mocme_jax.objective.loss import logistic_loss, softmax_loss
 
 LOW, HIGH = 0.4, 0.8
 CLASS_WEIGHTS = (0.5, 1.0, 3.0)
+# Of questions with so many known answers, from MANY on by other weights.
+ANSWERS, MANY, MANY_WEIGHTS = np.array([1, 4, 3, 9, 3, 2], np.int32), 3, (1.0, 0.75, 0.25)
 
 
 def entropy_bits(logit):
@@ -43,8 +45,11 @@ def example(seed=0, rows=6, columns=40):
     return scores, positive, negative
 
 
-def weigh(scores, positive, negative, reference="absolute", confident="entropy", class_weights=CLASS_WEIGHTS):
+def weigh(
+    scores, positive, negative, reference="absolute", confident="entropy", class_weights=CLASS_WEIGHTS, many=0
+):
     bounds = dict(low=LOW, high=HIGH, class_weights=class_weights, reference=reference, confident=confident)
+    bounds |= dict(answers=jnp.asarray(ANSWERS[: len(scores)]), many=many, many_weights=MANY_WEIGHTS)
     arguments = jnp.asarray(scores), jnp.asarray(positive), jnp.asarray(negative)
     return alone(functools.partial(entropy_weights, **bounds))(*arguments)
 
@@ -53,7 +58,7 @@ def adversarial(scores, negative, temperature):
     return alone(self_adversarial_weights)(jnp.asarray(scores), jnp.asarray(negative), temperature)
 
 
-def loop_weights(scores, positive, negative, reference, confident):
+def loop_weights(scores, positive, negative, reference, confident, many=0):
     """Weights, and (class, weight) of every negative, one at a time."""
     weights, members = np.zeros(scores.shape), []
     for b in range(len(scores)):
@@ -64,9 +69,10 @@ def loop_weights(scores, positive, negative, reference, confident):
             logit = float(scores[b, c]) - (float(positive[b]) if reference == "relative" else 0.0)
             bits = entropy_bits(logit)
             kind = 0 if bits < LOW else 1 if bits < HIGH else 2
-            weight = CLASS_WEIGHTS[kind]
+            class_weights = MANY_WEIGHTS if many and ANSWERS[b] >= many else CLASS_WEIGHTS
             if kind != 2 and logit > 0 and confident == "hard":
-                kind, weight = 2, CLASS_WEIGHTS[2]
+                kind = 2
+            weight = class_weights[kind]
             if kind != 2 and logit > 0 and confident == "false_negative":
                 weight = 0.0
             row[c] = kind, weight
@@ -79,10 +85,11 @@ def loop_weights(scores, positive, negative, reference, confident):
 
 @pytest.mark.parametrize("reference", REFERENCES)
 @pytest.mark.parametrize("confident", CONFIDENT)
-def test_weights_equal_the_loop(reference, confident):
+@pytest.mark.parametrize("many", [0, MANY])
+def test_weights_equal_the_loop(reference, confident, many):
     scores, positive, negative = example()
-    result = weigh(scores, positive, negative, reference, confident)
-    expected, members = loop_weights(scores, positive, negative, reference, confident)
+    result = weigh(scores, positive, negative, reference, confident, many=many)
+    expected, members = loop_weights(scores, positive, negative, reference, confident, many)
     np.testing.assert_allclose(result.weights, expected, rtol=1e-5, atol=1e-6)
     for kind in range(3):
         own = [weight for k, weight in members if k == kind]
@@ -109,6 +116,7 @@ def test_thresholds_belong_to_the_class_above():
     bits = np.asarray(binary_entropy(jnp.asarray(scores)))[0]
     assert bits[0] < bits[1] < bits[2] == 1
     kind = dict(class_weights=(1.0, 2.0, 4.0), reference="absolute", confident="entropy")
+    kind |= dict(answers=jnp.ones(1, jnp.int32), many=0, many_weights=MANY_WEIGHTS)
     arguments = jnp.asarray(scores), jnp.zeros(1), jnp.ones((1, 3), bool)
     for low, high, classes in [
         (float(bits[0]), float(bits[1]), (1, 2, 2)),

@@ -12,6 +12,7 @@ from tiny_model import alone
 from mocme_jax.objective.candidates import first_occurrence
 from mocme_jax.objective.known_answers import (
     LIST_WIDTH,
+    count_known,
     entity_facts,
     hub_queries,
     index_known,
@@ -68,6 +69,8 @@ def test_known_columns_equal_the_set(hubs, repeated):
     triples, entities, relations, truth = queries_and_truth(hubs)
     known = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1))
     assert len(known.hub_entities) == (4 if hubs else 0)
+    counts = alone(lambda: count_known(known, entities, relations, split=False))()
+    np.testing.assert_array_equal(counts, truth.sum(axis=1))
     columns = columns_for(repeated)
     wanted = first_occurrence(jnp.asarray(columns))
     mask = jax.jit(
@@ -103,13 +106,15 @@ def test_split_facts_mark_the_same(kind, count, everything):
 
     def body(known, entities, relations, columns, wanted):
         own, matter = share(columns, count), share(wanted, count)
-        return known_columns(known, entities, relations, own, matter, split=True, everything=everything).T
+        mask = known_columns(known, entities, relations, own, matter, split=True, everything=everything).T
+        return mask, count_known(known, entities, relations, split=True)
 
     spec = (known_spec(True), WHOLE, WHOLE, WHOLE, WHOLE)
-    program = mapper.map(body, spec, ROWS)
-    mask = program(known, *(mapper.place(x, WHOLE) for x in (entities, relations, columns, wanted)))
+    program = mapper.map(body, spec, (ROWS, WHOLE))
+    mask, counts = program(known, *(mapper.place(x, WHOLE) for x in (entities, relations, columns, wanted)))
     mask = np.asarray(mapper.whole_tables(mask, ROWS)).T
     np.testing.assert_array_equal(mask[:, wanted], truth[:, columns][:, wanted])
+    np.testing.assert_array_equal(counts, truth.sum(axis=1))
 
 
 def test_a_query_is_a_hub_from_33_answers_on():

@@ -65,6 +65,8 @@ def tiny_objective(**changes) -> Objective:
         class_weights=(0.5, 1.0, 2.0),
         reference="relative",
         confident="hard",
+        many=3,
+        many_weights=(1.0, 1.0, 0.5),
         adversarial_temperature=1.0,
         loss="softmax",
         margin=0.0,

@@ -1,4 +1,4 @@
-"""How negatives are drawn and weighed: by entropy in its three readings and two references, where, or otherwise; how many.
+"""How negatives are drawn and weighed: by entropy, in its three readings and two references, or otherwise; how many.
 
 Command  python -m mocme_jax.ablate --config=CONFIG --study=negatives
 """

@@ -63,6 +63,9 @@ def entropy_weights(
     class_weights: tuple[float, float, float],
     reference: str,
     confident: str,
+    answers: jax.Array,
+    many: int,
+    many_weights: tuple[float, float, float],
 ) -> EntropyWeights:
     """Easy, ambiguous and hard negatives by entropy, weighed by class, in one pass over ``[B, C]``.
 
@@ -75,6 +78,10 @@ def entropy_weights(
       reference: ``absolute`` takes p = sigmoid(score), ``relative`` p = sigmoid(score - positive).
       confident: what a negative with low entropy and p > 1/2 is: by its ``entropy`` easy or ambiguous, ``hard`` as the
         worst error, or a probable ``false_negative`` of weight 0.
+      answers: int32 ``[B]``, how many answers of each row's question train knows.
+      many: from so many on, ``many_weights`` take the place of ``class_weights``: of a question with many answers some
+        are not written down, and a hard negative may be one of these. 0: nowhere.
+      many_weights: of easy, ambiguous and hard, as above.
     """
     logit = belief(scores, positive, reference)
     entropy = binary_entropy(logit)
@@ -84,7 +91,9 @@ def entropy_weights(
     if confident == "hard":
         hard, easy = hard | believed, easy & ~believed
     ambiguous = ~easy & ~hard
-    weights = jnp.where(hard, class_weights[2], jnp.where(easy, class_weights[0], class_weights[1]))
+    weights = _by_class(easy, hard, class_weights)
+    if many:
+        weights = jnp.where((answers >= many)[:, None], _by_class(easy, hard, many_weights), weights)
     if confident == "false_negative":
         weights = jnp.where(believed, 0.0, weights)
     weights = normalised(weights, negative)
@@ -92,6 +101,11 @@ def entropy_weights(
     counts = jnp.stack([jnp.sum(c) for c in classes]).astype(jnp.float32)
     totals = jnp.stack([jnp.sum(jnp.where(c, weights, 0)) for c in classes])
     return EntropyWeights(weights, counts, totals)
+
+
+def _by_class(easy: jax.Array, hard: jax.Array, weights: tuple[float, float, float]) -> jax.Array:
+    """The weight of each negative's class ``[B, C]``; what is neither easy nor hard is ambiguous."""
+    return jnp.where(hard, weights[2], jnp.where(easy, weights[0], weights[1]))
 
 
 def self_adversarial_weights(scores: jax.Array, negative: jax.Array, temperature: float) -> jax.Array:

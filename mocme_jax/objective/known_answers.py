@@ -147,14 +147,25 @@ def known_columns(
     return mask | _unpacked(own)[:, : len(columns)]
 
 
-def _by_queries(known, entities, relations, columns, split) -> jax.Array:
-    """Marks at the listed answers of queries that are no hubs."""
+def count_known(known: KnownAnswers, entities: jax.Array, relations: jax.Array, *, split: bool) -> jax.Array:
+    """How many answers of each query train knows, int32 ``[Q]``; arguments as in ``known_columns``."""
+    low, high = _listed_at(known, entities, relations, split)
+    return jax.lax.psum(high - low, AXIS) if split else high - low
+
+
+def _listed_at(known, entities, relations, split) -> tuple[jax.Array, jax.Array]:
+    """Where the answers of each query ``[Q]`` begin and end, as far as this device holds them."""
     rows = len(known.first) - 1
     places = held_places(entities, rows) if split else entities
     # Places that another device holds are `rows`: there, a list is empty.
     start, end = known.first[places], known.first[jnp.minimum(places + 1, rows)]
     low = _lower_bound(known.relations, start, end, relations)
-    high = _lower_bound(known.relations, low, end, relations + 1)
+    return low, _lower_bound(known.relations, low, end, relations + 1)
+
+
+def _by_queries(known, entities, relations, columns, split) -> jax.Array:
+    """Marks at the listed answers of queries that are no hubs."""
+    low, high = _listed_at(known, entities, relations, split)
     steps = jnp.arange(LIST_WIDTH, dtype=jnp.int32)
     valid = (steps < (high - low)[:, None]) & (high - low <= LIST_WIDTH)[:, None]
     answers = known.answers[jnp.where(valid, low[:, None] + steps, 0)]

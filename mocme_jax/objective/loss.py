@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from mocme_jax.parallel.axis import AXIS, gathered, share, summed_share
 
-
 WEIGHTS_IN = ("gradient", "sum")
 
 
@@ -25,9 +24,9 @@ def softmax_loss(
 ) -> jax.Array:
     """-positive + log(exp positive + sum_c exp score_c), each negative weighed.
 
-    The plain loss pulls a score_c down by p_c, its share of the sum, and the positive up by the sum of these. Weights in
-    the ``gradient`` make that weight_c p_c, and leave the value plain. In the ``sum`` they stand before each power, as
-    log weight added to the score: there they are margins, which are gone from the gradient once scores have moved by
+    The plain loss pulls a score_c down by p_c, its share of the sum, and the positive up by the sum of these. Weights
+    in the ``gradient`` make that weight_c p_c, and leave the value plain. In the ``sum`` they stand before each power,
+    as log weight added to the score: there they are margins, which are gone from the gradient once scores have moved by
     them. Weights of 1 give the plain form, value and gradient, exactly.
 
     Args:

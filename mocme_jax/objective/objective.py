@@ -14,7 +14,7 @@ from mocme_jax.model.tables import Inputs
 from mocme_jax.objective import entropy
 from mocme_jax.objective.candidates import Seen
 from mocme_jax.objective.columns import Columns, choose_columns, pool_covers
-from mocme_jax.objective.known_answers import KnownAnswers, known_columns
+from mocme_jax.objective.known_answers import KnownAnswers, count_known, known_columns
 from mocme_jax.objective.loss import logistic_loss, softmax_loss
 from mocme_jax.objective.regularisers import REGULARISERS
 from mocme_jax.objective.roles import Fetched, dropout, encode_roles, fetch
@@ -27,6 +27,18 @@ CLASSES = ("easy", "ambiguous", "hard")
 WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
 
 
+class Negatives(NamedTuple):
+    """What train knows of a step's 2B queries.
+
+    Attributes:
+      mask: bool ``[2B, n]``, which of this device's columns are negatives of each.
+      answers: int32 ``[2B]``, how many known answers each has; the same on every device.
+    """
+
+    mask: jax.Array
+    answers: jax.Array
+
+
 class StepLoss(NamedTuple):
     """A step's loss in four parts, so that gradients can be taken of the rows that were fetched.
 
@@ -35,12 +47,11 @@ class StepLoss(NamedTuple):
     Attributes:
       guided: whether the pool is drawn by entropy, which the state then remembers.
       columns: ``(batch, key, entropy) -> Columns``, the candidates; ``entropy`` is ``[N]`` where guided, else None.
-      negatives: ``(known, columns, batch) -> bool [2B, n]``, which of this device's columns are negatives of each
-        query.
+      negatives: ``(known, columns, batch) -> Negatives``.
       fetch: ``(structure, inputs, columns, batch) -> Fetched``, what the tables hold of the columns.
-      loss: ``(params, fetched, columns, negative, batch, key) -> (loss, (metrics, seen))``: this device's own mean loss
-        over its B / D triples, to be averaged over the devices; ``params`` are the module's variables, ``seen`` is a
-        ``Seen`` where guided, else None.
+      loss: ``(params, fetched, columns, negatives, batch, key) -> (loss, (metrics, seen))``: this device's own mean
+        loss over its B / D triples, to be averaged over the devices; ``params`` are the module's variables, ``seen`` is
+        a ``Seen`` where guided, else None.
       metrics: names of the metrics.
     """
 
@@ -66,6 +77,8 @@ class Objective(NamedTuple):
     class_weights: tuple[float, float, float]
     reference: str
     confident: str
+    many: int
+    many_weights: tuple[float, float, float]
     adversarial_temperature: float
     loss: str
     margin: float
@@ -114,27 +127,27 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             even=objective.even,
         )
 
-    def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> jax.Array:
+    def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> Negatives:
         head, relation, tail = batch.T
         ends = (head, tail), (relation, relation + model.num_relations)
         # In the order in which devices hand their queries over: one's own heads, then one's own tails.
         entities, relations = (jnp.stack(two).reshape(2, devices, -1).swapaxes(0, 1).reshape(-1) for two in ends)
         scored, ids = columns.scored[candidates(batch)], columns.ids[columns.places[candidates(batch)]]
-        known = known_columns(known, entities, relations, ids, scored, split=split, everything=everything)
-        return ~known & scored
+        marks = known_columns(known, entities, relations, ids, scored, split=split, everything=everything)
+        return Negatives(~marks & scored, count_known(known, entities, relations, split=split))
 
     def fetch_rows(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Fetched:
         size = len(batch) // devices
         return fetch(structure, inputs, columns, batch=size, everything=everything, split=split, devices=devices)
 
-    def loss(params, fetched: Fetched, columns: Columns, negative: jax.Array, batch: jax.Array, key: jax.Array):
+    def loss(params, fetched: Fetched, columns: Columns, negatives: Negatives, batch: jax.Array, key):
         # The precision of a product is its gradient's too.
         with jax.default_matmul_precision(PRODUCTS[objective.precision]):
             if objective.precision == "bfloat16":
                 params, fetched = _cast((params, fetched), jnp.bfloat16)
-            return in_precision(params, fetched, columns, negative, batch, key)
+            return in_precision(params, fetched, columns, negatives, batch, key)
 
-    def in_precision(params, fetched: Fetched, columns: Columns, negative: jax.Array, batch: jax.Array, key: jax.Array):
+    def in_precision(params, fetched: Fetched, columns: Columns, negatives: Negatives, batch: jax.Array, key):
         relations = batch[:, 1]
         size = len(relations) // devices
         roles = encode_roles(
@@ -159,16 +172,16 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         seen = None
         if guided:
             logits = entropy.belief(scores, gathered(positive), objective.reference)
-            mean, count = entropy.mean_entropy(logits, negative)
+            mean, count = entropy.mean_entropy(logits, negatives.mask)
             seen = Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
-        weights, negatives = _weights(objective, scores, positive, negative)
+        weights, shares = _weights(objective, scores, positive, negatives)
         if objective.loss == "softmax":
-            ranking = jnp.mean(softmax_loss(positive, scores, negative, weights, objective.weights_in, devices))
+            ranking = jnp.mean(softmax_loss(positive, scores, negatives.mask, weights, objective.weights_in, devices))
         else:
-            ranking = jnp.mean(logistic_loss(positive, scores, negative, weights, objective.margin))
+            ranking = jnp.mean(logistic_loss(positive, scores, negatives.mask, weights, objective.margin))
         fit, redundancy = _cast((roles.encoding.fit, roles.encoding.redundancy), jnp.float32)
         total = ranking + fit
-        metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **negatives}
+        metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **shares}
         if objective.regularisation:
             ends, rows = (roles.heads, roles.tails), (row, reciprocal)
             penalty = _penalty(model, params, objective.regulariser, ends, relation, rows)
@@ -224,21 +237,24 @@ def _penalty(
     return entities + 0.5 * sum(mean(row) for row in rows)
 
 
-def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negative: jax.Array):
+def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negatives: Negatives):
     """Weights ``[2B, C]`` of the negatives (None for uniform) and the metrics that describe them."""
     if objective.weighting == "uniform":
         return None, {}
     if objective.weighting == "self_adversarial":
-        return entropy.self_adversarial_weights(scores, negative, objective.adversarial_temperature), {}
+        return entropy.self_adversarial_weights(scores, negatives.mask, objective.adversarial_temperature), {}
     result = entropy.entropy_weights(
         scores,
         gathered(positive),
-        negative,
+        negatives.mask,
         low=objective.entropy_low,
         high=objective.entropy_high,
         class_weights=objective.class_weights,
         reference=objective.reference,
         confident=objective.confident,
+        answers=negatives.answers,
+        many=objective.many,
+        many_weights=objective.many_weights,
     )
     # Each class's share of the negatives, and of their weight. Of the whole batch: devices hold unlike numbers of
     # negatives, so the mean of their shares would be another.

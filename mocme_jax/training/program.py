@@ -46,11 +46,11 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
 
     def dense(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         columns = loss.columns(batch, key, state.entropy)
-        negative = loss.negatives(data.known, columns, batch)
+        negatives = loss.negatives(data.known, columns, batch)
 
         def whole(params: Params):
             fetched = loss.fetch(params.structure, data.inputs, columns, batch)
-            return loss.loss(params.model, fetched, columns, negative, batch, key)
+            return loss.loss(params.model, fetched, columns, negatives, batch, key)
 
         gradients, told = jax.grad(whole, has_aux=True)(state.params)
         # A device's gradient of its own rows is of the sum of all devices' losses already.
@@ -62,14 +62,14 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
 
     def rows_only(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         columns = loss.columns(batch, key, state.entropy)
-        negative = loss.negatives(data.known, columns, batch)
+        negatives = loss.negatives(data.known, columns, batch)
         fetched = loss.fetch(state.params.structure, data.inputs, columns, batch)
 
         def of_rows(params, structure, panel):
             columns_and_panel = fetched._replace(
                 columns=fetched.columns._replace(structure=structure), panel=fetched.panel._replace(structure=panel)
             )
-            return loss.loss(params, columns_and_panel, columns, negative, batch, key)
+            return loss.loss(params, columns_and_panel, columns, negatives, batch, key)
 
         gradient = jax.grad(of_rows, argnums=(0, 1, 2), has_aux=True)
         structures = fetched.columns.structure, fetched.panel.structure

@@ -173,6 +173,8 @@ def build_objective(config: ConfigDict) -> Objective:
         class_weights=tuple(negatives.class_weights),
         reference=negatives.reference,
         confident=negatives.confident,
+        many=negatives.many,
+        many_weights=tuple(negatives.many_weights),
         adversarial_temperature=negatives.adversarial_temperature,
         loss=loss.kind,
         margin=loss.margin,
