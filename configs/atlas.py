@@ -25,6 +25,7 @@ def get_config(arg=None):
     config.loss.regularisation = 0.05
     config.negatives.sampling = "entropy"
     config.negatives.pool = 512
+    config.negatives.many = 6
     config.train.batch_size = 256
     config.train.learning_rate = 0.08
     config.train.epochs = 16

@@ -25,6 +25,7 @@ def get_config(arg=None):
     config.model.cardinality = 0.4
     config.fusion.features_in = "heads"
     config.negatives.pool = 2048
+    config.negatives.weights_in = "sum"
     config.loss.regularisation = 0.1
     config.loss.query_dropout = 0.4
     config.train.learning_rate = 0.004

@@ -242,13 +242,13 @@ ABLATIONS = [
     {
         "fusion": {"intra": "attention", "inter": "sum", "features_in": "heads"},
         "train": {"precision": "tf32"},
-        "negatives": {"confident": "false_negative"},
+        "negatives": {"confident": "false_negative", "weights_in": "gradient", "many": 2},
         "loss": {"query_dropout": 0.2, "regulariser": "dura"},
         "model": {"score": "tucker", "core_width": 4, "feature_dropout": 0.2, "structure_dropout": 0.2},
     },
     {
         "fusion": {"intra": "gate", "inter": "attention", "relevance": "links"},
-        "negatives": {"confident": "hard"},
+        "negatives": {"confident": "hard", "weights_in": "sum"},
     },
     {
         "fusion": {"intra": "best", "inter": "gate", "relevance": "gate", "features_in": "all"},

@@ -24,6 +24,8 @@ def get_cells(config, modalities, alone):
             cells[cell] = {"negatives.weighting": weighting, "negatives.sampling": sampling}
     other = "sum" if own.weights_in == "gradient" else "gradient"
     cells[f"weights in the {other}"] = {"negatives.weights_in": other}
+    if own.many:
+        cells["questions of many answers alike"] = {"negatives.many": 0}
     cells["self-adversarial"] = {"negatives.weighting": "self_adversarial"}
     for pool in (own.pool // 4, own.pool * 4):
         cells[f"pool {pool}"] = {"negatives.pool": pool}
