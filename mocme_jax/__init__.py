@@ -5,7 +5,7 @@ import importlib
 __version__ = "0.1.0"
 
 # Looked up when they are asked for: to import the package is to import no JAX.
-_LAZY = {"load": "mocme_jax.use.loading"}
+_LAZY = {"load": "mocme_jax.serving.run_loading"}
 
 
 def __getattr__(name: str):

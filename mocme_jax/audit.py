@@ -1,7 +1,7 @@
 """Prints what a graph is worth: counts, coverage, duplicates, overlaps, leaks, what not to believe.
 
-  python -m mocme_jax.audit                     the embedded graph
-  python -m mocme_jax.audit --data=FOLDER       a graph of your own, or a benchmark
+python -m mocme_jax.audit                     the embedded graph
+python -m mocme_jax.audit --data=FOLDER       a graph of your own, or a benchmark
 """
 
 from __future__ import annotations
@@ -20,16 +20,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, help="folder of the graph (default: the embedded one)")
-    parser.add_argument(
-        "--features", type=Path, help="folder of its feature files (default: the same folder)"
-    )
-    parser.add_argument(
-        "--name", default="", help="the graph's name, as in feature files (default: the folder's)"
-    )
+    parser.add_argument("--features", type=Path, help="folder of its feature files (default: the same folder)")
+    parser.add_argument("--name", default="", help="the graph's name, as in feature files (default: the folder's)")
     flags = parser.parse_args()
 
-    from mocme_jax.data.audit import audit
-    from mocme_jax.data.load import atlas_directory, load_graph
+    from mocme_jax.data.audit.graph_audit import audit
+    from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
 
     graph = load_graph(flags.data or atlas_directory(), flags.features, name=flags.name, make=("numeric",))
     print(audit(graph).report())

@@ -31,11 +31,11 @@ def main() -> None:
     if len(files) == 1:
         raise UserError("--compare: name two files or more, separated by commas")
     if files:
-        from mocme_jax.measure.benchmark import compare
+        from mocme_jax.measure.throughput import compare
 
         compare(files)
         return
-    from mocme_jax.measure.benchmark import measure
+    from mocme_jax.measure.throughput import measure
 
     measure(command.config, json_file=options.pop("json"), **options)
 

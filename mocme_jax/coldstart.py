@@ -21,7 +21,7 @@ OPTIONS = {
 def main() -> None:
     """Reads the flags, then imports JAX, trains and measures."""
     command = parse_command(sys.argv[1:], __doc__, OPTIONS)
-    from mocme_jax.use.coldstart import study
+    from mocme_jax.serving.coldstart_study import study
 
     options = command.options
     study(

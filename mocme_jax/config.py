@@ -252,9 +252,7 @@ def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
     except Exception as error:
         raise UserError(_explain(path, error)) from error
     if not hasattr(config, "to_dict"):
-        raise UserError(
-            f"{path}: get_config must return default_config(), changed; got {type(config).__name__}"
-        )
+        raise UserError(f"{path}: get_config must return default_config(), changed; got {type(config).__name__}")
     return config, path.stem
 
 

@@ -77,9 +77,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 FUSIONS = ("complementarity", "mean", "sum", "attention", "gate", "best")
 
 FIELDS: dict[str, Field] = {
-    "seed": Field(
-        0, "seed of everything random: initial values, batches, candidates, panel, dev split", low=0
-    ),
+    "seed": Field(0, "seed of everything random: initial values, batches, candidates, panel, dev split", low=0),
     # The graph
     "data.name": Field("atlas", "what the graph is called in messages, tables and results"),
     "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
@@ -99,9 +97,7 @@ FIELDS: dict[str, Field] = {
         "where early stopping looks: the released valid split, or triples carved out of train",
         choices=("valid", "train"),
     ),
-    "data.dev_fraction": Field(
-        0.05, "share of train that is carved out where data.dev is train", above=0, below=1
-    ),
+    "data.dev_fraction": Field(0.05, "share of train that is carved out where data.dev is train", above=0, below=1),
     "data.noise_in": Field(
         None, "feature modality whose rows are replaced by noise, at the share data.noise", kind=str
     ),
@@ -110,24 +106,18 @@ FIELDS: dict[str, Field] = {
     "data.triples": Field(1.0, "share of the training triples that is trained on; 1: all", above=0, high=1),
     # Encoder and score function
     "model.width": Field(256, "width of encodings, views and relations, d", low=2),
-    "model.score": Field(
-        "complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")
-    ),
+    "model.score": Field("complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")),
     "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
     "model.experts": Field(3, "experts a modality, K; 0: none, each modality is one view", low=0),
     "model.structure_experts": Field(False, "the structure has experts too; without, it is one view"),
     "model.expert_hidden": Field(64, "inner width of an expert", low=1),
     "model.expert_scale": Field(0.1, "size of what an expert adds to the identity, at the start", low=0),
-    "model.modality_scale": Field(
-        0.1, "learned scale of a feature modality, at the start", low=0
-    ),
+    "model.modality_scale": Field(0.1, "learned scale of a feature modality, at the start", low=0),
     "model.relative_scales": Field(
         False, "learn the scales in units of model.modality_scale, so that a small one grows no faster than a large one"
     ),
     "model.structure_bias": Field(2.0, "added to the structure's relevance among the modalities, in nats"),
-    "model.structure_dropout": Field(
-        0.0, "chance that a training step hides an entity's structure", low=0, below=1
-    ),
+    "model.structure_dropout": Field(0.0, "chance that a training step hides an entity's structure", low=0, below=1),
     "model.feature_dropout": Field(
         0.0, "chance that a training step hides a component of an entity's projected features", low=0, below=1
     ),
@@ -184,9 +174,7 @@ FIELDS: dict[str, Field] = {
     "fusion.weight_gradients": Field(False, "let gradients flow through redundancy into the parts"),
     "fusion.redundancy_loss": Field(0.0, "weight mu of mean redundancy in the loss", low=0),
     # Candidates
-    "negatives.pool": Field(
-        1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1
-    ),
+    "negatives.pool": Field(1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1),
     "negatives.sampling": Field(
         "uniform",
         "how the pool is drawn: every entity as likely as any other, or by the running mean of the entropy of the "
@@ -197,9 +185,7 @@ FIELDS: dict[str, Field] = {
         0.3, "of a pool drawn by entropy, the part of the odds that all entities have alike", low=0, high=1
     ),
     "negatives.batch_candidates": Field(True, "the batch's own entities are candidates too"),
-    "negatives.weighting": Field(
-        "entropy", "weights of negatives", choices=("entropy", "uniform", "self_adversarial")
-    ),
+    "negatives.weighting": Field("entropy", "weights of negatives", choices=("entropy", "uniform", "self_adversarial")),
     "negatives.weights_in": Field(
         "gradient",
         "what a weight multiplies in the softmax loss: its negative's part of the gradient, or its power in the sum, "
@@ -207,12 +193,8 @@ FIELDS: dict[str, Field] = {
         choices=("gradient", "sum"),
     ),
     "negatives.entropy_low": Field(0.3, "bits; below it a negative is easy", low=0, high=1),
-    "negatives.entropy_high": Field(
-        0.8, "bits; below it a negative is ambiguous, from it on hard", low=0, high=1
-    ),
-    "negatives.class_weights": Field(
-        (0.5, 1.0, 2.0), "weights of easy, ambiguous, hard negatives", low=0, length=3
-    ),
+    "negatives.entropy_high": Field(0.8, "bits; below it a negative is ambiguous, from it on hard", low=0, high=1),
+    "negatives.class_weights": Field((0.5, 1.0, 2.0), "weights of easy, ambiguous, hard negatives", low=0, length=3),
     "negatives.reference": Field(
         "relative",
         "probability of a negative: of its score, or of its score minus the positive's",
@@ -243,25 +225,17 @@ FIELDS: dict[str, Field] = {
         choices=("n3", "l2", "dura"),
     ),
     "loss.regularisation": Field(0.08, "weight of the penalty; 0: none", low=0),
-    "loss.query_dropout": Field(
-        0.0, "chance that a training step hides a component of a query vector", low=0, below=1
-    ),
+    "loss.query_dropout": Field(0.0, "chance that a training step hides a component of a query vector", low=0, below=1),
     # Optimisation
-    "train.batch_size": Field(
-        512, "triples a step, over all devices (each is asked in both directions)", low=1
-    ),
+    "train.batch_size": Field(512, "triples a step, over all devices (each is asked in both directions)", low=1),
     "train.epochs": Field(30, "longest run, in passes over train", low=1),
     "train.eval_every": Field(2, "epochs between evaluations on dev", low=1),
-    "train.patience": Field(
-        4, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0
-    ),
+    "train.patience": Field(4, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0),
     "train.save_minutes": Field(
         10.0, "between two saves within an epoch, so that a kill costs no more; evaluations save in any case", above=0
     ),
     "train.learning_rate": Field(0.02, "AdamW's step size, for all but the tables", above=0),
-    "train.table_learning_rate": Field(
-        0.1, "Adagrad's step size, for the entity and relation tables", above=0
-    ),
+    "train.table_learning_rate": Field(0.1, "Adagrad's step size, for the entity and relation tables", above=0),
     "train.weight_decay": Field(0.0, "decoupled weight decay of AdamW", low=0),
     "train.average": Field(
         0.0,

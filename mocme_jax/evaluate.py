@@ -21,7 +21,7 @@ OPTIONS = {
 def main() -> int:
     """Reads the flags, then imports JAX and evaluates. Status 1: the numbers are not those of results.json."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
-    from mocme_jax.training.repeat import evaluate_workdir
+    from mocme_jax.training.reevaluation import evaluate_workdir
 
     same = evaluate_workdir(
         Path(options["workdir"]),

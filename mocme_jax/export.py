@@ -1,8 +1,8 @@
 """Takes a trained model elsewhere: its tables with names, a scoring function, a PyKEEN model.
 
-  python -m mocme_jax.export --workdir=runs/atlas --out=export
-      tables.npz and tables.safetensors, with names and triples; docs/use.md says how to read them
-  python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=jax,parquet,pykeen
+python -m mocme_jax.export --workdir=runs/atlas --out=export
+tables.npz and tables.safetensors, with names and triples; docs/use.md says how to read them
+python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=jax,parquet,pykeen
 """
 
 import sys
@@ -29,8 +29,8 @@ OPTIONS = {
 def main() -> None:
     """Reads the flags, then imports JAX and writes."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir", "out"))
-    from mocme_jax.use.export import export
-    from mocme_jax.use.predict import read_model
+    from mocme_jax.serving.exported_tables import export
+    from mocme_jax.serving.prediction_output import read_model
 
     model, console = read_model(Path(options["workdir"]), options["data-dir"], options["features-dir"])
     for path in export(model, Path(options["out"]), options["formats"]):

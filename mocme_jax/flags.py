@@ -133,9 +133,7 @@ def _config_flags(workdir: str = "runs/{config}") -> dict[str, Field]:
     }
 
 
-def _split(
-    argv: Sequence[str], options: Mapping[str, Field], with_config: bool
-) -> tuple[list[tuple[str, str]], bool]:
+def _split(argv: Sequence[str], options: Mapping[str, Field], with_config: bool) -> tuple[list[tuple[str, str]], bool]:
     """Known flags (without dashes) and their texts in the given order, and whether help is wanted."""
     flags, help_wanted, rest = [], False, list(argv)
     while rest:
@@ -188,9 +186,7 @@ def _print_help(doc: str, options: Mapping[str, Field], more: str) -> None:
     program = f"python {Path(sys.argv[0]).name}" if module is None else f"python -m {module}"
     values = {name: show(field.default) for name, field in options.items()}
     words = {"config": "FILE", "workdir": "DIR"}
-    usage = " ".join(f"[--{name}={words.get(name, 'VALUE')}]" for name in options) + (
-        f" [{more} ...]" if more else ""
-    )
+    usage = " ".join(f"[--{name}={words.get(name, 'VALUE')}]" for name in options) + (f" [{more} ...]" if more else "")
     print(f"usage: {program} {usage}\n\n{inspect.cleandoc(doc)}\n\nFlags:")
     name_width = max(map(len, options), default=0) + 2
     value_width = min(18, max(map(len, values.values()), default=0))

@@ -31,7 +31,7 @@ def main() -> None:
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={options['most']}".strip()
     )
-    from mocme_jax.measure.plan import Sizes, plan
+    from mocme_jax.measure.memory_plan import Sizes, plan
 
     sizes = Sizes(int(options["entities"]), options["relations"], int(options["triples"]), options["modalities"])
     memory = options["memory"] or DEVICE_MEMORY[options["device"]]

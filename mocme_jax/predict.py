@@ -64,7 +64,7 @@ def main() -> None:
     if asked not in (["queries"], ["all-new"]) and options["out"] is not None:
         raise UserError("--out goes with --queries or --all-new; redirect what is printed instead")
 
-    from mocme_jax.use import predict
+    from mocme_jax.serving import prediction_output as predict
 
     exclude = options["exclude-known"]
     out = Path(options["out"]) if options["out"] else None

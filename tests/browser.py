@@ -129,23 +129,25 @@ def chromium() -> Iterator[Browser]:
         pytest.importorskip("websocket")
     import websocket
 
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        with subprocess.Popen(
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        subprocess.Popen(
             [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        ) as process:
-            try:
-                port = _port(Path(profile) / "DevToolsActivePort", process)
-                # A proxy of the environment's is for other hosts than this one.
-                with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/json", timeout=60) as answer:
-                    tabs = json.load(answer)
-                address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
-                socket = websocket.create_connection(address, timeout=120, http_no_proxy=["127.0.0.1"])
-                with contextlib.closing(socket):
-                    yield Browser(socket)
-            finally:
-                process.kill()
+        ) as process,
+    ):
+        try:
+            port = _port(Path(profile) / "DevToolsActivePort", process)
+            # A proxy of the environment's is for other hosts than this one.
+            with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/json", timeout=60) as answer:
+                tabs = json.load(answer)
+            address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+            socket = websocket.create_connection(address, timeout=120, http_no_proxy=["127.0.0.1"])
+            with contextlib.closing(socket):
+                yield Browser(socket)
+        finally:
+            process.kill()
 
 
 def _port(file: Path, process: subprocess.Popen) -> int:

@@ -24,9 +24,7 @@ def strange_graph(folder: Path) -> Path:
     write_tiny_graph(folder)
     for file in folder.glob("*.txt"):
         rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
-        lines = [
-            "\t".join((ENTITIES.get(h, h), RELATIONS.get(r, r), ENTITIES.get(t, t))) + "\n" for h, r, t in rows
-        ]
+        lines = ["\t".join((ENTITIES.get(h, h), RELATIONS.get(r, r), ENTITIES.get(t, t))) + "\n" for h, r, t in rows]
         file.write_text("".join(lines), encoding="utf-8")
     return folder
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import mocme_jax
-from mocme_jax.data.graph import Modality
-from mocme_jax.data.standardise import fit_scale, standardise
+from mocme_jax.data.features.standardise import fit_scale, standardise
+from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.errors import UserError
-from mocme_jax.model.encoding import Carried
-from mocme_jax.model.tables import look_up
-from mocme_jax.use import programs
-from mocme_jax.use.inferred import infer_structure
+from mocme_jax.method.encoder_types import Carried
+from mocme_jax.parallel.entity_tables import look_up
+from mocme_jax.serving import compiled_queries as programs
+from mocme_jax.serving.inferred_structure import infer_structure
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,8 @@ def test_a_copy_of_an_entity_is_encoded_as_that_entity_without_its_structure(mod
     np.testing.assert_allclose(grown.encode(["a", "b", "c"]), expected.questions.vectors, atol=1e-5)
     everyone = range(len(model.entities))
     np.testing.assert_array_equal(grown.encode(everyone), model.encode(everyone))
-    assert len(grown.entities) == len(model.entities) + 3 and len(model.entities) == 48
+    assert len(grown.entities) == len(model.entities) + 3
+    assert len(model.entities) == 48
 
 
 def test_new_entities_take_part_at_once(model):

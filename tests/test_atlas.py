@@ -72,7 +72,8 @@ def test_datasheet_counts_entities_and_coverage():
     end = 0
     for _, ids, count, *covered in kinds:
         first, last = map(int, ids.split(" to "))
-        assert first == end and last - first + 1 == int(count)
+        assert first == end
+        assert last - first + 1 == int(count)
         end = last + 1
         for name, stated in zip(("text", "numeric", "image"), covered, strict=True):
             inside = (FEATURES[name]["ids"] >= first) & (FEATURES[name]["ids"] <= last)
@@ -147,9 +148,13 @@ def test_features_are_finite_and_fit_the_ids():
     for name, file in FEATURES.items():
         assert set(file) == {"ids", "rows"}, name
         ids, rows = file["ids"], file["rows"]
-        assert ids.dtype == np.int32 and ids.shape == (len(rows),)
-        assert (np.diff(ids) > 0).all() and ids[0] >= 0 and ids[-1] < len(ENTITIES)
-        assert rows.ndim == 2 and rows.dtype in (np.float16, np.float32)
+        assert ids.dtype == np.int32
+        assert ids.shape == (len(rows),)
+        assert (np.diff(ids) > 0).all()
+        assert ids[0] >= 0
+        assert ids[-1] < len(ENTITIES)
+        assert rows.ndim == 2
+        assert rows.dtype in (np.float16, np.float32)
         assert np.isfinite(rows).all()
         assert (np.abs(rows.astype(float)).sum(axis=1) > 0).all()
         assert (rows.astype(float).std(axis=0) > 0).mean() > 0.75
@@ -194,7 +199,7 @@ def test_position_columns_tell_near_from_far():
 
 
 @pytest.mark.parametrize(
-    "head, relation, tail",
+    ("head", "relation", "tail"),
     [
         ("Paris", "capital_of", "France"),
         ("Canberra", "capital_of", "Australia"),
@@ -218,7 +223,7 @@ def test_known_facts(head, relation, tail):
 
 
 @pytest.mark.parametrize(
-    "head, relation, tail",
+    ("head", "relation", "tail"),
     [("Lyon", "capital_of", "France"), ("Spain", "borders", "Germany"), ("Japan", "currency", "Euro")],
 )
 def test_known_falsehoods(head, relation, tail):
@@ -248,6 +253,7 @@ def test_rebuild_names_what_is_missing(tmp_path, capsys):
 
     assert rebuild.main(["--npm", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ") and message.count("\n") == 1
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
     assert "npm pack" in message or "pip install" in message
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ from fuzz.bombs import archive_bombs
 from fuzz.containers import npy
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.data.text import LABELS_FILE
+from mocme_jax.data.features.text_features import LABELS_FILE
 
 
 @pytest.fixture(autouse=True)

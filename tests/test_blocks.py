@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from tiny_model import random_params, tiny_inputs, tiny_model
 
-from mocme_jax.use import blocks
-from mocme_jax.use.blocks import best_of_all, block_size, block_top_k, in_blocks, masks_of
-from mocme_jax.use.completion import Served, complete_questions, score_relations, score_triples
-from mocme_jax.use.facts import Facts
-from mocme_jax.use.programs import Tables
+from mocme_jax.serving import top_candidates as blocks
+from mocme_jax.serving.compiled_queries import Tables
+from mocme_jax.serving.completion import Served, complete_questions, score_relations, score_triples
+from mocme_jax.serving.known_facts import Facts
+from mocme_jax.serving.top_candidates import best_of_all, block_size, block_top_k, in_blocks, masks_of
 
 
 @pytest.mark.parametrize("k", [1, 3, 40, 200])
@@ -33,7 +33,8 @@ def test_blocks_give_what_the_whole_gives(monkeypatch, k):
     left = rng.integers(0, rows, 60), rng.integers(0, count, 60)
     sharpness = np.array([0.3, 1.0, 2.0], np.float32)
     candidates = in_blocks(table)
-    assert candidates.shape[0] == 4 and candidates.shape[1] == block_size(count)
+    assert candidates.shape[0] == 4
+    assert candidates.shape[1] == block_size(count)
     best = best_of_all(
         lambda q, block: q @ block.T,
         jnp.asarray(q),

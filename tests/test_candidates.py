@@ -5,30 +5,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.objective.candidates import PACE, Seen, first_occurrence, guided_pool, remembered, sample_pool
-from mocme_jax.parallel.axis import share
-from mocme_jax.parallel.mapping import WHOLE, Mapper
+from mocme_jax.parallel.candidate_pool import PACE, Seen, first_occurrence, guided_pool, remembered, sample_pool
+from mocme_jax.parallel.device_axis import share
+from mocme_jax.parallel.mesh import WHOLE, Mapper
 
 
-@pytest.mark.parametrize("entities,size", [(100, 1), (100, 10), (101, 10), (97, 96), (1000, 333), (14, 10), (7, 6)])
+@pytest.mark.parametrize(
+    ("entities", "size"), [(100, 1), (100, 10), (101, 10), (97, 96), (1000, 333), (14, 10), (7, 6)]
+)
 def test_pool_is_distinct_and_in_range(entities, size):
     for seed in range(5):
         pool = np.asarray(sample_pool(jax.random.key(seed), entities, size))
-        assert pool.shape == (size,) and pool.dtype == np.int32
-        assert len(set(pool.tolist())) == size and pool.min() >= 0 and pool.max() < entities
+        assert pool.shape == (size,)
+        assert pool.dtype == np.int32
+        assert len(set(pool.tolist())) == size
+        assert pool.min() >= 0
+        assert pool.max() < entities
 
 
-@pytest.mark.parametrize("entities,size", [(1, 1), (10, 10), (10, 11), (97, 4000)])
+@pytest.mark.parametrize(("entities", "size"), [(1, 1), (10, 10), (10, 11), (97, 4000)])
 def test_pool_is_everything_where_everything_fits(entities, size):
     np.testing.assert_array_equal(np.sort(sample_pool(jax.random.key(0), entities, size)), np.arange(entities))
 
 
-@pytest.mark.parametrize("entities,size", [(60, 12), (65, 12), (14, 10)])
+@pytest.mark.parametrize(("entities", "size"), [(60, 12), (65, 12), (14, 10)])
 def test_every_entity_is_drawn_as_often(entities, size):
     draws, share = 40_000, size / entities
-    pools = jax.jit(jax.vmap(lambda key: sample_pool(key, entities, size)))(
-        jax.random.split(jax.random.key(0), draws)
-    )
+    pools = jax.jit(jax.vmap(lambda key: sample_pool(key, entities, size)))(jax.random.split(jax.random.key(0), draws))
     shares = np.bincount(np.asarray(pools).ravel(), minlength=entities) / draws
     # Five deviations of a share are .010 at most; with strata that always start at 0, those of 5 and 6 entities
     # (65, 12) would lie .015 and .018 off, and those of 1 and 2 (14, 10) .29 and .21.
@@ -41,7 +44,8 @@ def test_a_guided_pool_is_drawn_one_by_one_with_the_odds_of_entropy(even):
     entropy, size, draws = np.array([0.9, 0.0, 0.1, 0.5, 0.5, 1.0, 0.05, 0.02], np.float32), 3, 20_000
     keys = jax.random.split(jax.random.key(0), draws)
     pools = np.asarray(jax.vmap(lambda key: guided_pool(key, jnp.asarray(entropy), size, even))(keys))
-    assert pools.dtype == np.int32 and all(len(set(pool)) == size for pool in pools[:200].tolist())
+    assert pools.dtype == np.int32
+    assert all(len(set(pool)) == size for pool in pools[:200].tolist())
     odds = even + (1 - even) * entropy / entropy.mean()
     rng = np.random.default_rng(0)
     expected = [rng.choice(len(odds), size, replace=False, p=odds / odds.sum()) for _ in range(draws)]

@@ -9,7 +9,7 @@ import pytest
 
 import mocme_jax
 from mocme_jax.flags import parse
-from mocme_jax.use.card import card, write_card
+from mocme_jax.serving.model_card import card, write_card
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +19,11 @@ def results(tiny_run):
 
 def test_a_card_tells_what_the_results_tell(results):
     text = card(results | {"warnings": ["test holds 3 training triples"]}, None)
-    assert "# MoCME on tiny" in text and "| entities, relations | 48, 3 |" in text
+    assert "# MoCME on tiny" in text
+    assert "| entities, relations | 48, 3 |" in text
     assert f"| test | 10 | {results['test']['overall']['mrr']:.4f} |" in text
-    assert "- test holds 3 training triples" in text and "first use" in text
+    assert "- test holds 3 training triples" in text
+    assert "first use" in text
     for name, share in results["graph"]["modalities"].items():
         assert f"| modality {name} | {share:.1%} of the entities |" in text
 

@@ -8,12 +8,12 @@ import pytest
 from test_ranking import naive_ranks
 
 import mocme_jax
-from mocme_jax.data.cardinality import find_cardinality
-from mocme_jax.data.known import known_tails, reciprocal
+from mocme_jax.additions.cardinality import find_cardinality
+from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
-from mocme_jax.model.mocme import EntityVectors
-from mocme_jax.parallel.mapping import ROWS, Mapper
-from mocme_jax.use.completion import complete_questions, score_relations, score_triples
+from mocme_jax.method.mocme import EntityVectors
+from mocme_jax.parallel.mesh import ROWS, Mapper
+from mocme_jax.serving.completion import complete_questions, score_relations, score_triples
 
 ENTITIES, RELATIONS = 37, 3
 
@@ -44,10 +44,11 @@ def test_one_birthplace_each_and_many_born_in_a_city():
     people, cities = np.arange(20), 20 + np.arange(20) % 3
     train = np.stack([people, np.zeros(20, int), cities], axis=1)
     bonus = find_cardinality(train, 23, 1, 1.0).bonus
-    assert bonus[0] == pytest.approx(math.log(20.5 / 0.5)) and bonus[1] == pytest.approx(-bonus[0])
+    assert bonus[0] == pytest.approx(math.log(20.5 / 0.5))
+    assert bonus[1] == pytest.approx(-bonus[0])
 
 
-@pytest.mark.parametrize("kind,count", [("none", 1), ("none", 3), ("pmap", 2), ("shard_map", 4)])
+@pytest.mark.parametrize(("kind", "count"), [("none", 1), ("none", 3), ("pmap", 2), ("shard_map", 4)])
 def test_the_ranker_adds_it_to_every_candidate(kind, count):
     rng, mapper = np.random.default_rng(2), Mapper(kind, count)
     train, test = some_triples(rng), some_triples(rng, 25)
@@ -103,7 +104,7 @@ def test_a_loaded_model_counts_what_was_trained_on_and_adds_it_everywhere(model)
         np.testing.assert_array_equal(got, wanted)
     assert not plain.cardinality.bonus.any()
     triples = np.concatenate([model.graph.test, model.graph.train[:30]])
-    h, r, t = triples.T
+    h, r, _t = triples.T
     train = {tuple(row) for row in model.graph.train.tolist()}
     facts = train | {(tail, relation + relations, head) for head, relation, tail in train}
 
@@ -133,7 +134,10 @@ def test_entities_that_are_added_answer_what_their_triples_say(model):
     counted = grown.served.cardinality.times
     asked, place = model.relations.ids(["next"])[0], model.entities.ids(["place 3"])[0]
     before = model.served.cardinality.times
-    assert counted.shape == (50, 6) and counted[48].sum() == 1 and counted[48, asked] and not counted[49].any()
+    assert counted.shape == (50, 6)
+    assert counted[48].sum() == 1
+    assert counted[48, asked]
+    assert not counted[49].any()
     changed = np.argwhere(counted[:48] != before)
     assert changed.tolist() == ([] if before[place, asked + 3] == 2 else [[place, asked + 3]])
     again = grown.served.counted.bonus([place, place], [asked, asked], [48, 49])

@@ -7,11 +7,11 @@ import pytest
 from command_runner import run_here
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.data.alike import cosines, nearest
-from mocme_jax.data.known import known_tails, reciprocal
-from mocme_jax.data.load import load_graph
-from mocme_jax.use.coldstart import neighbour_ranks, standardised
-from mocme_jax.use.held_out import give, hold_out, write_graph
+from mocme_jax.data.features.similarity import cosines, nearest
+from mocme_jax.data.graph.graph_folder import load_graph
+from mocme_jax.data.graph.known_tails import known_tails, reciprocal
+from mocme_jax.serving.coldstart_study import neighbour_ranks, standardised
+from mocme_jax.serving.held_out_entities import give, hold_out, write_graph
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,8 @@ def named(graph, names, triples):
 def test_what_is_held_out_leaves_no_trace_and_nothing_else_is_lost(graph, tmp_path):
     held = hold_out(graph, 0.2, seed=1)
     gone = {graph.entities[index] for index in held.ids}
-    assert len(gone) == round(0.2 * 48) and gone.isdisjoint(held.rest.entities)
+    assert len(gone) == round(0.2 * 48)
+    assert gone.isdisjoint(held.rest.entities)
     names = [*held.rest.entities, *(graph.entities[index] for index in held.ids)]
     for split, triples in graph.splits.items():
         kept = {row for row in named(graph, graph.entities, triples) if gone.isdisjoint((row[0], row[2]))}
@@ -98,13 +99,16 @@ def test_a_study_leaves_its_figures(tmp_path, monkeypatch, capsys):
     assert run_here("coldstart", *flags, "--share=0.2", monkeypatch=monkeypatch) == 0
     assert "cold start" in capsys.readouterr().out
     results = json.loads((tmp_path / "study" / "coldstart.json").read_text(encoding="utf-8"))
-    assert results["held_out"] == 10 and results["modalities"].keys() == {"text", "numeric"}
+    assert results["held_out"] == 10
+    assert results["modalities"].keys() == {"text", "numeric"}
     assert results["ranks"].keys() == {"MoCME", "random", "nearest", "mean of text", "mean of numeric"}
     for one in results["ranks"].values():
-        assert one["all"]["count"] == 2 * results["triples"] and 0 < one["all"]["mrr"] <= 1
+        assert one["all"]["count"] == 2 * results["triples"]
+        assert 0 < one["all"]["mrr"] <= 1
         assert one["about"]["count"] >= results["triples"] <= one["for"]["count"]
     assert run_here("coldstart", *flags, "--share=0.2", "--given=1", monkeypatch=monkeypatch) == 0
     told = json.loads((tmp_path / "study" / "coldstart.json").read_text(encoding="utf-8"))
-    assert results["triples"] - 10 <= told["triples"] < results["triples"] and told["given"] == 1
+    assert results["triples"] - 10 <= told["triples"] < results["triples"]
+    assert told["given"] == 1
     assert told["ranks"].keys() == results["ranks"].keys() | {"MoCME, structure not fitted"}
     assert told["ranks"]["MoCME"] != told["ranks"]["MoCME, structure not fitted"]

@@ -48,7 +48,8 @@ def test_a_user_error_is_one_line_and_status_2(argument, tmp_path):
     result = start("-m", "mocme_jax.train", argument, folder=tmp_path)
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.data.degrade import degrade, noisy, thinned
-from mocme_jax.data.graph import KnowledgeGraph, Modality
+from mocme_jax.data.graph.degrade import degrade, noisy, thinned
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.errors import UserError
 from mocme_jax.flags import parse
 from mocme_jax.training import setup
@@ -35,7 +35,8 @@ def test_noise_replaces_so_many_rows_of_one_modality_by_rows_of_its_mean_and_spr
     poorer = degrade(graph, noise_in="text", noise=0.5)
     text, other = graph.modalities
     rows = changed_rows(text, poorer.modalities[0])
-    assert len(rows) == round(0.5 * text.present.sum()) and text.present[list(rows)].all()
+    assert len(rows) == round(0.5 * text.present.sum())
+    assert text.present[list(rows)].all()
     assert poorer.modalities[1] is other
     np.testing.assert_array_equal(poorer.modalities[0].present, text.present)
     everything = noisy(text, 1.0, 0).features[text.present]
@@ -60,7 +61,8 @@ def test_missing_rows_are_gone_from_every_modality(graph):
     poorer = degrade(graph, missing=0.5)
     for before, after in zip(graph.modalities, poorer.modalities, strict=True):
         assert after.present.sum() == before.present.sum() - round(0.5 * before.present.sum())
-        assert not (after.present & ~before.present).any() and not after.features[~after.present].any()
+        assert not (after.present & ~before.present).any()
+        assert not after.features[~after.present].any()
         np.testing.assert_array_equal(after.features[after.present], before.features[after.present])
     # Which rows are gone is drawn for each modality by itself.
     gone = [b.present & ~a.present for b, a in zip(graph.modalities, poorer.modalities, strict=True)]
@@ -70,8 +72,10 @@ def test_missing_rows_are_gone_from_every_modality(graph):
 def test_a_share_of_train_is_kept_and_dev_and_test_stay(graph):
     poorer = degrade(graph, triples=0.25)
     kept = {tuple(row) for row in graph.train.tolist()}
-    assert len(poorer.train) == 75 and {tuple(row) for row in poorer.train.tolist()} <= kept
-    assert poorer.valid is graph.valid and poorer.test is graph.test
+    assert len(poorer.train) == 75
+    assert {tuple(row) for row in poorer.train.tolist()} <= kept
+    assert poorer.valid is graph.valid
+    assert poorer.test is graph.test
     assert {tuple(row) for row in degrade(graph, triples=0.1).train.tolist()} <= {
         tuple(row) for row in poorer.train.tolist()
     }
@@ -92,7 +96,8 @@ def test_a_run_is_made_poorer_by_its_config_and_filters_by_all_that_is_known(tmp
         return setup.load_dataset(parse(tiny_flags(folder, tmp_path / "run", **fields), "")[0])
 
     whole, poorer = dataset(), dataset(data__missing=0.5, data__triples=0.5)
-    assert poorer.fingerprint == whole.fingerprint and len(poorer.known[0]) == len(whole.known[0])
+    assert poorer.fingerprint == whole.fingerprint
+    assert len(poorer.known[0]) == len(whole.known[0])
     assert len(poorer.graph.train) == round(0.5 * len(whole.graph.train))
     for before, after in zip(whole.graph.modalities, poorer.graph.modalities, strict=True):
         assert after.coverage == pytest.approx(before.coverage / 2, abs=0.02)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mocme_jax.config import load_config
-from mocme_jax.parallel.mapping import WHOLE, Mapper
+from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training import setup
 
 # A model leaves its start, where all entities are alike, by doubling differences again and again, those of rounding
@@ -47,7 +47,7 @@ def losses(training, start):
     return np.array(found), np.asarray(mapper.whole_tables(state, training.plan.spec).params.structure)
 
 
-@pytest.mark.parametrize("kind,count,split", [("pmap", 2, False), ("shard_map", 8, True)])
+@pytest.mark.parametrize(("kind", "count", "split"), [("pmap", 2, False), ("shard_map", 8, True)])
 def test_fifty_steps_have_the_losses_of_one_device(prepared, kind, count, split):
     config, dataset, warm, (expected, table) = prepared
     found, other = losses(training_on(config, dataset, Mapper(kind, count), split), warm)

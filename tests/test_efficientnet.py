@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from test_torch_file import MATRIX, tensor, write_zip
 
-from mocme_jax.data import efficientnet
-from mocme_jax.data.efficientnet import image_vectors, load, picture
-from mocme_jax.data.image import read_image
-from mocme_jax.data.image_folder import image_modality
-from mocme_jax.data.torch_file import read_state_dict
+from mocme_jax.data.features import efficientnet
+from mocme_jax.data.features.efficientnet import image_vectors, load, picture
+from mocme_jax.data.features.image_folder import image_modality
+from mocme_jax.data.features.image_layout import read_image
+from mocme_jax.data.readers.torch_file import read_state_dict
 from mocme_jax.errors import UserError
 
 Image = pytest.importorskip("PIL.Image")
@@ -32,7 +32,8 @@ def waves() -> np.ndarray:
 def test_the_original_s_figures(parameters):
     """Of the package efficientnet_lite_pytorch 0.1 under torch 2.13, on the same picture."""
     vector = np.asarray(efficientnet.features(parameters, waves()[None]))
-    assert vector.shape == (1, 1280) and vector.dtype == np.float32
+    assert vector.shape == (1, 1280)
+    assert vector.dtype == np.float32
     np.testing.assert_allclose(vector[0, :8], [0, 0, 0.80165, 0, 0, 0.02447, 0, 0.39389], atol=1e-4)
     assert vector.argmax() == 71
     np.testing.assert_allclose([vector.max(), vector.mean()], [5.408753, 0.1513395], atol=1e-4)
@@ -108,7 +109,8 @@ def test_the_middle_of_a_picture_is_taken():
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (64, 256, 3))
     for pixels, axis in ((ramp, 0), (ramp.transpose(1, 0, 2), 1)):
         made = picture(Image.fromarray(pixels))
-        assert made.shape == (224, 224, 3) and made.dtype == np.float32
+        assert made.shape == (224, 224, 3)
+        assert made.dtype == np.float32
         # 7/8 of 64 pixels about the middle: 100 to 156, four pixels of the result to one.
         wanted = (100 + (np.arange(224) + 0.5) / 4 - 0.5 - 127) / 128
         along = np.moveaxis(made, axis, 0)
@@ -122,12 +124,14 @@ def test_batches_come_back_in_order(tmp_path, parameters):
     for index, path in enumerate(paths):
         Image.effect_noise((30 + index, 40), 20 * index).save(path)
     rows = image_vectors(paths)
-    assert rows.shape == (11, 1280) and rows.dtype == np.float32
+    assert rows.shape == (11, 1280)
+    assert rows.dtype == np.float32
     alone = efficientnet.features(parameters, np.stack([read_image(path, picture) for path in paths]))
     np.testing.assert_allclose(rows, alone, atol=1e-4)
     assert min(np.abs(rows[i] - rows[j]).max() for i in range(11) for j in range(i)) > 1e-2
     modality = image_modality({1: paths[:1], 3: paths[1:3]}, 5, "efficientnet-lite0")
-    assert modality.features.shape == (5, 1280) and modality.present.tolist() == [False, True, False, True, False]
+    assert modality.features.shape == (5, 1280)
+    assert modality.present.tolist() == [False, True, False, True, False]
     np.testing.assert_allclose(modality.features[3], rows[1:3].mean(0), atol=1e-4)
 
 

@@ -11,9 +11,9 @@ import pytest
 from tiny_model import encode as encode_by_id
 from tiny_model import panel_of, random_params, tiny_inputs, tiny_model
 
-from mocme_jax.model.encoder import FUSIONS, GRANULARITIES, RELEVANCES
-from mocme_jax.model.mocme import init_params
-from mocme_jax.model.mutual_information import ESTIMATORS, MEANS
+from mocme_jax.method.encoder import FUSIONS, GRANULARITIES, RELEVANCES
+from mocme_jax.method.mocme import init_params
+from mocme_jax.method.mutual_information import ESTIMATORS, MEANS
 
 EVERYBODY = np.arange(24, dtype=np.int32)
 CLOSE = dict(rtol=2e-4, atol=2e-5)
@@ -30,9 +30,7 @@ def made(**changes):
 
 def with_hidden(inputs, value):
     """The inputs with a value in all rows that the mask hides."""
-    features = tuple(
-        jnp.where(inputs.present[:, i + 1, None], x, value) for i, x in enumerate(inputs.features)
-    )
+    features = tuple(jnp.where(inputs.present[:, i + 1, None], x, value) for i, x in enumerate(inputs.features))
     return inputs._replace(features=features)
 
 
@@ -55,10 +53,13 @@ def test_weights(fusion):
     present = np.asarray(inputs.present)
     encoding = encode(params, inputs, EVERYBODY)
     modality, view = np.asarray(encoding.modality_weights), np.asarray(encoding.view_weights)
-    assert modality.shape == (24, 3) and view.shape == (24, 3, 2)
-    assert (modality[~present] == 0).all() and (view[~present] == 0).all()
+    assert modality.shape == (24, 3)
+    assert view.shape == (24, 3, 2)
+    assert (modality[~present] == 0).all()
+    assert (view[~present] == 0).all()
     if fusion == "sum":
-        assert (modality[present] == 1).all() and (view[present] == 1).all()
+        assert (modality[present] == 1).all()
+        assert (view[present] == 1).all()
     else:
         np.testing.assert_allclose(modality.sum(axis=1), 1, rtol=1e-5)
         np.testing.assert_allclose(view.sum(axis=2), present, rtol=1e-5)
@@ -127,12 +128,13 @@ COMBINATIONS = [("complementarity", relevance, estimator) for relevance in RELEV
 COMBINATIONS += [(fusion, "structure", "club") for fusion in FUSIONS if fusion != "complementarity"]
 
 
-@pytest.mark.parametrize("fusion,relevance,estimator", COMBINATIONS)
+@pytest.mark.parametrize(("fusion", "relevance", "estimator"), COMBINATIONS)
 def test_every_combination_is_finite_and_reads_nothing_that_the_mask_hides(fusion, relevance, estimator):
     """Neither in values nor in gradients, for entities and for the panel."""
-    model, inputs = tiny_model(
-        intra=fusion, inter=fusion, relevance=relevance, estimator=estimator, widths=(5,)
-    ), tiny_inputs(widths=(5,))
+    model, inputs = (
+        tiny_model(intra=fusion, inter=fusion, relevance=relevance, estimator=estimator, widths=(5,)),
+        tiny_inputs(widths=(5,)),
+    )
     params, hidden = random_params(model, inputs), EVERYBODY % 2 == 1
 
     def total(params, inputs):
@@ -219,7 +221,12 @@ def noisy_and_noise(estimator, relevance, aligned):
     """A model whose first modality is a noisy linear function of its structure table, and whose second is noise."""
     entities, width = 300, 8
     model = tiny_model(
-        widths=(width, width), width=width, experts=0, estimator=estimator, relevance=relevance, mi_width=4,
+        widths=(width, width),
+        width=width,
+        experts=0,
+        estimator=estimator,
+        relevance=relevance,
+        mi_width=4,
     )
     rng = np.random.default_rng(0)
     inputs = tiny_inputs(entities, (width, width), panel=250)
@@ -266,7 +273,8 @@ def test_relevance_gives_noise_less_weight_and_redundancy_alone_gives_it_more(es
     _, informative, noise = mean_weights(*noisy_and_noise(estimator, "structure", aligned))
     assert noise < 0.7 * informative
     structure, informative, noise = mean_weights(*noisy_and_noise(estimator, "none", aligned))
-    assert noise > informative and noise > structure
+    assert noise > informative
+    assert noise > structure
 
 
 @pytest.mark.parametrize("relevance", ["none", "links", "structure"])

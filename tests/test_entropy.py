@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tiny_model import alone
 
-from mocme_jax.objective import entropy
-from mocme_jax.objective.entropy import (
+from mocme_jax.method import egns as entropy
+from mocme_jax.method.egns import (
     CONFIDENT,
     REFERENCES,
     belief,
@@ -21,7 +21,7 @@ from mocme_jax.objective.entropy import (
     mean_entropy,
     self_adversarial_weights,
 )
-from mocme_jax.objective.loss import logistic_loss, softmax_loss
+from mocme_jax.method.losses import logistic_loss, softmax_loss
 
 LOW, HIGH = 0.4, 0.8
 CLASS_WEIGHTS = (0.5, 1.0, 3.0)
@@ -45,9 +45,7 @@ def example(seed=0, rows=6, columns=40):
     return scores, positive, negative
 
 
-def weigh(
-    scores, positive, negative, reference="absolute", confident="entropy", class_weights=CLASS_WEIGHTS, many=0
-):
+def weigh(scores, positive, negative, reference="absolute", confident="entropy", class_weights=CLASS_WEIGHTS, many=0):
     bounds = dict(low=LOW, high=HIGH, class_weights=class_weights, reference=reference, confident=confident)
     bounds |= dict(answers=jnp.asarray(ANSWERS[: len(scores)]), many=many, many_weights=MANY_WEIGHTS)
     arguments = jnp.asarray(scores), jnp.asarray(positive), jnp.asarray(negative)
@@ -103,7 +101,8 @@ def test_weights_equal_the_loop(reference, confident, many):
 def test_rows_have_mean_one_over_their_negatives(reference, confident):
     scores, positive, negative = example(1)
     weights = np.asarray(weigh(scores, positive, negative, reference, confident).weights)
-    assert (weights[~negative] == 0).all() and (weights >= 0).all()
+    assert (weights[~negative] == 0).all()
+    assert (weights >= 0).all()
     for row, mask in zip(weights, negative, strict=True):
         if mask.any() and row.any():
             assert row[mask].mean() == pytest.approx(1, rel=1e-5)
@@ -111,7 +110,7 @@ def test_rows_have_mean_one_over_their_negatives(reference, confident):
 
 
 def test_thresholds_belong_to_the_class_above():
-    """easy < low <= ambiguous < high <= hard."""
+    """Easy < low <= ambiguous < high <= hard."""
     scores = np.array([[-3.0, -1.0, 0.0]], np.float32)
     bits = np.asarray(binary_entropy(jnp.asarray(scores)))[0]
     assert bits[0] < bits[1] < bits[2] == 1
@@ -182,7 +181,8 @@ def test_binary_entropy_in_float64_and_at_extremes():
     bits = np.asarray(binary_entropy(jnp.asarray(logits)))
     expected = [0.0 if abs(x) > 87 else entropy_bits(float(x)) for x in logits]
     np.testing.assert_allclose(bits, expected, rtol=2e-6, atol=1e-30)
-    assert ((bits >= 0) & (bits <= 1)).all() and bits[8] == 1
+    assert ((bits >= 0) & (bits <= 1)).all()
+    assert bits[8] == 1
     chex.assert_tree_all_finite(jax.vmap(jax.grad(binary_entropy))(jnp.asarray(logits)))
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.model import experts
+from mocme_jax.method import experts
 
 ROWS, EXPERTS, WIDTH, HIDDEN = 5, 3, 6, 4
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import mocme_jax
-from mocme_jax.model.tables import Inputs, look_up
-from mocme_jax.use import programs
-from mocme_jax.use.explanation import carried_by, masked_scores
+from mocme_jax.parallel.entity_tables import Inputs, look_up
+from mocme_jax.serving import compiled_queries as programs
+from mocme_jax.serving.explanation import carried_by, masked_scores
 
 TRIPLE = ("place 4", "next", "place 5")
 
@@ -68,7 +68,8 @@ def test_what_carries_a_triple_is_what_it_loses_without():
     scores = np.array([[5.0, 1.0, 4.0, 6.0, 0.0], [1.0, 2.0, 2.0, 2.0, 0.0]])
     first, second = carried_by(scores, ("structure", "text", "image"))
     assert first == {"structure": pytest.approx(0.8), "text": pytest.approx(0.2)}
-    assert list(first) == ["structure", "text"] and second == {}
+    assert list(first) == ["structure", "text"]
+    assert second == {}
 
 
 def test_many_triples_are_masked_as_one_is(model):

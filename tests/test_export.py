@@ -13,10 +13,10 @@ import pytest
 from command_runner import assert_one_error, run_here
 
 import mocme_jax
-from mocme_jax.data.safetensors_file import read_safetensors
-from mocme_jax.use.blocks import in_blocks
-from mocme_jax.use.completion import complete_questions, score_triples
-from mocme_jax.use.export import export, pykeen_state, tables_of
+from mocme_jax.data.readers.safetensors_file import read_safetensors
+from mocme_jax.serving.completion import complete_questions, score_triples
+from mocme_jax.serving.exported_tables import export, pykeen_state, tables_of
+from mocme_jax.serving.top_candidates import in_blocks
 
 DOC = (Path(__file__).resolve().parent.parent / "docs" / "use.md").read_text(encoding="utf-8")
 
@@ -54,7 +54,8 @@ def test_the_tables_give_the_test_mrr_back_in_the_lines_of_the_docs(tiny_run, tm
         for name, table in kept.items():
             np.testing.assert_array_equal(table, tables[name])
     rows = (tmp_path / "export" / "entities.tsv").read_text(encoding="utf-8").splitlines()
-    assert rows[0] == "id\tname\tlabel" and len(rows) == 49
+    assert rows[0] == "id\tname\tlabel"
+    assert len(rows) == 49
 
 
 @pytest.mark.parametrize("features_in", ["questions", "heads"])
@@ -99,7 +100,8 @@ def test_pykeens_state_scores_the_same(model):
         state[f"{kind}_representations.0._embeddings.weight"].astype(np.float64) for kind in ("entity", "relation")
     )
     # Cardinality takes 2R complex coordinates more.
-    assert entities.shape == (48, 8 + 12) and relations.shape == (6, 8 + 12)
+    assert entities.shape == (48, 8 + 12)
+    assert relations.shape == (6, 8 + 12)
     # PyKEEN views them as [n, d / 2, 2] and then as complex.
     entities, relations = (table[:, ::2] + 1j * table[:, 1::2] for table in (entities, relations))
     triples = model.graph.test

@@ -13,8 +13,8 @@ import pytest
 from command_runner import ROOT, assert_one_error, contents, environment, run_here, run_process, start
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.training.metrics_log import read_metrics
-from mocme_jax.training.workdir import locked
+from mocme_jax.training.checkpoints.run_folder import locked
+from mocme_jax.training.logs.metrics_log import read_metrics
 
 # With this seed the second evaluation is better than the first, so that there are two best checkpoints.
 # With these, dev gets better until the end, so that there are two best checkpoints.
@@ -76,6 +76,7 @@ def damage(workdir: Path, which: str, number: int) -> None:
 
 # Signals
 
+
 def test_a_signal_saves_where_it_is_and_the_same_command_goes_on_exactly(graph, tmp_path, monkeypatch):
     """In the middle of an epoch; it was asked for many, and none has been evaluated. SIGTERM is the drill's."""
     workdir, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
@@ -87,7 +88,9 @@ def test_a_signal_saves_where_it_is_and_the_same_command_goes_on_exactly(graph, 
     assert (process.returncode, errors) == (0, ""), printed
     (line,) = (line for line in printed.splitlines() if "the same command goes on from there" in line)
     step = int(line.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
-    assert step >= 1 and (workdir / "last" / str(2 * step)).is_dir() and read_metrics(workdir) == []
+    assert step >= 1
+    assert (workdir / "last" / str(2 * step)).is_dir()
+    assert read_metrics(workdir) == []
     choices["train__epochs"] = step // 16 + 2
     assert run_here("train", *flags(graph, workdir, **choices), monkeypatch=monkeypatch) == 0
     assert run_here("train", *flags(graph, undisturbed, **choices), monkeypatch=monkeypatch) == 0
@@ -113,31 +116,40 @@ def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, fini
 
 # A step that is not finite
 
+
 def test_a_loss_that_is_not_finite_leaves_its_batch_in_a_file(graph, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "run"
     choices = {"train__table_learning_rate": 1e12, "train__save_minutes": 1e-9}
     status = run_here("train", *flags(graph, workdir, **choices), monkeypatch=monkeypatch)
     error = capsys.readouterr().err
-    assert status == 1 and error.count("\n") == 1 and error.startswith("error: step 2 (epoch 1): the loss")
-    assert str(workdir / "nonfinite.json") in error and not (workdir / "results.json").exists()
+    assert status == 1
+    assert error.count("\n") == 1
+    assert error.startswith("error: step 2 (epoch 1): the loss")
+    assert str(workdir / "nonfinite.json") in error
+    assert not (workdir / "results.json").exists()
     told = json.loads((workdir / "nonfinite.json").read_text(encoding="utf-8"))
-    assert told["step"] == 2 and told["epoch"] == 1
+    assert told["step"] == 2
+    assert told["epoch"] == 1
     assert {told["metrics"][name] for name in ("loss/total", "norm/gradient")} & {"nan", "inf"}
     assert {"structure", "model/params/relation"} <= told["norms after the step"].keys()
     lines = (graph / "train.txt").read_text(encoding="utf-8").splitlines()
     assert len(told["triples"]) == 32
     for triple in told["triples"]:
-        assert "\t".join(triple["names"]) == lines[triple["row"]] and len(triple["ids"]) == 3
+        assert "\t".join(triple["names"]) == lines[triple["row"]]
+        assert len(triple["ids"]) == 3
     assert len({triple["row"] for triple in told["triples"]}) == 32
     # The state before it stays, and the same command comes to the same end.
     assert [path.name for path in (workdir / "last").iterdir()] == ["2"]
     kept = completed(workdir / "last")
     assert run_here("train", *flags(graph, workdir, **choices), monkeypatch=monkeypatch) == 1
     printed = capsys.readouterr()
-    assert printed.err == error and "going on after step 1 " in printed.out and completed(workdir / "last") == kept
+    assert printed.err == error
+    assert "going on after step 1 " in printed.out
+    assert completed(workdir / "last") == kept
 
 
 # The disk
+
 
 @pytest.fixture
 def small_disk(tmp_path):
@@ -208,6 +220,7 @@ def test_a_folder_that_is_read_only_is_one_line(place, workdir, graph, tmp_path)
 
 # Another process
 
+
 def test_two_trainings_in_one_folder_are_one_too_many(workdir, graph, monkeypatch, capsys):
     before = contents(workdir)
     with locked(workdir):
@@ -218,7 +231,8 @@ def test_two_trainings_in_one_folder_are_one_too_many(workdir, graph, monkeypatc
 
 
 def test_the_lock_goes_with_its_holder(tmp_path):
-    text = "from mocme_jax.training.workdir import locked\nwith locked('run'):\n  print('held', flush=True)\n  input()"
+    module = "mocme_jax.training.checkpoints.run_folder"
+    text = f"from {module} import locked\nwith locked('run'):\n  print('held', flush=True)\n  input()"
     process = subprocess.Popen(
         [sys.executable, "-c", text], cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -240,13 +254,15 @@ def test_a_file_is_no_folder(graph, tmp_path, monkeypatch, capsys):
 
 # Damage (tests/test_resuming.py has every file and kind)
 
+
 def test_a_damaged_checkpoint_costs_a_line_and_no_number(workdir, graph, finished, tmp_path):
     assert sorted(path.name for path in (workdir / "last").iterdir()) == ["17", "33"]
     damage(workdir, "last", 33)
     result = run_process("train", *flags(graph, workdir), folder=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     told = [line for line in result.stdout.splitlines() if "is damaged" in line]
-    assert len(told) == 1 and told[0].startswith(f"{workdir / 'last' / '33'}: is damaged (")
+    assert len(told) == 1
+    assert told[0].startswith(f"{workdir / 'last' / '33'}: is damaged (")
     assert "going on after step 8 (epoch 2 finished)" in result.stdout
     assert numbers(workdir) == numbers(finished)
 
@@ -269,5 +285,6 @@ def test_evaluate_takes_the_best_before_a_damaged_one_and_does_not_pretend(workd
     before = contents(workdir)
     assert run_here("evaluate", f"--workdir={workdir}", monkeypatch=monkeypatch) == 1
     printed = capsys.readouterr()
-    assert f"{workdir / 'best' / str(best)}: is damaged (" in printed.out and "NOT the numbers" in printed.out
+    assert f"{workdir / 'best' / str(best)}: is damaged (" in printed.out
+    assert "NOT the numbers" in printed.out
     assert contents(workdir) == before

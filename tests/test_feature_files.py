@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from mocme_jax.data.feature_files import feature_paths, modality_name, read_feature_file, read_features
-from mocme_jax.data.feature_writer import write_features
-from mocme_jax.data.graph import make_modality
-from mocme_jax.data.numpy_file import read_npy, read_npz
-from mocme_jax.data.safetensors_file import read_safetensors
+from mocme_jax.data.features.feature_files import feature_paths, modality_name, read_feature_file, read_features
+from mocme_jax.data.features.feature_writer import write_features
+from mocme_jax.data.graph.knowledge_graph import make_modality
+from mocme_jax.data.readers.numpy_file import read_npy, read_npz
+from mocme_jax.data.readers.safetensors_file import read_safetensors
 from mocme_jax.errors import UserError
 
 ENTITIES = ["a", "b", "c"]
@@ -197,9 +197,7 @@ def test_truncated_files(tmp_path, name, left):
 def test_two_files_for_one_modality(tmp_path):
     write(tmp_path / "img_features.pth")
     write(tmp_path / "image.npy", rows=ROWS)
-    with pytest.raises(
-        UserError, match=r"img_features\.pth: gives the modality image, and so does .*image\.npy"
-    ):
+    with pytest.raises(UserError, match=r"img_features\.pth: gives the modality image, and so does .*image\.npy"):
         read_features(tmp_path, ENTITIES, "g")
 
 
@@ -215,7 +213,8 @@ def refused(path: Path, data: bytes, message: str) -> None:
     path.write_bytes(data)
     with pytest.raises(UserError, match=message) as caught:
         read_feature_file(path, "image", ENTITIES)
-    assert str(path) in str(caught.value) and str(caught.value).isprintable()
+    assert str(path) in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 ARCHIVES = {
@@ -340,7 +339,8 @@ def test_what_numpy_writes_is_read(tmp_path, array, fortran_order, compressed):
     (np.savez_compressed if compressed else np.savez)(tmp_path / "a.npz", a=array, b=ROWS)
     many = read_npz(tmp_path / "a.npz", ("a", "b"))
     for again in (read_npy(tmp_path / "a.npy"), many["a"]):
-        assert again.dtype == array.dtype and again.shape == array.shape
+        assert again.dtype == array.dtype
+        assert again.shape == array.shape
         assert again.tobytes() == array.tobytes()
 
 
@@ -354,4 +354,5 @@ def test_what_safetensors_writes_is_read(tmp_path, tensors):
     again = read_safetensors(tmp_path / "a.safetensors")
     assert again.keys() == plain.keys()
     for name, array in plain.items():
-        assert again[name].dtype == array.dtype and again[name].tobytes() == array.tobytes()
+        assert again[name].dtype == array.dtype
+        assert again[name].tobytes() == array.tobytes()

@@ -7,9 +7,9 @@ import pytest
 from test_use import known_answers
 
 import mocme_jax
-from mocme_jax.model.encoding import Carried
-from mocme_jax.use import fitted
-from mocme_jax.use.fitted import STEPS, given_answers
+from mocme_jax.method.encoder_types import Carried
+from mocme_jax.serving import fitted_structure as fitted
+from mocme_jax.serving.fitted_structure import STEPS, given_answers
 
 TRIPLES = [("new", "next", "place 7"), ("place 5", "next", "new"), ("new", "member of", "place 6")]
 
@@ -71,7 +71,7 @@ def written_out(model, start, features, present, given):
     return np.asarray(row), loss(jnp.asarray(start)) - loss(row)
 
 
-@pytest.mark.parametrize("structure,regulariser", [("missing", "dura"), ("inferred", "dura"), ("inferred", "n3")])
+@pytest.mark.parametrize(("structure", "regulariser"), [("missing", "dura"), ("inferred", "dura"), ("inferred", "n3")])
 def test_the_row_is_that_of_the_loss_written_out(model, structure, regulariser, monkeypatch):
     monkeypatch.setitem(model.saved["config"]["loss"], "regulariser", regulariser)
     features = features_of(model, 5)

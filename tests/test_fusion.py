@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.model import fusion
-from mocme_jax.model.encoder import FUSIONS
+from mocme_jax.method import complementarity as fusion
+from mocme_jax.method.encoder import FUSIONS
 
 PRESENT = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 0]], bool)
 TEMPERATURE = 0.7
@@ -105,7 +105,8 @@ def test_redundant_parts_lose_weight_and_relevant_parts_gain():
     none, some = np.zeros((1, 3), np.float32), np.array([[0, 1, 0]], np.float32)
     loses = np.asarray(fusion.complementarity_weights(none, some, present, 1.0))[0]
     gains = np.asarray(fusion.complementarity_weights(some, none, present, 1.0))[0]
-    assert loses[1] < loses[0] == loses[2] and gains[1] > gains[0] == gains[2]
+    assert loses[1] < loses[0] == loses[2]
+    assert gains[1] > gains[0] == gains[2]
     cold = np.asarray(fusion.complementarity_weights(some, none, present, 0.01))[0]
     np.testing.assert_allclose(cold, [0, 1, 0], atol=1e-6)
 

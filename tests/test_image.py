@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fuzz.bombs import image_bombs
 
-from mocme_jax.data.image import IMAGE_WIDTH, image_vector, image_vectors
+from mocme_jax.data.features.image_layout import IMAGE_WIDTH, image_vector, image_vectors
 from mocme_jax.errors import UserError
 
 Image = pytest.importorskip("PIL.Image")
@@ -18,7 +18,7 @@ def _parts(vector):
 
 
 @pytest.mark.parametrize(
-    "rgb, lab",
+    ("rgb", "lab"),
     # CIE L*a*b* under D65, from published tables of the sRGB primaries.
     [
         ((255, 255, 255), (100, 0, 0)),
@@ -30,11 +30,13 @@ def _parts(vector):
 )
 def test_plain_colours(rgb, lab):
     vector = image_vector(Image.new("RGB", (31, 17), rgb))
-    assert vector.shape == (IMAGE_WIDTH,) and vector.dtype == np.float32
+    assert vector.shape == (IMAGE_WIDTH,)
+    assert vector.dtype == np.float32
     colour, edges, palette = _parts(vector)
     np.testing.assert_allclose(colour, np.broadcast_to(np.array(lab) / 100, (6, 8, 3)), atol=2e-3)
     assert not edges.any()
-    assert palette.max() == 1 and palette.sum() == 1
+    assert palette.max() == 1
+    assert palette.sum() == 1
 
 
 def test_stripes_show_along_one_axis():
@@ -46,8 +48,10 @@ def test_stripes_show_along_one_axis():
     assert set(np.flatnonzero(edges[0][0])) == {2, 5}
     np.testing.assert_allclose((palette**2).sum(), 1, atol=1e-5)
     turned_colour, turned, _ = _parts(image_vector(Image.fromarray(pixels.transpose(1, 0, 2))))
-    assert not turned[0].any() and turned[1].any()
-    assert np.ptp(colour[:, 0]) == 0 and np.ptp(turned_colour[0]) == 0
+    assert not turned[0].any()
+    assert turned[1].any()
+    assert np.ptp(colour[:, 0]) == 0
+    assert np.ptp(turned_colour[0]) == 0
 
 
 def test_transparent_margins_and_size_do_not_matter():
@@ -64,7 +68,8 @@ def test_every_mode_of_file(mode, tmp_path):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.new(mode, (10, 10)).save(path)
     rows = image_vectors([path, path])
-    assert rows.shape == (2, IMAGE_WIDTH) and np.isfinite(rows).all()
+    assert rows.shape == (2, IMAGE_WIDTH)
+    assert np.isfinite(rows).all()
     np.testing.assert_array_equal(rows[0], rows[1])
 
 
@@ -76,7 +81,8 @@ def test_bad_files_are_named_in_one_line(tmp_path):
     for path in (text, cut, tmp_path / "absent.png"):
         with pytest.raises(UserError) as caught:
             image_vectors([path])
-        assert path.name in str(caught.value) and "\n" not in str(caught.value)
+        assert path.name in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_no_files():
@@ -101,7 +107,8 @@ def test_pictures_that_are_larger_than_their_file_or_programs(name, tmp_path):
     path.write_bytes(image_bombs(tmp_path / "ran")[name]())
     with pytest.raises(UserError, match=BOMBS[name]) as caught:
         image_vectors([path])
-    assert str(path) in str(caught.value) and str(caught.value).isprintable()
+    assert str(path) in str(caught.value)
+    assert str(caught.value).isprintable()
     assert not (tmp_path / "ran").exists()
 
 

@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from mocme_jax.data import image_transformers
-from mocme_jax.data.image import image_vectors
-from mocme_jax.data.image_encoders import ENCODERS, image_encoder
-from mocme_jax.data.image_folder import image_modality
+from mocme_jax.data.features import transformers_encoder as image_transformers
+from mocme_jax.data.features.image_encoders import ENCODERS, image_encoder
+from mocme_jax.data.features.image_folder import image_modality
+from mocme_jax.data.features.image_layout import image_vectors
 from mocme_jax.errors import UserError
 
 Image = pytest.importorskip("PIL.Image")
@@ -28,7 +28,8 @@ def pictures(tmp_path):
 def test_the_default_is_what_it_was(pictures):
     np.testing.assert_array_equal(image_encoder("layout")(pictures), image_vectors(pictures))
     modality = image_modality({2: pictures[:1], 0: pictures[1:]}, 4)
-    assert modality.features.shape == (4, 304) and modality.present.tolist() == [True, False, True, False]
+    assert modality.features.shape == (4, 304)
+    assert modality.present.tolist() == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,8 @@ def test_models_of_transformers(tmp_path, pictures):
     for name, vector in wanted.items():
         image_transformers._load.cache_clear()
         rows = image_encoder(f"transformers:{tmp_path / name}")([tmp_path / "white.png", *pictures])
-        assert rows.shape == (4, len(vector)) and rows.dtype == np.float32
+        assert rows.shape == (4, len(vector))
+        assert rows.dtype == np.float32
         np.testing.assert_allclose(rows[0], vector, atol=1e-5)
         np.testing.assert_array_equal(rows[1], rows[2])
         assert np.abs(rows[1] - rows[3]).max() > 1e-3

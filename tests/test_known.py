@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from mocme_jax.data.known import known_tails, reciprocal
+from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 
 
 def draw_triples(seed, count, num_entities, num_relations):
@@ -22,9 +22,7 @@ def test_reciprocal_asks_for_tails_then_heads():
 
 def test_known_tails_match_sets_of_all_splits():
     num_entities, num_relations = 9, 2
-    splits = [
-        draw_triples(seed, count, num_entities, num_relations) for seed, count in ((0, 60), (1, 0), (2, 25))
-    ]
+    splits = [draw_triples(seed, count, num_entities, num_relations) for seed, count in ((0, 60), (1, 0), (2, 25))]
     splits[2] = np.concatenate([splits[2], splits[0][:7], splits[2][:3]])
     splits = [split[(split[:, [0, 2]] != 0).all(axis=1)] for split in splits]
     expected = defaultdict(set)

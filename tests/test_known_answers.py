@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from tiny_model import alone
 
-from mocme_jax.objective.candidates import first_occurrence
-from mocme_jax.objective.known_answers import (
+from mocme_jax.parallel.candidate_pool import first_occurrence
+from mocme_jax.parallel.device_axis import share
+from mocme_jax.parallel.known_answers import (
     LIST_WIDTH,
     count_known,
     entity_facts,
@@ -19,9 +20,8 @@ from mocme_jax.objective.known_answers import (
     known_columns,
     known_spec,
 )
-from mocme_jax.parallel.axis import share
-from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
-from mocme_jax.training.inputs import make_known
+from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
+from mocme_jax.training.device_data import make_known
 
 ENTITIES, RELATIONS = 150, 3
 
@@ -88,12 +88,13 @@ def test_the_entity_asked_about_is_marked_where_its_relation_has_no_loops():
     arguments = known, jnp.asarray(entities), jnp.asarray(relations), columns, np.ones(ENTITIES, bool)
     mask = alone(lambda: known_columns(*arguments, split=False, everything=True))()
     barred = ~loops[np.asarray(relations) % RELATIONS]
-    assert barred.any() and not barred.all()
+    assert barred.any()
+    assert not barred.all()
     expected = truth | ((np.asarray(entities)[:, None] == columns) & barred[:, None])
     np.testing.assert_array_equal(mask, expected)
 
 
-@pytest.mark.parametrize("kind,count", [("shard_map", 4), ("pmap", 8), ("none", 2)])
+@pytest.mark.parametrize(("kind", "count"), [("shard_map", 4), ("pmap", 8), ("none", 2)])
 @pytest.mark.parametrize("everything", [False, True])
 def test_split_facts_mark_the_same(kind, count, everything):
     """Each device marks its own columns, with facts of which it holds a share."""
@@ -121,7 +122,8 @@ def test_a_query_is_a_hub_from_33_answers_on():
     """Distinct answers count: 32 of (0, 0), one of them twice, and 33 of (1, 2)."""
     rows = [(0, 0, tail) for tail in [*range(10, 42), 10]] + [(1, 2, tail) for tail in range(50, 83)]
     facts = entity_facts(np.array(rows, np.int32), ENTITIES, RELATIONS, 0, ENTITIES)
-    assert LIST_WIDTH == 32 and hub_queries(facts, ENTITIES).tolist() == [1 * 2 * RELATIONS + 2]
+    assert LIST_WIDTH == 32
+    assert hub_queries(facts, ENTITIES).tolist() == [1 * 2 * RELATIONS + 2]
 
 
 def test_shares_of_the_facts_are_the_facts():

@@ -29,13 +29,15 @@ def test_commands(script):
     assert set(words) <= set(command), command
     # What srun or a worker's shell is given is quoted once more.
     inner = command if script == "gpu_host.sh" else shlex.split(command[-1].removeprefix("--command="))
-    assert inner[-2:] == AWKWARD and "mocme_jax.train" in inner
+    assert inner[-2:] == AWKWARD
+    assert "mocme_jax.train" in inner
     assert ("--config.parallel.coordinator=auto" in inner) == (script != "gpu_host.sh")
 
 
 def test_the_manifest_names_the_coordinator_and_every_pod():
     result = dry_run("kubernetes.sh", "--image=somewhere/image:1", "--claim=disk", "--pods=3", *AWKWARD)
-    assert result.returncode == 0 and result.stderr == ""
+    assert result.returncode == 0
+    assert result.stderr == ""
     lines = [line.strip() for line in result.stdout.splitlines()]
     for line in (
         "kind: JobSet",
@@ -54,11 +56,14 @@ def test_the_manifest_names_the_coordinator_and_every_pod():
 @pytest.mark.parametrize("script", ["tpu_pod.sh", "kubernetes.sh"])
 def test_what_is_missing_is_named(script):
     result = dry_run(script)
-    assert result.returncode == 2 and result.stderr.startswith("error: name the ")
-    assert result.stderr.count("\n") == 1 and result.stdout == ""
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: name the ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in LAUNCH.glob("*.sh") if path.name != "environment.sh"))
 def test_every_script_has_help(script):
     result = subprocess.run(["bash", str(LAUNCH / script), "--help"], capture_output=True, text=True, timeout=30)
-    assert result.returncode == 0 and f"launch/{script}" in result.stdout
+    assert result.returncode == 0
+    assert f"launch/{script}" in result.stdout

@@ -7,17 +7,17 @@ import pytest
 from command_runner import run_here
 from tiny_graph import tiny_flags, write_tiny_graph
 
+from mocme_jax.additions.lending import SHARPNESS, Lenders, _highest, find_lenders
+from mocme_jax.additions.lending_table import UNSEEN, lend
 from mocme_jax.config import config_from_dict
-from mocme_jax.data.graph import make_modality
-from mocme_jax.data.lenders import SHARPNESS, Lenders, _highest, find_lenders
-from mocme_jax.data.standardise import standardise
-from mocme_jax.model.lending import UNSEEN, lend
-from mocme_jax.parallel.mapping import ROWS, Mapper
+from mocme_jax.data.features.standardise import standardise
+from mocme_jax.data.graph.knowledge_graph import make_modality
+from mocme_jax.parallel.mesh import ROWS, Mapper
+from mocme_jax.serving.run_loading import load
 from mocme_jax.training import setup
-from mocme_jax.training.inputs import make_inputs
-from mocme_jax.training.lenders_file import LENDERS_FILE, lenders_of_run, write_lenders
-from mocme_jax.training.restored import restore_best
-from mocme_jax.use.loading import load
+from mocme_jax.training.best_model import restore_best
+from mocme_jax.training.checkpoints.lenders_file import LENDERS_FILE, lenders_of_run, write_lenders
+from mocme_jax.training.device_data import make_inputs
 
 ENTITIES = 40
 
@@ -56,7 +56,8 @@ def test_lenders_are_the_ten_most_alike_that_train_shows(rng):
         best = sorted(similar, key=similar.get, reverse=True)[:10]
         total = sum(similar[other] ** SHARPNESS for other in best)
         own = dict(zip(found.ids[entity].tolist(), found.weights[entity].tolist(), strict=True))
-        assert len(own) == 10 and entity not in own
+        assert len(own) == 10
+        assert entity not in own
         for other in best:
             if similar[other] > 1e-3:
                 assert own[other] == pytest.approx(similar[other] ** SHARPNESS / total, abs=1e-5)

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.data.graph import Modality
-from mocme_jax.data.links import _gaussian, link_information
-from mocme_jax.model.mutual_information import gaussian_mean
+from mocme_jax.data.audit.link_information import _gaussian, link_information
+from mocme_jax.data.graph.knowledge_graph import Modality
+from mocme_jax.method.mutual_information import gaussian_mean
 
 
 def graph_of(heads, tails, present=None):

@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from mocme_jax.data import load, text
-from mocme_jax.data.feature_files import read_features
-from mocme_jax.data.load import is_readable, load_graph
-from mocme_jax.data.prepare import prepare
+from mocme_jax.data.features import text_features as text
+from mocme_jax.data.features.feature_files import read_features
+from mocme_jax.data.features.feature_making import prepare
+from mocme_jax.data.graph.graph_folder import is_readable, load_graph
+from mocme_jax.data.graph.knowledge_graph import graph_folder as load
 from mocme_jax.errors import UserError
 
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -212,7 +213,7 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
         "numeric": [True, True, False],
         "text": [True, True, True],
     }
-    from mocme_jax.data.image import image_vectors
+    from mocme_jax.data.features.image_layout import image_vectors
 
     both = image_vectors([photos / "London" / "1.png", photos / "London" / "2.jpg"]).mean(0)
     np.testing.assert_allclose(features["image"].features[1], both, atol=1e-6)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny_model import alone, lanes
 
-from mocme_jax.objective.loss import logistic_loss, softmax_loss
-from mocme_jax.objective.regularisers import l2, n3
+from mocme_jax.method.losses import logistic_loss, softmax_loss
+from mocme_jax.method.regularisers import l2, n3
 
 MARGIN = 1.5
 

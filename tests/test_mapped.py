@@ -5,10 +5,10 @@ import pytest
 from command_runner import assert_one_error, contents, run_here
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.data.load import read_triples
-from mocme_jax.data.mapped import write_mapped
+from mocme_jax.data.graph.graph_folder import read_triples
+from mocme_jax.data.graph.mapped_triples import write_mapped
 from mocme_jax.errors import UserError
-from mocme_jax.training.metrics_log import read_metrics
+from mocme_jax.training.logs.metrics_log import read_metrics
 
 
 @pytest.fixture
@@ -22,10 +22,12 @@ def mapped(tmp_path):
 def test_a_graph_comes_back_as_it_was_and_is_not_held(mapped):
     graph, folder = mapped
     back = read_triples(folder)
-    assert back.mapped and not graph.mapped
+    assert back.mapped
+    assert not graph.mapped
     assert (back.entities, back.relations) == (graph.entities, graph.relations)
     for split, triples in graph.splits.items():
-        assert not back.splits[split].flags.writeable and not back.splits[split].flags.owndata
+        assert not back.splits[split].flags.writeable
+        assert not back.splits[split].flags.owndata
         np.testing.assert_array_equal(back.splits[split], triples)
     assert back.fingerprint() == graph.fingerprint()
 
@@ -37,7 +39,7 @@ def test_an_empty_split_comes_back_empty(mapped):
 
 
 @pytest.mark.parametrize(
-    "change,words",
+    ("change", "words"),
     [
         (lambda rows: rows.astype(np.int64), "expected int32"),
         (lambda rows: rows[:, :2], "expected int32"),
@@ -87,7 +89,8 @@ def test_prepare_carves_dev_and_keeps_what_is_there(tmp_path, monkeypatch, capsy
     flags = [f"--data={graph}", "--out=mapped", "--triples", "--dev-fraction=0.1"]
     assert run_here("prepare", *flags, monkeypatch=monkeypatch) == 0
     before, after = read_triples(graph), read_triples(tmp_path / "mapped")
-    assert 0 < len(after.valid) < len(before.train) and len(after.train) == len(before.train) - len(after.valid)
+    assert 0 < len(after.valid) < len(before.train)
+    assert len(after.train) == len(before.train) - len(after.valid)
     kept = contents(tmp_path / "mapped")
     capsys.readouterr()
     assert_one_error(run_here("prepare", *flags, monkeypatch=monkeypatch), capsys.readouterr().err, "is there already")

@@ -11,15 +11,15 @@ from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.config import default_config
 from mocme_jax.errors import UserError
-from mocme_jax.measure.calibration import Calibration
-from mocme_jax.measure.plan import Sizes, collective_bytes, need
-from mocme_jax.measure.synthetic import synthetic_graph
-from mocme_jax.parallel.mapping import Mapper
+from mocme_jax.measure.device_limits import Calibration
+from mocme_jax.measure.memory_plan import Sizes, collective_bytes, need
+from mocme_jax.measure.synthetic_graph import synthetic_graph
+from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training import setup
-from mocme_jax.training.results import read_results
+from mocme_jax.training.logs.run_results import read_results
 
 
-@pytest.mark.parametrize("kind,count,split", [("pmap", 1, False), ("shard_map", 4, True)])
+@pytest.mark.parametrize(("kind", "count", "split"), [("pmap", 1, False), ("shard_map", 4, True)])
 def test_the_planned_memory_is_the_compiled_programs(kind, count, split):
     """Within a tenth, of a training that could run: its arrays where they lie, and its program's temporaries."""
     config = default_config()
@@ -60,7 +60,8 @@ def test_the_plan_tells_the_fewest_devices_that_fit(tmp_path, monkeypatch, capsy
         monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
         assert run_here("plan", *flags, *memory, monkeypatch=monkeypatch) == 0
         printed = capsys.readouterr().out
-        assert words in printed and "32 steps, 0.00 hours at 500 triples/s" in printed
+        assert words in printed
+        assert "32 steps, 0.00 hours at 500 triples/s" in printed
     for flag, words in (("--device=tpu-v5", "tpu-v5e"), ("--memory=0", "memory"), ("--benchmark=no.json", "no.json")):
         assert_one_error(run_here("plan", *flags, flag, monkeypatch=monkeypatch), capsys.readouterr().err, words)
 
@@ -76,13 +77,16 @@ def test_collectives_are_counted_from_the_text():
 
 def test_the_roofline_is_the_longer_of_two_times():
     limits = Calibration(flops=100.0, bytes=10.0)
-    assert limits.roofline(50, 1) == 0.5 and limits.roofline(50, 20) == 2
+    assert limits.roofline(50, 1) == 0.5
+    assert limits.roofline(50, 20) == 2
 
 
 def test_synthetic_graphs_have_the_sizes_asked_for():
     graph = synthetic_graph(5000, relations=9, feature_width=3)
-    assert len(graph.entities) == 5000 and graph.train.shape == (100_000, 3)
-    assert (graph.train.max(axis=0) < [5000, 9, 5000]).all() and graph.train.min() == 0
+    assert len(graph.entities) == 5000
+    assert graph.train.shape == (100_000, 3)
+    assert (graph.train.max(axis=0) < [5000, 9, 5000]).all()
+    assert graph.train.min() == 0
     assert graph.modalities[0].features.shape == (5000, 3)
     assert not synthetic_graph(2_000_000, feature_width=0).modalities
     np.testing.assert_array_equal(graph.train, synthetic_graph(5000, relations=9, feature_width=3).train)
@@ -99,10 +103,12 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     assert [row["devices"] for row in figures["rows"]] == 4 * [1] + 4 * [2]
     for row in figures["rows"]:
         assert min(row["rate"], row["ms"], row["GFLOP"], row["GB held"], row["roofline ms"]) > 0, row
-        assert row["ms p95"] >= row["ms"] * 0.99 and row["best"] >= row["rate"] * 0.99
+        assert row["ms p95"] >= row["ms"] * 0.99
+        assert row["best"] >= row["rate"] * 0.99
         assert row["share"] == pytest.approx(row["roofline ms"] / row["ms"])
     printed = capsys.readouterr().out
-    assert "GFLOP/s" in printed and "filtered evaluation" in printed
+    assert "GFLOP/s" in printed
+    assert "filtered evaluation" in printed
     assert not (tmp_path / "run").exists()
 
     for row in figures["rows"]:
@@ -110,7 +116,8 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     (tmp_path / "two.json").write_text(json.dumps(figures), encoding="utf-8")
     assert run_here("benchmark", "--compare=one.json,two.json", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr().out
-    assert printed.count(" 2.00 ") == 8 and printed.count(" 1.00 ") == 8
+    assert printed.count(" 2.00 ") == 8
+    assert printed.count(" 1.00 ") == 8
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
     for name, words in (("bad.json", "is not what benchmark --json writes"), ("none.json", "no such file")):
         status = run_here("benchmark", f"--compare=one.json,{name}", monkeypatch=monkeypatch)
@@ -166,7 +173,9 @@ def test_figures_cannot_write_on_the_terminal(tmp_path, monkeypatch, capsys):
     (tmp_path / "one.json").write_text(json.dumps({"device": "[red]\n", "rows": [row]}), encoding="utf-8")
     assert run_here("benchmark", "--compare=one.json,one.json", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr().out
-    assert r"[/b]\x1b[2Jtrain 1 \ud800" in printed and "\x1b" not in printed and "[red]" in printed
+    assert r"[/b]\x1b[2Jtrain 1 \ud800" in printed
+    assert "\x1b" not in printed
+    assert "[red]" in printed
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[]", b'{"dev":1}', b'{"dev":1,"test":1,"device":3}', b"[" * 9999])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mocme_jax.data.known import reciprocal
+from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.evaluation.metrics import (
     grouped_metrics,
     modality_patterns,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mocme_jax.errors import UserError
-from mocme_jax.training.metrics_log import MetricsLog, flatten, read_metrics
+from mocme_jax.training.logs.metrics_log import MetricsLog, flatten, read_metrics
 
 
 def test_rows_are_there_at_once_and_plain(tmp_path):
@@ -28,9 +28,7 @@ def test_rows_are_there_at_once_and_plain(tmp_path):
 
 def test_what_is_no_number_becomes_null(tmp_path):
     with MetricsLog(tmp_path, tensorboard=False) as log:
-        log.write(
-            {"epoch": 1, "loss": float("nan"), "norm": np.float32(np.inf), "share": jnp.array([1.0, -np.inf])}
-        )
+        log.write({"epoch": 1, "loss": float("nan"), "norm": np.float32(np.inf), "share": jnp.array([1.0, -np.inf])})
     assert read_metrics(tmp_path) == [{"epoch": 1, "loss": None, "norm": None, "share": [1.0, None]}]
 
 
@@ -65,9 +63,7 @@ def test_tensorboard_gets_the_scalars(tmp_path, monkeypatch):
     added = []
     monkeypatch.setattr(tensorboardx.SummaryWriter, "add_scalar", lambda self, *args: added.append(args))
     with MetricsLog(tmp_path) as log:
-        log.write(
-            {"epoch": 3, "dev": {"mrr": 0.5, "nan": float("nan")}, "name": "x", "done": True, "steps": 7}
-        )
+        log.write({"epoch": 3, "dev": {"mrr": 0.5, "nan": float("nan")}, "name": "x", "done": True, "steps": 7})
         log.write({"dev": {"mrr": 1.0}})
     assert sorted(added) == [("dev/mrr", 0.5, 3), ("steps", 7, 3)]
     assert list((tmp_path / "tensorboard").iterdir())

@@ -5,9 +5,9 @@ import pytest
 from test_use import all_scores, known_answers
 
 import mocme_jax
-from mocme_jax.use import new_triples as module
-from mocme_jax.use.calibration import missing_shares
-from mocme_jax.use.new_triples import new_triples
+from mocme_jax.serving import new_triples as module
+from mocme_jax.serving.calibration import missing_shares
+from mocme_jax.serving.new_triples import new_triples
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mocme_jax.data.numeric import numeric_modality, quantile_scale
-from mocme_jax.data.openke import read_openke
+from mocme_jax.data.features.numeric_features import numeric_modality, quantile_scale
+from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.errors import UserError
 
 ENTITIES = ["a", "b", "c", "d"]
@@ -39,9 +39,7 @@ def test_values_then_masks_by_alphabet(write_files):
     assert modality.present.tolist() == [True, True, True, False]
     kept = numeric_modality(path, ENTITIES, min_rows=2)
     assert kept.features.shape == (4, 2)
-    assert numeric_modality(path, ENTITIES, min_rows=9).features.shape == (4, 4), (
-        "dropping all would leave nothing"
-    )
+    assert numeric_modality(path, ENTITIES, min_rows=9).features.shape == (4, 4), "dropping all would leave nothing"
 
 
 def test_several_values_count_with_their_mean_and_ids_serve_as_well(write_files):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mocme_jax.data.openke import read_openke
+from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.errors import UserError
 
 # Entities, relations, train, valid, test: as counted by the releases' own first lines.
@@ -116,9 +116,7 @@ def test_benchmarks_load_as_counted(benchmark_data, name):
     assert len(set(graph.entities)) == len(graph.entities)
     # An oracle of its own: one row of each file, read by hand.
     for split, triples in graph.splits.items():
-        head, tail, relation = (
-            (benchmark_data / name / f"{split}2id.txt").read_text().split("\n")[100].split()
-        )
+        head, tail, relation = (benchmark_data / name / f"{split}2id.txt").read_text().split("\n")[100].split()
         assert triples[99].tolist() == [int(head), int(relation), int(tail)]
 
 
@@ -158,4 +156,5 @@ def test_what_is_written_is_what_is_read(write_files, names, data):
         **{f"{split}2id.txt": f"{len(triples)}\n{rows}" for split in ("train", "valid", "test")},
     }
     graph = read_openke(write_files(files))
-    assert graph.entities == names and graph.train.tolist() == [list(triple) for triple in triples]
+    assert graph.entities == names
+    assert graph.train.tolist() == [list(triple) for triple in triples]

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from tiny_model import alone
 
-from mocme_jax.parallel.axis import AXIS
+from mocme_jax.parallel.device_axis import AXIS
 from mocme_jax.training.optimizers import create_optimizers, update_rows
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mocme_jax.studies.paired import paired_difference
+from mocme_jax.studies.paired_test import paired_difference
 
 
 def ranks_of(reciprocal):
@@ -38,9 +38,7 @@ def test_the_same_model_does_not_differ_and_one_seed_says_nothing():
 @pytest.mark.parametrize("spread", [dict(by_seed=0.02), dict(by_seed=0.0), dict(by_triple=0.0, by_seed=0.02)])
 def test_without_a_difference_five_in_a_hundred_are_found_or_fewer(spread):
     rng = np.random.default_rng(1)
-    found = np.mean([
-        paired_difference(*map(ranks_of, simulated(rng, **spread))).p < 0.05 for _ in range(400)
-    ])
+    found = np.mean([paired_difference(*map(ranks_of, simulated(rng, **spread))).p < 0.05 for _ in range(400)])
     # Two standard errors of a share of 400; leaving out either factor finds three times as many.
     assert found < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
 
@@ -53,16 +51,20 @@ def test_a_test_over_triples_alone_would_find_too_many():
         table = (1 / ranks - 1 / reference).reshape(5, 2, -1).mean(axis=(0, 1))
         return stats.ttest_1samp(table, 0).pvalue
 
-    found = np.mean([
-        by_triples(*map(ranks_of, simulated(rng, by_seed=0.02, by_triple=0.02, noise=0.05))) < 0.05 for _ in range(200)
-    ])
+    found = np.mean(
+        [
+            by_triples(*map(ranks_of, simulated(rng, by_seed=0.02, by_triple=0.02, noise=0.05))) < 0.05
+            for _ in range(200)
+        ]
+    )
     assert found > 0.3
 
 
 def test_a_difference_that_is_there_is_found():
     rng = np.random.default_rng(2)
     found = [paired_difference(*map(ranks_of, simulated(rng, effect=0.05))) for _ in range(50)]
-    assert np.mean([one.p < 0.05 for one in found]) > 0.9 and np.mean([one.mean for one in found]) > 0.04
+    assert np.mean([one.p < 0.05 for one in found]) > 0.9
+    assert np.mean([one.mean for one in found]) > 0.04
 
 
 def test_where_seeds_are_all_alike_it_is_the_test_over_triples():

@@ -2,15 +2,13 @@
 
 import pytest
 
-from mocme_jax.data.openke import read_openke
-from mocme_jax.data.plain import read_plain
+from mocme_jax.data.graph.openke_layout import read_openke
+from mocme_jax.data.graph.plain_layout import read_plain
 from mocme_jax.errors import UserError
 
 
 def test_names_are_numbered_by_first_appearance(write_files):
-    folder = write_files(
-        {"train.txt": "b\tr\ta\na\tr 2\tc d\n", "valid.txt": "a\tr\te\n", "test.txt": "c d\tr\tb\n"}
-    )
+    folder = write_files({"train.txt": "b\tr\ta\na\tr 2\tc d\n", "valid.txt": "a\tr\te\n", "test.txt": "c d\tr\tb\n"})
     graph = read_plain(folder)
     assert graph.entities == ["b", "a", "c d", "e"]
     assert graph.relations == ["r", "r 2"]
@@ -93,10 +91,7 @@ def test_the_same_graph_in_three_layouts(benchmark_data, write_files, name):
             f"{graph.entities[h]}\t{graph.relations[r]}\t{graph.entities[t]}\n" for h, r, t in triples
         )
         ids[f"{split}.txt"] = f"{len(triples)}\n" + "".join(f"{h}\t{r}\t{t}\n" for h, r, t in triples)
-    tables = {
-        file: (benchmark_data / name / file).read_text("utf-8")
-        for file in ("entity2id.txt", "relation2id.txt")
-    }
+    tables = {file: (benchmark_data / name / file).read_text("utf-8") for file in ("entity2id.txt", "relation2id.txt")}
     for files, folder in ((names, "names"), (ids, "ids")):
         again = read_plain(write_files({**files, **tables}, folder))
         assert again.replace(name=graph.name).fingerprint() == graph.fingerprint()

@@ -8,7 +8,7 @@ from command_runner import assert_one_error, run_here
 
 import mocme_jax
 from mocme_jax.errors import UserError
-from mocme_jax.use.rows import RowFile
+from mocme_jax.serving.answer_files import RowFile
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def queries(tmp_path_factory):
 def test_a_question_is_answered_with_a_table_or_json(predict, model):
     status, out, _ = predict("--head=place 4", "--relation=next", "--k=3")
     answers = model.complete("place 4", "next", k=3)
-    assert status == 0 and all(word in out for word in ("rank", "probability", "known", "carried by", answers[0].label))
+    assert status == 0
+    assert all(word in out for word in ("rank", "probability", "known", "carried by", answers[0].label))
     status, out, _ = predict("--head=place 4", "--relation=next", "--k=3", "--json")
     rows = json.loads(out)
     assert [row["name"] for row in rows] == [answer.name for answer in answers]
@@ -53,9 +54,12 @@ def test_an_explanation_is_a_table_or_json(predict, model):
     triple = ("--head=place 4", "--relation=next", "--tail=place 5")
     status, out, _ = predict("--explain", *triple, "--json")
     why = model.explain(("place 4", "next", "place 5")).to_dict()
-    assert status == 0 and json.loads(out) == json.loads(json.dumps(why))
+    assert status == 0
+    assert json.loads(out) == json.loads(json.dumps(why))
     status, out, _ = predict("--explain", *triple)
-    assert status == 0 and "score without" in out and "nearest training triples" in out
+    assert status == 0
+    assert "score without" in out
+    assert "nearest training triples" in out
 
 
 def read_tsv(path):
@@ -80,7 +84,7 @@ def test_a_file_of_questions_is_answered(predict, model, queries, tmp_path):
 @pytest.mark.parametrize("suffix", ["tsv", "jsonl"])
 def test_a_file_that_was_cut_off_goes_on_after_its_last_whole_row(predict, queries, tmp_path, suffix, monkeypatch):
     whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
-    monkeypatch.setattr("mocme_jax.use.queries.CHUNK", 4)
+    monkeypatch.setattr("mocme_jax.serving.query_files.CHUNK", 4)
     for path in (whole, cut):
         predict(f"--queries={queries}", f"--out={path}", "--k=3")
     text = whole.read_bytes()
@@ -111,7 +115,9 @@ def test_a_parquet_file_holds_the_same_rows(predict, queries, tmp_path):
 def test_new_triples_are_listed(predict, tmp_path):
     status, out, _ = predict("--all-new", "--k=5", "--json")
     rows = json.loads(out)
-    assert status == 0 and len(rows) == 5 and {row["known"] for row in rows} == {"new"}
+    assert status == 0
+    assert len(rows) == 5
+    assert {row["known"] for row in rows} == {"new"}
     assert predict("--all-new", "--k=5", f"--out={tmp_path / 'new.tsv'}")[0] == 0
     _, *listed = read_tsv(tmp_path / "new.tsv")
     assert [row[1:4] for row in listed] == [[row["head"], row["relation"], row["tail"]] for row in rows]

@@ -35,9 +35,7 @@ LONG_CALL = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 def start(phase="preemption.something_to_save()", after="pass", alone=True) -> subprocess.Popen:
     text = PROGRAM.format(phase=phase, after=after, alone=alone)
     command = [sys.executable, "-c", text]
-    process = subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     return process
 
@@ -76,7 +74,7 @@ def test_other_processes_are_not_left_alone():
     assert end(process) == (0, "asked\nsaved; the same command goes on\nnever\n", "")
 
 
-@pytest.mark.parametrize("first,status", [(signal.SIGTERM, 130), (signal.SIGINT, 143)])
+@pytest.mark.parametrize(("first", "status"), [(signal.SIGTERM, 130), (signal.SIGINT, 143)])
 def test_a_second_signal_ends_it_in_the_middle_of_a_long_call(first, status):
     second = signal.Signals(status - 128)
     process = start(after=LONG_CALL)
@@ -126,6 +124,7 @@ def test_threads_take_no_signals_and_other_errors_pass():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [False] and signal.getsignal(signal.SIGTERM) is before
+    assert found == [False]
+    assert signal.getsignal(signal.SIGTERM) is before
     with pytest.raises(KeyError), Preemption():
         raise KeyError

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mocme_jax.use import probability
-from mocme_jax.use.probability import (
+from mocme_jax.serving import probability
+from mocme_jax.serving.probability import (
     SHARPNESSES,
     Fit,
     Weighed,
@@ -71,7 +71,9 @@ def test_a_curve_rises_and_mends_overconfidence():
     right = rng.random(6000) < share**2
     curve = fit_curve(share, right)
     ends = curve(np.linspace(0, 1, 101))
-    assert ends[0] == 0 and (np.diff(ends) >= 0).all() and ends[-1] <= 1
+    assert ends[0] == 0
+    assert (np.diff(ends) >= 0).all()
+    assert ends[-1] <= 1
     fresh = rng.random(6000)
     truth = rng.random(6000) < fresh**2
     assert calibration_error(fresh, truth) > 0.1

@@ -11,7 +11,7 @@ import pytest
 from command_runner import ROOT, assert_one_error, environment, run_here, run_process
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.training.metrics_log import read_metrics
+from mocme_jax.training.logs.metrics_log import read_metrics
 
 SCRIPT = ROOT / "launch" / "local_cluster.sh"
 SETTINGS = {"data__modalities": "text", "parallel__devices": 4, "parallel__shard_entities": True}
@@ -78,7 +78,8 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
     printed, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
     stopped = int(printed.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
-    assert printed.count("the same command goes on from there") == 1 and max(saved_steps(workdir)) == stopped
+    assert printed.count("the same command goes on from there") == 1
+    assert max(saved_steps(workdir)) == stopped
 
     epochs = max(saved_steps(workdir)) // 4 + 4
     again = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=epochs))
@@ -124,16 +125,20 @@ def test_the_script_passes_signals_on_and_waits(number, tmp_path):
 def test_dry_run_prints_the_commands_and_runs_nothing(tmp_path):
     process = cluster(tmp_path, "--processes=3", "--devices=1", "--dry-run", "--workdir=a b")
     printed, errors = process.communicate(timeout=30)
-    assert process.returncode == 0 and errors == "" and not list(tmp_path.iterdir())
+    assert process.returncode == 0
+    assert errors == ""
+    assert not list(tmp_path.iterdir())
     lines = printed.splitlines()
     assert len(lines) == 3
     for i, line in enumerate(lines):
-        assert "JAX_NUM_CPU_DEVICES=1" in line and f"'--config.parallel.process={i}'" in line
-        assert "'--config.parallel.processes=3'" in line and "'--workdir=a b'" in line
+        assert "JAX_NUM_CPU_DEVICES=1" in line
+        assert f"'--config.parallel.process={i}'" in line
+        assert "'--config.parallel.processes=3'" in line
+        assert "'--workdir=a b'" in line
 
 
 @pytest.mark.parametrize(
-    "flags,words",
+    ("flags", "words"),
     [
         (["--config.parallel.coordinator=here"], "expected HOST:PORT"),
         (["--config.parallel.coordinator=a:1", "--config.parallel.process=1"], "parallel.process is 1"),

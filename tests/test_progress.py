@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from mocme_jax.training.progress import Progress, format_metrics, make_console, results_table
+from mocme_jax.training.logs.progress import Progress, format_metrics, make_console, results_table
 
 
 def test_plain_output_is_one_line_an_evaluation():
@@ -41,9 +41,9 @@ def test_a_terminal_gets_a_bar_and_the_same_lines():
 
 
 def test_metrics_read_well():
-    assert format_metrics(
-        {"loss": 0.12345, "entities": 12842, "MR": 1234.56, "dev MRR": None, "queries/s": None}
-    ) == ("loss 0.1235  entities 12,842  MR 1,234.6  dev MRR -  - queries/s")
+    assert format_metrics({"loss": 0.12345, "entities": 12842, "MR": 1234.56, "dev MRR": None, "queries/s": None}) == (
+        "loss 0.1235  entities 12,842  MR 1,234.6  dev MRR -  - queries/s"
+    )
 
 
 def test_the_table_holds_every_cell_uncut():
@@ -56,4 +56,5 @@ def test_the_table_holds_every_cell_uncut():
     output = file.getvalue()
     for cell in ("MKG-Y", "test [released]", "x" * 40, "0.3851", "1,502", "hits@1", "334"):
         assert cell in output
-    assert "\x1b" not in output and "\r" not in output
+    assert "\x1b" not in output
+    assert "\r" not in output

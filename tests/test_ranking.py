@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.data.known import known_tails, reciprocal
+from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
-from mocme_jax.model.mocme import EntityVectors
-from mocme_jax.parallel.mapping import ROWS, Mapper
+from mocme_jax.method.mocme import EntityVectors
+from mocme_jax.parallel.mesh import ROWS, Mapper
 
 ONE = Mapper("pmap", 1)
 
@@ -174,7 +174,7 @@ def test_what_is_asked_and_what_answers_may_differ():
     assert ranks.tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("kind,count", [("pmap", 2), ("pmap", 8), ("shard_map", 1), ("shard_map", 4), ("none", 4)])
+@pytest.mark.parametrize(("kind", "count"), [("pmap", 2), ("pmap", 8), ("shard_map", 1), ("shard_map", 4), ("none", 4)])
 @pytest.mark.parametrize("chunk", [5, 1000])
 def test_devices_do_not_change_ranks(kind, count, chunk):
     train, test, _, _ = small_graph()
@@ -234,7 +234,8 @@ def test_products_are_in_full_precision():
     train, test, vectors, table = small_graph()
     plan = plan_evaluation(test, known_tails([train, test], 37, 3))
     make_ranker(distmult_query, match, mapper=ONE)(table, alike(vectors), plan)
-    assert seen and set(seen) == {"highest"}
+    assert seen
+    assert set(seen) == {"highest"}
 
 
 def test_memory_for_scores_bounds_the_chunk():

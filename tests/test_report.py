@@ -21,12 +21,12 @@ from mocme_jax.flags import parse_command
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-from mocme_jax.report import charts, scores  # noqa: E402
-from mocme_jax.report.finished import read_finished  # noqa: E402
-from mocme_jax.report.measured import measure, weights_by_pattern, weights_by_relation  # noqa: E402
-from mocme_jax.report.study_files import read_study  # noqa: E402
-from mocme_jax.report.study_page import repeat_flags  # noqa: E402
-from mocme_jax.report.write import short_names, write_report  # noqa: E402
+from mocme_jax.report import charts, scores
+from mocme_jax.report.finished_run import read_finished
+from mocme_jax.report.report_writer import short_names, write_report
+from mocme_jax.report.run_measurements import measure, weights_by_pattern, weights_by_relation
+from mocme_jax.report.study_page import repeat_flags
+from mocme_jax.report.study_reading import read_study
 
 
 class Reader(HTMLParser):
@@ -70,7 +70,8 @@ def test_the_page_has_the_scores_of_both_runs_and_what_lies_between(page, tiny_r
             assert f" {metrics[name]:.3f} " in text
     gap = mine["mrr"] - other["mrr"]
     assert f"{gap:+.3f}".replace("-", "−") in text
-    assert results_of(tiny_run)["fingerprint"] in text and "--config.model.expert_hidden=4" in text
+    assert results_of(tiny_run)["fingerprint"] in text
+    assert "--config.model.expert_hidden=4" in text
 
 
 def test_its_ranks_are_those_that_training_scored(measured, tiny_run):
@@ -99,13 +100,16 @@ def test_entity_weights_average_to_those_of_the_run(measured, tiny_run):
 
 def test_weights_by_pattern_and_by_relation_are_plain_means(measured):
     rows = weights_by_pattern(measured.weights, measured.patterns)
-    assert sum(count for _, count, _ in rows) == 48 and len(rows) == 4
+    assert sum(count for _, count, _ in rows) == 48
+    assert len(rows) == 4
     for name, count, mean in rows:
         members = [index for index in range(48) if measured.patterns[index] == name]
         assert count == len(members)
         np.testing.assert_allclose(mean, sum(measured.weights.modality[index] for index in members) / count)
-        assert all((measured.weights.modality[index] > 0).sum() == len(name.split("+")) + (name != "structure")
-                   for index in members)
+        assert all(
+            (measured.weights.modality[index] > 0).sum() == len(name.split("+")) + (name != "structure")
+            for index in members
+        )
     train = np.asarray(measured.model.graph.train)
     found = weights_by_relation(measured.weights, train, 4)
     for relation in range(3):
@@ -134,19 +138,23 @@ def test_bins_hold_what_falls_into_them():
 def test_the_page_stands_alone_and_is_the_same_again(page, tiny_run, tiny_baseline, tmp_path):
     read = Reader(page)
     assert not {"script", "iframe", "object", "embed", "base", "form"} & set(read.tags)
-    assert "://" not in page and "@import" not in page
+    assert "://" not in page
+    assert "@import" not in page
     for _, name, value in read.attributes:
         assert not name.startswith("on")
         if name in ("href", "src"):
             assert value.startswith(("#", "data:"))
     # Colours are the page's own, of which there are three sets.
-    assert "#0000a" not in page and "#01010" not in page and "var(--c0)" in page
+    assert "#0000a" not in page
+    assert "#01010" not in page
+    assert "var(--c0)" in page
     ids = [value for _, name, value in read.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     wanted = {value[1:] for _, name, value in read.attributes if name == "href" and value.startswith("#")}
     assert wanted | set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
     told = re.findall(r'<svg class="chart" viewBox="[^"]+" role="img" aria-label="[^"]{20,}">', page)
-    assert told and len(told) == page.count("<svg")
+    assert told
+    assert len(told) == page.count("<svg")
     write_report([tiny_run], tmp_path / "again.html", baseline=tiny_baseline)
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
 
@@ -154,11 +162,16 @@ def test_the_page_stands_alone_and_is_the_same_again(page, tiny_run, tiny_baseli
 def test_without_a_baseline_the_page_says_so(tiny_run, tiny_baseline, tmp_path):
     write_report([tiny_run], tmp_path / "alone.html", entities=["place 3", "place 7"])
     text = Reader((tmp_path / "alone.html").read_text(encoding="utf-8")).text
-    assert "No structural baseline was given" in text and "place 3" in text and "place 7" in text
-    assert "Chosen entities" in text and "no pictures" not in text
+    assert "No structural baseline was given" in text
+    assert "place 3" in text
+    assert "place 7" in text
+    assert "Chosen entities" in text
+    assert "no pictures" not in text
     write_report([tiny_baseline], tmp_path / "baseline.html")
     text = Reader((tmp_path / "baseline.html").read_text(encoding="utf-8")).text
-    assert "is itself structure alone" in text and "nothing is weighed" in text and "all negatives alike" in text
+    assert "is itself structure alone" in text
+    assert "nothing is weighed" in text
+    assert "all negatives alike" in text
 
 
 def test_test_rows_that_train_holds_are_told_of(tiny_run, page, tmp_path):
@@ -168,7 +181,8 @@ def test_test_rows_that_train_holds_are_told_of(tiny_run, page, tmp_path):
     (tmp_path / "run" / "results.json").write_text(json.dumps(results), encoding="utf-8")
     write_report([tmp_path / "run"])
     text = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).text
-    assert text.count("60% of which train holds too") == 2 and "test MRR, clean rows 0.062" in text
+    assert text.count("60% of which train holds too") == 2
+    assert "test MRR, clean rows 0.062" in text
     assert "train holds too" not in page
 
 
@@ -183,10 +197,15 @@ def test_strangers_names_stay_text(strange_run, tiny_run, tmp_path):
     write_report([strange_run], tmp_path / "page.html", entities=names, images=pictures)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     read = Reader(page)
-    assert "script" not in read.tags and not [1 for _, name, _ in read.attributes if name.startswith("on")]
-    assert SCRIPT in read.text and RELATIONS["member of"] in read.text and LONG in read.text
-    assert "a<b>&amp;\"'" in read.text and "run<i>" in read.text
-    assert "\u202e" not in page and "\\u202e$\\frac{1}{0}$ مصر" in read.text
+    assert "script" not in read.tags
+    assert not [1 for _, name, _ in read.attributes if name.startswith("on")]
+    assert SCRIPT in read.text
+    assert RELATIONS["member of"] in read.text
+    assert LONG in read.text
+    assert "a<b>&amp;\"'" in read.text
+    assert "run<i>" in read.text
+    assert "\u202e" not in page
+    assert "\\u202e$\\frac{1}{0}$ مصر" in read.text
     sources = [value for tag, name, value in read.attributes if (tag, name) == ("img", "src")]
     found = [value.removeprefix("data:image/png;base64,") for value in sources]
     found = [image.open(io.BytesIO(base64.b64decode(value))) for value in found]
@@ -198,12 +217,15 @@ def test_strangers_names_stay_text(strange_run, tiny_run, tmp_path):
 def test_several_runs_stand_side_by_side(tiny_run, tiny_baseline, strange_run, tmp_path):
     write_report([tiny_run, tiny_baseline], tmp_path / "two.html")
     text = Reader((tmp_path / "two.html").read_text(encoding="utf-8")).text
-    assert "2 runs side by side: run , baseline" in text and "The baseline is baseline" in text
-    assert "model.experts" in text and "Not of the same" not in text
+    assert "2 runs side by side: run , baseline" in text
+    assert "The baseline is baseline" in text
+    assert "model.experts" in text
+    assert "Not of the same" not in text
     assert text.count("python -m mocme_jax.train") == 2
     write_report([tiny_run, strange_run], tmp_path / "strange.html")
     text = Reader((tmp_path / "strange.html").read_text(encoding="utf-8")).text
-    assert "Not of the same names and test triples" in text and "No structural baseline was given" in text
+    assert "Not of the same names and test triples" in text
+    assert "No structural baseline was given" in text
 
 
 def test_short_names_tell_folders_apart(tmp_path):
@@ -222,11 +244,14 @@ def test_a_study_tells_its_table_and_what_is_missing(tiny_run, tmp_path, table):
     assert write_report([folder]) == folder / "report.html"
     page = (folder / "report.html").read_text(encoding="utf-8")
     read = Reader(page)
-    assert "script" not in read.tags and "7 of 9 trainings are finished" in read.text
-    assert f"{SCRIPT} : seeds 1, 2 missing" in read.text and "a third of test is in train" in read.text
+    assert "script" not in read.tags
+    assert "7 of 9 trainings are finished" in read.text
+    assert f"{SCRIPT} : seeds 1, 2 missing" in read.text
+    assert "a third of test is in train" in read.text
     assert "no EGNS 3 0.491 ± 0.001 −0.010" in read.text
     assert ("0.012" in read.text) == table
-    assert "negatives.weighting=uniform" in read.text and "Test rows that train does not hold" in read.text
+    assert "negatives.weighting=uniform" in read.text
+    assert "Test rows that train does not hold" in read.text
 
 
 def test_the_command_of_a_study_runs_it_again(tiny_run, tmp_path):
@@ -234,14 +259,16 @@ def test_the_command_of_a_study_runs_it_again(tiny_run, tmp_path):
     told = read_study(write_study(tmp_path / "study", config, CELLS)).told
     flags = [flag.replace("FOLDER", config["data"]["dir"]) for flag in repeat_flags(told)]
     command = parse_command(shlex.split(" ".join(flags)), "", ABLATE)
-    assert command.options["study"] == "components" and command.options["seeds"] == 3
+    assert command.options["study"] == "components"
+    assert command.options["seeds"] == 3
     again, of_a_machine = command.config.to_dict(), ("dir", "features_dir")
     for section in ("data", "model", "fusion", "negatives", "loss", "train"):
         for name, value in again[section].items():
             if name not in of_a_machine:
                 assert value == (tuple(old) if isinstance(old := config[section][name], list) else old), name
     page = write_report([tmp_path / "study"]).read_text(encoding="utf-8")
-    assert "python -m mocme_jax.ablate" in page and "--study=components" in page
+    assert "python -m mocme_jax.ablate" in page
+    assert "--study=components" in page
 
 
 def test_a_study_of_a_number_shows_weights_over_it(tiny_run, tmp_path):

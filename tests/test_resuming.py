@@ -11,13 +11,13 @@ from command_runner import contents
 from tiny_model import tiny_model
 
 from mocme_jax.errors import UserError
-from mocme_jax.parallel.mapping import Mapper
-from mocme_jax.training.checkpoints import open_checkpoints
+from mocme_jax.parallel.mesh import Mapper
+from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
+from mocme_jax.training.checkpoints.resuming import resume
+from mocme_jax.training.checkpoints.run_position import Position, identity_of
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves, opened, sealed
 from mocme_jax.training.optimizers import create_optimizers
-from mocme_jax.training.position import Position, identity_of
-from mocme_jax.training.resuming import resume
-from mocme_jax.training.saving import Saves, opened, sealed
-from mocme_jax.training.state import plan_train_state
+from mocme_jax.training.train_state import plan_train_state
 
 ENTITIES = 12
 MAPPER = Mapper("pmap", 1)
@@ -86,8 +86,10 @@ def test_a_new_run_begins_anew_and_a_saved_one_where_it_was(tmp_path):
     assert (position, lines, kept) == (Position(), [], {"last": [], "best": []})
     save(tmp_path / "old", last=[position_of(2), position_of(3, best=2)], best=[position_of(2)])
     position, lines, kept = go_on(tmp_path / "old")
-    assert position == position_of(3, best=2) and kept == {"last": [5, 7], "best": [5]}
-    assert len(lines) == 1 and lines[0].startswith("going on after step 3")
+    assert position == position_of(3, best=2)
+    assert kept == {"last": [5, 7], "best": [5]}
+    assert len(lines) == 1
+    assert lines[0].startswith("going on after step 3")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,8 @@ def two(tmp_path_factory):
 
 def test_any_damage_is_found_and_costs_one_checkpoint(two, tmp_path):
     """A bit in the middle or at the end of every file, half of it, all of it: what is read is what was saved, or the
-    checkpoint before; nothing on the disk is touched."""
+    checkpoint before; nothing on the disk is touched.
+    """
     files = [path.relative_to(two) for path in sorted((two / "last" / "7").rglob("*")) if path.is_file()]
     assert len(files) > 8
     found = {"used": 0, "damaged": 0}
@@ -126,7 +129,8 @@ def test_any_damage_is_found_and_costs_one_checkpoint(two, tmp_path):
                 np.testing.assert_array_equal(x, y)
             assert len(lines) == (step == 2), (name, kind, lines)
             for line in lines:
-                assert line.startswith(f"{folder / 'last' / '7'}: is damaged (") and "\n" not in line
+                assert line.startswith(f"{folder / 'last' / '7'}: is damaged (")
+                assert "\n" not in line
             found["damaged" if lines else "used"] += 1
             shutil.rmtree(folder)
     # Some files hold nothing that is read, such as times; others are there twice.
@@ -135,7 +139,7 @@ def test_any_damage_is_found_and_costs_one_checkpoint(two, tmp_path):
 
 def test_a_bit_that_only_the_checksum_sees(two, tmp_path, monkeypatch):
     """The storage checks itself, so the damage is done behind it."""
-    from mocme_jax.training import checkpoints as module
+    from mocme_jax.training.checkpoints.orbax_store import orbax_store as module
 
     restore = module.Checkpoints.restore
 
@@ -151,7 +155,8 @@ def test_a_bit_that_only_the_checksum_sees(two, tmp_path, monkeypatch):
     monkeypatch.setattr(module.Checkpoints, "restore", damaged)
     shutil.copytree(two, tmp_path / "run")
     position, lines, _ = go_on(tmp_path / "run")
-    assert position.step == 2 and "params/structure has another checksum than when it was saved" in lines[0]
+    assert position.step == 2
+    assert "params/structure has another checksum than when it was saved" in lines[0]
 
 
 def test_meta_that_was_changed_is_no_meta(two, tmp_path):
@@ -162,7 +167,8 @@ def test_meta_that_was_changed_is_no_meta(two, tmp_path):
     meta["content"]["position"]["best_mrr"] = 0.9
     path.write_text(json.dumps(meta))
     position, lines, _ = go_on(folder)
-    assert position.step == 2 and "meta has another digest" in lines[0]
+    assert position.step == 2
+    assert "meta has another digest" in lines[0]
     assert opened(sealed({"a": (1, 2.5, None)})) == {"a": (1, 2.5, None)}
 
 
@@ -170,7 +176,8 @@ def test_what_is_damaged_is_replaced_by_the_run_that_goes_on(tmp_path):
     save(tmp_path, last=[position_of(2), position_of(3, best=2)], best=[position_of(2)])
     damage(tmp_path, "last", 7)
     position, lines, kept = go_on(tmp_path, more=position_of(3, best=2))
-    assert position.step == 2 and ": is damaged (" in lines[0]
+    assert position.step == 2
+    assert ": is damaged (" in lines[0]
     assert kept == {"last": [5, 7], "best": [5]}
     assert go_on(tmp_path)[0].step == 3
 
@@ -182,7 +189,8 @@ def test_nothing_is_changed_where_all_are_damaged(tmp_path):
     before = contents(tmp_path)
     with pytest.raises(UserError, match=r"last/5: is damaged \(.*\), and there is none before it") as raised:
         go_on(tmp_path)
-    assert "\n" not in str(raised.value) and contents(tmp_path) == before
+    assert "\n" not in str(raised.value)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("how", ["missing", "damaged"])
@@ -194,7 +202,8 @@ def test_the_best_is_made_anew_from_the_state_that_it_is_of(how, tmp_path):
     else:
         damage(tmp_path, "best", 7)
     position, _, kept = go_on(tmp_path)
-    assert position == position_of(3) and kept["best"] == [5, 7]
+    assert position == position_of(3)
+    assert kept["best"] == [5, 7]
     with open_checkpoints(tmp_path) as checkpoints:
         best = Saves(checkpoints, None, ENTITIES, pytest.fail).newest("best", plan().shapes.params)
     np.testing.assert_array_equal(best.arrays.structure, state_of(3).params.structure)
@@ -204,11 +213,14 @@ def test_a_best_that_is_lost_is_not_pretended(tmp_path):
     save(tmp_path, last=[position_of(4, best=3)], best=[position_of(2), position_of(3)])
     damage(tmp_path, "best", 7)
     position, lines, kept = go_on(tmp_path)
-    assert (position.step, position.best_step, position.best_mrr) == (4, 2, 0.02) and kept["best"] == [5]
-    assert "best/7: is damaged" in lines[0] and "the best checkpoint that is left is of epoch 2" in lines[1]
+    assert (position.step, position.best_step, position.best_mrr) == (4, 2, 0.02)
+    assert kept["best"] == [5]
+    assert "best/7: is damaged" in lines[0]
+    assert "the best checkpoint that is left is of epoch 2" in lines[1]
     damage(tmp_path, "best", 5)
     position, lines, kept = go_on(tmp_path)
-    assert (position.best_step, position.best_mrr) == (0, -1.0) and kept["best"] == []
+    assert (position.best_step, position.best_mrr) == (0, -1.0)
+    assert kept["best"] == []
 
 
 @pytest.mark.parametrize("last", [[position_of(2), position_of(3, best=2, evaluated=False)], []], ids=["old", "none"])
@@ -216,13 +228,15 @@ def test_a_best_after_the_position_is_forgotten(last, tmp_path):
     """A kill came after it was saved, and before the state was."""
     save(tmp_path, last=last, best=[position_of(2), position_of(3)])
     position, _, kept = go_on(tmp_path)
-    assert kept["best"] == ([5] if last else []) and position.best_step == (2 if last else 0)
+    assert kept["best"] == ([5] if last else [])
+    assert position.best_step == (2 if last else 0)
 
 
 def test_a_step_is_saved_before_and_after_its_evaluation(tmp_path):
     save(tmp_path, last=[position_of(3, best=2, evaluated=False)], best=[position_of(2)])
     position, _, kept = go_on(tmp_path, more=position_of(3, best=2))
-    assert not position.evaluated and kept["last"] == [6, 7]
+    assert not position.evaluated
+    assert kept["last"] == [6, 7]
     assert go_on(tmp_path)[0].evaluated
 
 
@@ -261,7 +275,9 @@ def test_another_run_is_refused_with_what_differs(words, left, two, tmp_path):
     changed = dict(config=CONFIG, parts=PARTS, fingerprint="f", panel=np.arange(4)) | OTHERS[words]
     with pytest.raises(UserError) as raised:
         go_on(folder, identity_of(**changed))
-    assert words in str(raised.value) and "--workdir" in str(raised.value) and "\n" not in str(raised.value)
+    assert words in str(raised.value)
+    assert "--workdir" in str(raised.value)
+    assert "\n" not in str(raised.value)
     assert contents(folder) == before
 
 

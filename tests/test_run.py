@@ -14,7 +14,7 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.config import config_from_dict
 from mocme_jax.config_fields import FIELDS
 from mocme_jax.training import setup
-from mocme_jax.training.metrics_log import read_metrics
+from mocme_jax.training.logs.metrics_log import read_metrics
 
 FULL = {"data__modalities": "text,numeric"}
 
@@ -59,23 +59,29 @@ def test_a_run_leaves_results_metrics_and_checkpoints(finished):
     workdir, result = finished
     assert result.stderr == ""
     assert {path.name for path in workdir.iterdir()} >= {"results.json", "metrics.jsonl", "last", "best"}
-    assert "tiny: 48 entities, 3 relations" in result.stdout and "results.json" in result.stdout
+    assert "tiny: 48 entities, 3 relations" in result.stdout
+    assert "results.json" in result.stdout
     *rows, last = read_metrics(workdir)
-    assert [row["epoch"] for row in rows] == [2, 4] and [row["step"] for row in rows] == [8, 16]
+    assert [row["epoch"] for row in rows] == [2, 4]
+    assert [row["step"] for row in rows] == [8, 16]
     for row in rows:
         train, weights = row["train"], row["weights"]
         assert {"loss/total", "loss/ranking", "loss/regularisation", "norm/gradient", "norm/parameters"} <= train.keys()
         assert all(np.isfinite(value) for value in train.values())
         shares = [train[f"negatives/share_{kind}"] for kind in ("easy", "ambiguous", "hard")]
-        assert sum(shares) == pytest.approx(1, abs=1e-5) and min(shares) >= 0
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+        assert min(shares) >= 0
         assert sum(train[f"negatives/weight_{kind}"] for kind in ("easy", "ambiguous", "hard")) == pytest.approx(1)
         assert row["dev"].keys() == {"count", "mrr", "mr", "hits@1", "hits@3", "hits@10"}
-        assert row["dev"]["count"] == 10 and 0 < row["dev"]["mrr"] <= 1 <= row["dev"]["mr"] <= 48
+        assert row["dev"]["count"] == 10
+        assert 0 < row["dev"]["mrr"] <= 1 <= row["dev"]["mr"] <= 48
         assert weights["modality"].keys() == weights["view"].keys() == {"structure", "text", "numeric"}
         assert all(0 < weight <= 1 for weight in weights["modality"].values())
         for views in weights["view"].values():
-            assert len(views) == 2 and sum(views) == pytest.approx(1, abs=1e-5)
-        assert row["speed"]["triples/s"] > 0 and row["speed"]["queries/s"] > 0
+            assert len(views) == 2
+            assert sum(views) == pytest.approx(1, abs=1e-5)
+        assert row["speed"]["triples/s"] > 0
+        assert row["speed"]["queries/s"] > 0
     assert rows[1]["train"]["loss/total"] < rows[0]["train"]["loss/total"]
 
     results = read_results(workdir)
@@ -84,7 +90,8 @@ def test_a_run_leaves_results_metrics_and_checkpoints(finished):
     assert results["run"]["epoch"] == 4
     assert results["graph"]["triples"] == {"train": 126, "valid": 5, "test": 5}
     assert results["graph"]["dev"] == "released valid split"
-    assert results["config"]["train"]["epochs"] == 4 and len(results["fingerprint"]) == 64
+    assert results["config"]["train"]["epochs"] == 4
+    assert len(results["fingerprint"]) == 64
     tails, heads = (results["test"]["groups"]["direction"][name] for name in ("tail", "head"))
     assert tails["count"] == heads["count"] == 5
     assert results["test"]["overall"]["mrr"] == pytest.approx((tails["mrr"] + heads["mrr"]) / 2, abs=1e-12)
@@ -98,7 +105,8 @@ def test_a_finished_run_only_repeats_its_results(finished, graph, tmp_path):
     before = contents(workdir)
     result = run_process("train", *tiny_flags(graph, workdir, **FULL), folder=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "test" in result.stdout and "epoch 2/4" not in result.stdout
+    assert "test" in result.stdout
+    assert "epoch 2/4" not in result.stdout
     after = contents(workdir)
     same = {"results.json", "metrics.jsonl"} | {name for name in before if name.startswith(("best", "last"))}
     assert {name: after.get(name) for name in same} == {name: before[name] for name in same}
@@ -191,7 +199,8 @@ def test_devices_that_do_not_fit(devices, words, finished, graph, tmp_path, monk
     for workdir in (tmp_path / "new", tmp_path / "old"):
         status = run_here("train", *tiny_flags(graph, workdir, **fields), monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, words)
-    assert not (tmp_path / "new").exists() and contents(tmp_path / "old") == before
+    assert not (tmp_path / "new").exists()
+    assert contents(tmp_path / "old") == before
 
 
 def build(graph: Path, **sections):
@@ -288,7 +297,8 @@ def test_every_ablation_trains(case, graph):
     assert all(map(np.isfinite, metrics.values())), metrics
     assert metrics["norm/gradient"] > 0
     moved = jax.tree.map(lambda old, new: bool(np.any(old != np.asarray(new))), before, state.params)
-    assert moved.model["params"]["relation"] and moved.structure
+    assert moved.model["params"]["relation"]
+    assert moved.structure
     assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
 
 
@@ -307,5 +317,3 @@ def test_a_tiny_graph_is_learnt_by_heart(graph):
     vectors, _ = setup.build_encode(config, model, dataset.graph, mapper, None)(state.params, training.inputs)
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
     assert evaluator.metrics(state.params.model, vectors, "train")["mrr"] == 1.0
-
-

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.model import scoring
-from mocme_jax.model.scoring import SCORES
+from mocme_jax.method import scoring
+from mocme_jax.method.scoring import SCORES
 
 WIDTH, CORE_WIDTH = 6, 4
 
@@ -28,10 +28,8 @@ def complex_(h, r, t, core):
 
 
 def rotate(h, r, t, core):
-    """r holds phases."""
-    return -sum(
-        abs(a * cmath.exp(1j * phase) - c) for a, phase, c in zip(as_complex(h), r, as_complex(t), strict=True)
-    )
+    """R holds phases."""
+    return -sum(abs(a * cmath.exp(1j * phase) - c) for a, phase, c in zip(as_complex(h), r, as_complex(t), strict=True))
 
 
 def transe(h, r, t, core):
@@ -104,7 +102,7 @@ def test_scores_that_tell_directions_apart():
 
 
 @pytest.mark.parametrize("name", ["rotate", "transe"])
-@pytest.mark.parametrize("rows,candidates,width", [(1, 1, 2), (3, 5, 10), (7, 4, 48), (2, 9, 64)])
+@pytest.mark.parametrize(("rows", "candidates", "width"), [(1, 1, 2), (3, 5, 10), (7, 4, 48), (2, 9, 64)])
 def test_distances_come_in_blocks_that_need_not_divide(name, rows, candidates, width):
     """Values and gradients of all against all are those of the pairs, whatever the sizes."""
     rng = np.random.default_rng(0)

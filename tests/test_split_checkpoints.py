@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from tiny_model import tiny_model
 
-from mocme_jax.parallel.mapping import Mapper
-from mocme_jax.training.checkpoints import Unreadable, open_checkpoints
+from mocme_jax.parallel.mesh import Mapper
+from mocme_jax.training.checkpoints.orbax_store import Unreadable, open_checkpoints
+from mocme_jax.training.checkpoints.run_position import Position
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.optimizers import create_optimizers
-from mocme_jax.training.position import Position
-from mocme_jax.training.saving import Saves
-from mocme_jax.training.state import plan_train_state
+from mocme_jax.training.train_state import plan_train_state
 
 # Eight does not divide them, and neither does one.
 ENTITIES = 21

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mocme_jax.data.inverses import inverse_relations, leaked_rows
-from mocme_jax.data.openke import read_openke
-from mocme_jax.data.splits import carve_dev, clean_rows
-from mocme_jax.data.triples import distinct_triples, triple_keys
+from mocme_jax.data.audit.inverse_relations import inverse_relations, leaked_rows
+from mocme_jax.data.graph.openke_layout import read_openke
+from mocme_jax.data.graph.splits import carve_dev, clean_rows
+from mocme_jax.data.graph.triple_keys import distinct_triples, triple_keys
 from mocme_jax.errors import UserError
 
 
@@ -59,8 +59,7 @@ def test_leaked_rows_against_a_loop(seed):
     inverses = inverse_relations(triples)
     known = as_set(train)
     expected = [
-        head != tail
-        and any((tail, pair.known, head) in known for pair in inverses if pair.implied == relation)
+        head != tail and any((tail, pair.known, head) in known for pair in inverses if pair.implied == relation)
         for head, relation, tail in test.tolist()
     ]
     assert leaked_rows(test, train, inverses).tolist() == expected
@@ -87,9 +86,7 @@ def test_carved_dev_obeys_every_rule(seed, fraction):
     assert not kept & carved
     # All copies of what stays are still there, in their order.
     assert train.tolist() == [row for row in triples.tolist() if tuple(row) not in carved]
-    assert {end for row in kept for end in (row[0], row[2])} == {
-        end for row in whole for end in (row[0], row[2])
-    }
+    assert {end for row in kept for end in (row[0], row[2])} == {end for row in whole for end in (row[0], row[2])}
     assert {row[1] for row in kept} == {row[1] for row in whole}
     inverses = {(pair.known, pair.implied) for pair in inverse_relations(triples)}
     for head, relation, tail in carved:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mocme_jax.data.graph import Modality
-from mocme_jax.data.standardise import standardise
+from mocme_jax.data.features.standardise import standardise
+from mocme_jax.data.graph.knowledge_graph import Modality
 
 
 def example(rows=200, width=8, seed=0):
@@ -18,7 +18,8 @@ def example(rows=200, width=8, seed=0):
 def test_columns_over_the_present_rows():
     modality = example()
     result = standardise(modality)
-    assert result.name == "text" and result.features.dtype == np.float32
+    assert result.name == "text"
+    assert result.features.dtype == np.float32
     np.testing.assert_array_equal(result.present, modality.present)
     np.testing.assert_array_equal(result.features[~modality.present], 0)
     rows = result.features[modality.present].astype(np.float64) * np.sqrt(8)
@@ -61,7 +62,8 @@ def test_rare_and_constant_columns_do_not_blow_up():
     assert np.abs(features[:, 1]).max() < 0.01
     modality.features[rare, 1] = 1e6
     clipped = standardise(modality, clip=3.0).features * np.sqrt(8)
-    assert clipped[rare, 1] == pytest.approx(3.0) and np.abs(clipped).max() <= 3 + 1e-5
+    assert clipped[rare, 1] == pytest.approx(3.0)
+    assert np.abs(clipped).max() <= 3 + 1e-5
 
 
 @pytest.mark.parametrize("rows", [0, 1])

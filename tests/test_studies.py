@@ -11,19 +11,19 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.config import baseline_of, bundled_configs
 from mocme_jax.config_fields import FIELDS
 from mocme_jax.flags import parse
-from mocme_jax.studies.row_file import read_rows
-from mocme_jax.studies.searching import load_space
-from mocme_jax.studies.space import draw
+from mocme_jax.studies.random_search import load_space
+from mocme_jax.studies.search_space import draw
+from mocme_jax.studies.seed_lanes import Lanes
 from mocme_jax.studies.study import changed, load_cells
-from mocme_jax.studies.together import Lanes
+from mocme_jax.studies.study_folder import read_rows
 from mocme_jax.training import setup
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.run import train_and_evaluate
 
-STUDY = '''
+STUDY = """
 def get_cells(config, modalities, alone):
     return {"full": {}, "plain": {"negatives.weighting": "uniform"}, "structure alone": alone}
-'''
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,7 +58,8 @@ def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields):
         config, workdir = parse(tiny_flags(graph, tmp_path / f"run{seed}", seed=seed, **fields), "")
         alone = train_and_evaluate(config, workdir)
         row = trained.row
-        assert row["seed"] == seed and row["best_epoch"] == alone["run"]["best_epoch"]
+        assert row["seed"] == seed
+        assert row["best_epoch"] == alone["run"]["best_epoch"]
         assert row["epochs"] == alone["run"]["epoch"] == row["curve"][-1][0]
         # Products of lanes are added up in another order.
         assert row["dev"]["mrr"] == pytest.approx(alone["dev"]["overall"]["mrr"], abs=2e-3)
@@ -80,7 +81,8 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_end(graph, tmp_path):
         lanes(graph, tmp_path / "parts", [0, 1], stop_after_two, preemption, **fields).run()
     told = []
     rest = lanes(graph, tmp_path / "parts", [0, 1], told.append, **fields).run()
-    assert told[0] == "going on after step 8" and [line[:7] for line in told[1:]] == ["epoch 3", "epoch 4"]
+    assert told[0] == "going on after step 8"
+    assert [line[:7] for line in told[1:]] == ["epoch 3", "epoch 4"]
     assert [one.row for one in rest] == [one.row for one in whole]
     for one, other in zip(rest, whole, strict=True):
         np.testing.assert_array_equal(one.ranks, other.ranks)
@@ -99,17 +101,19 @@ def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study
     assert rows[-1]["changes"]["data.modalities"] == ["structure"]
     assert rows[-1]["weights"]["modality"].keys() == {"structure"}
     table = json.loads((tmp_path / "study" / "table.json").read_text())
-    assert table["reference"] == "full" and [row["cell"] for row in table["rows"]] == [
-        "full", "plain", "structure alone"
-    ]
+    assert table["reference"] == "full"
+    assert [row["cell"] for row in table["rows"]] == ["full", "plain", "structure alone"]
     by_cell = {name: [row["test"]["mrr"] for row in rows if row["cell"] == name] for name in ("full", "plain")}
     plain = table["rows"][1]
     assert plain["test"]["mean"] == pytest.approx(np.mean(by_cell["plain"]))
     assert plain["test"]["deviation"] == pytest.approx(np.std(by_cell["plain"], ddof=1))
     assert plain["difference"] == pytest.approx(np.mean(by_cell["plain"]) - np.mean(by_cell["full"]), abs=1e-6)
-    assert 0 <= plain["p"] <= 1 and table["rows"][0]["difference"] == 0 and "clean_p" not in plain
+    assert 0 <= plain["p"] <= 1
+    assert table["rows"][0]["difference"] == 0
+    assert "clean_p" not in plain
     described = json.loads((tmp_path / "study" / "study.json").read_text())
-    assert described["study"] == str(study_file) and described["cells"].keys() == {"full", "plain", "structure alone"}
+    assert described["study"] == str(study_file)
+    assert described["cells"].keys() == {"full", "plain", "structure alone"}
     capsys.readouterr()
     before = (tmp_path / "study" / "rows.jsonl").read_bytes()
     assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
@@ -127,12 +131,14 @@ def test_rows_that_train_holds_are_left_out_of_a_second_difference(study_file, t
     rows = read_rows(tmp_path / "study")
     # Of the rows the evaluator has told the clean ones, of the table the study.
     clean = {name: [row["clean"]["mrr"] for row in rows if row["cell"] == name] for name in ("full", "structure alone")}
-    assert {row["clean"]["count"] for row in rows} == {10} and {row["test"]["count"] for row in rows} == {50}
+    assert {row["clean"]["count"] for row in rows} == {10}
+    assert {row["test"]["count"] for row in rows} == {50}
     full, alone = json.loads((tmp_path / "study" / "table.json").read_text())["rows"]
     expected = np.mean(clean["structure alone"]) - np.mean(clean["full"])
     assert alone["clean_difference"] == pytest.approx(expected, abs=1e-6)
     assert abs(alone["clean_difference"] - alone["difference"]) > 1e-6
-    assert 0 <= alone["clean_p"] <= 1 and full["clean_difference"] == 0
+    assert 0 <= alone["clean_p"] <= 1
+    assert full["clean_difference"] == 0
     printed = capsys.readouterr().out
     assert f"{alone['clean_difference']:+.4f}" in printed
 
@@ -143,7 +149,8 @@ def test_a_test_that_train_holds_whole_has_no_clean_score(study_file, tmp_path, 
     flags = [*tiny_flags(leaking, tmp_path / "study"), f"--study={study_file}", "--cells=plain", "--seeds=1"]
     assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
     rows = json.loads((tmp_path / "study" / "table.json").read_text())["rows"]
-    assert len(rows) == 2 and all("test" in row and "clean" not in row and "clean_p" not in row for row in rows)
+    assert len(rows) == 2
+    assert all("test" in row and "clean" not in row and "clean_p" not in row for row in rows)
 
 
 def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):
@@ -165,14 +172,17 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(graph, study_file, tmp_path, 
         assert line, process.stderr.read()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0 and stderr == "" and "the same command goes on from there" in stdout
-    assert read_rows(tmp_path / "study") == [] and list((tmp_path / "study" / "under_way").iterdir())
+    assert process.returncode == 0
+    assert stderr == ""
+    assert "the same command goes on from there" in stdout
+    assert read_rows(tmp_path / "study") == []
+    assert list((tmp_path / "study" / "under_way").iterdir())
 
 
 def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, capsys):
     space = tmp_path / "space.py"
     space.write_text(
-        "from mocme_jax.studies.space import Log\n"
+        "from mocme_jax.studies.search_space import Log\n"
         "def get_space(config):\n"
         "    return {'loss.regularisation': Log(0.01, 0.1), 'train.batch_size': [8, 16]}\n"
     )
@@ -181,16 +191,19 @@ def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, c
     before = read_rows(tmp_path / "search")
     assert run_here("search", *flags, "--trials=3", monkeypatch=monkeypatch) == 0
     rows = read_rows(tmp_path / "search")
-    assert rows[:2] == before and [row["cell"] for row in rows] == ["as it is", "trial 1", "trial 2"]
+    assert rows[:2] == before
+    assert [row["cell"] for row in rows] == ["as it is", "trial 1", "trial 2"]
     assert all("test" not in row for row in rows)
     for row in rows[1:]:
-        assert 0.01 <= row["changes"]["loss.regularisation"] <= 0.1 and row["changes"]["train.batch_size"] in (8, 16)
+        assert 0.01 <= row["changes"]["loss.regularisation"] <= 0.1
+        assert row["changes"]["train.batch_size"] in (8, 16)
     best = max(rows, key=lambda row: row["dev"]["mrr"])
     printed = capsys.readouterr().out
     assert "the best of 3" in printed
     assert all(f"--config.{path}={value:g}" in printed.replace("\n", "") for path, value in best["changes"].items())
     assert run_here("search", *flags, "--trials=9", "--minutes=0.0001", monkeypatch=monkeypatch) == 0
-    assert "no further point is begun" in capsys.readouterr().out and len(read_rows(tmp_path / "search")) == 3
+    assert "no further point is begun" in capsys.readouterr().out
+    assert len(read_rows(tmp_path / "search")) == 3
 
 
 @pytest.mark.parametrize("study", bundled_configs("studies"))
@@ -202,7 +215,9 @@ def test_every_bundled_study_fits_every_config(study, name):
     modalities = ["text"] if name != "atlas" else ["image", "numeric", "text"]
     cells = load_cells(study, config, modalities, baseline_of(name))
     first, *others = cells.values()
-    assert first == {} and len(others) > 2 and all(others)
+    assert first == {}
+    assert len(others) > 2
+    assert all(others)
     assert all(set(changes) <= set(FIELDS) for changes in others)
 
 
@@ -224,8 +239,10 @@ def test_every_bundled_search_stays_around_its_config(kind, name):
 def test_no_flag_gets_into_the_structural_baseline():
     # mkg_y and mkg_y:structure both draw evenly; --config.negatives.sampling=entropy would stay in a difference.
     alone = baseline_of("mkg_y")
-    assert alone["negatives.sampling"] == alone["negatives.weighting"] == "uniform" and alone["model.experts"] == 0
-    assert baseline_of("atlas")["loss.regulariser"] == "n3" and "loss.regulariser" not in alone
+    assert alone["negatives.sampling"] == alone["negatives.weighting"] == "uniform"
+    assert alone["model.experts"] == 0
+    assert baseline_of("atlas")["loss.regulariser"] == "n3"
+    assert "loss.regulariser" not in alone
 
 
 def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypatch, capsys):

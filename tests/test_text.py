@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from fuzz.bombs import text_bombs
 
-from mocme_jax.data import text
-from mocme_jax.data.names import entity_finder, readable_name
-from mocme_jax.data.openke import read_openke
-from mocme_jax.data.text import encode_texts, entity_texts, read_descriptions, read_labels, text_modality
+from mocme_jax.data.features import text_features as text
+from mocme_jax.data.features.text_features import (
+    encode_texts,
+    entity_texts,
+    read_descriptions,
+    read_labels,
+    text_modality,
+)
+from mocme_jax.data.graph.entity_names import entity_finder, readable_name
+from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.errors import UserError
 
 
@@ -110,9 +116,7 @@ def test_encoding_is_of_the_text_alone():
 
 
 def test_batches_come_back_in_order(monkeypatch):
-    monkeypatch.setattr(
-        text, "_encoder", lambda encoder: lambda batch: [[len(line), ord(line[0])] for line in batch]
-    )
+    monkeypatch.setattr(text, "_encoder", lambda encoder: lambda batch: [[len(line), ord(line[0])] for line in batch])
     texts = [chr(65 + index % 26) * (1 + index * 7 % 31) for index in range(600)]
     rows = encode_texts(texts, "any")
     assert rows.tolist() == [[len(line), ord(line[0])] for line in texts]
@@ -146,7 +150,8 @@ def test_half_a_character_is_no_text():
 def test_long_names_take_as_long_as_they_are_long(bomb):
     """Patterns that go back and forth would take hours over these, and the run's limit is seconds."""
     name = text_bombs()[bomb]().split(b"\n")[1].split(b"\t")[0].decode()
-    assert readable_name(name) and readable_name(name + "\n\n")
+    assert readable_name(name)
+    assert readable_name(name + "\n\n")
 
 
 def test_many_rows_of_one_entity_are_joined_once(write_files):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fuzz import bombs
 
-from mocme_jax.data.torch_file import read_state_dict, read_torch
+from mocme_jax.data.readers.torch_file import read_state_dict, read_torch
 from mocme_jax.errors import UserError
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -64,9 +64,7 @@ def body(value) -> bytes:
     return pickle.dumps(value, 2)[2:-1]
 
 
-def tensor(
-    values: np.ndarray, storage: Storage | None = None, offset: int = 0, strides: tuple | None = None
-) -> Call:
+def tensor(values: np.ndarray, storage: Storage | None = None, offset: int = 0, strides: tuple | None = None) -> Call:
     storage = storage or Storage(values.ravel())
     strides = strides or tuple(int(step) // values.itemsize for step in np.ascontiguousarray(values).strides)
     hooks = Call(Global("collections", "OrderedDict"))
@@ -118,9 +116,7 @@ def test_types(tmp_path, kind, layout):
     if layout == "zip":
         path = write_zip(tmp_path / "a.pth", tensor(values), {"0": values.tobytes()})
     else:
-        path = write_legacy(
-            tmp_path / "a.pth", tensor(values, Storage(values.ravel(), "old1")), "old1", values.ravel()
-        )
+        path = write_legacy(tmp_path / "a.pth", tensor(values, Storage(values.ravel(), "old1")), "old1", values.ravel())
     rows = read_torch(path)
     assert rows.dtype == np.dtype(kind)
     np.testing.assert_array_equal(rows, values)
@@ -130,9 +126,7 @@ def test_offset_and_strides(tmp_path):
     base = np.arange(60, dtype=np.float32)
     wanted = base.reshape(6, 10)[1:5:2, 2:9:3]
     view = tensor(wanted, Storage(base), offset=12, strides=(20, 3))
-    np.testing.assert_array_equal(
-        read_torch(write_zip(tmp_path / "a.pth", view, {"0": base.tobytes()})), wanted
-    )
+    np.testing.assert_array_equal(read_torch(write_zip(tmp_path / "a.pth", view, {"0": base.tobytes()})), wanted)
 
 
 def test_big_endian_zip(tmp_path):
@@ -240,12 +234,8 @@ ATTACKS = {
     "posix.system": lambda mark: Call(Global("posix", "system"), f"touch {mark}"),
     "builtins.eval": lambda mark: Call(Global("builtins", "eval"), f"open({str(mark)!r}, 'w')"),
     "__builtin__.exec": lambda mark: Call(Global("__builtin__", "exec"), f"open({str(mark)!r}, 'w')"),
-    "builtins.getattr": lambda mark: Call(
-        Global("builtins", "getattr"), Global("torch", "FloatStorage"), "x"
-    ),
-    "torch._utils._rebuild_sparse_tensor": lambda mark: Call(
-        Global("torch._utils", "_rebuild_sparse_tensor"), 1
-    ),
+    "builtins.getattr": lambda mark: Call(Global("builtins", "getattr"), Global("torch", "FloatStorage"), "x"),
+    "torch._utils._rebuild_sparse_tensor": lambda mark: Call(Global("torch._utils", "_rebuild_sparse_tensor"), 1),
     "torch.storage._load_from_bytes": lambda mark: Call(Global("torch.storage", "_load_from_bytes"), "x"),
     "collections.OrderedDict.fromkeys": lambda mark: Global("collections", "OrderedDict.fromkeys"),
 }
@@ -384,7 +374,8 @@ def test_damage_anywhere_is_a_user_error_or_harmless(tmp_path):
             except UserError as error:
                 assert str(path) in str(error)
             else:
-                assert isinstance(matrix, np.ndarray) and matrix.nbytes < 1 << 20
+                assert isinstance(matrix, np.ndarray)
+                assert matrix.nbytes < 1 << 20
 
 
 def test_a_pickle_that_doubles_itself_ends_quickly(tmp_path):

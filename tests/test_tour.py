@@ -25,6 +25,7 @@ def test_the_tour_runs(tmp_path, monkeypatch):
         printed.append(out.getvalue())
     assert names["results"]["test"]["overall"]["mrr"] > 0.2
     assert "did you mean" in printed[4] or "France" in printed[4]
-    assert len(printed[3].splitlines()) == 5 and len(printed[6].splitlines()) == 3
+    assert len(printed[3].splitlines()) == 5
+    assert len(printed[6].splitlines()) == 3
     assert set(names["explained"]) >= {"head", "relation", "tail"}
     assert len(names["trained"]) == 2

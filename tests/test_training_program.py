@@ -12,19 +12,19 @@ import optax
 import pytest
 from tiny_model import tiny_inputs, tiny_model, tiny_objective
 
-from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
-from mocme_jax.model.scoring import SCORES
-from mocme_jax.model.tables import inputs_spec
-from mocme_jax.objective.objective import make_loss
-from mocme_jax.objective.roles import dropout
-from mocme_jax.parallel.mapping import WHOLE, Mapper
-from mocme_jax.training.encoding import make_encode_program
-from mocme_jax.training.inputs import make_train_data
+from mocme_jax.method.scoring import SCORES
+from mocme_jax.parallel.entity_tables import inputs_spec
+from mocme_jax.parallel.mesh import WHOLE, Mapper
+from mocme_jax.training.batch_encoding import dropout
+from mocme_jax.training.device_data import make_train_data
+from mocme_jax.training.entity_encoding import make_encode_program
+from mocme_jax.training.objective import make_loss
 from mocme_jax.training.optimizers import Optimizers, create_optimizers
-from mocme_jax.training.order import batch_rows, run_keys
-from mocme_jax.training.program import finite, make_train_program
-from mocme_jax.training.state import plan_train_state
+from mocme_jax.training.shuffling import batch_rows, run_keys
+from mocme_jax.training.step import finite, make_train_program
+from mocme_jax.training.train_state import plan_train_state
 
 ENTITIES, RELATIONS, TRIPLES, BATCH = 24, 3, 50, 8
 EVERYTHING = dict(structure_dropout=0.3, redundancy=0.05)
@@ -76,7 +76,8 @@ def program(mapper=ONE, split=False, **changes):
 @functools.cache
 def compiled_program(mapper, split, sparse=False, estimator="club", features_in="all", average=0.0, **changes):
     """The compiled program and the plan of its state. Plain descent: Adagrad's first steps are the signs of gradients,
-    which for a gradient of rounding errors is a coin's toss."""
+    which for a gradient of rounding errors is a coin's toss.
+    """
     model = tiny(estimator=estimator, features_in=features_in, experts=0)
     choices = dict(mapper=mapper, split=split, sparse=sparse, average=average, batch_size=BATCH, triples=TRIPLES)
     return made(model, Optimizers(optax.sgd(0.3), optax.sgd(0.3)), tiny_objective(**(EVERYTHING | changes)), **choices)
@@ -103,7 +104,7 @@ HEADS = {"features_in": "heads", "query_dropout": 0.3, "average": 5.0}
 
 
 @pytest.mark.parametrize(
-    "kind,count,split,changes",
+    ("kind", "count", "split", "changes"),
     [
         ("pmap", 2, False, {}),
         ("pmap", 4, True, {"sparse": True}),
@@ -169,7 +170,8 @@ def test_a_step_that_is_not_finite_is_the_last_of_its_call(changes):
     while 0 not in used[np.asarray(batch_rows(key, bad, batch_size=BATCH, triples=TRIPLES))]:
         bad += 1
     state, latest = run(state, data(*where), jnp.int32(100))
-    assert not finite(latest) and int(state.step) == bad + 1
+    assert not finite(latest)
+    assert int(state.step) == bad + 1
 
 
 def test_a_copied_state_goes_on_in_the_same_way():
@@ -215,7 +217,7 @@ class Counting:
         return zeros, state
 
 
-@pytest.mark.parametrize("triples,batch", [(12, 4), (13, 4), (3, 8)])
+@pytest.mark.parametrize(("triples", "batch"), [(12, 4), (13, 4), (3, 8)])
 def test_every_triple_is_visited_in_every_epoch(triples, batch):
     """Each triple has a relation of its own, so that a relation's count is its triple's."""
     rng = np.random.default_rng(0)
@@ -265,7 +267,8 @@ def test_the_average_is_of_the_parameters_of_every_16th_step():
                 expected = seen[step] if count == 1 else expected + pace * (seen[step] - expected)
         value = seen[7 * call] if count == 0 else expected
         np.testing.assert_allclose(state.average.structure, value, rtol=1e-3, atol=1e-4)
-    assert state.evaluated is state.average and alone_state.evaluated is alone_state.params
+    assert state.evaluated is state.average
+    assert alone_state.evaluated is alone_state.params
 
 
 def test_no_step_gathers_the_table():
@@ -291,7 +294,7 @@ def test_no_step_gathers_the_table():
 
 
 @pytest.mark.parametrize(
-    "kind,count,split,block", [("pmap", 2, False, 5), ("shard_map", 4, True, 3), ("none", 1, False, 7)]
+    ("kind", "count", "split", "block"), [("pmap", 2, False, 5), ("shard_map", 4, True, 3), ("none", 1, False, 7)]
 )
 def test_encoding_everybody_is_the_same_in_any_blocks_on_any_devices(kind, count, split, block):
     model, mapper = tiny(estimator="club", experts=0), Mapper(kind, count)
@@ -408,4 +411,5 @@ def test_a_tiny_graph_is_learned_by_heart():
     before, held = mrr(), train_data(triples, 20, inputs)
     for _ in range(300):
         state, _ = run(state, held, jnp.int32(1))
-    assert before < 0.6 and mrr() == 1.0
+    assert before < 0.6
+    assert mrr() == 1.0

@@ -9,8 +9,8 @@ import pytest
 
 import mocme_jax
 from mocme_jax.errors import UserError
-from mocme_jax.use import completion
-from mocme_jax.use.completion import complete_questions
+from mocme_jax.serving import completion
+from mocme_jax.serving.completion import complete_questions
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +160,12 @@ def test_neighbours_are_the_nearest_by_cosine(model):
 def test_a_calibration_is_kept_and_belongs_to_its_checkpoint(model, tiny_run):
     before = model.calibration
     kept = json.loads((tiny_run / "calibration.json").read_text(encoding="utf-8"))
-    assert kept["of"] == model.identity and kept["report"]["splits"].keys() == {"dev", "test"}
+    assert kept["of"] == model.identity
+    assert kept["report"]["splits"].keys() == {"dev", "test"}
     again = mocme_jax.load(tiny_run).calibration
     np.testing.assert_array_equal(again.answers.sharpness, before.answers.sharpness)
     np.testing.assert_array_equal(again.answers_curve.right, before.answers_curve.right)
-    from mocme_jax.use.calibration import read_calibration
+    from mocme_jax.serving.calibration import read_calibration
 
     assert read_calibration(tiny_run, model.identity | {"best_epoch": -1}) is None
 

@@ -50,9 +50,14 @@ def test_the_commands_of_the_page_lead_to_answers(tmp_path):
     assert {path.name for path in (graph / "features").iterdir()} == {"text.npy", "numeric.npz", "image.npz"}
     assert all(word in printed[2] for word in ("image", "numeric", "text", "dev", "test"))
     page = (tmp_path / "runs" / "mygraph" / "report.html").read_text(encoding="utf-8")
-    assert "report.html" in printed[3] and "MoCME on mygraph" in page and "No structural baseline was given" in page
-    assert page.count("<img src=\"data:image/png;base64,") == 1 and "No picture in the folder" in page
-    assert "probability" in printed[4] and printed[4].count("place ") >= 5
+    assert "report.html" in printed[3]
+    assert "MoCME on mygraph" in page
+    assert "No structural baseline was given" in page
+    assert page.count('<img src="data:image/png;base64,') == 1
+    assert "No picture in the folder" in page
+    assert "probability" in printed[4]
+    assert printed[4].count("place ") >= 5
     assert len((tmp_path / "runs" / "mygraph" / "new.tsv").read_text(encoding="utf-8").splitlines()) == 21
     card = (tmp_path / "runs" / "mygraph" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "# MoCME on mygraph" in card and "Fitted on dev; expected calibration error" in card
+    assert "# MoCME on mygraph" in card
+    assert "Fitted on dev; expected calibration error" in card

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.model.encoder import Encoder
-from mocme_jax.model.mocme import MoCME, init_params
-from mocme_jax.model.tables import Inputs, look_up
-from mocme_jax.objective.objective import Objective
-from mocme_jax.parallel.axis import AXIS
+from mocme_jax.method.encoder import Encoder
+from mocme_jax.method.mocme import MoCME, init_params
+from mocme_jax.parallel.device_axis import AXIS
+from mocme_jax.parallel.entity_tables import Inputs, look_up
+from mocme_jax.training.objective import Objective
 
 
 def tiny_encoder(**changes) -> Encoder:

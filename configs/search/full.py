@@ -3,7 +3,7 @@
 Command  python -m mocme_jax.search --config=CONFIG --space=full --trials=20
 """
 
-from mocme_jax.studies.space import Uniform, around
+from mocme_jax.studies.search_space import Uniform, around
 
 
 def get_space(config):

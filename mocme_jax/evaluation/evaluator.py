@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from mocme_jax.data.cardinality import Cardinality
-from mocme_jax.data.graph import KnowledgeGraph
-from mocme_jax.data.known import known_tails, reciprocal
-from mocme_jax.data.splits import clean_rows
+from mocme_jax.additions.cardinality import Cardinality
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.graph.known_tails import known_tails, reciprocal
+from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
 from mocme_jax.evaluation.ranking import EvaluationPlan, make_ranker, plan_evaluation
-from mocme_jax.model.mocme import EntityVectors, MoCME
-from mocme_jax.model.scoring import SCORES
-from mocme_jax.parallel.mapping import Mapper
+from mocme_jax.method.mocme import EntityVectors, MoCME
+from mocme_jax.method.scoring import SCORES
+from mocme_jax.parallel.mesh import Mapper
 
 
 class Evaluator:

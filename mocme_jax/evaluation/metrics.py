@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mocme_jax.data.triples import distinct_triples
+from mocme_jax.data.graph.triple_keys import distinct_triples
 
 HITS = (1, 3, 10)
 KIND_THRESHOLD = 1.5

@@ -22,14 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.data.cardinality import Cardinality
-from mocme_jax.data.known import KnownTails, reciprocal
-from mocme_jax.data.triples import triple_keys
-from mocme_jax.model.cardinality import bonus_of_block
-from mocme_jax.model.mocme import EntityVectors
-from mocme_jax.parallel.axis import AXIS, padded_size
-from mocme_jax.parallel.mapping import ROWS, WHOLE, Mapper
-from mocme_jax.parallel.rows import held_places, take_everywhere
+from mocme_jax.additions.cardinality import Cardinality
+from mocme_jax.additions.cardinality_scores import bonus_of_block
+from mocme_jax.data.graph.known_tails import KnownTails, reciprocal
+from mocme_jax.data.graph.triple_keys import triple_keys
+from mocme_jax.method.mocme import EntityVectors
+from mocme_jax.parallel.device_axis import AXIS, padded_size
+from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
+from mocme_jax.parallel.sharded_tables import held_places, take_everywhere
 
 SCORE_BYTES = 32 * 2**20
 MIN_CHUNK = 8
@@ -117,9 +117,7 @@ def plan_evaluation(
     place = np.random.default_rng(seed).permutation(len(distinct))
     order = np.argsort(place[group.reshape(-1)], kind="stable")
 
-    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = (
-        [] for _ in range(7)
-    )
+    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = ([] for _ in range(7))
     for start in range(0, len(order), chunk):
         members = order[start : start + chunk]
         rows_of, row = np.unique(place[group.reshape(-1)[members]], return_inverse=True)
@@ -159,7 +157,7 @@ def plan_evaluation(
 
 
 def _among(triples: np.ndarray, others: np.ndarray | None) -> np.ndarray:
-    """bool ``[T]``: which of the triples are among the others."""
+    """Bool ``[T]``: which of the triples are among the others."""
     if others is None:
         return np.zeros(len(triples), bool)
     return np.isin(*triple_keys(triples, others))

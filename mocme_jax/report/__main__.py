@@ -32,11 +32,11 @@ def main() -> None:
     """Reads the flags, then imports JAX and writes."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
     folders = {name: Path(options[name]) if options[name] else None for name in ("out", "baseline", "images")}
-    from mocme_jax.report.page import check_extra
+    from mocme_jax.report.html_page import check_extra
 
     check_extra()
-    from mocme_jax.report.write import write_report
-    from mocme_jax.training.progress import make_console
+    from mocme_jax.report.report_writer import write_report
+    from mocme_jax.training.logs.progress import make_console
 
     console = make_console()
     path = write_report(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from mocme_jax.report.svg import GRID, INK, MUTED, PAPER, colour, draw
+from mocme_jax.report.svg_figures import GRID, INK, MUTED, PAPER, colour, draw
 
 # Beside the colour, for those who see none; by the colour's number. The style sheet's .d0 to .d3 are the legend's.
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mocme_jax.report import over_time, scores, weighing
-from mocme_jax.report.entities import choose, describe
-from mocme_jax.report.finished import Finished, word
-from mocme_jax.report.measured import Measured
-from mocme_jax.training.metrics_log import flatten
+from mocme_jax.report import modality_weights as weighing
+from mocme_jax.report import score_tables as scores
+from mocme_jax.report import training_curves as over_time
+from mocme_jax.report.chosen_entities import choose, describe
+from mocme_jax.report.finished_run import Finished, word
+from mocme_jax.report.run_measurements import Measured
+from mocme_jax.training.logs.metrics_log import flatten
 
 # Of long lists: shown at once, and shown at all; results.json has the rest.
 FIRST, MOST = 10, 400

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mocme_jax.report.charts import Chart, Key, Line, against, lines
-from mocme_jax.report.finished import word
-from mocme_jax.report.study_files import Study
-from mocme_jax.report.weighing import Bar, bar
-from mocme_jax.training.metrics_log import flatten
-from mocme_jax.use.card import flags_of
+from mocme_jax.report.finished_run import word
+from mocme_jax.report.modality_weights import Bar, bar
+from mocme_jax.report.study_reading import Study
+from mocme_jax.serving.model_card import flags_of
+from mocme_jax.training.logs.metrics_log import flatten
 
 # Lines of one chart that can still be told apart, beside the reference's.
 _A_CHART = 4
@@ -64,9 +64,15 @@ def dots(table: Sequence[Mapping[str, Any]], reference: str) -> dict[str, Any] |
         return round(100 * (value - low) / (high - low), 2)
 
     rows = [
-        {"cell": row["cell"], "mean": mean, "deviation": row["test"]["deviation"], "at": place(mean),
-         "from": place(mean - deviation), "width": round(place(mean + deviation) - place(mean - deviation), 2),
-         "reference": row["cell"] == reference}
+        {
+            "cell": row["cell"],
+            "mean": mean,
+            "deviation": row["test"]["deviation"],
+            "at": place(mean),
+            "from": place(mean - deviation),
+            "width": round(place(mean + deviation) - place(mean - deviation), 2),
+            "reference": row["cell"] == reference,
+        }
         for row, (mean, deviation) in zip(held, spans, strict=True)
     ]
     return {"rows": rows, "low": low, "high": high, "line": next((row for row in rows if row["reference"]), None)}
@@ -145,9 +151,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def against_charts(
-    study: Study, shared: Mapping[str, Mapping[str, float]], colours: Mapping[str, int]
-) -> list[Chart]:
+def against_charts(study: Study, shared: Mapping[str, Mapping[str, float]], colours: Mapping[str, int]) -> list[Chart]:
     """Weights of each modality, and test MRR, over a number that the cells differ in: noise, or what is missing."""
     charts = []
     for number, (field, values) in enumerate(shared.items()):

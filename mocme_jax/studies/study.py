@@ -15,18 +15,18 @@ import numpy as np
 from mocme_jax.config import config_from_dict, find_config, set_field, validate
 from mocme_jax.config_fields import Value
 from mocme_jax.config_values import show
-from mocme_jax.data.splits import clean_rows
+from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import UserError
-from mocme_jax.studies.rows import Rows
-from mocme_jax.studies.table import make_table, print_table, write_table
-from mocme_jax.studies.together import Lanes
+from mocme_jax.studies.finished_cells import Rows
+from mocme_jax.studies.seed_lanes import Lanes
+from mocme_jax.studies.study_table import make_table, print_table, write_table
 from mocme_jax.training import setup
-from mocme_jax.training.compilation import use_compilation_cache
-from mocme_jax.training.position import identity_of
+from mocme_jax.training.checkpoints.run_folder import locked
+from mocme_jax.training.checkpoints.run_position import identity_of
+from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.logs.progress import make_console
+from mocme_jax.training.logs.run_results import graph_of
 from mocme_jax.training.preemption import Preemption
-from mocme_jax.training.progress import make_console
-from mocme_jax.training.results import graph_of
-from mocme_jax.training.workdir import locked
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

@@ -11,20 +11,20 @@ import jax
 import numpy as np
 import optax
 
-from mocme_jax.data.graph import KnowledgeGraph
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.parallel.mapping import WHOLE
+from mocme_jax.parallel.mesh import WHOLE
 from mocme_jax.parallel.processes import everyone
-from mocme_jax.training import nonfinite
-from mocme_jax.training.metrics_log import MetricsLog
-from mocme_jax.training.position import Position
+from mocme_jax.training.checkpoints.run_position import Position
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.logs import nonfinite
+from mocme_jax.training.logs.metrics_log import MetricsLog
+from mocme_jax.training.logs.progress import Progress
+from mocme_jax.training.logs.run_results import weight_names
 from mocme_jax.training.preemption import Preemption, Stopped
-from mocme_jax.training.progress import Progress
-from mocme_jax.training.results import weight_names
-from mocme_jax.training.saving import Saves
 from mocme_jax.training.schedule import Pace, Schedule, Timer
 from mocme_jax.training.setup import Training
-from mocme_jax.training.state import TrainState
+from mocme_jax.training.train_state import TrainState
 
 
 @dataclasses.dataclass

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mocme_jax.parallel.axis import gathered
-from mocme_jax.parallel.rows import held_places
+from mocme_jax.parallel.device_axis import gathered
+from mocme_jax.parallel.sharded_tables import held_places
 
 
 class Optimizers(NamedTuple):

@@ -12,22 +12,22 @@ import jax
 import numpy as np
 
 from mocme_jax.errors import UserError
-from mocme_jax.parallel.mapping import Mapper
+from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.parallel.processes import everyone
 from mocme_jax.training import setup
-from mocme_jax.training.checkpoints import open_checkpoints
-from mocme_jax.training.compilation import use_compilation_cache
-from mocme_jax.training.lenders_file import write_lenders
+from mocme_jax.training.checkpoints.lenders_file import write_lenders
+from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
+from mocme_jax.training.checkpoints.resuming import resume
+from mocme_jax.training.checkpoints.run_folder import locked
+from mocme_jax.training.checkpoints.run_position import Position, identity_of
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.logs.metrics_log import MetricsLog
+from mocme_jax.training.logs.progress import Progress, make_console
+from mocme_jax.training.logs.run_results import print_results, results_of, weight_names, write_results
 from mocme_jax.training.loop import Loop
-from mocme_jax.training.metrics_log import MetricsLog
-from mocme_jax.training.position import Position, identity_of
 from mocme_jax.training.preemption import Preemption
-from mocme_jax.training.progress import Progress, make_console
-from mocme_jax.training.results import print_results, results_of, weight_names, write_results
-from mocme_jax.training.resuming import resume
-from mocme_jax.training.saving import Saves
 from mocme_jax.training.schedule import Schedule
-from mocme_jax.training.workdir import locked
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

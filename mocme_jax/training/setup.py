@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from mocme_jax.data.audit import CLEAN_ENOUGH, audit
-from mocme_jax.data.cardinality import Cardinality, find_cardinality
-from mocme_jax.data.degrade import degrade
-from mocme_jax.data.graph import KnowledgeGraph
-from mocme_jax.data.lenders import Lenders, find_lenders
-from mocme_jax.data.links import link_information
-from mocme_jax.data.load import atlas_directory, load_graph
-from mocme_jax.data.loops import relations_with_loops
-from mocme_jax.data.splits import carve_dev, clean_rows
+from mocme_jax.additions.cardinality import Cardinality, find_cardinality
+from mocme_jax.additions.lending import Lenders, find_lenders
+from mocme_jax.additions.self_answers import relations_with_loops
+from mocme_jax.data.audit.graph_audit import CLEAN_ENOUGH, audit
+from mocme_jax.data.audit.link_information import link_information
+from mocme_jax.data.graph.degrade import degrade
+from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.graph.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.model.encoder import Encoder
-from mocme_jax.model.mocme import MoCME
-from mocme_jax.model.tables import Inputs
-from mocme_jax.objective.columns import pool_covers
-from mocme_jax.objective.objective import Objective, make_loss
-from mocme_jax.parallel.mapping import Mapper, Program
-from mocme_jax.training.encoding import make_encode_program
-from mocme_jax.training.inputs import make_inputs, make_train_data
+from mocme_jax.method.encoder import Encoder
+from mocme_jax.method.mocme import MoCME
+from mocme_jax.parallel.candidate_columns import pool_covers
+from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.parallel.mesh import Mapper, Program
+from mocme_jax.training.device_data import make_inputs, make_train_data
+from mocme_jax.training.entity_encoding import make_encode_program
+from mocme_jax.training.objective import Objective, make_loss
 from mocme_jax.training.optimizers import create_optimizers
-from mocme_jax.training.program import make_train_program
-from mocme_jax.training.state import StatePlan, TrainData, plan_train_state
+from mocme_jax.training.step import make_train_program
+from mocme_jax.training.train_state import StatePlan, TrainData, plan_train_state
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -129,9 +129,7 @@ def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
     return build_model_of(config, len(graph.relations), widths, links)
 
 
-def build_model_of(
-    config: ConfigDict, relations: int, widths: tuple[int, ...], links: tuple[float, ...]
-) -> MoCME:
+def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...], links: tuple[float, ...]) -> MoCME:
     """The same, for so many relations and feature modalities of these widths; ``links`` as in ``Encoder``."""
     model, fusion = config.model, config.fusion
     encoder = Encoder(
@@ -293,7 +291,7 @@ def build_encode(
 
 
 def loops_of(config: ConfigDict, graph: KnowledgeGraph) -> np.ndarray | None:
-    """bool ``[R]``, relations of which an entity may answer a question about itself; None: all."""
+    """Bool ``[R]``, relations of which an entity may answer a question about itself; None: all."""
     if config.model.self_answers == "all":
         return None
     return relations_with_loops([graph.train], len(graph.relations))

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from mocme_jax.data.audit import audit
-from mocme_jax.data.feature_files import read_feature_file
-from mocme_jax.data.graph import KnowledgeGraph, Modality
-from mocme_jax.data.image_folder import image_files, image_modality
-from mocme_jax.data.load import load_graph, read_triples
-from mocme_jax.data.numeric import numeric_modality
-from mocme_jax.data.text import read_descriptions, read_labels
-from mocme_jax.data.torch_file import read_state_dict
+from mocme_jax.data.audit.graph_audit import audit
+from mocme_jax.data.features.feature_files import read_feature_file
+from mocme_jax.data.features.image_folder import image_files, image_modality
+from mocme_jax.data.features.numeric_features import numeric_modality
+from mocme_jax.data.features.text_features import read_descriptions, read_labels
+from mocme_jax.data.graph.graph_folder import load_graph, read_triples
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
+from mocme_jax.data.readers.torch_file import read_state_dict
 
 from . import bombs, seeds
 from .containers import change_image, change_npy, change_pickle, change_safetensors, change_zip
@@ -58,18 +58,26 @@ def _only(name: str, table: dict[str, bombs.Bomb]) -> dict[str, list[bombs.Bomb]
 def _check_graph(graph: KnowledgeGraph) -> None:
     limits = [len(graph.entities), len(graph.relations), len(graph.entities)]
     for triples in graph.splits.values():
-        assert triples.dtype == np.int32 and triples.ndim == 2 and triples.shape[1] == 3
-        assert (triples >= 0).all() and (triples < limits).all()
-    assert len(graph.train) and all(isinstance(name, str) for name in graph.entities + graph.relations)
+        assert triples.dtype == np.int32
+        assert triples.ndim == 2
+        assert triples.shape[1] == 3
+        assert (triples >= 0).all()
+        assert (triples < limits).all()
+    assert len(graph.train)
+    assert all(isinstance(name, str) for name in graph.entities + graph.relations)
     assert len(set(graph.entities)) == len(graph.entities)
     for modality in graph.modalities:
         _check_modality(modality, len(graph.entities))
 
 
 def _check_modality(modality: Modality, height: int = len(ENTITIES)) -> None:
-    assert modality.features.dtype == np.float32 and modality.features.ndim == 2
-    assert modality.present.dtype == bool and modality.present.shape == (height,) and len(modality.features) == height
-    assert np.isfinite(modality.features).all() and not modality.features[~modality.present].any()
+    assert modality.features.dtype == np.float32
+    assert modality.features.ndim == 2
+    assert modality.present.dtype == bool
+    assert modality.present.shape == (height,)
+    assert len(modality.features) == height
+    assert np.isfinite(modality.features).all()
+    assert not modality.features[~modality.present].any()
 
 
 def _check_texts(texts: dict[int, str]) -> None:
@@ -78,7 +86,8 @@ def _check_texts(texts: dict[int, str]) -> None:
 
 
 def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
-    assert arrays and sum(array.nbytes for array in arrays.values()) < 1 << 16
+    assert arrays
+    assert sum(array.nbytes for array in arrays.values()) < 1 << 16
     assert all(isinstance(name, str) and array.sum() is not None for name, array in arrays.items())
 
 
@@ -96,7 +105,7 @@ def _read_images(folder: Path) -> Modality:
 
 
 def _read_figures(folder: Path) -> list[str]:
-    from mocme_jax.measure.figures import read_figures, setting_of
+    from mocme_jax.measure.saved_figures import read_figures, setting_of
 
     figures = read_figures(folder / "figures.json")
     by_setting = {setting_of(row): row for row in figures["rows"]}
@@ -121,7 +130,7 @@ def _metrics_change(rng: Random, data: bytes) -> bytes:
 
 
 def _read_metrics(folder: Path) -> list[dict]:
-    from mocme_jax.training.metrics_log import MetricsLog, read_metrics
+    from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
 
     with MetricsLog(folder, keep_until_step=20, tensorboard=False) as log:
         log.write({"epoch": 3, "step": 30})
@@ -134,7 +143,7 @@ def _check_metrics(rows: list[dict]) -> None:
 
 
 def _read_results(folder: Path) -> list[str]:
-    from mocme_jax.training.results import read_results
+    from mocme_jax.training.logs.run_results import read_results
 
     results = read_results(folder)
     return [] if results is None else [results["device"], results["jax"]] + ["x"] * (results["dev"] == results["test"])
@@ -196,7 +205,7 @@ READERS = {
     ),
     "table": Reader(
         lambda: [
-            {"numbers.csv": b"entity,age,size\nentity 0,3,\n\"entity 1\",1e3,-0.5\n"},
+            {"numbers.csv": b'entity,age,size\nentity 0,3,\n"entity 1",1e3,-0.5\n'},
             {"numbers.csv": b",age\r\n0,3\r\n1,-4\r\n2,\r\n"},
         ],
         change_lines,

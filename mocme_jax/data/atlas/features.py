@@ -8,8 +8,8 @@ import numpy as np
 
 from mocme_jax.data.atlas.facts import Atlas, fold
 from mocme_jax.data.atlas.sources import Sources, open_flag
-from mocme_jax.data.image import image_vector
-from mocme_jax.data.text import encode_texts
+from mocme_jax.data.features.image_layout import image_vector
+from mocme_jax.data.features.text_features import encode_texts
 
 TEXT_WIDTH = 128
 MAX_ALTERNATES = 16
@@ -43,7 +43,8 @@ def text_rows(atlas: Atlas) -> tuple[np.ndarray, np.ndarray]:
 
 def principal_components(rows: np.ndarray, width: int) -> np.ndarray:
     """Scores ``[n, width]`` of centred rows ``[n, d]``, scaled so that the first has variance 1; each
-    component's sign is chosen so that its largest loading is positive, which makes the result repeatable."""
+    component's sign is chosen so that its largest loading is positive, which makes the result repeatable.
+    """
     centred = rows - rows.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1][:, :width]
@@ -115,7 +116,7 @@ def position_waves(degrees: np.ndarray) -> np.ndarray:
 
 
 def image_rows(atlas: Atlas, sources: Sources) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and vectors (`mocme_jax.data.image.image_vector`) of the countries that have a flag."""
+    """Ids and vectors (`mocme_jax.data.features.image_layout.image_vector`) of the countries that have a flag."""
     flags = sources.flags()
     rows = {
         index: image_vector(open_flag(flags[entity.key]))

@@ -168,7 +168,8 @@ class Sources:
 
     def names(self, table: str, code: str) -> list[str]:
         """Distinct CLDR names of a code in the table (``territories``, ``languages``, ``currencies``,
-        ``scripts``), English first; empty if English has none."""
+        ``scripts``), English first; empty if English has none.
+        """
         found = [getattr(locale, table).get(code) for locale in self._locales.values()]
         return list(dict.fromkeys(name for name in found if name)) if found[0] else []
 

@@ -1,0 +1,52 @@
+"""Whether an answer may answer a relation again: most have one birthplace, and a city is that of many.
+
+A model is trained to tell a question's answers from all other entities, so that it can't learn that those who have
+answered the relation elsewhere are out of the question where every answer serves once: in train they nearly always are
+negatives, but so is everybody else. Counting tells.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mocme_jax.data.graph.triple_keys import distinct_triples
+
+
+class Cardinality(NamedTuple):
+    """What the training triples say of N entities as answers to 2R relations (r + R asks for the head of r).
+
+    Attributes:
+      times: uint8 ``[N, 2R]``, how many training triples the entity is the answer of; 2 stands for more, too.
+      bonus: float32 ``[2R]``, added to the score of those that have answered another question.
+    """
+
+    times: np.ndarray
+    bonus: np.ndarray
+
+
+def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: float) -> Cardinality:
+    """Counts, and takes the log odds that the answer of a training triple answers another one too.
+
+    Each triple is left out in turn and looked at with the others, as a missing one will be (half a triple of either
+    kind is added, Jeffreys' prior of a share).
+
+    Args:
+      train: int ``[T, 3]``.
+      entities, relations: N and R.
+      weight: of the log odds in a score.
+    """
+    counts = count_answers(train, entities, relations)
+    once, triples = np.sum(counts == 1, axis=0), np.sum(counts, axis=0)
+    log_odds = np.log((triples - once + 0.5) / (once + 0.5))
+    return Cardinality(np.minimum(counts, 2).astype(np.uint8), (weight * log_odds).astype(np.float32))
+
+
+def count_answers(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
+    """int32 ``[N, 2R]``: how many of the triples ``[T, 3]`` each entity is the answer of, each triple once."""
+    counts = np.zeros((entities, 2 * relations), np.int32)
+    heads, relation, tails = distinct_triples(triples).T
+    np.add.at(counts, (tails, relation), 1)
+    np.add.at(counts, (heads, relation + relations), 1)
+    return counts

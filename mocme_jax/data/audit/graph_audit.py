@@ -1,0 +1,269 @@
+"""What a graph's splits and features are worth: counts, overlaps, leaks, and the numbers not to believe."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, leaked_rows
+from mocme_jax.data.audit.link_information import link_information
+from mocme_jax.data.graph.entity_names import readable_name
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
+from mocme_jax.data.graph.splits import clean_rows
+from mocme_jax.data.graph.triple_keys import distinct_triples
+from mocme_jax.errors import one_line
+
+CLEAN_ENOUGH = 0.95
+"""Least share of the valid rows that must be distinct and in no other split, for valid to choose a model."""
+LEAK_WORTH_A_WARNING = 0.01
+SAME_ROW_WORTH_A_WARNING = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitAudit:
+    """Counts for one split.
+
+    Attributes:
+      rows, distinct: rows in the file, and distinct ones among them.
+      rows_in, distinct_in: by the name of each other split, how many of either it holds too.
+      clean, distinct_clean: rows, and distinct ones, that are not where they should not be: of train and
+        valid those in no other split, of test those not in train.
+      unseen_entity, unseen_relation: rows with an entity, or a relation, that train never shows.
+      reversed_in_train: rows whose reverse is in train by an inverse or symmetric relation.
+    """
+
+    rows: int
+    distinct: int
+    rows_in: dict[str, int]
+    distinct_in: dict[str, int]
+    clean: int
+    distinct_clean: int
+    unseen_entity: int
+    unseen_relation: int
+    reversed_in_train: int
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that repeat an earlier row of the split."""
+        return self.rows - self.distinct
+
+
+@dataclasses.dataclass(frozen=True)
+class ModalityAudit:
+    """Counts for one modality: its width, the entities that have it, and the most that share one row.
+
+    ``links`` is its ``link_information`` over the training triples, in nats.
+    """
+
+    name: str
+    width: int
+    present: int
+    same_row: int
+    links: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """All counts of one graph; see warnings() for what they mean."""
+
+    name: str
+    entities: int
+    relations: int
+    unused_entities: int
+    splits: dict[str, SplitAudit]
+    modalities: tuple[ModalityAudit, ...]
+    inverses: tuple[InverseRelation, ...]
+    relation_names: tuple[str, ...]
+
+    @property
+    def valid_is_clean(self) -> bool:
+        """Whether valid may choose a model: nearly all its rows are distinct and in no other split."""
+        valid = self.splits["valid"]
+        return valid.rows > 0 and valid.distinct_clean >= CLEAN_ENOUGH * valid.rows
+
+    def warnings(self) -> list[str]:
+        """One line for each thing that is wrong, with the numbers not to believe for it."""
+        lines = [*self._valid_warnings(), *self._test_warnings()]
+        train = self.splits["train"]
+        if train.duplicates:
+            lines.append(
+                f"train: {train.duplicates:,} of {train.rows:,} rows are duplicates: they weigh double in a "
+                "loss; do not compare epochs with runs on distinct triples."
+            )
+        for modality in self.modalities:
+            # Equal rows are the rule among numeric attributes: many entities have one, and round values.
+            fills = modality.same_row > 1 + SAME_ROW_WORTH_A_WARNING * modality.present
+            if fills and modality.name != "numeric":
+                lines.append(
+                    f"{modality.name}: {modality.same_row:,} of {modality.present:,} entities share one "
+                    "row, as if missing ones were filled in: do not believe the coverage; mark missing "
+                    "ones by NaN rows."
+                )
+        return [f"{self.name}: {line}" for line in lines]
+
+    def _valid_warnings(self) -> list[str]:
+        valid = self.splits["valid"]
+        if not valid.rows:
+            return ["valid is empty: a dev split has to be carved from train."]
+        in_train, in_test = valid.distinct_in["train"], valid.distinct_in["test"]
+        if not self.valid_is_clean:
+            return [
+                f"valid: of {valid.rows:,} rows {valid.distinct:,} are distinct; {in_train:,} of those are "
+                f"in train, {in_test:,} in test, {valid.distinct_clean:,} are clean: do not choose a model "
+                "on valid, that is choosing on train and test, and believe no score on it."
+            ]
+        if in_train or in_test:
+            return [
+                f"valid: {in_train:,} of {valid.distinct:,} distinct rows are in train, {in_test:,} in "
+                "test: few, but leave them out of a score on valid."
+            ]
+        return []
+
+    def _test_warnings(self) -> list[str]:
+        test = self.splits["test"]
+        if not test.rows:
+            return ["test is empty: there will be no test score."]
+        lines = []
+        if test.rows_in["train"]:
+            lines.append(
+                f"test: {test.rows_in['train']:,} of {test.rows:,} rows are training triples: do not "
+                f"believe a score on all of test, but the one on its {test.clean:,} clean rows."
+            )
+        if test.reversed_in_train > LEAK_WORTH_A_WARNING * test.rows:
+            lines.append(
+                f"test: {_share(test.reversed_in_train, test.rows)} have their reverse in train by an "
+                "inverse or symmetric relation: a one-line rule answers them; do not take their score for "
+                "reasoning."
+            )
+        if test.unseen_entity:
+            lines.append(
+                f"test: {_share(test.unseen_entity, test.rows)} have an entity that train never shows: "
+                "structure alone cannot rank it; compare scores with and without these rows."
+            )
+        if test.unseen_relation:
+            lines.append(
+                f"test: {_share(test.unseen_relation, test.rows)} have a relation that train never shows: "
+                "no model can rank these; leave them out of a comparison."
+            )
+        return lines
+
+    def report(self) -> str:
+        """A table of all counts, then the warnings."""
+        lines = [
+            f"{self.name}: {self.entities:,} entities ({self.unused_entities:,} in no triple), "
+            f"{self.relations:,} relations",
+            "",
+        ]
+        header = ["split", "rows", "distinct", "duplicates", *(f"in {other}" for other in self.splits)]
+        header += ["clean", "unseen entity", "unseen relation", "reversed"]
+        rows = [
+            [name, split.rows, split.distinct, split.duplicates]
+            + [split.rows_in.get(other, "-") for other in self.splits]
+            + [split.clean, split.unseen_entity, split.unseen_relation, split.reversed_in_train]
+            for name, split in self.splits.items()
+        ]
+        lines += _table(header, rows)
+        lines += [
+            "",
+            "All but distinct count rows. clean: in no other split (test: not in train). unseen: with an entity",
+            "or a relation that train never shows. reversed: with the reverse in train, by an inverse or",
+            "symmetric relation.",
+            "",
+        ]
+        if self.modalities:
+            rows = [
+                [part.name, part.width, part.present, f"{part.present / self.entities:.1%}", part.same_row]
+                + [f"{part.links:.2f}"]
+                for part in self.modalities
+            ]
+            lines += _table(["modality", "width", "entities", "coverage", "largest same row", "links"], rows)
+            told = "links: nats that a triple's ends tell of each other by it, a mean over train; noise has 0."
+            lines += ["", told, ""]
+        else:
+            lines += ["no modalities", ""]
+        if self.inverses:
+            rows = [
+                [self._relation(pair.known), self._relation(pair.implied), pair.count, f"{pair.share:.0%}"]
+                for pair in self.inverses[:10]
+            ]
+            lines += _table(["(t, r, h) in relation", "has (h, r', t) in", "triples", "share"], rows)
+            if len(self.inverses) > 10:
+                lines.append(f"... and {len(self.inverses) - 10} pairs more")
+            lines.append("")
+        lines += [f"! {line}" for line in self.warnings()] or ["nothing to warn of"]
+        return "\n".join(map(one_line, lines))
+
+    def _relation(self, index: int) -> str:
+        return readable_name(self.relation_names[index])[:40]
+
+
+def audit(graph: KnowledgeGraph) -> Audit:
+    """Counts what a user should know before believing a score on the graph.
+
+    Inverse relations are sought in all splits together; that a reverse is *in train* is what makes it a leak.
+    """
+    every = np.concatenate([graph.train, graph.valid, graph.test])
+    inverses = inverse_relations(every)
+    return Audit(
+        name=graph.name,
+        entities=len(graph.entities),
+        relations=len(graph.relations),
+        unused_entities=len(graph.entities) - len(np.unique(every[:, [0, 2]])),
+        splits={name: _audit_split(graph, name, inverses) for name in graph.splits},
+        modalities=tuple(_audit_modality(modality, graph.train) for modality in graph.modalities),
+        inverses=tuple(inverses),
+        relation_names=tuple(graph.relations),
+    )
+
+
+def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelation]) -> SplitAudit:
+    splits = graph.splits
+    split = splits[name]
+    distinct = distinct_triples(split)
+    others = {other: triples for other, triples in splits.items() if other != name}
+    # Test may overlap valid without harm to the test score: models are not trained on valid.
+    unwanted = [graph.train] if name == "test" else list(others.values())
+    known_entities = np.isin(split[:, [0, 2]], graph.train[:, [0, 2]]).all(1)
+    return SplitAudit(
+        rows=len(split),
+        distinct=len(distinct),
+        rows_in={other: int((~clean_rows(split, triples)).sum()) for other, triples in others.items()},
+        distinct_in={other: int((~clean_rows(distinct, triples)).sum()) for other, triples in others.items()},
+        clean=int(clean_rows(split, *unwanted).sum()),
+        distinct_clean=int(clean_rows(distinct, *unwanted).sum()),
+        unseen_entity=int((~known_entities).sum()),
+        unseen_relation=int((~np.isin(split[:, 1], graph.train[:, 1])).sum()),
+        reversed_in_train=int(leaked_rows(split, graph.train, inverses).sum()),
+    )
+
+
+def _audit_modality(modality: Modality, train: np.ndarray) -> ModalityAudit:
+    rows = modality.features[modality.present]
+    same = 0
+    if len(rows):
+        # Equal rows have equal projections; different ones hardly ever do.
+        direction = np.random.default_rng(0).standard_normal(rows.shape[1])
+        projections = np.einsum("ij,j->i", rows, direction, dtype=np.float64)
+        same = int(np.unique(projections, return_counts=True)[1].max())
+    links = link_information(modality, train)
+    return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same, links)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,} rows ({part / max(1, whole):.1%})"
+
+
+def _table(header: list[str], rows: list[list]) -> list[str]:
+    cells = [header, *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    numeric = [not isinstance(rows[0][column], str) or rows[0][column][:1].isdigit() for column in range(len(header))]
+    numeric[0] = False
+    aligned = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return [aligned[0], "-" * max(map(len, aligned)), *aligned[1:]]

@@ -1,0 +1,91 @@
+"""Relations that say the same backwards: symmetric ones, and pairs of inverses.
+
+A test triple ``(h, r, t)`` whose reverse ``(t, r', h)`` is in train is answered by a rule of one line, so
+scores on it say little. (The flaw that WN18RR and FB15k-237 were made to remove: Toutanova and Chen 2015;
+Dettmers et al. 2018.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mocme_jax.data.graph.triple_keys import distinct_triples
+
+INVERSE_SHARE = 0.5
+"""From this share of reversed triples on, a relation counts as the inverse of another."""
+FEWEST_REVERSED = 5
+"""Pairs with fewer reversed triples are taken for chance."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InverseRelation:
+    """``share`` of the distinct triples ``(t, known, h)``, ``count`` in number, have ``(h, implied, t)``
+    beside them.
+    """
+
+    known: int
+    implied: int
+    count: int
+    share: float
+
+
+def inverse_relations(
+    triples: np.ndarray, *, share: float = INVERSE_SHARE, fewest: int = FEWEST_REVERSED
+) -> list[InverseRelation]:
+    """All directed pairs of relations of which one implies the other backwards; it may be the same one.
+
+    Args:
+      triples: int ``[T, 3]`` (head, relation, tail); duplicates and loops ``h = t`` are ignored.
+      share: least share of the known relation's triples that are reversed in the implied one.
+      fewest: least number of such triples.
+
+    Returns:
+      The pairs, most triples first.
+    """
+    triples = distinct_triples(triples).astype(np.int64)
+    triples = triples[triples[:, 0] != triples[:, 2]]
+    if not len(triples):
+        return []
+    row, partner = reversed_pairs(triples, triples)
+    relations = int(triples[:, 1].max()) + 1
+    pairs, counts = np.unique(triples[row, 1] * relations + triples[partner, 1], return_counts=True)
+    sizes = np.bincount(triples[:, 1], minlength=relations)
+    shares = counts / sizes[pairs // relations]
+    found = [
+        InverseRelation(int(pair // relations), int(pair % relations), int(count), float(part))
+        for pair, count, part in zip(pairs, counts, shares, strict=True)
+        if part >= share and count >= fewest
+    ]
+    return sorted(found, key=lambda pair: (-pair.count, pair.known, pair.implied))
+
+
+def leaked_rows(split: np.ndarray, train: np.ndarray, inverses: list[InverseRelation]) -> np.ndarray:
+    """Bool ``[T]``: the rows ``(h, r, t)`` with ``(t, known, h)`` in train for a pair (known, implied =
+    r).
+    """
+    leaked = np.zeros(len(split), bool)
+    if not len(split) or not len(train) or not inverses:
+        return leaked
+    row, partner = reversed_pairs(split, train)
+    loops = split[row, 0] == split[row, 2]
+    relations = int(max(split[:, 1].max(), train[:, 1].max())) + 1
+    known = np.array([pair.known * relations + pair.implied for pair in inverses])
+    hit = np.isin(train[partner, 1].astype(np.int64) * relations + split[row, 1], known) & ~loops
+    leaked[row[hit]] = True
+    return leaked
+
+
+def reversed_pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All index pairs (i, j) with head and tail of ``left[i]`` the tail and head of ``right[j]``."""
+    left, right = left.astype(np.int64), right.astype(np.int64)
+    entities = int(max(left[:, [0, 2]].max(), right[:, [0, 2]].max())) + 1
+    wanted = left[:, 2] * entities + left[:, 0]
+    order = np.argsort(right[:, 0] * entities + right[:, 2], kind="stable")
+    sorted_pairs = (right[:, 0] * entities + right[:, 2])[order]
+    first = np.searchsorted(sorted_pairs, wanted, "left")
+    counts = np.searchsorted(sorted_pairs, wanted, "right") - first
+    row = np.repeat(np.arange(len(left)), counts)
+    step = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return row, order[first[row] + step]

@@ -1,0 +1,199 @@
+"""Feature files of a folder as modalities: one file a modality, named for it.
+
+Besides ``<modality>.{npy,npz,safetensors,pth,pt}`` the layouts of published feature sets are understood as
+they are: ``embeddings/{DB15K,MKG-W,MKG-Y,TIVA,Kuai16K}-{visual,textual,numeric,audio,video}.pth`` (or without
+the subfolder) and ``{img,text,numeric}_features.pth``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mocme_jax.data.graph.entity_names import entity_finder
+from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
+from mocme_jax.data.graph.mapped_triples import SUFFIX as TRIPLES_SUFFIX
+from mocme_jax.data.readers.numpy_file import read_npy, read_npz
+from mocme_jax.data.readers.safetensors_file import read_safetensors
+from mocme_jax.data.readers.torch_file import read_torch
+from mocme_jax.errors import UserError
+
+SUFFIXES = (".npy", ".npz", ".safetensors", ".pth", ".pt")
+_ARRAYS = ("rows", "ids", "present")
+_ALIASES = {
+    **dict.fromkeys(("img", "imgs", "images", "visual", "vision"), "image"),
+    **dict.fromkeys(("textual", "txt"), "text"),
+    **dict.fromkeys(("num", "numerical", "numbers"), "numeric"),
+    **dict.fromkeys(("sound",), "audio"),
+}
+_OF_DATASET = re.compile(r"^(.+)-(visual|textual|numeric|audio|video)$", re.IGNORECASE)
+_DATASET_ALIASES = {"kuai16k": "kvc16k"}
+
+
+def read_features(
+    folder: Path, entities: Sequence[str], graph_name: str, only: Sequence[str] | None = None
+) -> tuple[Modality, ...]:
+    """The modalities that the folder has files for, in alphabetic order.
+
+    Args:
+      folder: where the files lie.
+      entities: names by id; row i of a full matrix belongs to entity i.
+      graph_name: chooses among files named for several datasets.
+      only: the modalities to read, or None for all.
+
+    Raises:
+      UserError: two files give one modality, or a file is unreadable, has another height than the graph has
+        entities, ids out of range or twice, or NaN or infinite values in a row that is not masked.
+    """
+    paths = feature_paths(folder, graph_name)
+    return tuple(
+        read_feature_file(path, name, entities) for name, path in paths.items() if only is None or name in only
+    )
+
+
+def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
+    """The feature files of a folder by modality, sorted; see the module for the names.
+
+    Raises:
+      UserError: two files give one modality, or files are named for several datasets and none for this one.
+    """
+    folder = Path(folder)
+    files = [
+        path
+        for place in (folder, folder / "embeddings")
+        if place.is_dir()
+        for path in sorted(place.iterdir())
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and not path.name.endswith(TRIPLES_SUFFIX)
+        and path.is_file()
+    ]
+    datasets: dict[str, str] = {}
+    for path in files:
+        match = _OF_DATASET.match(path.stem)
+        if match:
+            datasets.setdefault(_dataset_key(match.group(1)), match.group(1))
+    graph_key = _dataset_key(graph_name)
+    chosen = {key for key in datasets if key == graph_key} or {key for key in datasets if graph_key.startswith(key)}
+    if not chosen and len(datasets) > 1:
+        raise UserError(
+            f"{folder}: holds features of {', '.join(datasets.values())} but none named for {graph_name}; "
+            "name the data folder for its dataset or keep its feature files alone in a folder"
+        )
+    found: dict[str, Path] = {}
+    for path in files:
+        match = _OF_DATASET.match(path.stem)
+        if match and chosen and _dataset_key(match.group(1)) not in chosen:
+            continue
+        name = modality_name(match.group(2) if match else path.stem)
+        if name in found:
+            raise UserError(f"{path}: gives the modality {name}, and so does {found[name]}; remove one of the two")
+        found[name] = path
+    return dict(sorted(found.items()))
+
+
+def _dataset_key(name: str) -> str:
+    key = re.sub(r"[^a-z0-9]", "", name.lower())
+    return _DATASET_ALIASES.get(key, key)
+
+
+def modality_name(stem: str) -> str:
+    """The modality that a file stem means: ``img_features`` and ``Visual`` mean ``image``."""
+    name = re.sub(r"[_-](features?|embeddings?)$", "", stem.strip().lower())
+    return _ALIASES.get(name, name)
+
+
+def read_feature_file(path: Path, name: str, entities: Sequence[str]) -> Modality:
+    """One file as the modality ``name``; the suffix says how it is read.
+
+    * ``.npy``, ``.pth``, ``.pt``: a matrix ``[N, d]``; a row of NaN marks an entity that lacks the modality.
+    * ``.npz``, ``.safetensors``: ``rows`` with ``ids`` (entity ids, or names in an ``.npz``), or ``rows [N,
+      d]`` with ``present`` (bool ``[N]``) or without; or a single array of any name.
+
+    Raises:
+      UserError: see read_features.
+    """
+    # A bool is a byte, and in a stranger's file not always 0 or 1.
+    arrays = {
+        key: array.view(np.uint8) != 0 if array.dtype == bool else array for key, array in _read_arrays(path).items()
+    }
+    if "rows" not in arrays and len(arrays) == 1:
+        arrays = {"rows": next(iter(arrays.values()))}
+    if arrays.keys() - set(_ARRAYS) or "rows" not in arrays:
+        names = ", ".join(sorted(arrays)) or "nothing"
+        raise UserError(f"{path}: holds {names}; expected the array rows, with ids or present")
+    rows = arrays["rows"]
+    if rows.dtype.kind not in "fiub":
+        raise UserError(f"{path}: holds values of type {rows.dtype}; save the features as a float32 array")
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise UserError(f"{path}: has shape {list(rows.shape)}; expected a matrix [entities, width]")
+    present = None
+    if "ids" in arrays:
+        if "present" in arrays:
+            raise UserError(f"{path}: holds both ids and present; give one of them")
+        rows, present = _spread(path, rows, arrays["ids"], entities)
+    elif len(rows) != len(entities):
+        raise UserError(
+            f"{path}: has {len(rows)} rows but the graph has {len(entities)} entities; "
+            "give one row an entity in the order of its ids, or an .npz of ids and rows"
+        )
+    elif "present" in arrays:
+        present = arrays["present"]
+        if present.shape != (len(rows),) or present.dtype.kind not in "bu":
+            raise UserError(f"{path}: present has shape {list(present.shape)}, type {present.dtype}; expected bool [N]")
+        present = present.astype(bool)
+    try:
+        # A float64 too large for float32 turns infinite, and is then reported as such.
+        with np.errstate(over="ignore", invalid="ignore"):
+            modality = make_modality(name, rows, present)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not modality.present.any():
+        raise UserError(f"{path}: every entity lacks the modality {name}; remove the file or fill it")
+    return modality
+
+
+def _spread(path: Path, rows: np.ndarray, ids: np.ndarray, entities: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows by entity and their mask, from rows by position and the entity of each."""
+    if ids.shape != (len(rows),):
+        raise UserError(f"{path}: ids has shape {list(ids.shape)} and rows {list(rows.shape)}; give one id a row")
+    if ids.dtype.kind == "U":
+        find = entity_finder(entities)
+        codes = np.ascontiguousarray(ids).view(ids.dtype.byteorder + "u4")
+        if (codes > 0x10FFFF).any():
+            raise UserError(f"{path}: ids hold what is no text; write them again")
+        found = [find(key) for key in ids.tolist()]
+        if None in found:
+            position = found.index(None)
+            raise UserError(f"{path}: ids[{position}] is {str(ids[position])!r}, no entity of the graph")
+        ids = np.array(found, np.int64)
+    if ids.dtype.kind not in "iu":
+        raise UserError(f"{path}: ids are of type {ids.dtype}; give entity ids as whole numbers")
+    outside = np.flatnonzero((ids < 0) | (ids >= len(entities)))
+    if len(outside):
+        raise UserError(
+            f"{path}: ids[{outside[0]}] is {ids[outside[0]]}, out of range; ids are 0 to {len(entities) - 1}"
+        )
+    ids = ids.astype(np.int64)
+    counts = np.bincount(ids, minlength=len(entities))
+    if len(ids) and counts.max() > 1:
+        raise UserError(f"{path}: entity id {counts.argmax()} is given {counts.max()} times; give one row an entity")
+    # A row of NaN under an id is as missing as no row.
+    given = ~np.isnan(rows).all(1) if rows.dtype.kind == "f" else np.ones(len(rows), bool)
+    spread = np.zeros((len(entities), rows.shape[1]), rows.dtype)
+    spread[ids] = rows
+    present = np.zeros(len(entities), bool)
+    present[ids] = given
+    return spread, present
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    suffix = path.suffix.lower()
+    if suffix in (".pth", ".pt"):
+        return {"rows": read_torch(path)}
+    if suffix == ".safetensors":
+        return read_safetensors(path)
+    return {"rows": read_npy(path)} if suffix == ".npy" else read_npz(path, _ARRAYS)

@@ -1,0 +1,46 @@
+"""Writes modalities as files that read_features reads."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from mocme_jax.data.graph.knowledge_graph import Modality
+
+
+def write_features(path: Path, modality: Modality) -> None:
+    """Writes one modality: ``.npy`` a matrix ``[N, d]`` with rows of NaN for missing entities, ``.npz`` ids
+    and rows.
+    """
+    if path.suffix == ".npy":
+        rows = np.where(modality.present[:, None], modality.features, np.float32(np.nan))
+        write_atomically(path, lambda file: np.save(file, rows))
+    else:
+        ids = np.flatnonzero(modality.present).astype(np.int32)
+        write_atomically(path, lambda file: np.savez_compressed(file, ids=ids, rows=modality.features[ids]))
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Writes to a temporary file beside the place and renames it, so that no reader meets half a file.
+
+    Raises:
+      OSError: the folder cannot be made or written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        # mkstemp makes private files; a feature file is an ordinary one.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

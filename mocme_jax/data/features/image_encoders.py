@@ -1,0 +1,44 @@
+"""Image encoders by name."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mocme_jax.data.features import image_layout as image
+from mocme_jax.data.features import transformers_encoder as image_transformers
+from mocme_jax.errors import UserError
+
+DEFAULT_ENCODER = "layout"
+ENCODERS = (DEFAULT_ENCODER, "efficientnet-lite0")
+_TRANSFORMERS = "transformers"
+
+
+def image_encoder(name: str) -> Callable[[Sequence[Path]], np.ndarray]:
+    """A function from n image files to float32 ``[n, d]``.
+
+    Args:
+      name: ``layout`` (304 wide: colours and shapes, see image.image_vector; no weights), ``efficientnet-lite0`` (1,280
+        wide, see efficientnet.features) or ``transformers:MODEL`` (see image_transformers.image_vectors).
+
+    Raises:
+      UserError: there is no such encoder. Packages that are missing are told of by the function.
+    """
+    kind, _, model = name.partition(":")
+    if kind == _TRANSFORMERS and model:
+        return functools.partial(image_transformers.image_vectors, model)
+    if name == "efficientnet-lite0":
+        # Not above: the rest of this package's preparation needs no JAX, which takes a second to start.
+        from mocme_jax.data.features import efficientnet
+
+        return efficientnet.image_vectors
+    if name == DEFAULT_ENCODER:
+        return image.image_vectors
+    near = difflib.get_close_matches(kind, (*ENCODERS, _TRANSFORMERS), 1)
+    meant = f"{_TRANSFORMERS}:MODEL" if near == [_TRANSFORMERS] else "".join(near)
+    hint = f"did you mean {meant}?" if near else f"use {', '.join(ENCODERS)} or {_TRANSFORMERS}:MODEL"
+    raise UserError(f"image encoder {name!r} is unknown; {hint}")

@@ -1,0 +1,77 @@
+"""A folder of pictures named for entities, as a modality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from mocme_jax.data.features.image_encoders import DEFAULT_ENCODER, image_encoder
+from mocme_jax.data.graph.entity_names import entity_finder
+from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
+from mocme_jax.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def image_files(folder: Path, entities: Sequence[str]) -> tuple[dict[int, list[Path]], list[Path]]:
+    """Which pictures show which entity.
+
+    A picture is ``<entity>.png`` (or another suffix), or any picture in a folder ``<entity>/``; the entity
+    stands there by id or by name, percent-encoded where a name holds a slash.
+
+    Returns:
+      Pictures by entity id, and the pictures that no entity was found for.
+
+    Raises:
+      UserError: there is no such folder, or no picture in it belongs to an entity.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of images")
+    pictures: list[tuple[str, Path]] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            pictures += [(entry.name, path) for path in sorted(entry.iterdir()) if path.suffix.lower() in SUFFIXES]
+        elif entry.suffix.lower() in SUFFIXES:
+            pictures.append((entry.stem, entry))
+    find = entity_finder(entities, [key for key, _ in pictures])
+    found: dict[int, list[Path]] = {}
+    unmatched = []
+    for key, path in pictures:
+        index = find(key)
+        index = find(unquote(key)) if index is None else index
+        if index is None:
+            unmatched.append(path)
+        else:
+            found.setdefault(index, []).append(path)
+    if not found:
+        raise UserError(
+            f"{folder}: none of its {len(pictures)} images is named for an entity; name them by entity, as "
+            f"12.png or {entities[0][:40]}.png"
+        )
+    return found, unmatched
+
+
+def image_modality(files: dict[int, list[Path]], entities: int, encoder: str = DEFAULT_ENCODER) -> Modality:
+    """The modality ``image``: the vector of each entity's picture, or the mean of its pictures' vectors.
+
+    Args:
+      files: pictures by entity id, see image_files.
+      entities: how many there are in all.
+      encoder: see image_encoder.
+
+    Raises:
+      UserError: see image_encoder, and image.read_image.
+    """
+    ids = sorted(files)
+    vectors = image_encoder(encoder)([path for index in ids for path in files[index]])
+    starts = np.cumsum([0, *(len(files[index]) for index in ids)])[:-1]
+    counts = np.array([len(files[index]) for index in ids])
+    rows = np.zeros((entities, vectors.shape[1]), np.float32)
+    rows[ids] = np.add.reduceat(vectors, starts, axis=0) / counts[:, None]
+    present = np.zeros(entities, bool)
+    present[ids] = True
+    return make_modality("image", rows, present)

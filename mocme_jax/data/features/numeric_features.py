@@ -1,0 +1,76 @@
+"""Numeric attributes as a modality: robust values, and a mask that says which were given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mocme_jax.data.features.numeric_tables import read_numeric_rows
+from mocme_jax.data.graph.entity_names import entity_finder
+from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
+from mocme_jax.errors import UserError
+
+# So many cells may be empty as they like; of more, one in so many must be given.
+_CELLS, _LEAST_SHARE = 1 << 24, 256
+
+
+def numeric_modality(path: Path, entities: Sequence[str], *, min_rows: int = 5) -> Modality:
+    """The modality ``numeric`` from rows ``entity<TAB>attribute<TAB>value``, or a table of an entity a row.
+
+    Each attribute is replaced by its rank among the entities that have it, scaled to (-1, 1) with ties
+    sharing their mean rank: one outlier cannot flatten the rest, and units drop out. An entity with several
+    values of one attribute counts with their mean. Features are ``[values, 0 where missing | 1 where given,
+    else 0]``, so ``[N, 2 A]``, with the attributes in alphabetic order; an entity is present if it has any
+    attribute that was kept.
+
+    Args:
+      path: see read_numeric_rows; entities by id or by name.
+      entities: names by id.
+      min_rows: attributes given for fewer entities are dropped, unless that would drop all of them.
+
+    Raises:
+      UserError: see read_numeric_rows; or an entity the graph has not, or far more cells than values.
+    """
+    rows = read_numeric_rows(path)
+    find = entity_finder(entities, rows.keys)
+    found = [find(key) for key in rows.keys]
+    if None in found:
+        number = found.index(None)
+        raise UserError(
+            f"{path}:{rows.lines[number]}: {rows.keys[number][:60]!r} is no entity of the graph "
+            f"({found.count(None)} such rows); write one of its names or an id from 0 to {len(entities) - 1}"
+        )
+    height = len(entities)
+    # Not an array of names: it would be as wide as the longest.
+    position_of = {name: position for position, name in enumerate(sorted(set(rows.attributes)))}
+    column = np.array([position_of[name] for name in rows.attributes])
+    values = np.array(rows.values)
+    # A cell is an attribute of an entity. Only those that are given are held: all would be N times A.
+    cells, cell = np.unique(column * height + np.array(found)[rows.row], return_inverse=True)
+    means = np.bincount(cell, weights=values) / np.bincount(cell)
+    attribute, entity = np.divmod(cells, height)
+    counts = np.bincount(attribute)
+    kept = np.flatnonzero(counts >= min_rows) if (counts >= min_rows).any() else np.arange(len(counts))
+    if len(kept) * height > max(_CELLS, _LEAST_SHARE * len(cells)):
+        raise UserError(
+            f"{path}: {len(kept):,} attributes of {height:,} entities would be {len(kept) * height:,} cells for "
+            f"{len(cells):,} values; leave out attributes that few entities have"
+        )
+    features = np.zeros((height, 2 * len(kept)), np.float32)
+    for position, index in enumerate(kept):
+        # Cells are in the order of attributes.
+        of_it = slice(*np.searchsorted(attribute, (index, index + 1)))
+        features[entity[of_it], position] = quantile_scale(means[of_it])
+        features[entity[of_it], len(kept) + position] = 1
+    return make_modality("numeric", features, features[:, len(kept) :].any(1))
+
+
+def quantile_scale(values: np.ndarray) -> np.ndarray:
+    """Ranks of ``values [n]`` scaled to the open interval (-1, 1), mean 0; equal values share their mean
+    rank.
+    """
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2
+    return (2 * mean_rank[group] - 1) / len(values) - 1

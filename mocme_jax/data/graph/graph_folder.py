@@ -1,0 +1,196 @@
+"""A graph with its features from one or two folders, whatever their layout."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mocme_jax.data.features.feature_files import feature_paths, read_feature_file
+from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.data.features.numeric_features import numeric_modality
+from mocme_jax.data.features.text_features import (
+    DEFAULT_ENCODER,
+    DESCRIPTIONS_FILE,
+    LABELS_FILE,
+    encode_texts,
+    entity_texts,
+)
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_modality
+from mocme_jax.data.graph.mapped_triples import SUFFIX, read_mapped
+from mocme_jax.data.graph.openke_layout import read_openke
+from mocme_jax.data.graph.plain_layout import read_plain
+from mocme_jax.data.readers.numpy_file import read_npy
+from mocme_jax.errors import UserError
+
+NUMERIC_FILE = "numeric_triples.tsv"
+MADE_FOLDER = "made_features"
+# Identifiers of Wikidata, Freebase and the like, and bare numbers: nothing a text encoder could read.
+_OPAQUE = re.compile(r"^(?:[A-Z]?\d+|/?[mg][/.][0-9a-z_]+)$")
+
+
+def atlas_directory() -> Path:
+    """The folder of the embedded graph."""
+    return Path(__file__).parent / "atlas"
+
+
+def load_graph(
+    directory: Path,
+    features_dir: Path | None = None,
+    *,
+    name: str = "",
+    modalities: Sequence[str] = (),
+    encoder: str = DEFAULT_ENCODER,
+    make: Sequence[str] = ("text", "numeric"),
+    cache_dir: Path | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> KnowledgeGraph:
+    """Reads a graph, reads its feature files, and makes the features that can be made.
+
+    Without a file, ``text`` is encoded from what can be read about each entity (see entity_texts), and
+    ``numeric`` is made from ``numeric_triples.tsv``; both folders are searched for their sources. Encoded
+    text is kept for the next time under a fingerprint of texts and encoder: in ``cache_dir`` if given, else
+    in ``<features_dir>/made_features`` if that can be written, else in ``~/.cache/mocme_jax/features``.
+
+    Args:
+      directory: the graph, in OpenKE layout (``train2id.txt``), mapped (``train_triples.npy``) or plain
+        (``train.txt``).
+      features_dir: feature files; None for the graph's folder.
+      name: what the graph is called, also among feature files named for datasets; the folder's name by default.
+      modalities: what is wanted; none for all that files offer or that can be made. ``structure`` is accepted and
+        passed over, so that ``("structure",)`` reads no features.
+      encoder: see encode_texts.
+      make: what may be made unasked, where ``modalities`` names nothing.
+      notify: told in one line of work that takes a while.
+
+    Raises:
+      UserError: the folder holds no graph, a file is malformed, or a wanted modality is not to be had.
+    """
+    directory = Path(directory)
+    graph = read_triples(directory)
+    graph = graph.replace(name=name or graph.name)
+    features_dir = directory if features_dir is None else Path(features_dir)
+    if not features_dir.is_dir():
+        raise UserError(f"{features_dir}: no such folder; it should hold the feature files")
+    folders = list(dict.fromkeys([features_dir, directory]))
+    files = feature_paths(features_dir, graph.name)
+    wanted = set(modalities) - {"structure"}
+    take_all = not modalities
+    if not take_all:
+        files = {kind: path for kind, path in files.items() if kind in wanted}
+    found = {kind: read_feature_file(path, kind, graph.entities) for kind, path in files.items()}
+
+    wanted_or_made = set(make) if take_all else wanted
+    if "numeric" in wanted_or_made - found.keys():
+        triples = _first(folders, NUMERIC_FILE)
+        if triples is not None:
+            found["numeric"] = numeric_modality(triples, graph.entities)
+    if "text" in wanted_or_made - found.keys():
+        texts = entity_texts(graph, *folders)
+        if is_readable(texts):
+            found["text"] = _encoded(texts, encoder, features_dir, cache_dir, notify)
+    for kind in sorted(wanted - found.keys()):
+        raise UserError(_not_to_be_had(kind, graph, features_dir, folders))
+    return graph.replace(modalities=tuple(found[kind] for kind in sorted(found)))
+
+
+def read_triples(directory: Path) -> KnowledgeGraph:
+    """The graph of a folder without modalities, its layout found by its files.
+
+    Raises:
+      UserError: there is no such folder, it holds no graph, or a file is malformed.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such folder; give the folder that holds the graph's files")
+    if any((directory / f"{split}2id.txt").exists() for split in ("train", "valid", "test")):
+        return read_openke(directory)
+    if (directory / f"train{SUFFIX}").exists():
+        return read_mapped(directory)
+    if (directory / "train.txt").exists():
+        return read_plain(directory)
+    raise UserError(
+        f"{directory}: holds no graph; expected entity2id.txt, relation2id.txt and "
+        f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt with rows head, relation, tail"
+    )
+
+
+def is_readable(texts: Sequence[str]) -> bool:
+    """Whether most of the texts say something: not numbers, and not ids such as Q42 or /m/02mjmr."""
+    opaque = sum(not text or _OPAQUE.match(text) is not None for text in texts)
+    return 2 * opaque < len(texts)
+
+
+def _first(folders: Sequence[Path], name: str) -> Path | None:
+    return next((folder / name for folder in folders if (folder / name).exists()), None)
+
+
+def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders: Sequence[Path]) -> str:
+    if kind == "text":
+        return (
+            f"{graph.name}: the entities' names are numbers or ids, no text; "
+            f"put {LABELS_FILE} or {DESCRIPTIONS_FILE} into {features_dir}"
+        )
+    if kind == "numeric":
+        return f"{features_dir}: no features for numeric; add {NUMERIC_FILE} or a file such as numeric.npz"
+    there = set(feature_paths(features_dir, graph.name))
+    if _first(folders, NUMERIC_FILE) is not None:
+        there.add("numeric")
+    if is_readable(entity_texts(graph, *folders)):
+        there.add("text")
+    offered = ", ".join(sorted(there)) or "none"
+    return f"{features_dir}: no features for {kind}; there are: {offered}. Add a file such as {kind}.npy"
+
+
+def _encoded(
+    texts: list[str],
+    encoder: str,
+    features_dir: Path,
+    cache_dir: Path | None,
+    notify: Callable[[str], None] | None,
+) -> Modality:
+    key = hashlib.sha256("\0".join([encoder, *texts]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    file_name = f"text-{re.sub(r'[^A-Za-z0-9.]+', '-', encoder)}-{key}.npy"
+    beside, fallback = features_dir / MADE_FOLDER, default_cache_dir()
+    candidates = [Path(cache_dir)] if cache_dir is not None else [beside, fallback]
+    present = np.array([bool(text.strip()) for text in texts])
+    for folder in candidates:
+        rows = _read_made(folder / file_name, len(texts))
+        if rows is not None:
+            return make_modality("text", rows, present)
+    if notify is not None:
+        notify(f"encoding {present.sum():,} texts with {encoder} (once; kept for the next run)")
+    rows = encode_texts(texts, encoder)
+    if cache_dir is None:
+        candidates = [beside] if _may_write(features_dir) else [fallback]
+    try:
+        write_atomically(candidates[0] / file_name, lambda file: np.save(file, rows))
+    except OSError as error:
+        if notify is not None:
+            notify(f"{candidates[0]}: text features could not be kept there ({error.strerror}); going on without")
+    return make_modality("text", rows, present)
+
+
+def default_cache_dir() -> Path:
+    """Where made features are kept when the data folder cannot be written: the XDG cache directory."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "mocme_jax" / "features"
+
+
+def _may_write(folder: Path) -> bool:
+    # The mode is asked as well: to a superuser nothing is read-only, yet a folder may be meant to be.
+    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+def _read_made(path: Path, height: int) -> np.ndarray | None:
+    """The rows of a made file, or None where it is missing or of no use."""
+    try:
+        rows = read_npy(path)
+    except UserError:
+        return None
+    fits = rows.ndim == 2 and len(rows) == height and rows.dtype == np.float32 and bool(np.isfinite(rows).all())
+    return rows if fits else None

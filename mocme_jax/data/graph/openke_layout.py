@@ -1,0 +1,115 @@
+"""Graphs in the OpenKE layout: names with ids, and one file of id triples a split.
+
+``entity2id.txt`` and ``relation2id.txt`` hold a count, then ``name id`` with a tab or, where a line has none,
+the last space between them. ``train2id.txt``, ``valid2id.txt`` and ``test2id.txt`` hold a count, then ``head
+tail relation``: in that order on disk, and turned to head, relation, tail here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.readers.text_lines import read_lines, read_whole_number, take_count
+from mocme_jax.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+
+
+def read_openke(folder: Path) -> KnowledgeGraph:
+    """Reads a graph without modalities; triples stay as released, duplicates and order included.
+
+    Raises:
+      UserError: a file is missing, truncated, malformed, names an id outside the names, or train is empty.
+    """
+    folder = Path(folder)
+    entities = read_names(folder / "entity2id.txt")
+    relations = read_names(folder / "relation2id.txt")
+    splits = {}
+    for split in SPLITS:
+        path = folder / f"{split}2id.txt"
+        if not path.exists():
+            raise UserError(f"{path}: no such file; a graph without {split} triples has a file with the one line 0")
+        splits[split] = read_id_triples(path, len(entities), len(relations))
+    if not len(splits["train"]):
+        raise UserError(f"{folder / 'train2id.txt'}: holds no triples; a graph needs training triples")
+    return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
+
+
+def read_names(path: Path) -> list[str]:
+    """Names by id from ``entity2id.txt`` or ``relation2id.txt``.
+
+    Raises:
+      UserError: the count does not fit, a line has no id, or ids or names repeat or leave a gap.
+    """
+    lines = read_lines(path)
+    take_count(path, lines)
+    total = len(lines) - 1
+    names: list[str | None] = [None] * total
+    line_of: dict[str, int] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        name, _, digits = line.rpartition("\t" if "\t" in line else " ")
+        name, index = name.strip(), read_whole_number(digits.strip())
+        if not name or index is None:
+            raise UserError(f"{path}:{number}: expected 'name id' with a tab or a space between, found {line[:60]!r}")
+        if index >= total:
+            raise UserError(f"{path}:{number}: id {index} is out of range; {total} names have ids 0 to {total - 1}")
+        if names[index] is not None:
+            raise UserError(f"{path}:{number}: id {index} is given twice; ids must be 0 to {total - 1}, each once")
+        if name in line_of:
+            raise UserError(
+                f"{path}:{number}: name {name[:60]!r} stands on line {line_of[name]} too; give each name once"
+            )
+        names[index] = name
+        line_of[name] = number
+    return names  # type: ignore[return-value]  # total distinct ids below total leave no gap
+
+
+def read_id_triples(path: Path, entities: int, relations: int) -> np.ndarray:
+    """Triples int32 ``[T, 3]`` (head, relation, tail) from rows ``head tail relation`` under a count line.
+
+    Raises:
+      UserError: the count does not fit, or a row is not three ids within range.
+    """
+    lines = read_lines(path)
+    take_count(path, lines)
+    rows = id_rows(path, lines[1:], first_line=2, columns="head tail relation")
+    triples = rows[:, [0, 2, 1]]
+    check_ids(path, triples, entities, relations, first_line=2)
+    return triples.astype(np.int32)
+
+
+def id_rows(path: Path, lines: list[str], first_line: int, columns: str) -> np.ndarray:
+    """Lines of three whole numbers as int64 ``[T, 3]``; ``columns`` says what they are, for the message."""
+    rows = list(map(str.split, lines))
+    flat = list(itertools.chain.from_iterable(rows))
+    # All at once, and with a look at every token only where that fails.
+    digits = "".join(flat)
+    if set(map(len, rows)) <= {3} and (not digits or (digits.isascii() and digits.isdecimal())):
+        try:
+            return np.array(list(map(int, flat)), np.int64).reshape(-1, 3)
+        except (ValueError, OverflowError):
+            pass
+    for number, row in enumerate(rows, start=first_line):
+        if len(row) != 3 or any(read_whole_number(token) is None for token in row):
+            found = " ".join(row)[:60]
+            raise UserError(f"{path}:{number}: expected three ids '{columns}', found {found!r}")
+    raise UserError(f"{path}: expected three ids '{columns}' a line")
+
+
+def check_ids(path: Path, triples: np.ndarray, entities: int, relations: int, first_line: int) -> None:
+    """Raises UserError, with file and line, at the first id that no name has (columns head, relation,
+    tail).
+    """
+    limits = np.array([entities, relations, entities])
+    bad = np.argwhere((triples < 0) | (triples >= limits))
+    if len(bad):
+        row, column = bad[0]
+        kind, names = ("relation", "relation2id.txt") if column == 1 else ("entity", "entity2id.txt")
+        raise UserError(
+            f"{path}:{row + first_line}: {kind} id {triples[row, column]} is out of range; {names} has "
+            f"{limits[column]} names, ids 0 to {limits[column] - 1}"
+        )

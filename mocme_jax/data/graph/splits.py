@@ -1,0 +1,101 @@
+"""What a split shares with the others, and a development split carved from train."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, reversed_pairs
+from mocme_jax.data.graph.triple_keys import pieces, triple_keys
+from mocme_jax.errors import UserError
+
+
+def clean_rows(split: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """Bool ``[T]``: the rows of ``split`` that none of the other splits holds."""
+    clean = np.ones(len(split), bool)
+    for piece in (piece for other in others for piece in pieces(other)):
+        keys, there = triple_keys(split, piece)
+        clean &= ~np.isin(keys, there)
+    return clean
+
+
+def carve_dev(
+    train: np.ndarray,
+    fraction: float,
+    seed: int,
+    *,
+    avoid: np.ndarray | None = None,
+    inverses: list[InverseRelation] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits training triples into train and dev, at random but without leak.
+
+    Every entity and relation of train stays in train. All copies of a triple leave train together (dev holds
+    one). A triple and its reverse by an inverse or symmetric relation (see inverse_relations) stay on one
+    side.
+
+    Args:
+      train: int ``[T, 3]`` (head, relation, tail).
+      fraction: about what share of the distinct triples goes to dev, in (0, 1); less where the rules leave
+        no more.
+      seed: equal seeds give equal splits.
+      avoid: int ``[T', 3]``, triples that must not be in dev (those of test, where test overlaps train).
+      inverses: the relation pairs that count as inverse; None to find them in train.
+
+    Returns:
+      train and dev, their rows in the order they had.
+
+    Raises:
+      UserError: the graph is too small or too sparse for a single dev triple.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
+    _, first, copy_of = np.unique(triple_keys(train)[0], return_index=True, return_inverse=True)
+    distinct = train[first]
+    groups = _twin_groups(distinct, inverse_relations(distinct) if inverses is None else inverses)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    allowed = np.ones(len(distinct), bool) if avoid is None else clean_rows(distinct, avoid)
+    entity_uses = np.bincount(distinct[:, [0, 2]].ravel())
+    relation_uses = np.bincount(distinct[:, 1])
+    target = max(1, round(fraction * len(distinct)))
+    in_dev = np.zeros(len(distinct), bool)
+    taken = 0
+    for index in order:
+        rows = distinct[groups[index]]
+        if taken + len(rows) > target or not allowed[groups[index]].all():
+            continue
+        ends, relations = rows[:, [0, 2]].ravel(), rows[:, 1]
+        np.subtract.at(entity_uses, ends, 1)
+        np.subtract.at(relation_uses, relations, 1)
+        if entity_uses[ends].min() < 1 or relation_uses[relations].min() < 1:
+            np.add.at(entity_uses, ends, 1)
+            np.add.at(relation_uses, relations, 1)
+            continue
+        in_dev[groups[index]] = True
+        taken += len(rows)
+        if taken == target:
+            break
+    if not taken:
+        raise UserError(
+            f"train: none of its {len(distinct)} distinct triples can be spared for a dev split; "
+            "give a valid split that shares no triple with train and test"
+        )
+    return train[~in_dev[copy_of]], train[np.sort(first[in_dev])]
+
+
+def _twin_groups(distinct: np.ndarray, inverses: list[InverseRelation]) -> list[np.ndarray]:
+    """Row indices by group: triples that say the same backwards, between the same two entities, go
+    together.
+    """
+    row, partner = reversed_pairs(distinct, distinct)
+    relations = 1 + max([int(distinct[:, 1].max()), *(max(pair.known, pair.implied) for pair in inverses)])
+    known = {pair.known * relations + pair.implied for pair in inverses}
+    known |= {pair.implied * relations + pair.known for pair in inverses}
+    pair_code = distinct[row, 1].astype(np.int64) * relations + distinct[partner, 1]
+    twin = np.zeros(len(distinct), bool)
+    twin[row[np.isin(pair_code, np.array(sorted(known), np.int64))]] = True
+    ends = np.sort(distinct[:, [0, 2]], axis=1).astype(np.int64)
+    entities = int(ends.max()) + 1
+    # Triples without a twin get a number of their own, beyond those of the pairs of entities.
+    group = np.where(twin, ends[:, 0] * entities + ends[:, 1], entities * entities + np.arange(len(distinct)))
+    by_group = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[by_group])) + 1
+    return np.split(by_group, starts)

@@ -1,0 +1,55 @@
+"""JSON that somebody else may have written: bounded, UTF-8, every name once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mocme_jax.data.readers.bounded_files import Damaged, read_file
+from mocme_jax.errors import UserError
+
+LARGEST = 1 << 22
+"""Bytes. What the project writes stays far below; parsed, JSON may take 20 times its length."""
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      UserError: the file is missing, unreadable, too long, or no JSON.
+    """
+    try:
+        return parse_json(read_file(path, LARGEST))
+    except Damaged as error:
+        raise UserError(f"{path}: is not JSON ({error}); fetch or write it again") from None
+
+
+def parse_json(data: bytes) -> Any:
+    """What a JSON text holds.
+
+    Raises:
+      Damaged: the text is longer than LARGEST, not UTF-8, no JSON, nested too deeply, or gives one name twice in an
+        object, of which different readers would take different ones.
+    """
+    if len(data) > LARGEST:
+        raise Damaged(f"{len(data):,} bytes, where such a text has at most {LARGEST:,}")
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_each_once)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Damaged(f"line {line} is not UTF-8 text") from None
+    except RecursionError:
+        raise Damaged("nested too deeply") from None
+    except ValueError as error:
+        # Not JSONDecodeError alone: a number of more than 4,300 digits is a ValueError.
+        raise Damaged(str(error)) from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise Damaged(f"{twice[:60]!r} is given twice")
+    return found

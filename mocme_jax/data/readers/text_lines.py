@@ -1,0 +1,78 @@
+"""Lines of a UTF-8 text file, with errors a user can act on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from mocme_jax.data.readers.bounded_files import read_file
+from mocme_jax.errors import UserError
+
+_DIGITS = 18
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without line ends, a byte-order mark or blank lines at the end.
+
+    Only line feeds end a line: names may hold other Unicode separators. ``lines[i]`` is line ``i + 1`` of the
+      file.
+
+    Raises:
+      UserError: the file is missing, unreadable, not UTF-8, or holds a zero byte, as no text does.
+    """
+    data = read_file(path)
+    zero = data.find(b"\0")
+    if zero >= 0:
+        line = data.count(b"\n", 0, zero) + 1
+        raise UserError(f"{path}:{line}: holds a zero byte, so it is damaged or no UTF-8 text; fetch or convert it")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 text; convert the file to UTF-8") from None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    lines = text.split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def read_whole_number(text: str) -> int | None:
+    """A whole number of at most 18 ASCII digits, which an int64 holds; None for anything else.
+
+    Python's ``int`` takes more: signs, underscores, digits of other scripts; and it raises beyond 4,300 digits.
+    """
+    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdecimal() else None
+
+
+def read_number(text: str) -> float | None:
+    """A finite number in ASCII digits, as ``-1.5e3``; None for anything else.
+
+    Python's ``float`` takes more: underscores, digits of other scripts, infinities.
+    """
+    try:
+        value = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def take_count(path: Path, lines: list[str]) -> None:
+    """Checks that the first line announces how many lines follow.
+
+    Raises:
+      UserError: the first line is no whole number, or the number is wrong (a truncated file, most often).
+    """
+    announced = lines[0].strip() if lines else ""
+    count = read_whole_number(announced)
+    if count is None:
+        raise UserError(
+            f"{path}:1: expected a line with the count of rows, found {announced[:40]!r}; "
+            "put the count on the first line"
+        )
+    if count != len(lines) - 1:
+        raise UserError(
+            f"{path}:1: the count says {count} rows but {len(lines) - 1} follow; "
+            "the file is truncated or its count is wrong: fetch it again or correct line 1"
+        )

@@ -1,0 +1,174 @@
+"""A benchmark in one run: what the devices can do, what the program does, and the share of the one in the other."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+from rich.console import Console
+
+from mocme_jax import __version__
+from mocme_jax.config import config_from_dict, structure_alone
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.measure.device_limits import Calibration, calibrate
+from mocme_jax.measure.saved_figures import SETTING, read_figures, setting_of
+from mocme_jax.measure.synthetic_graph import synthetic_graph
+from mocme_jax.measure.timed_stages import Stage, evaluation_stages, row_of, timed, training_stage
+from mocme_jax.training import setup
+from mocme_jax.training.logs.progress import make_console, results_table
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+def measure(
+    config: ConfigDict,
+    *,
+    devices: Sequence[int],
+    mappers: Sequence[str],
+    precisions: Sequence[str],
+    entities: Sequence[float],
+    steps: int,
+    repeats: int,
+    json_file: str | None,
+    trace: str | None,
+) -> dict:
+    """Prints and returns the figures of every setting asked for, all measured in one run.
+
+    Args:
+      config: the full model; ``structure_alone`` of it is measured beside it.
+      devices, mappers, precisions: to be combined; empty ones stand for the configuration's own.
+      entities: sizes of synthetic graphs to be trained on in place of the configured graph; empty for that one.
+      steps: training steps a timed call.
+      repeats: timed calls of each stage, in turns.
+      json_file: a file for the figures, or None.
+      trace: a folder for a profiler trace of one call of each stage, or None.
+    """
+    console = make_console()
+    rows, limits = [], {}
+    if not entities:
+        dataset = setup.load_dataset(config, notify=console.print)
+        graphs = [dataset.graph]
+    else:
+        graphs = (synthetic_graph(int(size)) for size in entities)
+    parallel = config.parallel
+    settings = list(
+        itertools.product(
+            devices or [parallel.devices], mappers or [parallel.mapper], precisions or [config.train.precision]
+        )
+    )
+    for graph in graphs:
+        # Stages of all settings take turns, so that a noisy moment hits all of them.
+        stages: list[tuple[Stage, int, dict]] = []
+        for count, kind, precision in settings:
+            one = config.copy_and_resolve_references()
+            with one.unlocked():
+                one.parallel.devices, one.parallel.mapper, one.train.precision = count, kind, precision
+            count = setup.build_mapper(one).count
+            setting = {"devices": count, "mapper": kind}
+            if entities:
+                setting = {"entities": len(graph.entities)} | setting
+            for stage in _stages(one, graph, None if entities else dataset, steps):
+                stages.append((stage, count, setting))
+                console.print(f"{stage.name}: ready after {stage.cost.seconds:.1f} s of compiling")
+        for stage, *_ in stages:
+            if stage.precision not in limits:
+                limits[stage.precision] = calibrate(jax.local_devices()[0], stage.precision)
+                console.print(_limits_line(stage.precision, limits[stage.precision]), soft_wrap=True)
+        seconds = timed([stage for stage, *_ in stages], repeats)
+        rows += [
+            row_of(stage, own, limits[stage.precision], *rest)
+            for (stage, *rest), own in zip(stages, seconds, strict=True)
+        ]
+        if trace is not None:
+            with jax.profiler.trace(trace):
+                for stage, *_ in stages:
+                    stage.call()
+    kind = jax.local_devices()[0].device_kind
+    figures = {
+        "title": f"{graph.name}, width {config.model.width}, {config.model.experts} experts, "
+        f"batch {config.train.batch_size}, pool {config.negatives.pool}",
+        "device": kind,
+        "device count": jax.device_count(),
+        "platform": jax.default_backend(),
+        "jax": jax.__version__,
+        "version": __version__,
+        "limits": {name: one._asdict() for name, one in limits.items()},
+        "rows": rows,
+    }
+    _print(figures, console)
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return figures
+
+
+def _stages(config: ConfigDict, graph: KnowledgeGraph, dataset: Any, steps: int) -> list[Stage]:
+    if dataset is None:
+        return [training_stage("train", config, graph, steps)]
+    alone = structure_alone(config_from_dict(config.to_dict()))
+    return [
+        training_stage("train, full model", config, graph, steps),
+        training_stage("train, structure alone", alone, graph.replace(modalities=()), steps),
+        *evaluation_stages(config, dataset),
+    ]
+
+
+def _limits_line(precision: str, limits: Calibration) -> str:
+    rates = f"products at {limits.flops / 1e9:,.0f} GFLOP/s, copies at {limits.bytes / 1e9:,.1f} GB/s"
+    return f"one device, {precision}: {rates}"
+
+
+def _print(figures: dict, console: Console) -> None:
+    shown = []
+    for row in figures["rows"]:
+        figures_of_stage = {
+            "rate": f"{row['rate']:,.0f} {row['unit']}",
+            "scores/s": f"{row['scores/s']:.2e}" if row["scores/s"] else "",
+            "ms": f"{row['ms']:.1f}",
+            "p95": f"{row['ms p95']:.1f}",
+            "GFLOP": f"{row['GFLOP']:.2f}",
+            "GB moved": f"{row['GB moved']:.2f}",
+            "GB held": f"{row['GB held']:.2f}",
+            "limit ms": f"{row['roofline ms']:.1f}",
+            "share": f"{row['share']:.0%}",
+        }
+        setting = {name: row[name] for name in SETTING if name in row}
+        shown.append(setting | figures_of_stage)
+    title = f"{figures['title']}; {figures['device']}, jax {figures['jax']}"
+    results_table(shown, title=title, console=console)
+    console.print(
+        "GFLOP, GB that must move, GB held: one device, one step, as the compiler counts; limit: the longer of the "
+        "first two at the rates above (devices of a CPU share them); share: limit / median",
+        soft_wrap=True,
+    )
+
+
+def compare(paths: Sequence[str]) -> list[dict]:
+    """Prints saved figures side by side, rates as ratios to the first file's, and returns the rows.
+
+    Raises:
+      UserError: a file is missing or is none of this command's.
+    """
+    files = [read_figures(path) for path in paths]
+    first = {setting_of(row): row for row in files[0]["rows"]}
+    rows = []
+    for path, figures in zip(paths, files, strict=True):
+        for row in figures["rows"]:
+            base = first.get(setting_of(row))
+            rows.append(
+                {
+                    "stage": " ".join(map(str, setting_of(row))),
+                    "file": Path(path).name,
+                    "device": figures["device"],
+                    "rate": f"{row['rate']:,.0f} {row['unit']}",
+                    "ratio": f"{row['rate'] / base['rate']:.2f}" if base else "",
+                    "share of limit": f"{row['share']:.0%}",
+                }
+            )
+    rows.sort(key=lambda row: row["stage"])
+    results_table(rows, title=f"ratios to {Path(paths[0]).name}")
+    return rows

@@ -1,0 +1,186 @@
+"""Stages of a run as they are timed: training steps, the encoding of all entities, filtered evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.measure.device_limits import Calibration
+from mocme_jax.parallel.mesh import WHOLE, Program
+from mocme_jax.training import setup
+from mocme_jax.training.entity_encoding import make_encode_program
+from mocme_jax.training.step import finite
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+class Stage(NamedTuple):
+    """A stage that can be timed.
+
+    Attributes:
+      name: what is printed.
+      call: runs it once and waits for its end.
+      unit: of its rate.
+      precision: that it computes in.
+      size: units a call.
+      steps: training steps a call; 1 for other stages.
+      candidates: scores a call computes; 0 where it computes none.
+      cost: of one step, on one device.
+    """
+
+    name: str
+    call: Callable[[], Any]
+    unit: str
+    precision: str
+    size: int
+    steps: int
+    candidates: int
+    cost: Compiled
+
+
+class Compiled(NamedTuple):
+    """A program compiled ahead of its first call, and what the compiler says of one device's part.
+
+    Attributes:
+      seconds: it took to trace and compile.
+      flops: operations; the body of a loop counts once.
+      moved: bytes that must move: the compiler's count, which takes every operand as read from memory though caches
+        spare most of that, but never more than all arguments and results.
+      memory: bytes of arguments, results and temporaries.
+    """
+
+    seconds: float
+    flops: float
+    moved: float
+    memory: int
+
+
+def compiled(program: Program, *arguments: Any) -> Compiled:
+    """Compiles a program for its arguments, and runs nothing."""
+    start = time.perf_counter()
+    built = program.lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    cost, memory = built.cost_analysis(), built.memory_analysis()
+    cost = cost[0] if isinstance(cost, list) else cost
+    ends = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    held = ends + memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return Compiled(seconds, cost.get("flops", 0.0), min(cost.get("bytes accessed", ends), ends), held)
+
+
+def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: int) -> Stage:
+    """Training steps, from where the last call ended."""
+    mapper = setup.build_mapper(config)
+    model = setup.build_model(config, graph)
+    training = setup.build_training(config, model, graph, mapper)
+    state, batch, entities = [training.plan.create()], config.train.batch_size, len(graph.entities)
+    count = mapper.place(np.int32(steps), WHOLE)
+    cost = compiled(training.program, state[0], training.data, count)
+    if setup.updates_rows_alone(config, entities):
+        # Tables are written where they lie, a few rows a step: their size says nothing of what must move.
+        cost = cost._replace(moved=0.0)
+
+    def call() -> None:
+        state[0], latest = training.program(state[0], training.data, count)
+        if not finite(latest):
+            raise FloatingPointError(f"{name}: the loss is not finite, and the steps after it were not taken")
+
+    negatives = config.negatives
+    columns = min(negatives.pool, entities)
+    if negatives.batch_candidates and columns < entities:
+        columns += 2 * batch
+    scores = 2 * steps * batch * columns
+    return Stage(name, call, "triples/s", config.train.precision, steps * batch, steps, scores, cost)
+
+
+def evaluation_stages(config: ConfigDict, dataset: setup.Dataset) -> list[Stage]:
+    """The encoding of every entity, and the ranking of test in both directions, in full float32 as always."""
+    graph, mapper = dataset.graph, setup.build_mapper(config)
+    model = setup.build_model(config, graph)
+    training = setup.build_training(config, model, graph, mapper)
+    params, inputs = training.plan.create().params, training.inputs
+    encode = setup.build_encode(config, model, graph, mapper, setup.lenders_of(config, graph))
+    evaluator = setup.build_evaluator(config, model, dataset, mapper)
+    entities, queries, width = len(graph.entities), 2 * len(graph.test), config.model.width
+
+    # The body of a loop counts once; in one block there is no loop. It is compiled for its cost, and never run.
+    cost, split = compiled(encode, params, inputs), config.parallel.shard_entities
+    whole = make_encode_program(model, entities=entities, mapper=mapper, split=split, block=entities)
+    in_one = compiled(whole, params, inputs)
+    encoding = cost._replace(flops=in_one.flops, moved=in_one.moved)
+
+    start = time.perf_counter()
+    vectors = encode(params, inputs)[0]
+    evaluator.ranks(params.model, vectors, "test")
+    seconds = time.perf_counter() - start
+    plan = evaluator.plan("test")
+    distinct, held = plan.heads.size, -(-entities // mapper.count)
+    # By formula: every distinct query against this device's entities; scores are written once, read for every gold.
+    ranking = Compiled(
+        seconds,
+        flops=2.0 * distinct * held * width + 2.0 * queries * held,
+        moved=4.0 * (2 * distinct * held + queries * held + len(plan.heads) * held * width),
+        memory=4 * (plan.heads.shape[1] * held + 2 * held * width),
+    )
+
+    def encode_all() -> None:
+        jax.block_until_ready(encode(params, inputs))
+
+    def rank() -> None:
+        evaluator.ranks(params.model, vectors, "test")
+
+    return [
+        Stage("encode all entities", encode_all, "entities/s", "float32", entities, 1, 0, encoding),
+        Stage("filtered evaluation", rank, "queries/s", "float32", queries, 1, distinct * entities, ranking),
+    ]
+
+
+def timed(stages: list[Stage], repeats: int) -> list[list[float]]:
+    """Seconds a step of each stage, the first calls aside; they take turns, so that a noisy moment hits all of them."""
+    seconds: list[list[float]] = [[] for _ in stages]
+    for stage in stages:
+        stage.call()
+    for _ in range(repeats):
+        for stage, own in zip(stages, seconds, strict=True):
+            start = time.perf_counter()
+            stage.call()
+            own.append((time.perf_counter() - start) / stage.steps)
+    return seconds
+
+
+def row_of(stage: Stage, seconds: list[float], limits: Calibration, devices: int, setting: dict) -> dict:
+    """A stage's figures, for the table and for JSON.
+
+    Args:
+      stage: what was timed.
+      seconds: of each repeat, a step.
+      limits: of one device.
+      devices: that share one machine's limits where they are CPU devices.
+      setting: devices and mapper, by name.
+    """
+    median = float(np.median(seconds))
+    shared = devices if jax.default_backend() == "cpu" else 1
+    roofline = shared * limits.roofline(stage.cost.flops, stage.cost.moved)
+    rate = stage.size / stage.steps / median
+    return {
+        "stage": stage.name,
+        **setting,
+        "precision": stage.precision,
+        "unit": stage.unit,
+        "rate": rate,
+        "best": stage.size / stage.steps / min(seconds),
+        "scores/s": stage.candidates / stage.steps / median if stage.candidates else None,
+        "ms": 1e3 * median,
+        "ms p95": 1e3 * float(np.percentile(seconds, 95)),
+        "compile s": stage.cost.seconds,
+        "GFLOP": stage.cost.flops / 1e9,
+        "GB moved": stage.cost.moved / 1e9,
+        "GB held": stage.cost.memory / 1e9,
+        "roofline ms": 1e3 * roofline,
+        "share": roofline / median,
+    }

@@ -1,0 +1,74 @@
+"""A step's candidates, and which of them each device encodes and scores.
+
+Queries travel, candidates stay: every device scores the whole batch's queries against its own share of the columns, so
+that neither encoded candidates nor scores are ever gathered, and a column costs the same on one device as on many.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.parallel.candidate_pool import first_occurrence, guided_pool, sample_pool
+from mocme_jax.parallel.device_axis import padded_size, share
+
+
+class Columns(NamedTuple):
+    """The batch's heads, its tails and the pool, in this order, as one list that is the same on every device.
+
+    Attributes:
+      ids: int32 ``[2B + C]``, filled up so that the pool divides by the devices, and by 8.
+      places: int32 ``[n]``, this device's places in the list: its heads, its tails, its share of the pool.
+      scored: bool ``[n]``, which of them are candidates: not what stands further ahead in the list, nor fillings.
+    """
+
+    ids: jax.Array
+    places: jax.Array
+    scored: jax.Array
+
+
+def pool_covers(pool: int, entities: int) -> bool:
+    """Whether every entity is a candidate of every step; a device then scores its own rows of all entities."""
+    return pool >= entities
+
+
+def choose_columns(
+    key: jax.Array,
+    heads: jax.Array,
+    tails: jax.Array,
+    entropy: jax.Array | None,
+    *,
+    entities: int,
+    pool: int,
+    in_batch: bool,
+    devices: int,
+    even: float,
+) -> Columns:
+    """Draws the pool, and shares the columns out.
+
+    Args:
+      key: of the draw.
+      heads, tails: int32 ``[B]``, the whole batch's.
+      entropy: ``[N]`` for a pool that is guided by it, see ``guided_pool``, of ``even`` too; None for a uniform one.
+      entities: N.
+      pool: entities to draw, or all in their order.
+      in_batch: whether heads and tails are candidates; where the pool is all, they are so anyway.
+      devices: D; B divides by it.
+    """
+    size, everything = len(heads), pool_covers(pool, entities)
+    count = entities if everything else pool
+    filled = padded_size(count, devices)
+    if everything:
+        drawn = jnp.minimum(jnp.arange(filled, dtype=jnp.int32), entities - 1)
+    else:
+        chosen = sample_pool(key, entities, pool) if entropy is None else guided_pool(key, entropy, pool, even)
+        drawn = jnp.resize(chosen, (filled,))
+    ids = jnp.concatenate([heads, tails, drawn])
+    parts = ((0, size), (size, size), (2 * size, filled))
+    places = jnp.concatenate([share(first + jnp.arange(rows), devices) for first, rows in parts])
+    scored = places < 2 * size + count
+    if everything or not in_batch:
+        return Columns(ids, places, scored & (places >= 2 * size))
+    return Columns(ids, places, scored & first_occurrence(ids)[places])

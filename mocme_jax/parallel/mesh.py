@@ -1,0 +1,214 @@
+"""Maps the work of one device over several: by pmap, by shard_map, or as the lanes of a vmap on one device.
+
+The body is the same for all three. Every array is either whole on each device or split by rows, which a tree of the two
+words `WHOLE` and `ROWS` says. Split arrays look like ``[S, ...]`` to the body; outside they are ``[D * S, ...]`` for
+shard_map and ``[D, S, ...]`` for the other two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mocme_jax.parallel.device_axis import AXIS, padded_size
+
+WHOLE, ROWS = "whole", "rows"
+MAPPERS = ("pmap", "shard_map", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled program over devices; called with its arguments.
+
+    Attributes:
+      mapped: JAX's own, which takes `first` before the arguments.
+      first: what pmap wants beside them.
+    """
+
+    mapped: Any
+    first: tuple = ()
+
+    def __call__(self, *arguments):
+        return self.mapped(*self.first, *arguments)
+
+    def lower(self, *arguments):
+        """For arguments or their shapes, with nothing run; see ``jax.stages.Lowered``."""
+        return self.mapped.lower(*self.first, *arguments)
+
+
+# A tree of WHOLE and ROWS; a word stands for all leaves below its place.
+Spec = Any
+
+
+class Mapper:
+    """Devices and the way in which programs are mapped over them.
+
+    Args:
+      kind: a word of ``MAPPERS``; ``none`` runs all shares as lanes of one vmap on one device.
+      count: D, the number of shares; they run on the first D of all processes' devices.
+    """
+
+    def __init__(self, kind: str, count: int):
+        if kind not in MAPPERS:
+            raise ValueError(f"mapper {kind!r}, expected one of {MAPPERS}")
+        self.kind, self.count = kind, count
+        devices = jax.devices()[: 1 if kind == "none" else count]
+        # Explicit axes, JAX's default for a mesh, would ask for shardings inside the body.
+        self.mesh = Mesh(np.array(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def map(self, body: Callable, arguments: tuple[Spec, ...], results: Spec, donate: tuple[int, ...] = ()) -> Program:
+        """The compiled program ``(*arguments) -> results`` of a body with the same signature for one device.
+
+        Args:
+          body: may use the axis `AXIS`.
+          arguments, results: which parts are whole and which are split.
+          donate: positions of arguments whose memory the results may take.
+        """
+        if self.kind == "shard_map":
+            # check_vma would multiply the gradients of what is whole by the number of devices.
+            mapped = jax.shard_map(
+                body,
+                mesh=self.mesh,
+                in_specs=jax.tree.map(self._partition, arguments),
+                out_specs=jax.tree.map(self._partition, results),
+                check_vma=False,
+            )
+            return Program(jax.jit(mapped, donate_argnums=donate))
+        axes = jax.tree.map(_axis, arguments)
+
+        def indexed(_, *args):
+            return body(*args)
+
+        if self.kind == "pmap":
+            # pmap wants one argument that is mapped: the index is it.
+            mapped = jax.pmap(
+                indexed,
+                axis_name=AXIS,
+                in_axes=(0, *axes),
+                out_axes=jax.tree.map(_axis, results),
+                donate_argnums=tuple(place + 1 for place in donate),
+                devices=list(self.mesh.devices),
+            )
+            index = self._put(np.arange(self.count), ROWS)
+            return Program(mapped, (index,))
+        lanes = jax.vmap(indexed, in_axes=(0, *axes), out_axes=0, axis_name=AXIS)
+
+        def first_of_whole(word, part):
+            return jax.tree.map(lambda x: x[0], part) if word == WHOLE else part
+
+        def one(*args):
+            return jax.tree.map(first_of_whole, results, lanes(jnp.arange(self.count), *args))
+
+        return Program(jax.jit(one, donate_argnums=donate))
+
+    def place(self, tree: Any, spec: Spec) -> Any:
+        """Host arrays, or arrays on any devices, where and as the programs take them.
+
+        Split arrays are given as ``[n, ...]`` with any n; rows of zeros are added until they divide.
+        """
+        return jax.tree.map(lambda word, part: jax.tree.map(lambda x: self._place(x, word), part), spec, tree)
+
+    @property
+    def own_shares(self) -> list[int]:
+        """The devices, from 0 to D - 1, that are this process's own; they stand together."""
+        if self.kind == "none":
+            return list(range(self.count))
+        here = jax.process_index()
+        return [number for number, device in enumerate(self.mesh.devices) if device.process_index == here]
+
+    def place_shares(self, share: Callable[[int], Any], spec: Spec) -> Any:
+        """Host arrays that no process holds as a whole, where and as the programs take them.
+
+        Args:
+          share: what a device holds, by its number: trees of arrays, of the same shapes for each; it is called for
+            this process's devices alone. Of what is whole, each device's is the same.
+          spec: which parts are split.
+        """
+        shares = [share(number) for number in self.own_shares]
+
+        def one(word, *parts):
+            place = self._placed_rows if word == ROWS else lambda rows: self._put(rows[0], WHOLE)
+            return jax.tree.map(lambda *rows: place(rows), *parts)
+
+        return jax.tree.map(one, spec, *shares)
+
+    def whole_tables(self, tree: Any, spec: Spec) -> Any:
+        """The programs' arrays with split ones as ``[D * S, ...]``, sharded where they lie, for checkpoints."""
+
+        def one(word, x):
+            if self.kind == "none":
+                return x.reshape(-1, *x.shape[2:]) if word == ROWS else x
+            shards = [shard.data for shard in x.addressable_shards]
+            if self.kind == "pmap" and word == ROWS:
+                shards = [shard.reshape(shard.shape[1:]) for shard in shards]
+            # pmap's results are the process's own: put together anew, they are arrays of all processes.
+            shape = self.whole_shape(x) if word == ROWS else x.shape
+            return jax.make_array_from_single_device_arrays(shape, self._sharding(word), shards)
+
+        return jax.tree.map(lambda word, part: jax.tree.map(lambda x: one(word, x), part), spec, tree)
+
+    def placed_shapes(self, shapes: Any, spec: Spec) -> Any:
+        """Shapes of arrays whose split ones are ``[D * S, ...]``, with the places where they belong."""
+
+        def placed(word, part):
+            sharding = self._sharding(word)
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part)
+
+        return jax.tree.map(placed, spec, shapes)
+
+    def table_rows(self, rows: int, split: bool) -> int:
+        """How many rows a table of so many has once it is placed: filled up where it is split."""
+        return padded_size(rows, self.count) if split else rows
+
+    def whole_shape(self, x: jax.Array) -> tuple[int, ...]:
+        """The shape of a split array as one table over all devices."""
+        if self.kind == "shard_map":
+            return x.shape
+        return (self.count * x.shape[1], *x.shape[2:])
+
+    def _place(self, x: Any, word: str) -> jax.Array:
+        if word == WHOLE:
+            return self._put(x, WHOLE)
+        rows = self.table_rows(x.shape[0], True)
+        if rows > x.shape[0]:
+            library = jnp if isinstance(x, jax.Array) else np
+            x = library.concatenate([x, library.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
+        if self.kind != "shard_map":
+            x = x.reshape(self.count, -1, *x.shape[1:])
+        return self._put(x, ROWS)
+
+    def _placed_rows(self, rows: Sequence[np.ndarray]) -> jax.Array:
+        """A split array out of the rows of this process's devices."""
+        if self.kind == "none":
+            return jax.device_put(np.stack(rows), self._sharding(ROWS))
+        shape = rows[0].shape
+        if self.kind == "pmap":
+            rows, shape = [part[None] for part in rows], (self.count, *shape)
+        else:
+            shape = (self.count * shape[0], *shape[1:])
+        devices = [self.mesh.devices[number] for number in self.own_shares]
+        arrays = [jax.device_put(part, device) for part, device in zip(rows, devices, strict=True)]
+        return jax.make_array_from_single_device_arrays(shape, self._sharding(ROWS), arrays)
+
+    def _partition(self, word: str) -> PartitionSpec:
+        """Lanes of one device hold all rows there."""
+        return PartitionSpec(AXIS) if word == ROWS and self.kind != "none" else PartitionSpec()
+
+    def _sharding(self, word: str) -> NamedSharding:
+        return NamedSharding(self.mesh, self._partition(word))
+
+    def _put(self, x: Any, word: str) -> jax.Array:
+        sharding = self._sharding(word)
+        if isinstance(x, jax.Array) or jax.process_count() == 1:
+            return jax.device_put(x, sharding)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def _axis(word: str) -> int | None:
+    return 0 if word == ROWS else None

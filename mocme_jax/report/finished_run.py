@@ -1,0 +1,87 @@
+"""What a finished run left in its folder, as the report reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from mocme_jax.errors import UserError
+from mocme_jax.serving.model_card import flags_of
+from mocme_jax.training.logs.metrics_log import flatten, read_metrics
+from mocme_jax.training.logs.run_results import read_results
+
+CLASSES = ("easy", "ambiguous", "hard")
+STRUCTURE = "structure"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A finished run, from its files alone.
+
+    Attributes:
+      workdir: its folder.
+      name: what it is called in the report.
+      results: of ``results.json``.
+      rows: the evaluations of ``metrics.jsonl``, flat (``train/loss/total``), one an epoch.
+    """
+
+    workdir: Path
+    name: str
+    results: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @property
+    def is_structure_alone(self) -> bool:
+        """Whether it is the baseline: no features, whatever the rest of its config."""
+        return not self.results["graph"]["modalities"]
+
+    @property
+    def modalities(self) -> list[str]:
+        """The structure and the feature modalities, in the model's order."""
+        return list(self.results["weights"]["modality"])
+
+    @property
+    def flags(self) -> list[str]:
+        """What turns the default config into the run's, but for the folders of its machine."""
+        return flags_of(self.results["config"])
+
+    def curve(self, name: str) -> tuple[list[int], list[float | None]]:
+        """Epochs and values of a flat name of the metrics; both empty where the run has none."""
+        rows = [row for row in self.rows if name in row]
+        return [row["epoch"] for row in rows], [row[name] for row in rows]
+
+    def names(self, prefix: str) -> list[str]:
+        """The flat names that begin so, of any row, in their order."""
+        return list(dict.fromkeys(name for row in self.rows for name in row if name.startswith(prefix)))
+
+
+def read_finished(workdir: Path, name: str | None = None) -> Finished:
+    """Reads a run's folder.
+
+    Raises:
+      UserError: no run has finished there, or its files are damaged.
+    """
+    workdir = Path(workdir)
+    results = read_results(workdir)
+    if results is None:
+        raise UserError(
+            f"{workdir}: holds no results.json of a finished run (and no study.json); finish the training, or mend "
+            "--workdir"
+        )
+    missing = {"graph", "warnings", "run", "weights", "version", "fingerprint", "config"} - results.keys()
+    if missing:
+        lacking = ", ".join(sorted(missing))
+        raise UserError(f"{workdir / 'results.json'}: lacks {lacking}; train again to have it written")
+    # An epoch that was evaluated twice, before and after a stop, counts once, as it was last.
+    rows = {row["epoch"]: flatten(row) for row in read_metrics(workdir) if "epoch" in row}
+    return Finished(workdir, name or workdir.resolve().name, results, [rows[epoch] for epoch in sorted(rows)])
+
+
+def word(value: Any) -> str:
+    """A config value as a flag has it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(word, value)) or "()"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

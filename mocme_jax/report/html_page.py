@@ -1,0 +1,80 @@
+"""Pages out of templates: everything that is put in is escaped, and nothing in them points outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.errors import UserError, one_line
+
+
+def check_extra() -> None:
+    """Raises a UserError where what the report is made with is not installed."""
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f'the report needs {error.name}, which is not installed: pip install "mocme_jax[report]"'
+        ) from error
+
+
+def render(template: str, context: dict[str, Any]) -> str:
+    """A page of the folder ``templates``.
+
+    Args:
+      template: its file's name.
+      context: what it names; a name that is missing is an error.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    def printable(value: Any) -> Any:
+        # Names come from strangers: no line breaks, no turning of the reading direction, no half of a character.
+        return one_line(value) if type(value) is str else value
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mocme_jax.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"score": score, "signed": signed, "percent": percent, "count": count}
+    style = environment.loader.get_source(environment, "style.css")[0]
+    return environment.get_template(template).render(style=Markup(style), **context)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes a page whole or not at all.
+
+    Raises:
+      UserError: it can't be written.
+    """
+    try:
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: can't be written ({reason}); name another place with --out=FILE") from error
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """A metric, or a dash where there is none."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference of metrics, with its sign."""
+    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share in percent."""
+    return "–" if value is None else f"{value:.{digits}%}"
+
+
+def count(value: int | None) -> str:
+    """A whole number in groups of three."""
+    return "–" if value is None else f"{value:,}"

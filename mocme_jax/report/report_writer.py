@@ -1,0 +1,98 @@
+"""Writes the report of a folder or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mocme_jax.errors import UserError
+from mocme_jax.report.finished_run import Finished, read_finished
+from mocme_jax.report.html_page import check_extra, render, write_page
+from mocme_jax.report.run_measurements import Measured, measure
+from mocme_jax.report.runs_page import other_graphs, runs_context
+from mocme_jax.report.study_page import study_context
+from mocme_jax.report.study_reading import is_study, read_study
+
+FILE = "report.html"
+
+
+def write_report(
+    workdirs: Sequence[Path],
+    out: Path | None = None,
+    *,
+    baseline: Path | None = None,
+    entities: Sequence[str] = (),
+    images: Path | None = None,
+    data_dir: str | None = None,
+    features_dir: str | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes one self-contained HTML page about a finished run, several side by side, or a study.
+
+    Args:
+      workdirs: folders of finished runs; or one folder of a study, which ``study.json`` tells.
+      out: the file; None for ``report.html`` in the first folder.
+      baseline: a run of structure alone, to put beside a single run.
+      entities: names of the entities whose weights are shown; none for the report's choice.
+      images: a folder of pictures named for entities (see ``data.image_folder``).
+      data_dir, features_dir: where graph and features lie now; None where the runs found them.
+      notify: told in one line of work that takes a while.
+
+    Returns:
+      The file.
+
+    Raises:
+      UserError: a folder holds no finished run, its checkpoint can't be restored, the extra ``report`` is not
+        installed, an option does not fit, or the page can't be written.
+    """
+    check_extra()
+    workdirs = [Path(folder) for folder in workdirs]
+    if not workdirs:
+        raise UserError("--workdir: expected a folder or several, got none")
+    out = workdirs[0] / FILE if out is None else out
+    studies = [folder for folder in workdirs if is_study(folder)]
+    if studies:
+        if len(workdirs) > 1:
+            raise UserError(f"{studies[0]}: is a study; a study is reported alone")
+        if baseline is not None or entities or images is not None:
+            raise UserError("--baseline, --entities and --images go with runs, and this is a study")
+        page = render("study.html", study_context(read_study(studies[0])))
+    else:
+        page = _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify)
+    write_page(out, page)
+    return out
+
+
+def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) -> str:
+    if len(workdirs) > 1 and baseline is not None:
+        raise UserError("--baseline goes with one run; name the baseline among several as one of --workdir")
+    if len({folder.resolve() for folder in workdirs}) < len(workdirs):
+        raise UserError("--workdir: names a folder twice")
+
+    names = short_names([*workdirs, *([] if baseline is None else [baseline])])
+    # All files are read before any checkpoint is restored: what is missing is told at once.
+    found = [read_finished(folder, name) for folder, name in zip(workdirs, names, strict=False)]
+    base = None if baseline is None else read_finished(baseline, names[-1])
+    if base is not None and not base.is_structure_alone:
+        raise UserError(f"--baseline={baseline}: has {', '.join(base.modalities)}; a baseline is structure alone")
+
+    def measured(run: Finished) -> tuple[Finished, Measured]:
+        return run, measure(run.workdir, data_dir=data_dir, features_dir=features_dir, notify=notify)
+
+    shown = [measured(run) for run in found]
+    if base is not None:
+        pair = measured(base)
+        if other_graphs([shown[0], pair]):
+            raise UserError(f"--baseline={baseline}: is of other names or other test triples than {workdirs[0]}")
+    else:
+        pair = next((pair for pair in shown if pair[0].is_structure_alone), None) if len(shown) > 1 else None
+    return render("runs.html", runs_context(shown, pair, entities=entities, images=images))
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The last part of each path, with as many before it as tell the paths apart."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    length = 1
+    while len({part[-length:] for part in parts}) < len(set(parts)):
+        length += 1
+    return ["/".join(part[-length:]) for part in parts]

@@ -1,0 +1,167 @@
+"""Scores of one run or several: overall, by groups of questions, by rank, and how far probabilities hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mocme_jax.data.graph.known_tails import reciprocal
+from mocme_jax.evaluation.metrics import ranking_metrics
+from mocme_jax.report.charts import Chart, Key, bars, rank_edges, rank_shares, reliability
+from mocme_jax.report.finished_run import Finished
+from mocme_jax.report.run_measurements import Measured
+
+BEFORE, AFTER = 7, 0
+"""Colours of the reliability diagram."""
+
+
+class Row(NamedTuple):
+    """A row of a table of scores: ``metrics`` as of ``ranking_metrics``, ``more`` the MRR above a baseline's."""
+
+    name: str
+    metrics: dict[str, Any]
+    more: float | None = None
+
+
+class Group(NamedTuple):
+    """One group of questions: its name, how many they are, and metrics by run (None where a run has no such group)."""
+
+    name: str
+    count: int
+    metrics: list[dict[str, Any] | None]
+
+
+def splits_of(run: Finished) -> dict[str, dict[str, Any]]:
+    """The metrics of test, of its clean rows where these are fewer, and of dev, by what they are called."""
+    test, found = run.results["test"], {}
+    if test is not None:
+        found["test"] = test["overall"]
+        if test["clean"]["count"] < test["overall"]["count"]:
+            found["test, clean rows"] = test["clean"]
+    return found | {"dev": run.results["dev"]["overall"]}
+
+
+def side_by_side(runs: Sequence[Finished], baseline: Finished | None) -> list[tuple[str, list[Row]]]:
+    """For each split a row a run; ``more`` is its MRR less the baseline's, where there is one beside it."""
+    found = []
+    for name in dict.fromkeys(name for run in runs for name in splits_of(run)):
+        other = None if baseline is None else splits_of(baseline).get(name)
+        rows = []
+        for run in runs:
+            if (metrics := splits_of(run).get(name)) is not None:
+                pair = (metrics["mrr"], None if other is None else other["mrr"])
+                more = None if None in pair or run is baseline else pair[0] - pair[1]
+                rows.append(Row(run.name, metrics, more))
+        found.append((name, rows))
+    return found
+
+
+def all_rows(run: Finished) -> list[Row]:
+    """Every split, then test by direction and by whether train shows the entities."""
+    rows = [Row(name, metrics) for name, metrics in splits_of(run).items()]
+    groups = {} if run.results["test"] is None else run.results["test"]["groups"]
+    words = {"tail": "test, asked for the tail", "head": "test, asked for the head"}
+    rows += [Row(words[name], groups["direction"][name]) for name in words if name in groups.get("direction", {})]
+    for group, word in (("answer_seen", "answer"), ("query_entity_seen", "entity asked about")):
+        named = groups.get(group, {})
+        if len(named) > 1:
+            rows += [Row(f"test, {word} {name} in train", metrics) for name, metrics in named.items()]
+    return rows
+
+
+def groups_of(runs: Sequence[Finished], group: str, by_count: bool = False) -> list[Group]:
+    """Test's groups of one kind, with the metrics of each run; in the order of their names, or the largest first."""
+    found = [(run.results["test"] or {}).get("groups", {}).get(group, {}) for run in runs]
+    names = sorted({name for one in found for name in one})
+    rows = [
+        Group(name, max(one[name]["count"] for one in found if name in one), [o.get(name) for o in found])
+        for name in names
+    ]
+    return sorted(rows, key=lambda row: -row.count) if by_count else rows
+
+
+def by_answer_modalities(measured: Sequence[Measured]) -> list[Group]:
+    """Test by what the answer carries in the run with most modalities, so that a baseline is judged on the same groups.
+
+    The runs must be of the same triples.
+    """
+    richest = max(measured, key=lambda one: len(one.modalities))
+    if any(one.ranks is None for one in measured):
+        return []
+    asked = reciprocal(np.asarray(richest.model.graph.test), len(richest.model.relations))
+    patterns = np.asarray(richest.patterns, object)[asked[:, 2]].astype(str)
+    rows = [
+        Group(str(name), int((patterns == name).sum()), [ranking_metrics(m.ranks[patterns == name]) for m in measured])
+        for name in np.unique(patterns)
+    ]
+    return sorted(rows, key=lambda row: -row.count)
+
+
+def rank_charts(pairs: Sequence[tuple[Finished, Measured]]) -> list[Chart]:
+    """How test's ranks are spread: by direction where there is one run, beside each other where there are several."""
+    runs, measured = ([pair[place] for pair in pairs] for place in (0, 1))
+    if any(one.ranks is None for one in measured):
+        return []
+    edges = rank_edges(max(int(np.ceil(one.ranks.max())) for one in measured))
+    charts = []
+    if len(runs) > 1:
+        shares = [rank_shares(one.ranks, edges) for one in measured]
+        named = [(run.name, row) for run, row in zip(runs, shares, strict=True)]
+        charts.append(_rank_chart("ranks", "Ranks on test", named, edges, 0))
+    half = len(measured[0].ranks) // 2
+    parts = (("asked for the tail", measured[0].ranks[:half]), ("asked for the head", measured[0].ranks[half:]))
+    named = [(name, rank_shares(ranks, edges)) for name, ranks in parts]
+    title = "Ranks on test, by direction" + (f": {runs[0].name}" if len(runs) > 1 else "")
+    charts.append(_rank_chart("directions", title, named, edges, 2))
+    return charts
+
+
+def _rank_chart(
+    name: str, title: str, named: Sequence[tuple[str, np.ndarray]], edges: Sequence[int], first: int
+) -> Chart:
+    told = "; ".join(
+        f"{word}: " + ", ".join(f"{share:.1%} up to {edge:,}" for edge, share in zip(edges, shares, strict=True))
+        for word, shares in named
+    )
+    label = f"{title}: share of the questions in each class of ranks. {told}"
+    svg = bars(name, label, edges, [(shares, first + place) for place, (_, shares) in enumerate(named)])
+    keys = tuple(Key(word, first + place) for place, (word, _) in enumerate(named))
+    return Chart(title, svg, keys, "Each class begins above the one before it. 1 is a right first answer.")
+
+
+def reliability_charts(runs: Sequence[Finished], measured: Sequence[Measured]) -> list[Chart]:
+    """How often the top answers are right, by how sure the model was, before and after the fit."""
+    charts = []
+    for number, (run, one) in enumerate(zip(runs, measured, strict=True)):
+        series = [(one.reliability["before"], BEFORE), (one.reliability["after"], AFTER)]
+        told = "; ".join(
+            f"{name} calibration: "
+            + ", ".join(f"{c:.0%} sure and {r:.0%} right ({n})" for c, r, n in zip(*one.reliability[name], strict=True))
+            for name in ("before", "after")
+        )
+        svg = reliability(f"reliability-{number}", f"Top answers on {one.judged_on}, {run.name}. {told}", series)
+        errors = one.model.calibration.report["splits"][one.judged_on]
+        keys = tuple(
+            Key(f"{name} calibration", colour, f"ECE {errors[name]['error']:.3f}")
+            for name, colour in (("before", BEFORE), ("after", AFTER))
+        )
+        title = f"Top answers on {one.judged_on}" + (f": {run.name}" if len(runs) > 1 else "")
+        charts.append(Chart(title, svg, keys))
+    return charts
+
+
+def calibration_rows(one: Measured) -> list[dict[str, Any]]:
+    """The calibration's report by split: questions, errors, that of chance, and how many answers above .9 are right."""
+    return [
+        {
+            "split": name,
+            "questions": split["after"]["questions"],
+            "before": split["before"]["error"],
+            "after": split["after"]["error"],
+            "by_chance": split["after"]["by_chance"],
+            "sure": split["after"]["above"]["0.9"],
+        }
+        for name, split in one.model.calibration.report["splits"].items()
+    ]

@@ -1,0 +1,240 @@
+"""The calibration of a run: fitted on its dev split, judged on test, kept in its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.data.graph.known_tails import reciprocal
+from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.errors import UserError
+from mocme_jax.serving import compiled_queries as programs
+from mocme_jax.serving import probability
+from mocme_jax.serving.completion import Served, batches, complete_questions, filled, score_relations
+from mocme_jax.serving.probability import UNFITTED, Curve, Fit, Weighed
+from mocme_jax.serving.top_candidates import masks_of
+
+FILE = "calibration.json"
+MEANING = (
+    "a question has one answer that is missing; the probability is that this candidate is it, out of all entities but "
+    "the other known answers"
+)
+# The best answers of a test question whose probabilities are judged beside the very best.
+_LISTED = 10
+
+
+class Calibration(NamedTuple):
+    """What turns a run's scores into probabilities.
+
+    Attributes:
+      answers: sharpness and doubt ``[2R]`` of questions for an entity, by relation in [0, 2R).
+      answers_curve: see ``probability``.
+      relations: sharpness and doubt of questions for a relation.
+      relations_curve: the same for them.
+      missing: ``[2R, 2]``, how often a question of each relation has an answer in dev, where train knows none and
+        where it knows some.
+      report: how it was fitted and judged, ready for JSON.
+    """
+
+    answers: Fit
+    answers_curve: Curve
+    relations: Fit
+    relations_curve: Curve
+    missing: np.ndarray
+    report: dict
+
+
+def identity_of(fingerprint: str, position: dict) -> dict:
+    """What a calibration belongs to: the graph, and the epoch of the checkpoint."""
+    return {"fingerprint": fingerprint, "best_epoch": position["best_epoch"], "best_mrr": position["best_mrr"]}
+
+
+def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
+    """What was kept in a run's folder, or None where there is none of this very model."""
+    path = Path(workdir) / FILE
+    try:
+        kept = read_json(path)
+        if kept["of"] != identity:
+            return None
+        fits = [Fit(*(np.array(kept[name][part]) for part in Fit._fields)) for name in ("answers", "relations")]
+        curves = [
+            Curve(*(np.array(kept[name]["curve"][part]) for part in Curve._fields)) for name in ("answers", "relations")
+        ]
+        missing = np.array(kept["missing"])
+        if any("by_chance" not in split["after"] for split in kept["report"]["splits"].values()):
+            return None  # written by an earlier version
+        return Calibration(fits[0], curves[0], fits[1], curves[1], missing, kept["report"])
+    except (UserError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -> bool:
+    """Keeps a calibration in a run's folder; False where that can't be written."""
+    parts = (
+        ("answers", calibration.answers, calibration.answers_curve),
+        ("relations", calibration.relations, calibration.relations_curve),
+    )
+    kept = {"of": identity, "report": calibration.report, "missing": calibration.missing.tolist()} | {
+        name: {
+            **{part: np.asarray(value).tolist() for part, value in fit._asdict().items()},
+            "curve": {part: value.tolist() for part, value in curve._asdict().items()},
+        }
+        for name, fit, curve in parts
+    }
+    text = json.dumps(kept, indent=1, allow_nan=False) + "\n"
+    try:
+        write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode()))
+    except OSError:
+        return False
+    return True
+
+
+def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> Calibration:
+    """Fits on dev, and judges on dev and on test, which has no say in the fit.
+
+    Args:
+      train, dev, test: int32 ``[T, 3]``; test may be empty.
+    """
+    relations = served.model.num_relations
+    asked = reciprocal(dev, relations)
+    fits, own = probability.fit_groups(_weigh(served, asked), asked[:, 1], 2 * relations)
+    share, right = _listed(served, asked, fits)
+    curve = probability.fit_curve(share[:, 0], right[:, 0])
+    between = _between(served, dev)
+    relation_fit = probability.fit_weighed(_weigh_relations(dev, *between))
+    relation_share, relation_right = _top_relations(dev, *between, relation_fit)
+    relation_curve = probability.fit_curve(relation_share, relation_right)
+    report = {
+        "meaning": MEANING,
+        "own_fits": int(own.sum()),
+        "splits": {},
+    }
+    plain = _unfitted(relations)
+    for name, triples in (("dev", dev), ("test", test)):
+        if not len(triples):
+            continue
+        asked = reciprocal(triples, relations)
+        before = _listed(served, asked, plain)
+        after = (share, right) if name == "dev" else _listed(served, asked, fits)
+        if name != "dev":
+            relation_share, relation_right = _top_relations(triples, *_between(served, triples), relation_fit)
+        report["splits"][name] = {
+            "before": probability.reliability(before[0][:, 0], before[1][:, 0]),
+            "after": probability.reliability(curve(after[0][:, 0]), after[1][:, 0]),
+            "after, first ten": probability.reliability(curve(after[0]).ravel(), after[1].ravel()),
+            "relations": probability.reliability(relation_curve(relation_share), relation_right),
+        }
+    missing = missing_shares(train, dev, served.facts.num_entities, relations)
+    return Calibration(fits, curve, relation_fit, relation_curve, missing, report)
+
+
+def judged(served: Served, calibration: Calibration, triples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The top answers to both questions of each triple, as ``report`` judges them.
+
+    Args:
+      triples: int32 ``[T, 3]``.
+
+    Returns:
+      Their probabilities, float64 ``[2T]``, ``before`` the fit and ``after`` it; and bool ``[2T]``, which is right.
+    """
+    asked = reciprocal(triples, served.model.num_relations)
+    before, _ = _listed(served, asked, _unfitted(served.model.num_relations))
+    after, right = _listed(served, asked, calibration.answers)
+    return {"before": before[:, 0], "after": calibration.answers_curve(after[:, 0])}, right[:, 0]
+
+
+def _unfitted(relations: int) -> Fit:
+    return Fit(*(np.full(2 * relations, value) for value in UNFITTED))
+
+
+def missing_shares(train: np.ndarray, dev: np.ndarray, num_entities: int, num_relations: int) -> np.ndarray:
+    """How often a question has an answer that is missing, as far as dev tells.
+
+    Returns:
+      float64 ``[2R, 2]``: of the questions (entity, relation in [0, 2R)) to which train knows no answer, and of those
+      to which it knows one, the share that dev answers; drawn to the share of all questions as if by one more.
+    """
+    count = 2 * num_relations
+    places = [
+        np.unique(asked[:, 1].astype(np.int64) * num_entities + asked[:, 0])
+        for asked in (reciprocal(triples, num_relations) for triples in (train, dev))
+    ]
+    known = np.bincount(places[0] // num_entities, minlength=count)
+    answered = places[1] // num_entities
+    again = np.isin(places[1], places[0])
+    overall = len(places[1]) / (count * num_entities)
+    share = [
+        (np.bincount(answered[chosen], minlength=count) + overall) / (questions + 1)
+        for chosen, questions in ((~again, num_entities - known), (again, known))
+    ]
+    return np.stack(share, axis=1)
+
+
+def _weigh(served: Served, asked: np.ndarray) -> Weighed:
+    """Questions ``[Q, 3]`` with their answers, weighed at every sharpness of the grid."""
+    found = []
+    for part, size in batches(len(asked)):
+        rows = filled(asked[part], size)
+        known = served.facts.no_candidates(rows)
+        gold, log_totals = jax.device_get(
+            programs.weigh_questions(
+                served.model,
+                served.params.model,
+                served.tables,
+                *rows.T,
+                masks_of(known, None, size),
+                jnp.asarray(probability.SHARPNESSES),
+            )
+        )
+        number = part.stop - part.start
+        others = served.facts.num_entities - np.bincount(known[0], minlength=size)
+        found.append((gold[:number].astype(np.float64), log_totals[:, :number].astype(np.float64), others[:number]))
+    gold, log_totals, others = zip(*found, strict=True)
+    return Weighed(np.concatenate(gold), np.concatenate(log_totals, axis=1), np.concatenate(others))
+
+
+def _listed(served: Served, asked: np.ndarray, fits: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the first answers to each question, and which of them is right: float ``[Q, k]`` and bool ``[Q, k]``.
+
+    Filtered: other known answers are no candidates.
+    """
+    k = min(_LISTED, served.facts.num_entities)
+    best = complete_questions(served, asked[:, :2], k, fits.sharpness, asked=asked[:, 2])
+    fit = Fit(*(np.asarray(value)[asked[:, 1], None] for value in fits))
+    share = probability.shares(best.scores, best.log_totals[:, None], best.others[:, None], fit, counted=True)
+    return np.where(best.ids >= 0, share, 0), best.ids == asked[:, 2:]
+
+
+def _between(served: Served, triples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores ``[T, R]`` of the relations between each triple's ends, and which of them are known and not its own."""
+    scores = score_relations(served, triples[:, [0, 2]]).astype(np.float64)
+    every = np.arange(scores.shape[1])
+    known = served.facts.where(triples[:, :1], every[None], triples[:, 2:]) >= 0
+    known[np.arange(len(triples)), triples[:, 1]] = False
+    return scores, known
+
+
+def _weigh_relations(triples: np.ndarray, scores: np.ndarray, known: np.ndarray) -> Weighed:
+    rows = np.arange(len(triples))
+    gold = scores[rows, triples[:, 1]]
+    others = np.where(known, -np.inf, scores)
+    others[rows, triples[:, 1]] = -np.inf
+    totals = [np.logaddexp.reduce(sharpness * others, axis=1) for sharpness in probability.SHARPNESSES.tolist()]
+    return Weighed(gold, np.array(totals), np.isfinite(others).sum(axis=1))
+
+
+def _top_relations(
+    triples: np.ndarray, scores: np.ndarray, known: np.ndarray, fit: Fit
+) -> tuple[np.ndarray, np.ndarray]:
+    """The share of the best relation between each triple's ends, and whether it is the triple's own: ``[T]``."""
+    scores = np.where(known, -np.inf, scores)
+    total = np.logaddexp.reduce(fit.sharpness * scores, axis=1)
+    top = np.argmax(scores, axis=1)
+    best = scores[np.arange(len(triples)), top]
+    return probability.shares(best, total, (~known).sum(axis=1), fit, counted=True), top == triples[:, 1]

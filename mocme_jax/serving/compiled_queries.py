@@ -1,0 +1,240 @@
+"""The compiled programs behind a trained model's answers; compiled once for a model and a shape.
+
+A question is ``(entity, relation)`` with relations in [0, 2R), as in training: r + R asks for the head of r. All run in
+full float32, whatever the device's default.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.additions.cardinality_scores import bonus_of_block, bonus_of_pairs
+from mocme_jax.method.encoder_types import Carried, Encoding, Panel
+from mocme_jax.method.mocme import MoCME, Params
+from mocme_jax.method.scoring import SCORES
+from mocme_jax.parallel.entity_tables import Inputs, look_up
+from mocme_jax.serving.top_candidates import Amounts, Best, Masks, best_of_all, cleared
+
+
+class Tables(NamedTuple):
+    """Encoded entities in blocks, ``[n, S, d]`` each, the same array where questions and answers do not differ.
+
+    Attributes:
+      questions, answers: see ``EntityVectors``.
+      count: int32 scalar, N.
+      times, bonus: see ``Cardinality``, the first in blocks ``[n, S, 2R]``; None where nothing is added to scores.
+    """
+
+    questions: jax.Array
+    answers: jax.Array
+    count: jax.Array
+    times: jax.Array | None = None
+    bonus: jax.Array | None = None
+
+
+class Encoded(NamedTuple):
+    """Some entities with the weights they came by: as questions, and their vectors ``[n, d]`` as answers."""
+
+    questions: Encoding
+    answers: jax.Array
+
+
+def rows_of(blocks: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows ``[B, d]`` of a table in blocks."""
+    return blocks.reshape(-1, blocks.shape[-1])[ids]
+
+
+def question(model: MoCME, variables: Any, questions, answers, relations) -> jax.Array:
+    """Query vectors ``[B, d_q]`` of entities by their vectors ``[B, d]`` in both roles, for relations ``[B]``."""
+    asked = model.apply(variables, questions, answers, relations, method="asked")
+    return model.apply(variables, asked, relations, method="query")[0]
+
+
+def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relations) -> jax.Array:
+    """Query vectors ``[B, d_q]`` of entities ``[B]`` and relations ``[B]``."""
+    questions, answers = (rows_of(table, entities) for table in (tables.questions, tables.answers))
+    return question(model, variables, questions, answers, relations)
+
+
+def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
+    """``(q [B, d_q], block of answers and of times) -> scores [B, S]`` of questions with relations ``[B]``."""
+
+    def match(q: jax.Array, block: tuple[jax.Array, jax.Array | None]) -> jax.Array:
+        answers, times = block
+        scores = SCORES[model.score].match(q, answers).astype(jnp.float32)
+        return scores if times is None else scores + bonus_of_block(tables.bonus, times, relations)
+
+    return match
+
+
+def bonus_of(tables: Tables, relations: jax.Array, answers: jax.Array) -> jax.Array:
+    """Added to the scores ``[B]`` of answers ``[B]`` that were not counted themselves."""
+    if tables.times is None:
+        return jnp.zeros(answers.shape)
+    return bonus_of_pairs(tables.bonus, tables.times.reshape(-1, len(tables.bonus)), relations, answers)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "k"))
+def complete_questions(
+    model: MoCME,
+    variables: Any,
+    tables: Tables,
+    entities: jax.Array,
+    relations: jax.Array,
+    sharpness: jax.Array,
+    masks: Masks,
+    amounts: Amounts | None,
+    *,
+    k: int,
+) -> Best:
+    """The k best answers of questions ``entities [B], relations [B]``; see ``best_of_all`` for the rest."""
+    with jax.default_matmul_precision("highest"):
+        q = _question_of(model, variables, tables, entities, relations)
+    candidates = tables.answers, tables.times
+    return best_of_all(match_of(model, tables, relations), q, candidates, tables.count, sharpness, masks, k, amounts)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def weigh_questions(
+    model: MoCME,
+    variables: Any,
+    tables: Tables,
+    entities: jax.Array,
+    relations: jax.Array,
+    golds: jax.Array,
+    masks: Masks,
+    sharpnesses: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """What the probability of gold answers is made of, at every sharpness ``[G]``.
+
+    Args:
+      entities, relations, golds: int32 ``[B]``.
+      masks: ``known_*`` must hold the golds; ``left_*`` are not read.
+
+    Returns:
+      The golds' scores ``[B]``, and the log of the sum over the candidates that are not known of
+      exp(sharpness * score), ``[G, B]``.
+    """
+    match = match_of(model, tables, relations)
+    with jax.default_matmul_precision("highest"):
+        q = _question_of(model, variables, tables, entities, relations)
+        blocks, size, _ = tables.answers.shape
+        places = jnp.arange(size, dtype=jnp.int32)
+
+        def one(carry, numbered):
+            gold, top, totals = carry
+            number, block = numbered
+            first = number * size
+            scores = match(q, block)
+            inside = golds - first
+            own = jnp.take_along_axis(scores, jnp.clip(inside, 0, size - 1)[:, None], axis=1)[:, 0]
+            gold = jnp.where((inside >= 0) & (inside < size), own, gold)
+            scores = jnp.where((first + places < tables.count)[None], scores, -jnp.inf)
+            scores = cleared(scores, masks.known_rows, masks.known_ids - first)
+            fresh = jnp.maximum(top, jnp.max(scores, axis=1))
+            safe = jnp.where(jnp.isfinite(fresh), fresh, 0)
+            offset = jnp.where(jnp.isfinite(top), top - safe, -jnp.inf)
+
+            def at(pair):
+                total, sharpness = pair
+                powers = jnp.exp(sharpness * (scores - safe[:, None]))
+                return total * jnp.exp(sharpness * offset) + jnp.sum(powers, axis=1)
+
+            return (gold, fresh, jax.lax.map(at, (totals, sharpnesses))), None
+
+        nothing = jnp.full(golds.shape, -jnp.inf)
+        start = (jnp.zeros(golds.shape), nothing, jnp.zeros((len(sharpnesses), len(golds))))
+        numbers = jnp.arange(blocks, dtype=jnp.int32)
+        gold, top, totals = jax.lax.scan(one, start, (numbers, (tables.answers, tables.times)))[0]
+        safe = jnp.where(jnp.isfinite(top), top, 0)
+        return gold, jnp.log(totals) + sharpnesses[:, None] * safe[None]
+
+
+def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
+    """Scores ``[B, 2]`` of triples asked for their tail and for their head; ends as (question, answer) vectors."""
+    pair = SCORES[model.score].pair
+    forward = pair(question(model, variables, *head, relations), tail[1])
+    backward = pair(question(model, variables, *tail, relations + model.num_relations), head[1])
+    return jnp.stack([forward, backward], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
+    """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, d]``.
+
+    These and all scores of triples are without what cardinality adds (``Counted``).
+    """
+    with jax.default_matmul_precision("highest"):
+        return _both_ways(model, variables, head, relations, tail)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def score_triples(model: MoCME, variables: Any, tables: Tables, triples: jax.Array) -> jax.Array:
+    """Scores ``[B, 2]`` of triples ``[B, 3]``, asked for the tail and asked for the head."""
+    with jax.default_matmul_precision("highest"):
+        head, tail = (
+            tuple(rows_of(table, triples[:, end]) for table in (tables.questions, tables.answers)) for end in (0, 2)
+        )
+        return _both_ways(model, variables, head, triples[:, 1], tail)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def score_relations(model: MoCME, variables: Any, tables: Tables, heads: jax.Array, tails: jax.Array) -> jax.Array:
+    """Mean scores ``[B, R]`` of every relation between heads ``[B]`` and tails ``[B]``."""
+    with jax.default_matmul_precision("highest"):
+        ends = [tuple(rows_of(table, ids) for table in (tables.questions, tables.answers)) for ids in (heads, tails)]
+
+        def one(relation):
+            relations = jnp.full(heads.shape, relation, jnp.int32)
+            return jnp.mean(_both_ways(model, variables, ends[0], relations, ends[1]), axis=1)
+
+        return jax.lax.map(one, jnp.arange(model.num_relations, dtype=jnp.int32)).T
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def nearest_rows(blocks: jax.Array, count: jax.Array, wanted: jax.Array, masks: Masks, *, k: int) -> Best:
+    """The k rows of a table ``[n, S, d]`` nearest to vectors ``[B, d]`` by cosine."""
+    return best_of_all(lambda q, block: q @ unit(block).T, unit(wanted), blocks, count, jnp.ones(len(wanted)), masks, k)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def encode_panel(model: MoCME, params: Params, inputs: Inputs) -> Panel:
+    """The panel that every encoding is measured against."""
+    with jax.default_matmul_precision("highest"):
+        everyone = look_up(params.structure, inputs, inputs.panel, split=False)
+        return model.apply(params.model, everyone, method="encode_panel")
+
+
+def encoded(model: MoCME, variables: Any, panel: Panel, carried: Carried) -> Encoded:
+    """Encodes entities from what they carry, in both roles."""
+    encoding = model.apply(variables, carried, panel, method="encode")
+    answers = encoding.vectors
+    if model.features_in != "all":
+        answers = model.apply(variables, carried, panel, answers=True, method="encode").vectors
+    return Encoded(encoding, answers)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def encode_some(model: MoCME, variables: Any, panel: Panel, carried: Carried) -> Encoded:
+    """The same, compiled."""
+    with jax.default_matmul_precision("highest"):
+        return encoded(model, variables, panel, carried)
+
+
+@jax.jit
+def cosines(blocks: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Cosines ``[B, n * S]`` of vectors ``[B, d]`` with every row of a table ``[n, S, d]``."""
+    with jax.default_matmul_precision("highest"):
+        return (
+            jax.lax.map(lambda block: unit(wanted) @ unit(block).T, blocks).transpose(1, 0, 2).reshape(len(wanted), -1)
+        )
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Rows at length 1; rows of zeros stay."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-30))

@@ -1,0 +1,210 @@
+"""Why a triple has its score: weights, what each modality is worth, and the training triples it resembles.
+
+A modality's worth is measured and not read off its weight: both ends are encoded again by the same model with the
+modality masked, as it would be for entities that lack it, and the triple is scored again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from mocme_jax.method.encoder_types import Carried
+from mocme_jax.parallel.entity_tables import look_up
+from mocme_jax.serving import compiled_queries as programs
+from mocme_jax.serving.completion import Served, batches, cardinality_of_triples, filled, score_triples
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """One end of a triple.
+
+    Attributes:
+      id, label: of the entity.
+      weights: each modality's share of the fusion, summing to 1; 0 where the entity lacks it.
+      views: the weights of each present modality's views, summing to 1.
+    """
+
+    id: int
+    label: str
+    weights: dict[str, float]
+    views: dict[str, list[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class NearTriple:
+    """A training triple like the explained one: ``similarity`` is the mean cosine of heads and of tails."""
+
+    head: str
+    relation: str
+    tail: str
+    similarity: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """Why a triple has its score.
+
+    Attributes:
+      triple: ids of head, relation, tail.
+      relation: its label.
+      head, tail: the ends, encoded as what is asked about.
+      score: the mean of ``asked_for_tail`` and ``asked_for_head``.
+      without: the score with each modality masked in both ends.
+      without_any: the score of two entities that carry nothing.
+      cardinality: what the relation's cardinality adds to each of these scores; see ``model.cardinality``.
+      nearest: training triples of the same relation (of any, where it has none), most similar first.
+    """
+
+    triple: tuple[int, int, int]
+    relation: str
+    head: End
+    tail: End
+    score: float
+    asked_for_tail: float
+    asked_for_head: float
+    without: dict[str, float]
+    without_any: float
+    cardinality: float
+    nearest: list[NearTriple]
+
+    def to_dict(self) -> dict:
+        """Everything, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
+    """Scores of triples by what their ends may use.
+
+    Args:
+      triples: int ``[T, 3]``.
+
+    Returns:
+      float32 ``[T, M + 2, 2]``, asked for the tail and for the head: with everything, without each of the M modalities
+      in turn (the structure first), and without any.
+    """
+    modalities = 1 + len(served.inputs.features)
+    masks = _masks(modalities)
+    found = [np.zeros((0, len(masks), 2), np.float32)]
+    for part, size in batches(len(triples)):
+        rows = filled(np.asarray(triples[part], np.int32), size)
+        scores = _score_masked(served, rows, _encode_masked(served, rows[:, [0, 2]].ravel(), masks), len(masks))
+        found.append(scores[: part.stop - part.start])
+    return np.concatenate(found)
+
+
+def carried_by(scores: np.ndarray, modalities: Sequence[str]) -> list[dict[str, float]]:
+    """What carried each triple: the modalities whose absence lowers its score, by their share of all that is lost.
+
+    Args:
+      scores: ``[T, M + 2]``, one direction of ``masked_scores``.
+      modalities: M names.
+
+    Returns:
+      For each triple, name -> share, largest first, summing to 1; empty where no modality's absence lowers the score.
+    """
+    lost = np.maximum(scores[:, :1] - scores[:, 1 : 1 + len(modalities)], 0).astype(np.float64)
+    total = lost.sum(axis=1, keepdims=True)
+    share = np.divide(lost, total, out=np.zeros_like(lost), where=total > 0)
+    return [{modalities[m]: float(row[m]) for m in np.argsort(-row, kind="stable") if row[m] > 0} for row in share]
+
+
+def explain_triple(
+    served: Served,
+    triple: np.ndarray,
+    *,
+    modalities: Sequence[str],
+    train: np.ndarray,
+    entities: Sequence[str],
+    relations: Sequence[str],
+    nearest: int,
+) -> Explanation:
+    """Explains one triple.
+
+    Args:
+      triple: int32 ``[3]``.
+      modalities: M names, the structure first.
+      train: int32 ``[T, 3]``.
+      entities, relations: labels by id.
+      nearest: how many training triples to name.
+    """
+    head, relation, tail = map(int, triple)
+    masks = _masks(len(modalities))
+    encoded = _encode_masked(served, triple[[0, 2]], masks)
+    scores = _score_masked(served, triple[None], encoded, len(masks))[0].astype(np.float64)
+    asked = score_triples(served, triple[None])[0].astype(np.float64)
+    ends = jax.tree.map(lambda x: np.asarray(x[:: len(masks)]), encoded.questions._replace(redundancy=(), fit=()))
+    weights = ends.modality_weights.astype(np.float64)
+    # Fused by a plain sum, every part weighs 1.
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-30)
+    views, present = ends.view_weights.astype(np.float64), ends.present
+    views = views / np.maximum(views.sum(axis=2, keepdims=True), 1e-30)
+
+    def end(place: int, index: int) -> End:
+        return End(
+            index,
+            entities[index],
+            dict(zip(modalities, weights[place].tolist(), strict=True)),
+            {name: views[place, m].tolist() for m, name in enumerate(modalities) if present[place, m]},
+        )
+
+    means = scores.mean(axis=1)
+    return Explanation(
+        (head, relation, tail),
+        relations[relation],
+        end(0, head),
+        end(1, tail),
+        float(asked.mean()),
+        float(asked[0]),
+        float(asked[1]),
+        dict(zip(modalities, means[1:-1].tolist(), strict=True)),
+        float(means[-1]),
+        float(np.mean(cardinality_of_triples(served, triple[None]))),
+        _nearest_triples(served, triple, train, entities, relations, nearest),
+    )
+
+
+def _masks(modalities: int) -> np.ndarray:
+    """Bool ``[M + 2, M]``: all, all but each, none."""
+    everything = np.ones((1, modalities), bool)
+    return np.concatenate([everything, ~np.eye(modalities, dtype=bool), ~everything])
+
+
+def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> programs.Encoded:
+    """Entities ``[n]`` under each of the masks ``[m, M]``: n * m rows, an entity's masks together."""
+    rows = np.repeat(np.asarray(ids, np.int32), len(masks))
+    carried = look_up(served.params.structure, served.inputs, rows, split=False)
+    allowed = np.tile(masks, (len(ids), 1))
+    carried = Carried(carried.structure, carried.features, carried.present & allowed)
+    return programs.encode_some(served.model, served.params.model, served.panel, carried)
+
+
+def _score_masked(served: Served, triples: np.ndarray, encoded: programs.Encoded, masks: int) -> np.ndarray:
+    """Scores ``[T, m, 2]`` of triples ``[T, 3]`` whose ends, head and tail in turn, were encoded under m masks."""
+
+    def end(place: int) -> tuple[jax.Array, jax.Array]:
+        tables = (encoded.questions.vectors, encoded.answers)
+        return tuple(x.reshape(len(triples), 2, masks, -1)[:, place].reshape(len(triples) * masks, -1) for x in tables)
+
+    relations = np.repeat(triples[:, 1], masks)
+    scores = programs.score_vectors(served.model, served.params.model, end(0), relations, end(1))
+    return np.asarray(scores).reshape(len(triples), masks, 2) + cardinality_of_triples(served, triples)[:, None]
+
+
+def _nearest_triples(served, triple, train, entities, relations, count) -> list[NearTriple]:
+    rows = np.flatnonzero((train[:, 1] == triple[1]) & (train != triple).any(axis=1))
+    if not len(rows):
+        rows = np.flatnonzero((train != triple).any(axis=1))
+    table = served.tables.questions
+    cosine = np.asarray(jax.device_get(programs.cosines(table, programs.rows_of(table, triple[[0, 2]]))), np.float64)
+    similarity = (cosine[0, train[rows, 0]] + cosine[1, train[rows, 2]]) / 2
+    # Repeated training triples are named once.
+    _, first = np.unique(train[rows], axis=0, return_index=True)
+    best = first[np.argsort(-similarity[first], kind="stable")[:count]]
+    return [
+        NearTriple(entities[h], relations[r], entities[t], float(value))
+        for (h, r, t), value in zip(train[rows[best]].tolist(), similarity[best].tolist(), strict=True)
+    ]

@@ -1,0 +1,226 @@
+"""A trained model taken elsewhere: tables of numbers and names, a scoring function, a PyKEEN model.
+
+Features may take part in encodings of entities that are asked about and not in those of answers
+(``fusion.features_in``). So there are two tables of entities, ``questions`` and ``answers``, and ``model.json`` says
+which of them stands for the entity that a question is about: ``asked_for_tail`` and ``asked_for_head``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax import __version__
+from mocme_jax.additions.cardinality_scores import bonus_of_block
+from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.errors import UserError
+from mocme_jax.method.scoring import SCORES
+from mocme_jax.serving.trained_model import TrainedModel
+
+FORMATS = ("npz", "safetensors", "parquet", "jax", "pykeen")
+_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Path]:
+    """Writes a model into a folder.
+
+    Every export holds ``model.json`` (what the tables mean, and ``never_itself``: relations whose questions are never
+    answered by the entity that they are about), ``entities.tsv`` and ``relations.tsv`` (id, name, label)
+    and ``triples.npz`` (the released splits). The formats add:
+
+      npz, safetensors: ``tables``, the arrays ``questions`` and ``answers`` ``[N, d]``, ``relations`` ``[2R, d_r]``
+        (row r + R asks for the head of r), TuckER's ``core``, and what relations' cardinality adds to scores:
+        ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered`` uint8 ``[N, 2R]``.
+      parquet: ``entities.parquet`` and ``relations.parquet``, the same with names.
+      jax: ``scorer.jax``, a serialised ``jax.export`` of (tables..., entities [b], relations [b]) -> scores [b, N].
+      pykeen: ``pykeen.safetensors``, the state of a PyKEEN ComplEx with inverse relations; see ``pykeen_state``.
+
+    Returns:
+      The files written.
+
+    Raises:
+      UserError: a format that this model can't have or whose package is missing, or a folder that can't be written.
+    """
+    out, tables = Path(out), tables_of(model)
+    roles = roles_of(model.served.model.features_in)
+    meta = {
+        "score": model.served.model.score,
+        "entities": len(model.entities),
+        "relations": len(model.relations),
+        "tables": {name: list(table.shape) for name, table in tables.items()},
+        "never_itself": np.flatnonzero(~model.served.facts.loops).tolist(),
+        **roles,
+        "run": model.identity,
+        "version": __version__,
+    }
+    writers = {
+        "npz": lambda: _written(out / "tables.npz", lambda file: np.savez(file, **tables)),
+        "safetensors": lambda: _safetensors(out / "tables.safetensors", tables, {"model": json.dumps(meta)}),
+        "parquet": lambda: _parquet(out, model, tables),
+        "jax": lambda: _written(out / "scorer.jax", _bytes(serialised_scorer(model, tables))),
+        "pykeen": lambda: _safetensors(out / "pykeen.safetensors", pykeen_state(model, tables), {}),
+    }
+    splits = model.served.facts.splits
+    try:
+        written = [
+            _written(out / "model.json", _bytes((json.dumps(meta, indent=1) + "\n").encode())),
+            _names(out / "entities.tsv", model.entities.names, model.entities.readable),
+            _names(out / "relations.tsv", model.relations.names, model.relations.readable),
+            _written(out / "triples.npz", lambda file: np.savez(file, **splits)),
+        ]
+        for kind in formats:
+            made = writers[kind]()
+            written += made if isinstance(made, list) else [made]
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
+    return written
+
+
+def roles_of(features_in: str) -> dict[str, str]:
+    """The table of the entity that a question is about, by what is asked for; see ``MoCME.asked``."""
+    return {
+        "asked_for_tail": "answers" if features_in == "all" else "questions",
+        "asked_for_head": "questions" if features_in == "questions" else "answers",
+    }
+
+
+def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
+    """The arrays of an export, float32; see ``export``."""
+    everyone, parameters = range(len(model.entities)), model.served.params.model["params"]
+    times, bonus = model.served.cardinality
+    tables = {
+        "questions": model.encode(everyone),
+        "answers": model.encode(everyone, answers=True),
+        "relations": np.asarray(parameters["relation"]),
+        "answered": (times > 0).astype(np.uint8),
+        "cardinality": bonus,
+    }
+    return tables | ({"core": np.asarray(parameters["core"])} if "core" in parameters else {})
+
+
+def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> bytes:
+    """A scoring function that ``jax.export.deserialize`` reads, without this package.
+
+    Its arguments are a dict of the tables, and entities and relations int32 ``[b]`` for any b, relations in [0, 2R);
+    its result is the scores ``[b, N]`` of all answers, in full float32, as if none of them were known.
+    """
+    score, roles = SCORES[model.served.model.score], roles_of(model.served.model.features_in)
+    count = len(model.relations)
+
+    def scorer(tables, entities, relations):
+        with jax.default_matmul_precision("highest"):
+            tail, head = (tables[roles[name]][entities] for name in ("asked_for_tail", "asked_for_head"))
+            asked = jnp.where((relations < count)[:, None], tail, head)
+            q = score.query(asked, tables["relations"][relations], tables.get("core"))
+            bonus = bonus_of_block(tables["cardinality"], tables["answered"], relations)
+            return score.match(q, tables["answers"]) + bonus
+
+    try:
+        import flatbuffers  # noqa: F401, jax needs it to write
+    except ImportError:
+        raise UserError('format jax: needs a package; run: pip install "mocme_jax[export]"') from None
+    (rows,) = jax.export.symbolic_shape("b")
+    shapes = {name: jax.ShapeDtypeStruct(table.shape, table.dtype) for name, table in tables.items()}
+    ids = jax.ShapeDtypeStruct((rows,), jnp.int32)
+    return bytes(jax.export.export(jax.jit(scorer), platforms=_PLATFORMS)(shapes, ids, ids).serialize())
+
+
+def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state of PyKEEN's ComplEx with an ``embedding_dim`` of d / 2, on triples with inverse relations.
+
+    PyKEEN (1.11) keeps complex numbers as pairs of reals side by side, ``[n, d]``, and has relation r at 2r and its
+    inverse at 2r + 1.
+
+    What cardinality adds to scores takes 2R coordinates more, an ``embedding_dim`` of d / 2 + 2R: an entity has
+    1 + bi there, b being what is added to its scores as an answer of each relation, and a relation i at its own place.
+    Their product's real part is the difference of both ends' b, and that of the end which is asked about ranks nobody.
+
+    Raises:
+      UserError: the score function is another, or questions and answers differ, for which PyKEEN has no model.
+    """
+    if model.served.model.score != "complex":
+        raise UserError(f"format pykeen: is written for the score complex; this model has {model.served.model.score}")
+    if model.served.model.features_in != "all":
+        raise UserError(
+            f"format pykeen: has one table of entities, and this model has two (fusion.features_in="
+            f"{model.served.model.features_in}); leave it out with --formats"
+        )
+
+    def pairs(table: np.ndarray) -> np.ndarray:
+        real, imaginary = np.split(table, 2, axis=1)
+        return np.stack([real, imaginary], axis=2).reshape(len(table), -1)
+
+    count = len(model.relations)
+    entities, relations = tables["answers"], tables["relations"]
+    if tables["cardinality"].any():
+        bonus, own = tables["cardinality"] * tables["answered"], np.eye(2 * count, dtype=np.float32)
+        entities = _widened(entities, np.ones_like(bonus), bonus)
+        relations = _widened(relations, np.zeros_like(own), own)
+    order = np.stack([np.arange(count), count + np.arange(count)], axis=1).ravel()
+    return {
+        "entity_representations.0._embeddings.weight": pairs(entities),
+        "relation_representations.0._embeddings.weight": pairs(relations[order]),
+    }
+
+
+def _widened(table: np.ndarray, real: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
+    """A table of complex numbers, real parts first, with more of them."""
+    halves = np.split(table, 2, axis=1)
+    return np.concatenate([halves[0], real, halves[1], imaginary], axis=1)
+
+
+def _written(path: Path, write: Callable) -> Path:
+    write_atomically(path, write)
+    return path
+
+
+def _bytes(data: bytes) -> Callable:
+    return lambda file: file.write(data)
+
+
+def _names(path: Path, names: list[str], labels: list[str]) -> Path:
+    rows = [f"{index}\t{name}\t{label}\n" for index, (name, label) in enumerate(zip(names, labels, strict=True))]
+    return _written(path, _bytes(("id\tname\tlabel\n" + "".join(rows)).encode("utf-8", "surrogatepass")))
+
+
+def _safetensors(path: Path, tables: dict[str, np.ndarray], meta: dict[str, str]) -> Path:
+    from safetensors.numpy import save
+
+    return _written(path, _bytes(save(tables, meta or None)))
+
+
+def _parquet(out: Path, model: TrainedModel, tables: dict[str, np.ndarray]) -> list[Path]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError('Parquet needs a package; run: pip install "mocme_jax[parquet]"') from None
+
+    def vectors(table: np.ndarray):
+        return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(table.ravel()), table.shape[1])
+
+    def columns(names: list[str], labels: list[str]) -> dict:
+        return {"id": np.arange(len(names), dtype=np.int32), "name": names, "label": labels}
+
+    entities = columns(model.entities.names, model.entities.readable)
+    relations = columns(model.relations.names, model.relations.readable)
+    forward, inverse = np.split(tables["relations"], 2)
+    bonuses = np.split(tables["cardinality"], 2)
+    parts = {
+        "entities": entities | {name: vectors(tables[name]) for name in ("questions", "answers", "answered")},
+        "relations": relations
+        | {"forward": vectors(forward), "inverse": vectors(inverse)}
+        | {"cardinality": bonuses[0], "inverse_cardinality": bonuses[1]},
+    }
+    return [
+        _written(
+            out / f"{name}.parquet", lambda file, part=part: pyarrow.parquet.write_table(pyarrow.table(part), file)
+        )
+        for name, part in parts.items()
+    ]

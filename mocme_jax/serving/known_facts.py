@@ -1,0 +1,101 @@
+"""What is known: the triples of every split, by question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mocme_jax.data.graph.known_tails import KnownTails, known_tails, reciprocal
+from mocme_jax.errors import UserError
+
+NEW = "new"
+
+
+class Facts:
+    """The known triples of a graph.
+
+    Args:
+      splits: int32 ``[T, 3]`` by name, in the order train, valid, test.
+      num_entities, num_relations: N and R.
+      loops: bool ``[R]``, relations of which an entity may answer a question about itself; None: all.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, np.ndarray],
+        num_entities: int,
+        num_relations: int,
+        loops: np.ndarray | None = None,
+    ):
+        self.splits = dict(splits)
+        self.num_entities, self.num_relations = num_entities, num_relations
+        self.loops = np.ones(num_relations, bool) if loops is None else loops
+        self._tails: dict[tuple[str, ...], KnownTails] = {}
+        keys, places = [], []
+        for place, triples in enumerate(self.splits.values()):
+            keys.append(self._keys(reciprocal(triples, num_relations)))
+            places.append(np.full(len(keys[-1]), place, np.int8))
+        # Of a fact in several splits, the first counts.
+        self._facts, first = np.unique(np.concatenate(keys), return_index=True)
+        self._places = np.concatenate(places)[first]
+
+    def extended(self, added: np.ndarray, num_entities: int) -> Facts:
+        """The same with more entities, and triples ``[T, 3]`` that count as training triples."""
+        splits = self.splits | {"train": np.concatenate([self.splits["train"], added.astype(np.int32)])}
+        return Facts(splits, num_entities, self.num_relations, self.loops)
+
+    def tails(self, splits: Sequence[str] | None = None) -> KnownTails:
+        """Known answers by question, of some splits or of all.
+
+        Raises:
+          UserError: there is no split of this name.
+        """
+        names = tuple(self.splits) if splits is None else tuple(splits)
+        for name in names:
+            if name not in self.splits:
+                raise UserError(f"split {name!r}: there are {', '.join(self.splits)}")
+        if names not in self._tails:
+            chosen = [self.splits[name] for name in names]
+            self._tails[names] = known_tails(chosen, self.num_entities, self.num_relations)
+        return self._tails[names]
+
+    def barred(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The entities that are asked about where they can't be the answer: positions in questions ``[Q, 2]``, and ids.
+
+        Relations are in [0, 2R).
+        """
+        rows = np.flatnonzero(~self.loops[questions[:, 1] % self.num_relations])
+        return rows, questions[rows, 0]
+
+    def no_candidates(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a question's missing answer can't be: the known answers of all splits, and what is barred.
+
+        Args:
+          questions: int ``[Q, 2]`` (or more columns, which are ignored).
+
+        Returns:
+          Positions in ``questions``, ascending, and entities, each pair once.
+        """
+        known, barred = self.tails().pairs(questions), self.barred(questions)
+        pairs = np.concatenate([row.astype(np.int64) * self.num_entities + ids for row, ids in (known, barred)])
+        rows, ids = np.divmod(np.unique(pairs) if len(barred[0]) else pairs, self.num_entities)
+        return rows, ids.astype(np.int32)
+
+    def where(self, entities: np.ndarray, relations: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """The place of the split that knows an answer, -1 for none: int8, of the arguments' common shape."""
+        shape = np.broadcast_shapes(np.shape(entities), np.shape(relations), np.shape(answers))
+        rows = [np.broadcast_to(x, shape).reshape(-1) for x in (entities, relations, answers)]
+        wanted = self._keys(np.stack(rows, axis=1))
+        if not len(self._facts):
+            return np.full(shape, -1, np.int8)
+        found = np.minimum(np.searchsorted(self._facts, wanted), len(self._facts) - 1)
+        return np.where(self._facts[found] == wanted, self._places[found], -1).astype(np.int8).reshape(shape)
+
+    def word(self, place: int) -> str:
+        """The name of a split by its place, ``new`` for -1."""
+        return NEW if place < 0 else list(self.splits)[place]
+
+    def _keys(self, questions: np.ndarray) -> np.ndarray:
+        entity, relation, answer = np.asarray(questions, np.int64).reshape(-1, 3).T
+        return (entity * (2 * self.num_relations) + relation) * self.num_entities + answer

@@ -1,0 +1,155 @@
+"""``MODEL_CARD.md``: what a finished run is, for somebody who finds its folder.
+
+The headings are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as they apply.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mocme_jax.config import load_config
+from mocme_jax.config_values import show
+from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.serving.calibration import identity_of, read_calibration
+
+FILE = "MODEL_CARD.md"
+# What a training command without --config starts from.
+DEFAULT_CONFIG = "atlas"
+# Where a run found its data and on what it ran: for the reader to fill in.
+_OF_A_MACHINE = ("data.dir", "data.features_dir", "parallel.")
+
+
+_USE = (
+    "Meant for suggesting triples that a person, or another source, then checks. Scores are of held-out triples of "
+    "this graph; they say nothing of entities of other kinds, and less of entities with few triples. A probability is "
+    "given that a question has an answer that is missing, and is not the probability that a triple is true. What the "
+    "graph has wrong or leaves out, the model has learned."
+)
+
+
+def write_card(workdir: Path, results: dict) -> None:
+    """Writes the card of a finished run; process 0 alone does, and a folder that can't be written stays without.
+
+    Args:
+      workdir: the run's folder; a calibration in it is told of.
+      results: what the run wrote to ``results.json``.
+    """
+    if jax.process_index():
+        return
+    kept = read_calibration(workdir, identity_of(results["fingerprint"], results["run"]))
+    text = card(results, None if kept is None else kept.report)
+    try:
+        write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode("utf-8", "surrogatepass")))
+    except OSError:
+        return
+
+
+def card(results: dict, calibration: dict | None) -> str:
+    """The card's text, from what ``results.json`` holds and the report of a calibration, once there is one."""
+    graph, run, config = results["graph"], results["run"], results["config"]
+    model = config["model"]
+    lines = [
+        f"# MoCME on {graph['name']}",
+        "",
+        f"Completes triples of {graph['name']}: asked for a head or a tail, it ranks {graph['entities']:,} entities. "
+        f"Score function `{model['score']}`, width {model['width']}, {model['experts']} experts a modality; best epoch "
+        f"on dev {run['best_epoch']} of {run['epoch']}, {run['minutes']:.1f} minutes on {results['device']} "
+        f"(jax {results['jax']}, mocme_jax {results['version']}).",
+        "",
+        "## Data",
+        "| | |",
+        "|---|---|",
+        f"| entities, relations | {graph['entities']:,}, {graph['relations']:,} |",
+        *(f"| {name} triples | {count:,} |" for name, count in graph["triples"].items()),
+        f"| dev | {graph['dev']} |",
+        *(f"| modality {name} | {share:.1%} of the entities |" for name, share in graph["modalities"].items()),
+        f"| fingerprint | `{results['fingerprint'][:16]}` |",
+        "",
+        "## What the audit warns of",
+        *([f"- {line}" for line in results["warnings"]] or ["Nothing."]),
+        "",
+        "## Scores",
+        "Chosen on dev, scored once on test; both directions, filtered by all splits, ties count half, full float32.",
+        "",
+        "| | questions | MRR | Hits@1 | Hits@3 | Hits@10 |",
+        "|---|---|---|---|---|---|",
+        *_scores(results),
+        "",
+        "## Weights",
+        "Mean over the entities that have the modality: "
+        + ", ".join(f"{name} {weight:.3f}" for name, weight in results["weights"]["modality"].items())
+        + ".",
+        "",
+        "## Calibration",
+        *_calibration(calibration),
+        "",
+        "## Use",
+        _USE,
+        "",
+        "## Again",
+        "```bash",
+        "python -m mocme_jax.evaluate --workdir=DIR    # these numbers, from the checkpoint",
+        " ".join(["python -m mocme_jax.train --workdir=DIR", *flags_of(config)]),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _scores(results: dict) -> Iterator[str]:
+    rows = [("dev", results["dev"]["overall"])]
+    test = results["test"]
+    if test is not None:
+        rows.append(("test", test["overall"]))
+        if test["clean"]["count"] < test["overall"]["count"]:
+            rows.append(("test, rows that train does not hold", test["clean"]))
+        for group in ("direction", "relation_kind", "answer_seen"):
+            named = test["groups"].get(group, {}).items()
+            rows += [(f"test, {group.replace('_', ' ')}: {name}", metrics) for name, metrics in named]
+    for name, metrics in rows:
+        numbers = [metrics[key] for key in ("mrr", "hits@1", "hits@3", "hits@10")]
+        shown = " | ".join("-" if value is None else f"{value:.4f}" for value in numbers)
+        yield f"| {name} | {metrics['count']:,} | {shown} |"
+
+
+def _calibration(report: dict | None) -> Iterator[str]:
+    if report is None:
+        yield "Fitted on dev at the first use of the model (`python -m mocme_jax.predict`), which writes it here."
+        return
+    yield f"Probability: {report['meaning']}. Fitted on dev; expected calibration error of the top answers:"
+    yield ""
+    yield "| | questions | before | after | of perfect probabilities | above .9: answers, right |"
+    yield "|---|---|---|---|---|---|"
+    for name, split in report["splits"].items():
+        above = split["after"]["above"]["0.9"]
+        right = "-" if above["right"] is None else f"{above['right']:.1%}"
+        yield (
+            f"| {name} | {split['after']['questions']:,} | {split['before']['error']:.4f} | "
+            f"{split['after']['error']:.4f} | {split['after']['by_chance']:.4f} | {above['questions']:,}, {right} |"
+        )
+
+
+def flags_of(config: Mapping[str, Any]) -> list[str]:
+    """The flags that turn the default config into this one, but for the places of a machine."""
+    default = dict(_flat(load_config(DEFAULT_CONFIG)[0].to_dict()))
+    flags = ["--config.data.dir=FOLDER"] if config["data"]["dir"] is not None else []
+    for path, value in _flat(config):
+        if path.startswith(_OF_A_MACHINE):
+            continue
+        value = tuple(value) if isinstance(value, list) else value
+        if value != default.get(path):
+            # Who copies the command lets a shell read what the graph's folder was called.
+            flags.append(f"--config.{path}={shlex.quote(show(value))}")
+    return flags
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,81 @@
+"""Which entity or relation a person means: by its name, its readable name or its id."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from mocme_jax.data.graph.entity_names import readable_name
+from mocme_jax.errors import UserError
+
+Key = str | int
+
+
+class Lookup:
+    """Names of one kind, and the way back to their ids.
+
+    Args:
+      kind: ``entity`` or ``relation``, for messages.
+      names: by id.
+      labels: what a person reads, by id, where it is known; else the readable form of the name.
+    """
+
+    def __init__(self, kind: str, names: Sequence[str], labels: dict[int, str] | None = None):
+        labels = labels or {}
+        self.kind, self.names = kind, list(names)
+        self.readable = [labels.get(index) or readable_name(name) for index, name in enumerate(names)]
+        self._by_name = {name: index for index, name in enumerate(names)}
+        self._by_readable: dict[str, list[int]] = {}
+        for index, text in enumerate(self.readable):
+            self._by_readable.setdefault(text, []).append(index)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def extended(self, names: Sequence[str]) -> Lookup:
+        """The same with more names behind.
+
+        Raises:
+          UserError: a name is there already, or twice among the new.
+        """
+        for position, name in enumerate(names):
+            if name in self._by_name or name in names[:position]:
+                raise UserError(f"{self.kind} {name!r}: is there already; a new one needs a name of its own")
+        labels = dict(enumerate(self.readable))
+        return Lookup(self.kind, [*self.names, *names], labels)
+
+    def id(self, key: Key) -> int:
+        """The id that a name, a readable name or an id stands for; names win over ids.
+
+        Raises:
+          UserError: nothing fits, with the nearest names, or several do.
+        """
+        if isinstance(key, int | np.integer):
+            if not 0 <= key < len(self.names):
+                raise UserError(f"{self.kind} id {key}: ids are 0 to {len(self.names) - 1}")
+            return int(key)
+        if key in self._by_name:
+            return self._by_name[key]
+        found = self._by_readable.get(key) or self._by_readable.get(readable_name(key), [])
+        if len(found) > 1:
+            some = ", ".join(f"{self.names[index]} (id {index})" for index in found[:3])
+            raise UserError(f"{self.kind} {key!r}: means several, such as {some}; write the name in full or the id")
+        if found:
+            return found[0]
+        if key.isascii() and key.isdecimal():
+            return self.id(int(key))
+        raise UserError(f"{self.kind} {key!r}: there is none of this name{self._nearest(key)}")
+
+    def ids(self, keys: Key | Iterable[Key]) -> np.ndarray:
+        """int32 ``[n]`` of one key or several; raises as `id`."""
+        keys = [keys] if isinstance(keys, str | int | np.integer) else keys
+        return np.array([self.id(key) for key in keys], np.int32)
+
+    def _nearest(self, key: str) -> str:
+        folded: dict[str, str] = {}
+        for text in [*self.readable, *self.names]:
+            folded.setdefault(text.casefold(), text)
+        near = difflib.get_close_matches(key.casefold(), folded, 3, 0.7)
+        return "; did you mean " + ", ".join(folded[text] for text in near) + "?" if near else ""

@@ -1,0 +1,132 @@
+"""Entities that arrive after training: encoded from their features and a structure that is inferred, fitted or missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.data.features.standardise import fit_scale, standardise
+from mocme_jax.data.features.text_features import encode_texts
+from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
+from mocme_jax.errors import UserError
+from mocme_jax.method.encoder_types import Carried
+from mocme_jax.method.mocme import Params
+from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.serving import compiled_queries as programs
+from mocme_jax.serving.compiled_queries import Tables
+from mocme_jax.serving.completion import Served, batches, filled
+from mocme_jax.serving.fitted_structure import Fitting, fit_structure, given_answers
+from mocme_jax.serving.inferred_structure import infer_structure
+from mocme_jax.serving.top_candidates import in_blocks
+
+Features = Mapping[str, np.ndarray | Sequence[str]]
+
+STRUCTURES = ("inferred", "missing")
+
+LEARNED_TO_DO_WITHOUT = 0.3
+"""From this ``model.structure_dropout`` on, features alone are better than an inferred structure (docs/use.md)."""
+
+
+def read_features(modalities: Sequence[Modality], features: Features, count: int) -> list[Modality]:
+    """What new entities carry, in the order of the graph's modalities and on their scale.
+
+    Args:
+      modalities: the graph's, with rows as they were read.
+      features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one), or for
+        ``text`` also n texts, which are encoded as ``prepare`` does. What is left out is missing.
+      count: n.
+
+    Raises:
+      UserError: an unknown modality, another number of rows, another width, or numbers that are not finite.
+    """
+    widths = {modality.name: modality.features.shape[1] for modality in modalities}
+    for name in features:
+        if name not in widths:
+            raise UserError(f"features {name!r}: the model has {', '.join(widths) or 'no feature modality'}")
+    found = []
+    for modality in modalities:
+        given = features.get(modality.name)
+        width = widths[modality.name]
+        if given is None:
+            found.append(Modality(modality.name, np.zeros((count, width), np.float32), np.zeros(count, bool)))
+            continue
+        present = None
+        if modality.name == "text" and len(given) and all(isinstance(text, str) for text in given):
+            present = np.array([bool(text.strip()) for text in given])
+            given = encode_texts(given) if present.any() else np.zeros((count, width), np.float32)
+        rows = np.asarray(given)
+        if rows.shape != (count, width):
+            raise UserError(f"features {modality.name}: expected {count} rows of width {width}, got {list(rows.shape)}")
+        found.append(standardise(make_modality(modality.name, rows, present), fit_scale(modality)))
+    return found
+
+
+def extended(
+    served: Served,
+    modalities: Sequence[Modality],
+    triples: np.ndarray,
+    count: int,
+    *,
+    infer: bool,
+    fitting: Fitting | None,
+) -> Served:
+    """A model with more entities behind those it has.
+
+    Args:
+      served: the model.
+      modalities: of the new entities, standardised.
+      count: n, how many they are.
+      triples: int32 ``[T, 3]``, what is known of them; they count as training triples, also for relations'
+        cardinality.
+      infer: give them the structure of those that carry much the same; else it is missing.
+      fitting: how to fit their structure to their triples, from there; None: it stays.
+    """
+    total = served.facts.num_entities + count
+    features = [modality.features for modality in modalities]
+    structure, has = np.zeros((count, served.model.encoder.width), np.float32), np.zeros(count, bool)
+    if infer and features:
+        # Rows of entities that were added before are guesses themselves, or nothing.
+        known = len(served.params.structure) - served.added
+        old = [np.asarray(rows[:known]) for rows in served.inputs.features]
+        structure, has = infer_structure(np.asarray(served.params.structure[:known]), old, features)
+    present = np.stack([has, *(modality.present for modality in modalities)], axis=1)
+    fresh = Carried(jnp.asarray(structure), tuple(map(jnp.asarray, features)), jnp.asarray(present))
+    facts = served.facts.extended(triples, total)
+    given = given_answers(triples, served.facts.num_entities, served.model.num_relations)
+    if fitting is not None and len(given.place):
+        fresh = fit_structure(served, fresh, facts, given, fitting)
+    questions, answers = [], []
+    for part, size in batches(count):
+        rows = jax.tree.map(lambda x: jnp.asarray(filled(np.asarray(x[part]), size)), fresh)  # noqa: B023
+        encoded = programs.encode_some(served.model, served.params.model, served.panel, rows)
+        number = part.stop - part.start
+        questions.append(encoded.questions.vectors[:number])
+        answers.append(encoded.answers[:number])
+
+    def longer(blocks: jax.Array, rows: list[jax.Array]) -> jax.Array:
+        old = blocks.reshape(-1, blocks.shape[-1])[: served.facts.num_entities]
+        return in_blocks(jnp.concatenate([old, *rows]))
+
+    tables = served.tables
+    longer_answers = longer(tables.answers, answers)
+    longer_questions = longer_answers if tables.questions is tables.answers else longer(tables.questions, questions)
+    counted = None if served.counted is None else served.counted.extended(triples, total)
+    times = None if counted is None else in_blocks(counted.cardinality.times)
+    inputs = Inputs(
+        tuple(jnp.concatenate(pair) for pair in zip(served.inputs.features, fresh.features, strict=True)),
+        jnp.concatenate([served.inputs.present, fresh.present]),
+        served.inputs.panel,
+    )
+    return Served(
+        served.model,
+        Params(served.params.model, jnp.concatenate([served.params.structure, fresh.structure])),
+        inputs,
+        served.panel,
+        Tables(longer_questions, longer_answers, jnp.int32(total), times, tables.bonus),
+        facts,
+        counted,
+        served.added + count,
+    )

@@ -1,0 +1,205 @@
+"""What the command predict does: one question, a file of them, every new triple, or why a triple has its score."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mocme_jax.errors import UserError
+from mocme_jax.serving.answer_files import RowFile
+from mocme_jax.serving.answers import Answer
+from mocme_jax.serving.explanation import Explanation, carried_by, masked_scores
+from mocme_jax.serving.new_triples import new_triples
+from mocme_jax.serving.query_files import answer_questions, read_questions
+from mocme_jax.serving.trained_model import TrainedModel
+from mocme_jax.training.logs.progress import make_console, results_table
+
+
+def predict_one(
+    model: TrainedModel,
+    head: str | None,
+    relation: str | None,
+    tail: str | None,
+    *,
+    k: int,
+    exclude: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Prints the answers to one question as a table or as JSON."""
+    answers = model.complete(head, relation, tail, k, exclude=exclude)
+    carried = _carried(model, answers, head, relation, tail)
+    if as_json:
+        rows = [dataclasses.asdict(a) | {"carried_by": c} for a, c in zip(answers, carried, strict=True)]
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    asked = "head" if head is None else "relation" if relation is None else "tail"
+    title = "  ".join(key if key is not None else "?" for key in (head, relation, tail))
+    rows = [
+        {
+            "rank": answer.rank,
+            "relation" if asked == "relation" else "entity": answer.label,
+            "probability": answer.probability,
+            "known": answer.known,
+            "carried by": "  ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005) or "-",
+        }
+        for answer, shares in zip(answers, carried, strict=True)
+    ]
+    results_table(rows, title=title, console=make_console())
+
+
+def predict_file(
+    model: TrainedModel, queries: Path, out: Path, *, k: int, exclude: Sequence[str], console: Console
+) -> None:
+    """Answers a file of questions into another, going on where that one ends."""
+    settings = {
+        "run": model.identity,
+        "queries": _digest(queries),
+        "k": k,
+        "exclude": list(exclude),
+    }
+    with RowFile(out, settings) as file:
+        if file.finished:
+            console.print(f"{out}: is complete already")
+            return
+        if file.done:
+            console.print(f"going on after query {file.done:,}")
+        count = file.done
+        for rows in answer_questions(model, read_questions(queries, model, skip=file.done), k, exclude):
+            file.write(rows)
+            count += len(rows)
+        file.finish()
+    console.print(f"{out}: {count:,} queries answered", soft_wrap=True)
+
+
+def predict_new(
+    model: TrainedModel,
+    out: Path | None,
+    *,
+    k: int,
+    relations: Sequence[str],
+    exclude: Sequence[str],
+    as_json: bool,
+    console: Console,
+) -> None:
+    """Prints or writes the most probable triples that the excluded splits do not hold."""
+    if out is None:
+        rows = _new_rows(model, k, relations, exclude, console)
+        if as_json:
+            print(json.dumps(rows, indent=1, ensure_ascii=False))
+        else:
+            results_table(rows, title="most probable new triples", console=make_console())
+        return
+    settings = {"run": model.identity, "k": k, "relations": list(relations), "exclude": list(exclude)}
+    # Opened first: nobody should wait for an hour to hear that a file can't be written.
+    with RowFile(out, settings) as file:
+        if file.finished:
+            console.print(f"{out}: is complete already")
+            return
+        rows = _new_rows(model, k, relations, exclude, console)
+        names = ("rank", "head", "relation", "tail", "rank", "score", "probability", "known")
+        file.write([tuple(row[name] for name in names)] for row in rows[file.done :])
+        file.finish()
+    console.print(f"{out}: {len(rows):,} triples", soft_wrap=True)
+
+
+def _new_rows(
+    model: TrainedModel, k: int, relations: Sequence[str], exclude: Sequence[str], console: Console
+) -> list[dict]:
+    tenths = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal tenths
+        if done * 10 // total > tenths:
+            tenths = done * 10 // total
+            console.print(f"{done:,} of {total:,} questions asked")
+
+    chosen = model.relations.ids(relations) if relations else None
+    found = new_triples(model.served, model.calibration, k, relations=chosen, exclude=exclude, told=told)
+    entities, names = model.entities.names, model.relations.names
+    known = model.served.facts.where(*found.triples.T)
+    columns = (found.triples, found.scores, found.probability, found.chance, known)
+    return [
+        {
+            "rank": rank,
+            "head": entities[head],
+            "relation": names[relation],
+            "tail": entities[tail],
+            "score": score,
+            "probability": probability,
+            "chance": chance,
+            "known": model.served.facts.word(place),
+        }
+        for rank, ((head, relation, tail), score, probability, chance, place) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True), start=1
+        )
+    ]
+
+
+def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: bool) -> None:
+    """Prints why a triple has its score."""
+    why = model.explain(triple)
+    if as_json:
+        print(json.dumps(why.to_dict(), indent=1, ensure_ascii=False))
+        return
+    console = make_console()
+    results_table(_worth(why), title=f"{why.head.label}  {why.relation}  {why.tail.label}", console=console)
+    views = [
+        {"end": end.label, "modality": name, **{f"view {i}": w for i, w in enumerate(weights, start=1)}}
+        for end in (why.head, why.tail)
+        for name, weights in end.views.items()
+    ]
+    results_table(views, title="weights of the views", console=console)
+    nearest = [dataclasses.asdict(one) for one in why.nearest]
+    results_table(nearest, title="nearest training triples", console=console)
+
+
+def read_model(workdir: Path, data_dir: str | None, features_dir: str | None) -> tuple[TrainedModel, Console]:
+    """The run's model, and a console for notes: standard output is for answers."""
+    from mocme_jax.serving.run_loading import load
+
+    console = make_console(sys.stderr)
+    return load(workdir, data_dir=data_dir, features_dir=features_dir, notify=console.print), console
+
+
+def _worth(why: Explanation) -> list[dict]:
+    rows = [
+        {
+            "modality": name,
+            "weight in head": why.head.weights[name],
+            "weight in tail": why.tail.weights[name],
+            "score without": score,
+            "change": score - why.score,
+        }
+        for name, score in why.without.items()
+    ]
+    if why.cardinality:
+        change = -why.cardinality
+        rows.append({"modality": "(relation's cardinality)", "score without": why.score + change, "change": change})
+    rows.append({"modality": "without any", "score without": why.without_any, "change": why.without_any - why.score})
+    return [*rows, {"modality": "with all", "score without": why.score, "change": 0.0}]
+
+
+def _carried(
+    model: TrainedModel, answers: list[Answer], head: str | None, relation: str | None, tail: str | None
+) -> list[dict[str, float]]:
+    """What carried each answer, in the direction that was asked; see ``carried_by``."""
+    if not answers:
+        return []
+    rows = [tuple(answer.id if key is None else key for key in (head, relation, tail)) for answer in answers]
+    scores = masked_scores(model.served, model.triples(rows))
+    asked = scores[:, :, 1] if head is None else scores[:, :, 0] if tail is None else scores.mean(axis=2)
+    return carried_by(asked, ("structure", *(modality.name for modality in model.graph.modalities)))
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"--queries={path}: cannot be read ({error.strerror})") from None

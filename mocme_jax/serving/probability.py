@@ -1,0 +1,169 @@
+"""From scores to probabilities, and how far they can be believed.
+
+What is meant: **a question has one answer that is missing; the probability is that this candidate is it.** The
+candidates are all entities but the other known answers of the question, as in filtered ranking; for an answer that is
+known already, it is what the probability would be if it were not.
+
+    share(e) = doubt / n + (1 - doubt) * exp(sharpness * score(e)) / sum over the n candidates of exp(sharpness * score)
+    p(e)     = curve(share(e))
+
+Sharpness is an inverse temperature (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). Doubt is the
+share of answers that the model can't see coming: without it the few hopeless questions of a dev split would blunt all
+the others. Both make dev's answers most likely. The curve rises and is fitted to how often dev's top answers are right
+(isotonic regression; Zadrozny and Elkan, KDD 2002). Shares sum to 1 over the candidates, probabilities nearly do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+SHARPNESSES = np.round(np.geomspace(0.1, 8.0, 23), 4).astype(np.float32)
+DOUBTS = np.array([0.0, 0.003, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8])
+# A relation with fewer dev questions in a direction shares the fit of all such relations.
+ENOUGH = 100
+BINS = 15
+THRESHOLDS = (0.5, 0.7, 0.9, 0.95)
+
+
+class Fit(NamedTuple):
+    """What turns scores into shares; arrays of one entry a question for many questions."""
+
+    sharpness: float | np.ndarray
+    doubt: float | np.ndarray
+
+
+UNFITTED = Fit(1.0, 0.0)
+
+
+class Weighed(NamedTuple):
+    """Questions with their answers; Q of them, G sharpnesses.
+
+    Attributes:
+      gold: float64 ``[Q]``, the answer's score.
+      log_totals: float64 ``[G, Q]``, log of the sum over the other candidates of exp(sharpness * score).
+      others: int ``[Q]``, how many they are.
+    """
+
+    gold: np.ndarray
+    log_totals: np.ndarray
+    others: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Weighed:
+        """Some of the questions."""
+        return Weighed(self.gold[chosen], self.log_totals[:, chosen], self.others[chosen])
+
+
+class Curve(NamedTuple):
+    """A rising function through the points ``(share, right)``, straight between them; float64 ``[n]`` each."""
+
+    share: np.ndarray
+    right: np.ndarray
+
+    def __call__(self, share: np.ndarray) -> np.ndarray:
+        return np.interp(share, self.share, self.right)
+
+
+def fit_curve(share: np.ndarray, right: np.ndarray) -> Curve:
+    """How often answers with a share are right: isotonic regression, through (0, 0).
+
+    Args:
+      share: float ``[n]``.
+      right: ``[n]`` in [0, 1].
+    """
+    from scipy.optimize import isotonic_regression
+
+    order = np.argsort(share, kind="stable")
+    fitted = isotonic_regression(np.asarray(right, np.float64)[order])
+    starts = fitted.blocks
+    counts = np.diff(starts)
+    # A point in the middle of each level, so that nothing jumps.
+    middle = np.add.reduceat(share[order], starts[:-1]) / counts
+    level = fitted.x[starts[:-1]]
+    return Curve(np.concatenate([[0.0], middle]), np.concatenate([[0.0], level]))
+
+
+def shares(
+    scores: np.ndarray, log_total: np.ndarray, others: np.ndarray, fit: Fit, *, counted: np.ndarray | bool
+) -> np.ndarray:
+    """The share of candidates.
+
+    Args:
+      scores: ``[...]`` of the candidates.
+      log_total: log of the sum over what counts of exp(sharpness * score), at the fit's own sharpness.
+      others: how many count.
+      fit: see ``Fit``.
+      counted: whether the candidate is among them; else it is added to them.
+    """
+    own = np.asarray(fit.sharpness * np.asarray(scores, np.float64))
+    total = np.where(counted, log_total, np.logaddexp(log_total, own))
+    number = np.maximum(others + ~np.asarray(counted), 1)
+    return fit.doubt / number + (1 - fit.doubt) * np.exp(np.minimum(own - total, 0))
+
+
+def fit_weighed(weighed: Weighed) -> Fit:
+    """The fit that makes the answers most likely, out of the grid ``SHARPNESSES`` x ``DOUBTS``."""
+    own = SHARPNESSES[:, None].astype(np.float64) * weighed.gold[None]
+    share = np.exp(own - np.logaddexp(weighed.log_totals, own))
+    uniform = 1.0 / (weighed.others + 1)
+    likelihood = np.array(
+        [[np.mean(np.log(np.maximum(doubt * uniform + (1 - doubt) * row, 1e-30))) for doubt in DOUBTS] for row in share]
+    )
+    best, doubt = np.unravel_index(np.argmax(likelihood), likelihood.shape)
+    return Fit(float(SHARPNESSES[best]), float(DOUBTS[doubt]))
+
+
+def fit_groups(weighed: Weighed, groups: np.ndarray, number: int) -> tuple[Fit, np.ndarray]:
+    """A fit a group that has enough questions, and one that the others share.
+
+    Args:
+      groups: int ``[Q]`` in ``[0, number)``.
+
+    Returns:
+      The fits as arrays ``[number]``, and bool ``[number]``, which groups have their own.
+    """
+    counts = np.bincount(groups, minlength=number)
+    own = counts >= ENOUGH
+    few = ~own[groups]
+    # With hardly a question left over, the rest would be fitted to noise.
+    shared = fit_weighed(weighed.take(few) if few.sum() >= ENOUGH else weighed)
+    fits = [fit_weighed(weighed.take(groups == group)) if own[group] else shared for group in range(number)]
+    sharpness, doubt = np.array(fits, np.float64).T
+    return Fit(sharpness, doubt), own
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error: mean over equal-width bins of |mean confidence - share right|, weighed by counts."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.bincount(place, confidence - right, minlength=bins)
+    return float(np.abs(gap).sum() / max(len(confidence), 1))
+
+
+def error_by_chance(confidence: np.ndarray, bins: int = BINS) -> float:
+    """The calibration error to expect if the probabilities were exactly right, of so few answers.
+
+    In a bin, the sum of p minus the number that are right has mean 0 and variance sum p (1 - p), and the mean absolute
+    value of a normal variable is sqrt(2 / pi) deviations. The measured error is biased upwards by as much (Roelofs et
+    al., AISTATS 2022).
+    """
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    variance = np.bincount(place, confidence * (1 - confidence), minlength=bins)
+    return float(np.sqrt(2 / np.pi * variance).sum() / max(len(confidence), 1))
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> dict:
+    """Figures for JSON: the calibration error, and how often a top answer above some probabilities is right."""
+    above = {}
+    for threshold in THRESHOLDS:
+        chosen = confidence > threshold
+        share = float(right[chosen].mean()) if chosen.any() else None
+        above[str(threshold)] = {"questions": int(chosen.sum()), "right": share}
+    return {
+        "questions": len(confidence),
+        "error": calibration_error(confidence, right),
+        "by_chance": error_by_chance(confidence),
+        "mean": float(confidence.mean()) if len(confidence) else None,
+        "right": float(right.mean()) if len(right) else None,
+        "above": above,
+    }

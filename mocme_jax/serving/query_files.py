@@ -1,0 +1,115 @@
+"""Questions in a file, answered a chunk at a time, however many there are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mocme_jax.errors import UserError
+from mocme_jax.serving.answer_files import Row
+from mocme_jax.serving.answers import Answered
+from mocme_jax.serving.trained_model import TrainedModel
+
+CHUNK = 2048
+_ASKED = ("", "?")
+_COLUMNS = ("head", "relation", "tail")
+
+
+class Question(NamedTuple):
+    """A question of ids; ``asked`` is the column (0, 1, 2) that is asked for, where the id is -1."""
+
+    number: int
+    triple: tuple[int, int, int]
+    asked: int
+
+
+def read_questions(path: Path, model: TrainedModel, *, skip: int = 0) -> Iterator[Question]:
+    """Questions of a file: rows ``head<TAB>relation<TAB>tail``, of which one is ``?`` or empty.
+
+    Args:
+      path: a file, read line by line.
+      model: whose names they are.
+      skip: how many to pass over.
+
+    Raises:
+      UserError: the file can't be read, or a row is malformed or names what the graph has not.
+    """
+    path = Path(path)
+    cache: dict[tuple[bool, str], int] = {}
+
+    def look_up(key: str, relation: bool) -> int:
+        if (relation, key) not in cache:
+            cache[relation, key] = (model.relations if relation else model.entities).id(key)
+        return cache[relation, key]
+
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(itertools.islice(file, skip, None), start=skip + 1):
+                cells = line.rstrip("\r\n").split("\t")
+                cells += [""] * (3 - len(cells))
+                asked = [place for place, cell in enumerate(cells) if cell.strip() in _ASKED]
+                if len(cells) != 3 or len(asked) != 1:
+                    raise UserError(
+                        f"{path}:{number}: expected head, relation, tail with tabs, one of them ?; found {line[:60]!r}"
+                    )
+                try:
+                    triple = tuple(
+                        -1 if place == asked[0] else look_up(cell, place == 1) for place, cell in enumerate(cells)
+                    )
+                except UserError as error:
+                    raise UserError(f"{path}:{number}: {error}") from None
+                yield Question(number, triple, asked[0])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; convert the file to UTF-8") from None
+
+
+def answer_questions(
+    model: TrainedModel, questions: Iterator[Question], k: int, exclude: Sequence[str]
+) -> Iterator[list[list[Row]]]:
+    """Rows of each question, in order; a list of questions a chunk."""
+    while chunk := list(itertools.islice(questions, CHUNK)):
+        rows: dict[int, list[Row]] = {}
+        for between in (False, True):
+            part = [question for question in chunk if (question.asked == 1) is between]
+            if part:
+                answered = _answer(model, part, k, exclude, between=between)
+                rows |= {question.number: listed for question, listed in zip(part, answered, strict=True)}
+        yield [rows[question.number] for question in chunk]
+
+
+def _answer(
+    model: TrainedModel, questions: list[Question], k: int, exclude: Sequence[str], *, between: bool
+) -> list[list[Row]]:
+    triples = np.array([question.triple for question in questions], np.int32)
+    asked = np.array([question.asked for question in questions])
+    if between:
+        answered = model.answer_relations(triples[:, [0, 2]], k, exclude)
+    else:
+        tails = asked == 2
+        entity = np.where(tails, triples[:, 0], triples[:, 2])
+        relation = triples[:, 1] + np.where(tails, 0, len(model.relations))
+        answered = model.answer(np.stack([entity, relation], axis=1), k, exclude)
+    return _rows(model, questions, answered, model.relations.names if between else model.entities.names)
+
+
+def _rows(model: TrainedModel, questions: list[Question], answered: Answered, names: list[str]) -> list[list[Row]]:
+    words = [*model.served.facts.splits, model.served.facts.word(-1)]
+    columns = [part.tolist() for part in (answered.ids, answered.scores, answered.probability, answered.known)]
+    found = []
+    for question, ids, scores, probability, known in zip(questions, *columns, strict=True):
+        number, (head, relation, tail), asked = question
+        # One of the three has no id yet: -1 would name the last.
+        ends = [model.entities.names[head], model.relations.names[relation], model.entities.names[tail]]
+        listed = []
+        for place, index in enumerate(ids):
+            if index >= 0:
+                ends[asked] = names[index]
+                listed.append((number, *ends, place + 1, scores[place], probability[place], words[known[place]]))
+        found.append(listed)
+    return found

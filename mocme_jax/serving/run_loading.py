@@ -1,0 +1,113 @@
+"""A finished run as a model that answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mocme_jax.additions.cardinality import Cardinality
+from mocme_jax.additions.lending_table import lend
+from mocme_jax.data.features.text_features import LABELS_FILE, read_labels
+from mocme_jax.data.graph.graph_folder import atlas_directory
+from mocme_jax.method.mocme import EntityVectors
+from mocme_jax.parallel.mesh import ROWS
+from mocme_jax.serving.compiled_queries import Tables, encode_panel
+from mocme_jax.serving.completion import Served
+from mocme_jax.serving.counted import Counted
+from mocme_jax.serving.known_facts import Facts
+from mocme_jax.serving.name_lookup import Lookup
+from mocme_jax.serving.top_candidates import in_blocks
+from mocme_jax.serving.trained_model import TrainedModel
+from mocme_jax.training import setup
+from mocme_jax.training.best_model import Restored, restore_best
+from mocme_jax.training.checkpoints.lenders_file import lenders_of_run
+from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.device_data import make_inputs
+from mocme_jax.training.entity_encoding import make_encode_program
+
+RELATION_LABELS_FILE = "relation_labels.tsv"
+
+
+def load(
+    workdir: str | os.PathLike,
+    *,
+    data_dir: str | None = None,
+    features_dir: str | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> TrainedModel:
+    """A run's best model, on one device, ready to answer.
+
+    Args:
+      workdir: the run's folder, as given to ``mocme_jax.train``.
+      data_dir, features_dir: where graph and features lie now; None where the run found them.
+      notify: told in one line of work that takes a while; None for silence.
+
+    Raises:
+      UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
+    """
+    use_compilation_cache()
+    restored = restore_best(Path(workdir), data_dir=data_dir, features_dir=features_dir, alone=True, notify=notify)
+    return model_of(Path(workdir), restored, notify)
+
+
+def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | None = None) -> TrainedModel:
+    """What ``load`` returns, of a checkpoint that was restored on one device (``alone``)."""
+    graph, model = restored.dataset.graph, restored.model
+    entities, relations = len(graph.entities), len(graph.relations)
+    inputs = make_inputs(graph, restored.config.fusion.panel, restored.config.seed, restored.mapper)
+    # Once for all: whatever is encoded, explained or added later starts from the table as it was evaluated.
+    params = restored.params
+    if (lenders := lenders_of_run(workdir, restored.config, graph)) is not None:
+        params = params._replace(structure=lend(params.structure, lenders, restored.config.model.lend))
+    encode = make_encode_program(model, entities=entities, mapper=restored.mapper)
+    vectors, _ = encode(params, inputs)
+    cardinality = setup.cardinality_of(restored.config, graph)
+    splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
+    served = Served(
+        model,
+        params,
+        inputs,
+        encode_panel(model, params, inputs),
+        tables_of(vectors, entities, restored, cardinality),
+        Facts(splits, entities, relations, setup.loops_of(restored.config, graph)),
+        None if cardinality is None else Counted(cardinality, np.asarray(graph.train)),
+    )
+    folders = _folders(restored)
+    return TrainedModel(
+        workdir=workdir,
+        served=served,
+        graph=graph,
+        entities=Lookup("entity", graph.entities, _labels(folders, LABELS_FILE, graph.entities)),
+        relations=Lookup("relation", graph.relations, _labels(folders, RELATION_LABELS_FILE, graph.relations)),
+        saved=restored.saved,
+        dev_words=restored.dataset.dev,
+        warnings=tuple(restored.dataset.warnings),
+        notify=notify,
+    )
+
+
+def tables_of(
+    vectors: EntityVectors, entities: int, restored: Restored, cardinality: Cardinality | None = None
+) -> Tables:
+    """Encoded entities, as the encoding program leaves them, in blocks."""
+    rows = [table[:entities] for table in restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))]
+    answers = in_blocks(rows[1])
+    # One array where the roles do not differ: half the memory.
+    questions = answers if restored.model.features_in == "all" else in_blocks(rows[0])
+    counted = () if cardinality is None else (in_blocks(cardinality.times), jax.numpy.asarray(cardinality.bonus))
+    return Tables(questions, answers, jax.numpy.int32(entities), *counted)
+
+
+def _folders(restored: Restored) -> list[Path]:
+    data = restored.config.data
+    found = [data.features_dir, data.dir]
+    return [Path(folder) for folder in found if folder] or [atlas_directory()]
+
+
+def _labels(folders: list[Path], name: str, names: list[str]) -> dict[int, str]:
+    path = next((folder / name for folder in folders if (folder / name).exists()), None)
+    return {} if path is None else read_labels(path, names)

@@ -1,0 +1,298 @@
+"""A trained model for somebody who did not train it: names in, names and probabilities out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.errors import UserError
+from mocme_jax.serving import compiled_queries as programs
+from mocme_jax.serving import completion
+from mocme_jax.serving.answers import Answer, Answered, Neighbour
+from mocme_jax.serving.calibration import (
+    Calibration,
+    calibrate,
+    identity_of,
+    read_calibration,
+    write_calibration,
+)
+from mocme_jax.serving.completion import Completions, Served, batches, filled
+from mocme_jax.serving.explanation import Explanation, explain_triple
+from mocme_jax.serving.fitted_structure import Fitting
+from mocme_jax.serving.model_card import write_card
+from mocme_jax.serving.name_lookup import Key, Lookup
+from mocme_jax.serving.new_entities import LEARNED_TO_DO_WITHOUT, STRUCTURES, Features, extended, read_features
+from mocme_jax.serving.probability import Fit, shares
+from mocme_jax.serving.top_candidates import masks_of
+from mocme_jax.training.logs.run_results import read_results
+
+Keys = Key | Iterable[Key]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """What ``mocme_jax.load`` returns. Methods take names, readable names or ids, one or several.
+
+    Attributes:
+      workdir: the run's folder.
+      served: the model as the compiled programs take it.
+      graph: the graph that it was trained on; ``valid`` is its dev split.
+      entities, relations: names and ids.
+      saved: what the checkpoint says of itself.
+      dev_words: what the dev split is.
+      warnings: the audit's.
+      notify: told of work that takes a while.
+      base: the model that this one adds entities to.
+    """
+
+    workdir: Path
+    served: Served
+    graph: KnowledgeGraph
+    entities: Lookup
+    relations: Lookup
+    saved: dict
+    dev_words: str = ""
+    warnings: tuple[str, ...] = ()
+    notify: Callable[[str], None] | None = None
+    base: TrainedModel | None = None
+
+    @functools.cached_property
+    def calibration(self) -> Calibration:
+        """What turns scores into probabilities: kept in the run's folder, or fitted on dev now and kept there."""
+        if self.base is not None:
+            return self.base.calibration
+        identity = self.identity
+        kept = read_calibration(self.workdir, identity)
+        if kept is not None:
+            return kept
+        if self.notify is not None:
+            self.notify("fitting probabilities on dev (once; kept in the run's folder)")
+        fitted = calibrate(self.served, self.graph.train, self.graph.valid, self.graph.test)
+        if write_calibration(self.workdir, identity, fitted) and (results := read_results(self.workdir)) is not None:
+            write_card(self.workdir, results)
+        return fitted
+
+    @property
+    def identity(self) -> dict:
+        """What a calibration belongs to; see ``identity_of``."""
+        return identity_of(self.saved["fingerprint"], self.saved["position"])
+
+    def complete(
+        self,
+        head: Keys | None = None,
+        relation: Keys | None = None,
+        tail: Keys | None = None,
+        k: int = 10,
+        *,
+        exclude: Sequence[str] = (),
+    ) -> list[Answer] | list[list[Answer]]:
+        """The most probable answers to the one of the three that is left out.
+
+        Args:
+          head, relation, tail: two of them, each one key or several; one key goes with all of the other's.
+          k: how many answers.
+          exclude: splits whose triples are left out, such as ``("train", "valid", "test")``.
+
+        Returns:
+          Answers, best first; a list of them for each question where any argument holds several keys.
+
+        Raises:
+          UserError: a name is not known (with the nearest ones), or not two of the three are given.
+        """
+        given = {"head": head, "relation": relation, "tail": tail}
+        missing = [name for name, key in given.items() if key is None]
+        if len(missing) != 1:
+            raise UserError("give two of head, relation and tail; the third is what is asked for")
+        single = all(key is None or isinstance(key, str | int | np.integer) for key in given.values())
+        ids = {
+            name: (self.relations if name == "relation" else self.entities).ids(key)
+            for name, key in given.items()
+            if key is not None
+        }
+        try:
+            first, second = np.broadcast_arrays(*ids.values())
+        except ValueError:
+            sizes = " and ".join(f"{len(array)} of {name}" for name, array in ids.items())
+            raise UserError(f"{sizes} do not go together; give one, or equally many") from None
+        if not len(first):
+            return []
+        if missing[0] == "relation":
+            answered = self.answer_relations(np.stack([first, second], axis=1), k, exclude)
+            names = self.relations
+        else:
+            entity, asked = (first, second) if missing[0] == "tail" else (second, first + len(self.relations))
+            answered = self.answer(np.stack([entity, asked], axis=1), k, exclude)
+            names = self.entities
+        lists = [self._answers(answered, row, names) for row in range(len(first))]
+        return lists[0] if single else lists
+
+    def answer(self, questions: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
+        """Answers to questions ``[Q, 2]``, entity and relation in [0, 2R), where r + R asks for the head of r.
+
+        A question that stands more than once is answered once.
+        """
+        self._check_k(k)
+        questions, place = np.unique(np.asarray(questions, np.int32), axis=0, return_inverse=True)
+        fits = self.calibration.answers
+        found: Completions = completion.complete_questions(self.served, questions, k, fits.sharpness, exclude=exclude)
+        known = self.served.facts.where(questions[:, :1], questions[:, 1:], found.ids)
+        fit = Fit(*(value[questions[:, 1], None] for value in fits))
+        share = shares(
+            np.where(found.ids >= 0, found.scores, 0),
+            found.log_totals[:, None],
+            found.others[:, None],
+            fit,
+            counted=known < 0,
+        )
+        parts = found.ids, found.scores, self.calibration.answers_curve(share), known
+        return Answered(*(part[place.reshape(-1)] for part in parts))
+
+    def answer_relations(self, pairs: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
+        """Relations between heads and tails ``[Q, 2]``; the score is the mean of both directions."""
+        self._check_k(k)
+        scores = completion.score_relations(self.served, pairs).astype(np.float64)
+        every = np.arange(scores.shape[1])
+        known = self.served.facts.where(pairs[:, :1], every[None], pairs[:, 1:])
+        fit = self.calibration.relations
+        total = np.logaddexp.reduce(np.where(known < 0, fit.sharpness * scores, -np.inf), axis=1)
+        share = shares(scores, total[:, None], (known < 0).sum(axis=1)[:, None], fit, counted=known < 0)
+        probability = self.calibration.relations_curve(share)
+        left_out = [place for place, name in enumerate(self.served.facts.splits) if name in exclude]
+        kept = np.where(np.isin(known, left_out), -np.inf, scores)
+        order = np.argsort(-kept, axis=1, kind="stable")[:, :k]
+        ids = np.where(np.isfinite(np.take_along_axis(kept, order, axis=1)), order, -1)
+        return Answered(ids, *(np.take_along_axis(x, order, axis=1) for x in (scores, probability, known)))
+
+    def score(self, triples: Iterable[tuple[Key, Key, Key]]) -> np.ndarray:
+        """Scores float64 ``[T]`` of triples: the mean of the score asked for the tail and asked for the head."""
+        return completion.score_triples(self.served, self.triples(triples)).astype(np.float64).mean(axis=1)
+
+    def triples(self, triples: Iterable[tuple[Key, Key, Key]]) -> np.ndarray:
+        """Ids int32 ``[T, 3]`` of triples of names or ids."""
+        rows = [tuple(row) for row in triples]
+        for row in rows:
+            if len(row) != 3:
+                raise UserError(f"{row}: a triple is head, relation, tail")
+        heads, relations, tails = zip(*rows, strict=True) if rows else ((), (), ())
+        columns = self.entities.ids(heads), self.relations.ids(relations), self.entities.ids(tails)
+        return np.stack(columns, axis=1)
+
+    def encode(self, entities: Keys, *, answers: bool = False) -> np.ndarray:
+        """Encodings float32 ``[n, d]`` of entities: as what is asked about, or as answers.
+
+        The two are the same, unless ``fusion.features_in`` of the run says that features are for questions.
+        """
+        table = self.served.tables.answers if answers else self.served.tables.questions
+        return np.asarray(programs.rows_of(table, self.entities.ids(entities)))
+
+    def neighbours(self, entity: Keys, k: int = 10) -> list[Neighbour] | list[list[Neighbour]]:
+        """The k entities whose encodings (as what is asked about) are nearest by cosine, without itself."""
+        self._check_k(k)
+        ids = self.entities.ids(entity)
+        k, lists = min(k, len(self.entities) - 1), []
+        for part, size in batches(len(ids)):
+            rows = filled(ids[part], size)
+            itself = np.arange(size), rows
+            table = self.served.tables.questions
+            best = jax.device_get(
+                programs.nearest_rows(
+                    table,
+                    self.served.tables.count,
+                    programs.rows_of(table, rows),
+                    masks_of(itself, itself, size),
+                    k=min(1 << max(0, (k - 1).bit_length()), len(self.entities)),
+                )
+            )
+            for row in range(part.stop - part.start):
+                pairs = zip(best.ids[row, :k].tolist(), best.scores[row, :k].tolist(), strict=True)
+                lists.append(
+                    [
+                        Neighbour(rank, index, self.entities.names[index], self.entities.readable[index], cosine)
+                        for rank, (index, cosine) in enumerate(pairs, start=1)
+                    ]
+                )
+        return lists[0] if isinstance(entity, str | int | np.integer) else lists
+
+    def explain(self, triple: tuple[Key, Key, Key], *, nearest: int = 5) -> Explanation:
+        """Why a triple has its score; see ``Explanation``."""
+        row = self.triples([triple])[0]
+        return explain_triple(
+            self.served,
+            row,
+            modalities=("structure", *(modality.name for modality in self.graph.modalities)),
+            train=self.graph.train,
+            entities=self.entities.readable,
+            relations=self.relations.readable,
+            nearest=nearest,
+        )
+
+    def add_entities(
+        self,
+        names: Sequence[str],
+        features: Features,
+        triples: Iterable[tuple[Key, Key, Key]] = (),
+        *,
+        structure: str | None = None,
+        fit: bool = True,
+    ) -> TrainedModel:
+        """The same model with more entities, encoded from their features and triples without retraining.
+
+        Args:
+          names: n new ones; their ids follow those that are there.
+          features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one); for
+            ``text`` also n texts. See ``read_features``.
+          triples: what is known of them already, of names or ids.
+          structure: ``inferred`` from the entities that carry much the same (see ``serving.inferred_structure``), or ``missing``;
+            None leaves the choice to how the model was trained (see ``serving.new_entities``).
+          fit: fit the structure to the triples, from there (see ``serving.fitted_structure``); else they count as known, and change
+            no encoding.
+
+        Raises:
+          UserError: a name that is there already, or features that are not the model's.
+        """
+        names = list(names)
+        if structure is None:
+            learned = self.saved["config"]["model"]["structure_dropout"] >= LEARNED_TO_DO_WITHOUT
+            structure = "missing" if learned else "inferred"
+        if structure not in STRUCTURES:
+            raise UserError(f"structure is {structure!r}, expected one of {', '.join(STRUCTURES)}")
+        entities = self.entities.extended(names)
+        modalities = read_features(self.graph.modalities, features, len(names))
+        if not names:
+            return self
+        grown = dataclasses.replace(self, entities=entities, base=self.base or self)
+        facts = grown.triples(triples)
+        config = self.saved["config"]
+        fitting = Fitting(
+            config["train"]["table_learning_rate"], config["loss"]["regulariser"], config["loss"]["regularisation"]
+        )
+        infer = structure == "inferred"
+        served = extended(self.served, modalities, facts, len(names), infer=infer, fitting=fitting if fit else None)
+        return dataclasses.replace(grown, served=served)
+
+    def _answers(self, answered: Answered, row: int, names: Lookup) -> list[Answer]:
+        facts = self.served.facts
+        return [
+            Answer(
+                place + 1,
+                int(index),
+                names.names[index],
+                names.readable[index],
+                float(answered.scores[row, place]),
+                float(answered.probability[row, place]),
+                facts.word(int(answered.known[row, place])),
+            )
+            for place, index in enumerate(answered.ids[row])
+            if index >= 0
+        ]
+
+    @staticmethod
+    def _check_k(k: int) -> None:
+        if k < 1:
+            raise UserError(f"k is {k}, expected at least 1")

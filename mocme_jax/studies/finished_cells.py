@@ -1,0 +1,106 @@
+"""The finished cells of a study, on the disk.
+
+A row is written once its cell is finished, after its ranks; whatever else a kill leaves is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.errors import UserError
+from mocme_jax.studies.seed_lanes import Trained
+from mocme_jax.studies.study_folder import RANKS, ROWS, STUDY, read_rows
+from mocme_jax.training.checkpoints.run_folder import write_whole, writing
+from mocme_jax.training.checkpoints.run_position import check_same_run
+
+
+class Rows:
+    """The finished cells of a study.
+
+    Args:
+      folder: the study's, made where missing.
+      identity: what the study is, for ``study.json``; among it ``config``, ``parts``, ``fingerprint`` and ``panel``.
+
+    Raises:
+      UserError: the folder holds a study of another graph or config.
+    """
+
+    def __init__(self, folder: Path, identity: dict):
+        self.folder = Path(folder)
+        path = self.folder / STUDY
+        if os.path.lexists(path):
+            check_same_run(folder, read_json(path), identity)
+        with writing(self.folder):
+            (self.folder / RANKS).mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(identity, indent=1) + "\n")
+        self._rows = read_rows(self.folder)
+        if os.path.lexists(self.folder / ROWS):
+            # Without half a line at its end, to which the next row would be added.
+            write_whole(self.folder / ROWS, "".join(json.dumps(row) + "\n" for row in self._rows))
+
+    def of(self, cell: str, changes: Mapping) -> dict[int, dict]:
+        """The finished rows of a cell, by seed; rows of the same name with other changes do not count."""
+        wanted = _plain(changes)
+        return {row["seed"]: row for row in self._rows if row["cell"] == cell and row["changes"] == wanted}
+
+    def add(self, cell: str, changes: Mapping, trained: list[Trained], seconds: float) -> None:
+        """Adds a finished cell's seeds, which are on the disk when this returns.
+
+        Args:
+          cell: its name.
+          changes: its fields that differ from the study's config.
+          trained: a seed each.
+          seconds: that it took, all seeds together; a row gets its share.
+
+        Raises:
+          UserError: they can't be written.
+        """
+        rows = []
+        for one in trained:
+            row = {"cell": cell, "changes": _plain(changes), **one.row, "seconds": seconds / len(trained)}
+            rows.append(row)
+            if one.ranks is not None:
+                path = self.ranks_path(cell, row["seed"])
+                with writing(path):
+                    np.save(path, one.ranks.astype(np.float32))
+        path = self.folder / ROWS
+        with writing(path), open(path, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+        self._rows += rows
+
+    def add_failed(self, cell: str, changes: Mapping, seed: int, seconds: float) -> None:
+        """Adds a cell whose loss was not finite: it counts as the worst that there can be."""
+        self.add(cell, changes, [Trained({"seed": seed, "dev": {"mrr": 0.0}, "best_epoch": 0}, None)], seconds)
+
+    @property
+    def all(self) -> list[dict]:
+        """Every finished row, oldest first."""
+        return list(self._rows)
+
+    def ranks(self, cell: str, seeds: list[int]) -> np.ndarray | None:
+        """Test ranks ``[S, 2T]`` of a cell; None where a file is not there."""
+        paths = [self.ranks_path(cell, seed) for seed in seeds]
+        if not all(path.is_file() for path in paths):
+            return None
+        try:
+            return np.stack([np.load(path, allow_pickle=False) for path in paths])
+        except (OSError, ValueError) as error:
+            raise UserError(f"{paths[0].parent}: ranks of {cell} can't be read ({error}); delete the folder") from error
+
+    def ranks_path(self, cell: str, seed: int) -> Path:
+        """Where a seed's ranks are."""
+        return self.folder / RANKS / f"{re.sub(r'[^A-Za-z0-9.=-]+', '_', cell)}.{seed}.npy"
+
+
+def _plain(changes: Mapping) -> dict:
+    """As JSON gives them back."""
+    return json.loads(json.dumps(dict(changes)))

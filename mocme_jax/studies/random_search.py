@@ -1,0 +1,99 @@
+"""A search over configurations: random points of a space, each trained once, compared on dev alone."""
+
+from __future__ import annotations
+
+import runpy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mocme_jax.config import find_config
+from mocme_jax.errors import UserError
+from mocme_jax.studies.finished_cells import Rows
+from mocme_jax.studies.search_space import Space, draw
+from mocme_jax.studies.study import as_flags, changed, identity_of_study, run_cell
+from mocme_jax.training import setup
+from mocme_jax.training.checkpoints.run_folder import locked
+from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.logs.progress import make_console, results_table
+from mocme_jax.training.preemption import Preemption
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+# Of a search's points, so many are listed.
+_LISTED = 10
+
+
+def load_space(name_or_path: str, config: ConfigDict) -> Space:
+    """The space of a search file; its values are tried against the config's fields.
+
+    Raises:
+      UserError: no such file, or a field or value that the config can't have.
+    """
+    path = find_config(name_or_path, "search", "--space")
+    get_space = runpy.run_path(str(path)).get("get_space")
+    if not callable(get_space):
+        raise UserError(f"{path}: a search file needs a function get_space(config)")
+    space = get_space(config)
+    changed(config, draw(space, 0, 1))
+    return space
+
+
+def search(
+    config: ConfigDict, name: str, workdir: Path, *, trials: int, minutes: float, preemption: Preemption | None = None
+) -> dict:
+    """Tries what is not tried yet of a search's points, and returns the best on dev; test is never scored.
+
+    The first point is the config itself.
+
+    Args:
+      config: what every point starts from; its seed draws the points, and is that of each training.
+      name: of the space, see ``load_space``.
+      workdir: the search's folder.
+      trials: points, with those tried before.
+      minutes: after which no further point is begun; counts the minutes of points tried before too.
+      preemption: entered, takes signals.
+
+    Raises:
+      UserError, FloatingPointError, Stopped: as ``run_study``; a point whose loss is not finite counts as the worst.
+    """
+    preemption = preemption or Preemption()
+    console = make_console()
+
+    def note(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
+
+    space = load_space(name, config)
+    dataset = setup.load_dataset(config, notify=note)
+    points = {"as it is": {}} | {f"trial {number}": draw(space, config.seed, number) for number in range(1, trials)}
+    use_compilation_cache()
+    with locked(workdir):
+        rows = Rows(workdir, identity_of_study(name, config, points, dataset, [config.seed]))
+        preemption.something_to_save()
+        for point, changes in points.items():
+            if config.seed in rows.of(point, changes):
+                continue
+            if (spent := sum(row["seconds"] for row in rows.all) / 60) >= minutes:
+                note(f"{spent:.0f} minutes are spent: no further point is begun")
+                break
+            note(f"{point} of {len(points)}: {as_flags(changes)}")
+            _try(rows, point, changes, config, dataset, preemption, note)
+    best = sorted((row for row in rows.all if row["cell"] in points), key=lambda row: -row["dev"]["mrr"])
+    table = [
+        {"point": row["cell"], "dev MRR": row["dev"]["mrr"], "best epoch": row["best_epoch"], **row["changes"]}
+        for row in best[:_LISTED]
+    ]
+    results_table(table, title=f"{dataset.graph.name}, search {name}: the best on dev", console=console)
+    note(f"the best of {len(best)}: {as_flags(best[0]['changes']) or 'the config as it is'}")
+    return best[0]
+
+
+def _try(rows: Rows, point: str, changes, config, dataset, preemption, note: Callable[[str], None]) -> None:
+    start = time.perf_counter()
+    try:
+        run_cell(rows, point, changes, config, dataset, [config.seed], preemption, note, test=False)
+    except FloatingPointError as error:
+        note(f"{point}: {error}")
+        rows.add_failed(point, changes, config.seed, time.perf_counter() - start)

@@ -1,0 +1,92 @@
+"""A run's best model, its graph and its configuration, read back from the run's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+
+from mocme_jax.config import config_from_dict
+from mocme_jax.errors import UserError
+from mocme_jax.method.mocme import MoCME, Params
+from mocme_jax.parallel.mesh import Mapper
+from mocme_jax.training import setup
+from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
+from mocme_jax.training.checkpoints.run_position import check_format
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.train_state import params_shapes, params_spec
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """The best checkpoint of a run, placed on the devices.
+
+    Attributes:
+      config: the run's, with the devices and folders of today.
+      saved: what the checkpoint says of itself: ``config``, ``fingerprint``, ``position``, ``version``.
+      dataset: the graph and its dev split.
+      mapper: the devices.
+      model, params: the module and what it learned.
+    """
+
+    config: ConfigDict
+    saved: dict
+    dataset: setup.Dataset
+    mapper: Mapper
+    model: MoCME
+    params: Params
+
+
+def restore_best(
+    workdir: Path,
+    *,
+    data_dir: str | None = None,
+    features_dir: str | None = None,
+    alone: bool = False,
+    notify: Callable[[str], None] | None = None,
+) -> Restored:
+    """Reads a run's best checkpoint and the graph it was trained on.
+
+    Args:
+      workdir: the run's folder.
+      data_dir, features_dir: where graph and features lie now; None where the run found them.
+      alone: on one device with whole tables, whatever the run used.
+      notify: told in one line of work that takes a while.
+
+    Raises:
+      UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
+    """
+    notify = notify or (lambda line: None)
+    with open_checkpoints(workdir, create=False) as checkpoints:
+        newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))
+        if newest is None:
+            raise UserError(f"{Path(workdir) / 'best'}: holds no checkpoint; train there first, or mend --workdir")
+        config = config_from_dict(newest.meta["config"])
+        # Run here, on what devices there are, whatever it was trained on.
+        config.parallel.devices = min(config.parallel.devices, jax.device_count())
+        if alone:
+            config.parallel.devices, config.parallel.mapper, config.parallel.shard_entities = 1, "none", False
+        if data_dir is not None:
+            config.data.dir = data_dir
+        if features_dir is not None:
+            config.data.features_dir = features_dir
+        dataset = setup.load_dataset(config, notify=notify)
+        if dataset.fingerprint != newest.meta["fingerprint"]:
+            raise UserError(
+                f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now; "
+                "say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
+            )
+        mapper, split = setup.build_mapper(config), config.parallel.shard_entities
+        model = setup.build_model(config, dataset.graph)
+        entities = len(dataset.graph.entities)
+        shapes = params_shapes(model, entities=entities, mapper=mapper, split=split)
+        saved = Saves(checkpoints, None, entities, notify).newest("best", shapes)
+        params = mapper.place(saved.arrays, params_spec(split))
+    return Restored(config, saved.meta, dataset, mapper, model, params)

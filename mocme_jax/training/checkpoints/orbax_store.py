@@ -1,0 +1,265 @@
+"""The run's checkpoints in its folder, by number: `last/`, to go on from, and `best/`, to evaluate.
+
+The newest two of each are kept. Two Orbax managers rather than one with a metric, which may delete the newest. A
+checkpoint holds `state`, a pytree of arrays, and `meta`, JSON that can be read before any model is built. Saving is
+asynchronous and atomic: a save that was cut off leaves a folder that is ignored and later removed. Whether one is still
+what was saved is known to `saving`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mocme_jax.errors import UserError
+from mocme_jax.training.checkpoints.checksums import arrays_by_path, is_table
+from mocme_jax.training.checkpoints.run_folder import unwritable
+
+Which = Literal["last", "best"]
+NAMES: tuple[Which, ...] = ("last", "best")
+KEPT = 2
+
+
+class Unreadable(Exception):
+    """A checkpoint can't be read, or is not what it was when it was saved; the message is one line and says why."""
+
+
+def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Checkpoints:
+    """The checkpoints under `workdir`.
+
+    Args:
+      workdir: the run's folder; relative paths are taken from the current one.
+      create: make missing folders, and remove what cut-off saves left. Without it nothing is written, and a missing
+        folder is an error.
+
+    Raises:
+      UserError: without `create`, there are no checkpoints in it.
+    """
+    folder = Path(workdir).expanduser().absolute()
+    if not create and not any((folder / name).is_dir() for name in NAMES):
+        raise UserError(f"{folder}: holds no checkpoint; train there first, or mend --workdir")
+    _silence()
+    return Checkpoints(folder, create)
+
+
+@functools.cache
+def _silence() -> None:
+    """Keeps from the person who trains what Orbax tells of its options, and of errors beside raising them."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Of many parts of a save that fail, one is raised and the others are "never retrieved".
+    logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
+    told = sys.unraisablehook
+
+    def tell(unraisable: Any) -> None:
+        # Storage that failed calls back an event loop that has ended with the save.
+        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+            told(unraisable)
+
+    sys.unraisablehook = tell
+
+
+class Checkpoints:
+    """Saves, reads and deletes; a context manager that waits for its saves.
+
+    Arrays are copied before `save` returns, so that they may be donated, and written in the background.
+    """
+
+    def __init__(self, folder: Path, create: bool):
+        self.folder = folder
+        self._create = create
+        self._managers: dict[Which, ocp.CheckpointManager] = {}
+
+    def save(self, which: Which, number: int, state: Any, meta: dict) -> None:
+        """Saves in the background; the oldest is deleted once this one is complete and there are more than two.
+
+        Args:
+          which: "last" or "best".
+          number: above all that are there.
+          state: pytree of arrays.
+          meta: what JSON can hold.
+
+        Raises:
+          UserError: this save or one before it can't be written.
+        """
+        manager = self._manager(which)
+        if manager is None:
+            raise ValueError(f"{self.folder} was opened with create=False, for reading only")
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        try:
+            saved = manager.save(number, args=args)
+        except Exception as error:
+            raise self._unwritable(which, error) from error
+        if not saved:
+            raise RuntimeError(f"{self.folder / which}: Orbax did not save {number}, after {manager.all_steps()}")
+
+    def numbers(self, which: Which) -> list[int]:
+        """What is there, oldest first, once saves under way are complete."""
+        manager = self._manager(which)
+        if manager is None:
+            return []
+        self.wait()
+        return sorted(manager.all_steps())
+
+    def read_meta(self, which: Which, number: int) -> dict:
+        """The JSON saved with a checkpoint; no array is read.
+
+        Raises:
+          Unreadable: it can't be.
+        """
+        manager = self._manager(which)
+        try:
+            return dict(manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta)
+        except Exception as error:
+            raise Unreadable(_reason(error)) from error
+
+    def restore(self, which: Which, number: int, target: Any, table: tuple[str, int] | None = None) -> Any:
+        """A saved state.
+
+        Args:
+          which: "last" or "best".
+          number: of a checkpoint.
+          target: pytree of the state's structure, of arrays or `jax.ShapeDtypeStruct`; their shardings say
+            where the arrays go, and those without one go to the first local device.
+          table: a name and a number of rows. Arrays with that name in their path may have been saved with another
+            number of rows, so many or more: those behind hold nothing, and are cut off or filled up with zeros.
+
+        Raises:
+          Unreadable: it can't be read, or its arrays are not those of `target`.
+        """
+        home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+        def describe(leaf):
+            sharding = getattr(leaf, "sharding", None) or home
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        target = jax.tree.map(describe, target)
+        manager = self._manager(which)
+        try:
+            saved = manager.item_metadata(number)["state"]
+            # Orbax would print every array of both trees.
+            difference = first_difference(getattr(saved, "tree", saved), target, table)
+            if difference is None:
+                wanted = ocp.args.StandardRestore(target, strict=table is None)
+                return manager.restore(number, args=ocp.args.Composite(state=wanted)).state
+        except Exception as error:
+            # Whatever a damaged file makes the libraries raise.
+            raise Unreadable(_reason(error)) from error
+        raise Unreadable(f"it is of another model or version of this program: {difference}")
+
+    def delete(self, which: Which, number: int) -> None:
+        """Deletes a checkpoint, readable or not.
+
+        Raises:
+          UserError: it can't be deleted.
+        """
+        try:
+            self._manager(which).delete(number)
+        except OSError as error:
+            raise self._unwritable(which, error) from error
+
+    def wait(self) -> None:
+        """Returns once every save is on the disk.
+
+        Raises:
+          UserError: one can't be written.
+        """
+        for which, manager in self._managers.items():
+            try:
+                manager.wait_until_finished()
+            except Exception as error:
+                raise self._unwritable(which, error) from error
+
+    def close(self) -> None:
+        """Finishes the saves and releases the managers.
+
+        Raises:
+          UserError: a save can't be written.
+        """
+        try:
+            self.wait()
+        finally:
+            for manager in self._managers.values():
+                _close(manager)
+            self._managers.clear()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        try:
+            self.close()
+        except UserError:
+            # What ended the block is told, be it this or another error.
+            if kind is None:
+                raise
+
+    def _manager(self, which: Which) -> ocp.CheckpointManager | None:
+        if which not in NAMES:
+            raise ValueError(f"checkpoint {which!r}, expected one of {NAMES}")
+        if which not in self._managers:
+            folder = self.folder / which
+            if not self._create and not folder.is_dir():
+                return None
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=KEPT,
+                create=self._create,
+                cleanup_tmp_directories=self._create,
+                read_only=not self._create,
+            )
+            handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+            try:
+                self._managers[which] = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+            except OSError as error:
+                raise self._unwritable(which, error) from error
+        return self._managers[which]
+
+    def _unwritable(self, which: Which, error: Exception) -> UserError:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        return unwritable(self.folder / which, cause or error)
+
+
+def _close(manager: ocp.CheckpointManager) -> None:
+    try:
+        manager.close()
+    except Exception:
+        # Its save has failed before, which `wait` has told.
+        logging.getLogger(__name__).debug("closing", exc_info=True)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def first_difference(saved: Any, target: Any, table: tuple[str, int] | None = None) -> str | None:
+    """The first path, shape or type in which two trees of arrays differ, in words; None where they agree.
+
+    Arrays of ``table``, a name in their path and a number of rows, may differ in their rows, if both have so many.
+    """
+
+    def words(leaf):
+        return f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+
+    def same(path, leaf, other):
+        shapes = tuple(leaf.shape), tuple(other.shape)
+        if table is not None and is_table(path, leaf, table) and is_table(path, other, table):
+            shapes = shapes[0][1:], shapes[1][1:]
+        return shapes[0] == shapes[1] and leaf.dtype == other.dtype
+
+    saved, target = arrays_by_path(saved), arrays_by_path(target)
+    for path, leaf in target.items():
+        if path not in saved:
+            return f"it has no {path}, where the model has {words(leaf)}"
+        if not same(path, saved[path], leaf):
+            return f"{path} is {words(saved[path])} in it and {words(leaf)} in the model"
+    extra = sorted(set(saved) - set(target))
+    return f"it has {extra[0]}, which the model lacks" if extra else None

@@ -1,0 +1,64 @@
+"""Where a run begins: anew, or from the newest of its checkpoints that is as it was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mocme_jax.parallel.mesh import Mapper
+from mocme_jax.training.checkpoints.run_position import Position, check_same_run
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.train_state import StatePlan, TrainState
+
+
+def resume(
+    saves: Saves, identity: dict, plan: StatePlan, mapper: Mapper, workdir: Path, notify: Callable[[str], None]
+) -> tuple[TrainState, Position]:
+    """The state to go on from, as the programs take it, and its position.
+
+    Args:
+      saves: the run's checkpoints.
+      identity: what the run is.
+      plan: of the state.
+      mapper: the devices.
+      workdir: the run's folder, locked.
+      notify: takes lines.
+
+    Raises:
+      UserError: the folder holds another run, or nothing but damaged checkpoints; then nothing was changed.
+    """
+
+    def same_run(meta: dict) -> None:
+        check_same_run(workdir, meta, identity)
+
+    # The order of resuming:
+    # 1. The folder is locked: no other process trains in it. (done by the caller)
+    # 2. The newest checkpoint of last/ whose meta has its digest must be of this graph, features, panel and config.
+    # 3. Its arrays must have their checksums. A damaged one costs a line, and the one before it is tried.
+    # 4. Its arrays become the state, and its meta the position: step, best result, patience.
+    saved = saves.newest("last", plan.shapes, accept=same_run)
+    if saved is None:
+        # Nothing to go on from; but what another run left in best/ is not ours to delete.
+        saves.newest("best", accept=same_run, needed=False)
+        state, position = plan.create(), Position()
+    else:
+        state, position = mapper.place(saved.arrays, plan.spec), Position(**saved.meta["position"])
+    # 5. The best checkpoint must be whole too. If the state was just evaluated as the best, it is made anew from that;
+    #    else the one before counts as the best.
+    best = None
+    if position.best_step:
+        best = saves.newest("best", plan.shapes.params, up_to=position.number, needed=False)
+    # 6. From here on the folder is changed. Checkpoints after the position go: damaged, or to be made again.
+    saves.forget_after("last", position.number)
+    saves.forget_after("best", -1 if best is None else best.number)
+    if position.best_step and (best is None or best.number != position.best_number):
+        if position.evaluated and position.best_step == position.step:
+            saves.save("best", position, saved.arrays.evaluated)
+        else:
+            position.take_best(Position(**best.meta["position"]) if best else Position())
+            notify(f"the best checkpoint that is left is of epoch {position.best_epoch}; scores may become others")
+    # 7. Rows of metrics.jsonl after the last evaluated step are dropped; they will be written again. (by the caller)
+    # 8. A step that was to be evaluated is; a run that had ended goes straight to the test score. (by the caller)
+    if saved is not None:
+        notify(f"going on after step {position.step:,} (epoch {position.epoch} finished), from {workdir}")
+    return state, position

@@ -1,0 +1,168 @@
+"""Checkpoints whose content is known: sealed when saved, checked when read, and the one before where one is damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from mocme_jax.errors import UserError
+from mocme_jax.parallel.processes import everyone
+from mocme_jax.training.checkpoints.checksums import checksums
+from mocme_jax.training.checkpoints.orbax_store import Checkpoints, Unreadable, Which
+from mocme_jax.training.checkpoints.run_position import Position
+
+
+class Saved(NamedTuple):
+    """A checkpoint that was read and found as it was saved.
+
+    Attributes:
+      number: of the checkpoint.
+      meta: the run's identity, and ``position``.
+      arrays: the state, placed as the target said; None if only `meta` was asked for.
+    """
+
+    number: int
+    meta: dict
+    arrays: Any
+
+
+class Saves:
+    """The sealed checkpoints of one run.
+
+    Args:
+      checkpoints: of its folder.
+      identity: what the run is, as JSON; see ``identity_of``. Not needed for reading.
+      entities: N; tables may be saved with more rows, which fill them up.
+      notify: takes a line on every checkpoint that is not as it was saved.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, identity: dict | None, entities: int, notify: Callable[[str], None]):
+        self.checkpoints, self.table = checkpoints, ("structure", entities)
+        self._identity, self._notify = identity, notify
+
+    def save(self, which: Which, position: Position, arrays: Any) -> None:
+        """Saves in the background, with a checksum of each array and a digest of the rest.
+
+        A checkpoint of ``best`` begins once all before it are on the disk, and so does one of ``last`` that does not
+        belong to it. So a kill never leaves a ``last`` whose best is neither there nor its own state.
+
+        Raises:
+          FloatingPointError: an array is not finite, and nothing was saved.
+          UserError: a save can't be written.
+        """
+        together = which == "last" and position.evaluated and position.best_step == position.step
+        # Two saves under way at once would mix up the barriers of several processes.
+        if not together or jax.process_count() > 1:
+            self.checkpoints.wait()
+        sums, finite = checksums(arrays, self.table)
+        if not finite:
+            raise FloatingPointError(
+                f"step {position.step}: a parameter or an optimizer's state is not finite, and is not saved; lower "
+                "train.learning_rate or train.table_learning_rate, in another --workdir"
+            )
+        meta = self._identity | {"position": dataclasses.asdict(position), "checksums": sums}
+        self.checkpoints.save(which, position.number, arrays, sealed(meta))
+
+    def newest(
+        self,
+        which: Which,
+        target: Any = None,
+        *,
+        accept: Callable[[dict], None] | None = None,
+        up_to: int | None = None,
+        needed: bool = True,
+    ) -> Saved | None:
+        """The newest checkpoint that is as it was saved; a line for each newer one that is not.
+
+        Args:
+          which: "last" or "best".
+          target: of the arrays, see ``Checkpoints.restore``; None for `meta` alone.
+          accept: sees the meta before any array is read, and raises what is to end the search.
+          up_to: the highest number to look at; None for all.
+          needed: whether it is an error if all that there are, are damaged.
+
+        Returns:
+          None where there is none.
+
+        Raises:
+          UserError: one is needed, and all are damaged.
+        """
+        numbers = [n for n in self.checkpoints.numbers(which) if up_to is None or n <= up_to]
+        for number in reversed(numbers):
+            saved, reason = self._read(which, number, target, accept)
+            if saved is not None:
+                return saved
+            told = f"{self.checkpoints.folder / which / str(number)}: is damaged ({reason})"
+            if number != numbers[0]:
+                self._notify(f"{told}; the one before it is taken")
+            elif needed:
+                raise UserError(
+                    f"{told}, and there is none before it; nothing was changed; name another folder with "
+                    "--workdir=DIR, or delete this one to begin anew"
+                )
+            else:
+                self._notify(f"{told}, and there is none before it")
+        return None
+
+    def _read(self, which: Which, number: int, target: Any, accept: Callable | None) -> tuple[Saved | None, str]:
+        """A checkpoint as every process finds it, or None and why not."""
+        meta = arrays = None
+        reason = "another process can't read it"
+        try:
+            meta = opened(self.checkpoints.read_meta(which, number))
+        except Unreadable as error:
+            reason = str(error)
+        if not everyone([meta is not None]).all():
+            return None, reason
+        if accept is not None:
+            accept(meta)
+        if target is None:
+            return Saved(number, meta, None), ""
+        try:
+            arrays = self._checked(which, number, target, meta)
+        except Unreadable as error:
+            reason = str(error)
+        return (Saved(number, meta, arrays), "") if everyone([arrays is not None]).all() else (None, reason)
+
+    def forget_after(self, which: Which, number: int) -> None:
+        """Deletes what has a higher number: damaged, or of steps that will be taken again."""
+        for later in self.checkpoints.numbers(which):
+            if later > number:
+                self.checkpoints.delete(which, later)
+
+    def _checked(self, which: Which, number: int, target: Any, meta: dict) -> Any:
+        arrays = self.checkpoints.restore(which, number, target, self.table)
+        found, expected = checksums(arrays, self.table)[0], meta["checksums"]
+        for path, value in found.items():
+            if expected.get(path) != value:
+                raise Unreadable(f"{path} has another checksum than when it was saved")
+        return arrays
+
+
+def sealed(meta: dict) -> dict:
+    """The meta with a digest of its content."""
+    return {"content": meta, "digest": _digest(meta)}
+
+
+def opened(meta: dict) -> dict:
+    """What was sealed.
+
+    Raises:
+      Unreadable: the content is not what the digest was made of.
+    """
+    if "digest" not in meta and "config" in meta:
+        # From before checkpoints were sealed; whose it is will be told, and it is not gone on from.
+        return meta
+    if set(meta) != {"content", "digest"} or _digest(meta["content"]) != meta["digest"]:
+        raise Unreadable("meta has another digest than when it was saved")
+    return meta["content"]
+
+
+def _digest(meta: dict) -> str:
+    text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,79 @@
+"""A graph as the arrays that the compiled programs read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mocme_jax.data.features.standardise import standardise
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.method.mocme import choose_panel
+from mocme_jax.parallel.device_axis import padded_size
+from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
+from mocme_jax.parallel.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec
+from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
+from mocme_jax.parallel.processes import all_rows, everyone
+from mocme_jax.training.train_state import TrainData
+
+
+def make_inputs(graph: KnowledgeGraph, panel_size: int, seed: int, mapper: Mapper, *, split: bool = False) -> Inputs:
+    """Standardised features, presence masks ``[N, M]`` (structure first, which all have) and the panel, placed."""
+    modalities = [standardise(modality) for modality in graph.modalities]
+    present = np.stack([np.ones(len(graph.entities), bool), *(m.present for m in modalities)], axis=1)
+    panel = choose_panel(present, panel_size, seed)
+    return mapper.place(Inputs(tuple(m.features for m in modalities), present, panel), inputs_spec(split))
+
+
+def make_train_data(
+    graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper, *, split: bool = False, loops: np.ndarray | None = None
+) -> TrainData:
+    """Training triples, known answers and inputs, placed.
+
+    Where tables are split, so are triples and known answers: a process then keeps no more of them than its devices'
+    share. ``loops`` as in ``index_known``.
+    """
+    train = graph.train
+    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split, loops=loops)
+    if not split:
+        return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), known, inputs)
+    held = padded_size(len(train), mapper.count) // mapper.count
+
+    def share(device: int) -> np.ndarray:
+        return _filled(np.asarray(train[device * held : (device + 1) * held], np.int32), held)
+
+    return TrainData(mapper.place_shares(share, ROWS), known, inputs)
+
+
+def make_known(
+    train: np.ndarray,
+    entities: int,
+    relations: int,
+    mapper: Mapper,
+    *,
+    split: bool = False,
+    loops: np.ndarray | None = None,
+) -> KnownAnswers:
+    """The index of known answers, placed; ``train`` int ``[T, 3]``, N entities, R relations; see ``index_known``."""
+    held = padded_size(entities, mapper.count) // mapper.count if split else entities
+    own = mapper.own_shares if split else [0]
+    facts = entity_facts(train, entities, relations, own[0] * held, (own[-1] + 1) * held)
+    hubs = hub_queries(facts, entities)
+    if split:
+        hubs = np.sort(all_rows(hubs))
+    known = {device: index_known(facts, hubs, entities, relations, device * held, held, loops) for device in own}
+    if not split:
+        return mapper.place(known[0], known_spec(False))
+    # Every device's arrays must be as long as the longest, whoever holds it.
+    longest = KnownAnswers(*everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0))
+
+    def share(device: int) -> KnownAnswers:
+        own = known[device]
+        # Hubs are whole, and without any a step spares what they cost.
+        whole = dict(hub_entities=own.hub_entities, hub_relations=own.hub_relations, loops=own.loops)
+        return KnownAnswers(*map(_filled, own, longest))._replace(**whole)
+
+    return mapper.place_shares(share, known_spec(True))
+
+
+def _filled(rows: np.ndarray, length: int) -> np.ndarray:
+    """With rows of zeros up to a length, of one at least."""
+    return np.concatenate([rows, np.zeros((max(length, 1) - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -1,0 +1,93 @@
+"""The encoding of all entities, each device its own rows, a block at a time."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.additions.lending import Lenders
+from mocme_jax.additions.lending_table import lend
+from mocme_jax.method.encoder_types import Encoding
+from mocme_jax.method.mocme import EntityVectors, MoCME, Params
+from mocme_jax.parallel.device_axis import AXIS, padded_size
+from mocme_jax.parallel.entity_tables import Inputs, inputs_spec, look_up, look_up_everywhere, own_rows
+from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, Program
+from mocme_jax.training.train_state import params_spec
+
+
+def make_encode_program(
+    model: MoCME,
+    *,
+    entities: int,
+    mapper: Mapper,
+    split: bool = False,
+    block: int = 1024,
+    lenders: Lenders | None = None,
+    share: float = 0.0,
+) -> Program:
+    """``(params, inputs) -> (EntityVectors, weights)`` for all N entities, split by rows over the devices.
+
+    In full float32, whatever the device's default: what it gives is ranked. Weights: the mean of each modality
+    (over entities that have it) and of each view.
+
+    Args:
+      model: the module.
+      entities: N.
+      mapper, split: devices, and whether tables are split over them.
+      block: entities encoded at once.
+      lenders, share: structure is lent before anything is encoded, see ``lend``; None: it is not. Whole tables only.
+    """
+    devices = mapper.count
+    held = padded_size(entities, devices) // devices
+    block = min(block, held)
+    blocks = -(-held // block)
+
+    def program(params: Params, inputs: Inputs):
+        start = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
+        arguments = dict(split=split, devices=devices)
+        with jax.default_matmul_precision("highest"):
+            everyone = look_up_everywhere(params.structure, inputs, inputs.panel, **arguments)
+            panel = model.apply(params.model, everyone, method="encode_panel")
+
+        def one(number):
+            # The last block starts early enough to lie within this device's rows; what it repeats counts once.
+            first = jnp.minimum(number * block, held - block)
+            ids = start + first + jnp.arange(block, dtype=jnp.int32)
+            real = (ids < entities) & (first + jnp.arange(block) >= number * block)
+            if split:
+                carried = own_rows(params.structure, inputs, first, block)
+            else:
+                carried = look_up(params.structure, inputs, jnp.minimum(ids, entities - 1), split=False)
+            encoding: Encoding = model.apply(params.model, carried, panel, method="encode")
+            vectors = [encoding.vectors]
+            if model.features_in != "all":
+                vectors.append(model.apply(params.model, carried, panel, answers=True, method="encode").vectors)
+            present = encoding.present & real[:, None]
+            count = jnp.sum(present, axis=0).astype(jnp.float32)
+            modality = jnp.sum(jnp.where(present, encoding.modality_weights, 0), axis=0)
+            view = jnp.sum(jnp.where(present[..., None], encoding.view_weights, 0), axis=0)
+            return vectors, (count, modality, view)
+
+        with jax.default_matmul_precision("highest"):
+            vectors, sums = jax.lax.map(one, jnp.arange(blocks, dtype=jnp.int32))
+        count, modality, view = jax.lax.psum(jax.tree.map(lambda s: jnp.sum(s, axis=0), sums), AXIS)
+        count = jnp.maximum(count, 1)
+        tables = [_joined(table, held) for table in vectors]
+        return EntityVectors(tables[0], tables[-1]), (modality / count, view / count[:, None])
+
+    arguments, results = (params_spec(split), inputs_spec(split)), (EntityVectors(ROWS, ROWS), WHOLE)
+    if lenders is None:
+        return mapper.map(program, arguments, results)
+
+    def after_lending(lenders: Lenders, params: Params, inputs: Inputs):
+        return program(params._replace(structure=lend(params.structure, lenders, share)), inputs)
+
+    mapped = mapper.map(after_lending, (WHOLE, *arguments), results)
+    return Program(mapped.mapped, (*mapped.first, mapper.place(lenders, WHOLE)))
+
+
+def _joined(blocks: jax.Array, rows: int) -> jax.Array:
+    """Blocks ``[n, block, d]`` as ``[rows, d]``; the last overlaps the one before it."""
+    number, block, width = blocks.shape
+    whole = blocks[:-1].reshape(-1, width)
+    return jnp.concatenate([whole, blocks[-1, number * block - rows :]])

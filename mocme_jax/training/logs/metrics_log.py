@@ -1,0 +1,158 @@
+"""The run's trace: one JSON object a line in `metrics.jsonl`, and the same numbers for TensorBoard."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mocme_jax.data.readers.bounded_files import Damaged, read_file
+from mocme_jax.data.readers.json_file import parse_json
+from mocme_jax.training.checkpoints.run_folder import write_whole, writing
+
+FILE_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends rows to `metrics.jsonl`; a context manager.
+
+    TensorBoard files go to `tensorboard/` beside it where the package tensorboardX is installed.
+
+    Args:
+      workdir: the run's folder, made where missing.
+      keep_until_step: when a run goes on, the last step that was evaluated before: rows of later steps, which will be
+        written again, are dropped, and so is the row `test` that ended the run. None keeps all. Half a line,
+        left by a run that was killed, is dropped in any case.
+      tensorboard: False leaves TensorBoard out.
+      writes: False writes nothing at all, for processes beside the one that does.
+
+    Raises:
+      UserError: the file can't be written.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        *,
+        keep_until_step: int | None = None,
+        tensorboard: bool = True,
+        writes: bool = True,
+    ):
+        self._file = self._board = None
+        if not writes:
+            return
+        folder = Path(workdir)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.path, purge = folder / FILE_NAME, None
+        if os.path.lexists(self.path):
+            rows = _complete_rows(self.path)
+            if keep_until_step is not None:
+                rows = [
+                    (line, row) for line, row in rows if "test" not in row and row.get("step", 0) <= keep_until_step
+                ]
+                purge = 1 + max((row.get("epoch", 0) for _, row in rows), default=0)
+            write_whole(self.path, b"".join(line + b"\n" for line, _ in rows))
+        with writing(self.path):
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+            self._board = _open_board(folder / "tensorboard", purge) if tensorboard else None
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds a row, which is on the disk when this returns.
+
+        Args:
+          row: what JSON can hold, NumPy and JAX numbers and small arrays too, nested as deep as wanted. NaN
+            and infinities become null. `epoch` is TensorBoard's step; rows without one go to the file alone.
+
+        Raises:
+          UserError: it can't be written.
+        """
+        if self._file is None:
+            return
+        plain = _plain(row)
+        with writing(self.path):
+            self._file.write(json.dumps(plain, allow_nan=False) + "\n")
+            self._file.flush()
+            # Before the checkpoint of the same step, which would let nobody write the row again.
+            os.fsync(self._file.fileno())
+            if self._board is not None and isinstance(plain.get("epoch"), int):
+                for name, value in flatten(plain).items():
+                    if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
+                        self._board.add_scalar(name, value, plain["epoch"])
+                self._board.flush()
+
+    def close(self) -> None:
+        """Closes the files; a second time is harmless."""
+        if self._file is not None:
+            # What a full disk refused stays in the buffer, and has been told of.
+            with contextlib.suppress(OSError):
+                self._file.close()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict]:
+    """The complete rows of a run's `metrics.jsonl`, oldest first; without the file, none.
+
+    Raises:
+      UserError: the file can't be read.
+    """
+    path = Path(workdir) / FILE_NAME
+    return [row for _, row in _complete_rows(path)] if os.path.lexists(path) else []
+
+
+def _complete_rows(path: Path) -> list[tuple[bytes, dict]]:
+    """The lines that hold a row, each with the row."""
+    rows = []
+    for line in read_file(path).split(b"\n"):
+        try:
+            row = parse_json(line)
+        except Damaged:
+            continue
+        if isinstance(row, dict) and all(type(row.get(name, 0)) is int for name in ("epoch", "step")):
+            rows.append((line, row))
+    return rows
+
+
+def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one: ``{"dev": {"mrr": 1}}`` becomes ``{"dev/mrr": 1}``."""
+    flat = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _plain(np.asarray(value).tolist())
+
+
+def _open_board(folder: Path, purge_step: int | None):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=purge_step)

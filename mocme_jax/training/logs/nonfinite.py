@@ -1,0 +1,69 @@
+"""What is left of a step whose loss or gradient is not finite: its batch and the norms, in a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.training.checkpoints.checksums import arrays_by_path
+from mocme_jax.training.checkpoints.run_folder import write_whole
+from mocme_jax.training.shuffling import batch_rows, run_keys
+from mocme_jax.training.train_state import TrainState
+
+FILE_NAME = "nonfinite.json"
+
+
+def describe(
+    graph: KnowledgeGraph, whole: TrainState, latest: Mapping[str, float], *, batch_size: int, steps_per_epoch: int
+) -> dict:
+    """The step in words and numbers, ready for JSON; numbers that are not finite are the words nan, inf, -inf.
+
+    Args:
+      graph: its ``train`` is what is trained on.
+      whole: the state after the step, arrays of all processes.
+      latest: the step's metrics.
+      batch_size: B.
+      steps_per_epoch: steps in a pass.
+    """
+    # The state counts the step as taken.
+    step = int(whole.step) - 1
+    key = run_keys(np.asarray(jax.device_get(whole.key)))[0]
+    rows = np.asarray(batch_rows(key, step, batch_size=batch_size, triples=len(graph.train)))
+    norms = {path: _number(optax.tree.norm(leaf)) for path, leaf in arrays_by_path(whole.params).items()}
+    return {
+        "step": step + 1,
+        "epoch": step // steps_per_epoch + 1,
+        "metrics": {name: _number(value) for name, value in latest.items()},
+        "norms after the step": norms,
+        "triples": [
+            {
+                "row": int(row),
+                "ids": [int(head), int(relation), int(tail)],
+                "names": [graph.entities[head], graph.relations[relation], graph.entities[tail]],
+            }
+            for row, (head, relation, tail) in zip(rows, graph.train[rows], strict=True)
+        ],
+    }
+
+
+def write(workdir: Path, description: dict) -> Path:
+    """Writes ``nonfinite.json`` and returns its path.
+
+    Raises:
+      UserError: it can't be written.
+    """
+    path = Path(workdir) / FILE_NAME
+    write_whole(path, json.dumps(description, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return path
+
+
+def _number(value) -> float | str:
+    value = float(value)
+    return value if math.isfinite(value) else str(value)

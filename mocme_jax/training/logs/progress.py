@@ -1,0 +1,137 @@
+"""What a person watching sees: a bar on a terminal, tidy lines in a file or a pipe, a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+# Wide enough that a table in a log file is neither cut nor folded.
+PLAIN_WIDTH = 160
+
+
+def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console:
+    """A console on `file`, or on standard output; colours and width only where it is a terminal.
+
+    A `quiet` one prints nothing.
+    """
+    # No markup: names of graphs and relations hold square brackets.
+    plain = {"highlight": False, "markup": False, "quiet": quiet}
+    console = Console(file=file, **plain)
+    return console if console.is_terminal else Console(file=file, width=PLAIN_WIDTH, **plain)
+
+
+class Progress:
+    """Progress through epochs; a context manager.
+
+    Args:
+      total_epochs: epochs planned; early stopping may end sooner.
+      console: where to print, from `make_console`, or None for standard output.
+    """
+
+    def __init__(self, total_epochs: int, *, console: Console | None = None):
+        self.total_epochs = total_epochs
+        self.console = console or make_console()
+        self._bar = self._task = None
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[latest]}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(f"epoch 0/{self.total_epochs}", total=self.total_epochs, latest="")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def update(self, epoch: int, steps_done: int, steps_total: int, metrics: Mapping[str, Any] | None = None) -> None:
+        """Shows how far training has come.
+
+        Args:
+          epoch: the epoch under way, from 1.
+          steps_done, steps_total: steps taken of this epoch's steps.
+          metrics: names and values to show, in order, such as loss, dev MRR, triples/s. With any, one line is
+            printed, so pass them once an evaluation; without, only the bar moves.
+        """
+        shown = format_metrics(metrics or {})
+        if self._bar is not None:
+            share = steps_done / steps_total if steps_total else 1.0
+            changes = {"latest": shown} if shown else {}
+            self._bar.update(
+                self._task,
+                completed=epoch - 1 + share,
+                description=f"epoch {epoch}/{self.total_epochs}",
+                **changes,
+            )
+        if shown:
+            width = len(str(self.total_epochs))
+            self.note(f"epoch {epoch:>{width}}/{self.total_epochs}  {shown}")
+
+    def evaluating(self, epoch: int) -> None:
+        """Shows, where there is a bar, that dev is being scored after an epoch."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"epoch {epoch}/{self.total_epochs}, scoring dev", refresh=True)
+
+    def note(self, line: str) -> None:
+        """Prints a line as it is, above the bar where there is one."""
+        # Text and not a string, for consoles that read markup.
+        self.console.print(Text(line), soft_wrap=True)
+
+
+def format_metrics(metrics: Mapping[str, Any]) -> str:
+    """Names and values on one line: rates as ``1,523 triples/s``, other fractions to four digits."""
+    words = []
+    for name, value in metrics.items():
+        if name.endswith("/s"):
+            words.append(f"{_format(value) if value is None else format(round(float(value)), ',')} {name}")
+        else:
+            words.append(f"{name} {_format(value)}")
+    return "  ".join(words)
+
+
+def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console: Console | None = None) -> None:
+    """Prints rows of results as a table.
+
+    Args:
+      rows: column name -> value; the columns are those of all rows in order of appearance, and what a row
+        lacks is left empty. Numbers stand to the right.
+      title: stands above the table.
+      console: where to print, or None for standard output.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(title=title or None, title_justify="left")
+    for name in columns:
+        numeric = all(isinstance(row[name], int | float) for row in rows if row.get(name) is not None)
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_format(row[name]) if name in row else "") for name in columns))
+    (console or make_console()).print(table)
+
+
+def _format(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4f}"

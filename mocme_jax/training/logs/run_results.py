@@ -1,0 +1,119 @@
+"""What a finished run leaves: its best parameters, ``results.json`` and a table."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from mocme_jax import __version__
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.errors import UserError, one_line
+from mocme_jax.training.checkpoints.run_folder import write_whole
+from mocme_jax.training.logs.progress import results_table
+
+if TYPE_CHECKING:
+    from mocme_jax.training.setup import Dataset
+
+
+def results_of(config: dict, dataset: Dataset, position: dict, *, dev: dict, test: dict | None, weights: dict) -> dict:
+    """Everything a reader needs to judge a run, ready for JSON.
+
+    Args:
+      config: every field of the configuration.
+      dataset: the graph and its dev split.
+      position: how far the run came.
+      dev, test: reports of the evaluator; test is None where the graph has none.
+      weights: mean weights of modalities and views.
+    """
+    return {
+        "graph": graph_of(dataset),
+        "warnings": dataset.warnings,
+        "run": position,
+        "dev": dev,
+        "test": test,
+        "weights": weights,
+        "jax": jax.__version__,
+        "device": jax.local_devices()[0].device_kind,
+        "version": __version__,
+        "fingerprint": dataset.fingerprint,
+        "config": config,
+    }
+
+
+def graph_of(dataset: Dataset) -> dict:
+    """What a reader needs to know of a graph, ready for JSON."""
+    graph = dataset.graph
+    return {
+        "name": graph.name,
+        "entities": len(graph.entities),
+        "relations": len(graph.relations),
+        "triples": {name: len(rows) for name, rows in graph.splits.items()},
+        "modalities": {modality.name: modality.coverage for modality in graph.modalities},
+        "dev": dataset.dev,
+    }
+
+
+def write_results(workdir: Path, results: dict) -> None:
+    """Writes ``results.json``.
+
+    Raises:
+      UserError: it can't be written.
+    """
+    write_whole(Path(workdir) / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+
+
+def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:
+    """Mean weights ``[M]`` and ``[M, K]`` by modality name, for JSON."""
+    names = ["structure", *(modality.name for modality in graph.modalities)]
+    modality, view = (np.asarray(array, np.float64) for array in weights)
+    return {
+        "modality": dict(zip(names, modality.tolist(), strict=True)),
+        "view": dict(zip(names, view.tolist(), strict=True)),
+    }
+
+
+def read_results(workdir: Path) -> dict | None:
+    """What a finished run wrote, or None.
+
+    Raises:
+      UserError: the file is unreadable, or holds something else.
+    """
+    path = Path(workdir) / "results.json"
+    if not os.path.lexists(path):
+        return None
+    results = read_json(path)
+    fits = isinstance(results, dict) and {"dev", "test"} <= results.keys()
+    if not fits or not all(isinstance(results.get(name), str) for name in ("device", "jax")):
+        raise UserError(f"{path}: holds no results of a run; remove it, and train again to have it written")
+    return results | {name: one_line(results[name]) for name in ("device", "jax")}
+
+
+def print_results(results: dict, console: Console) -> None:
+    """A table of the scores: dev, test, test's clean rows where it leaks, and each direction."""
+    rows = [_row("dev", results["dev"]["overall"])]
+    test = results["test"]
+    if test is not None:
+        rows.append(_row("test", test["overall"]))
+        if test["clean"]["count"] < test["overall"]["count"]:
+            rows.append(_row("test, clean rows", test["clean"]))
+        for direction, metrics in sorted(test["groups"].get("direction", {}).items(), reverse=True):
+            rows.append(_row(f"test, {direction}s", metrics))
+    best = results["run"]["best_epoch"]
+    results_table(rows, title=f"{results['graph']['name']}, best epoch on dev: {best}", console=console)
+
+
+def _row(name: str, metrics: dict) -> dict:
+    return {
+        "split": name,
+        "queries": metrics["count"],
+        "MRR": metrics["mrr"],
+        "MR": metrics["mr"],
+        **{f"Hits@{k}": metrics[f"hits@{k}"] for k in (1, 3, 10)},
+    }

@@ -1,0 +1,266 @@
+"""The training objective of one device's share of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.method import egns as entropy
+from mocme_jax.method.losses import logistic_loss, softmax_loss
+from mocme_jax.method.mocme import MoCME
+from mocme_jax.method.regularisers import REGULARISERS
+from mocme_jax.method.scoring import SCORES
+from mocme_jax.parallel.candidate_columns import Columns, choose_columns, pool_covers
+from mocme_jax.parallel.candidate_pool import Seen
+from mocme_jax.parallel.device_axis import AXIS, gathered, share
+from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.parallel.known_answers import KnownAnswers, count_known, known_columns
+from mocme_jax.training.batch_encoding import Fetched, dropout, encode_roles, fetch
+
+# What each precision means for a product of float32 matrices, in JAX's words; not every device knows all three.
+PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
+
+CLASSES = ("easy", "ambiguous", "hard")
+WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
+
+
+class Negatives(NamedTuple):
+    """What train knows of a step's 2B queries.
+
+    Attributes:
+      mask: bool ``[2B, n]``, which of this device's columns are negatives of each.
+      answers: int32 ``[2B]``, how many known answers each has; the same on every device.
+    """
+
+    mask: jax.Array
+    answers: jax.Array
+
+
+class StepLoss(NamedTuple):
+    """A step's loss in four parts, so that gradients can be taken of the rows that were fetched.
+
+    ``batch`` is int32 ``[B, 3]``, the whole batch's triples, on every device.
+
+    Attributes:
+      guided: whether the pool is drawn by entropy, which the state then remembers.
+      columns: ``(batch, key, entropy) -> Columns``, the candidates; ``entropy`` is ``[N]`` where guided, else None.
+      negatives: ``(known, columns, batch) -> Negatives``.
+      fetch: ``(structure, inputs, columns, batch) -> Fetched``, what the tables hold of the columns.
+      loss: ``(params, fetched, columns, negatives, batch, key) -> (loss, (metrics, seen))``: this device's own mean
+        loss over its B / D triples, to be averaged over the devices; ``params`` are the module's variables, ``seen`` is
+        a ``Seen`` where guided, else None.
+      metrics: names of the metrics.
+    """
+
+    guided: bool
+    columns: Callable
+    negatives: Callable
+    fetch: Callable
+    loss: Callable
+    metrics: tuple[str, ...]
+
+
+class Objective(NamedTuple):
+    """Choices of the objective, each a word or number of the configuration (see there for meanings)."""
+
+    pool: int
+    batch_candidates: bool
+    sampling: str
+    even: float
+    weighting: str
+    weights_in: str
+    entropy_low: float
+    entropy_high: float
+    class_weights: tuple[float, float, float]
+    reference: str
+    confident: str
+    many: int
+    many_weights: tuple[float, float, float]
+    adversarial_temperature: float
+    loss: str
+    margin: float
+    regulariser: str
+    regularisation: float
+    query_dropout: float
+    redundancy: float
+    structure_dropout: float
+    feature_dropout: float
+    precision: str
+
+
+def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int, split: bool) -> StepLoss:
+    """The loss of one device's share, to be called under the named axis of ``parallel``.
+
+    Every random draw belongs to a place in the whole batch or in the whole list of candidates. Queries are gathered,
+    and every device scores all of them against its own candidates. So the mean over devices of their losses does not
+    depend on how many there are.
+
+    Args:
+      model: the module.
+      objective: the choices.
+      entities: N.
+      devices: D; the batch divides by it.
+      split: whether tables with a row an entity are split over the devices.
+    """
+    score = SCORES[model.score]
+    everything = pool_covers(objective.pool, entities)
+    guided = objective.sampling == "entropy" and not everything
+
+    def candidates(batch: jax.Array) -> slice:
+        """Which of this device's columns are scored."""
+        own_entities = 2 * (len(batch) // devices)
+        return slice(own_entities if everything or not objective.batch_candidates else 0, None)
+
+    def columns_of(batch: jax.Array, key: jax.Array, entropy: jax.Array | None) -> Columns:
+        return choose_columns(
+            jax.random.fold_in(key, 0),
+            batch[:, 0],
+            batch[:, 2],
+            entropy,
+            entities=entities,
+            pool=objective.pool,
+            in_batch=objective.batch_candidates,
+            devices=devices,
+            even=objective.even,
+        )
+
+    def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> Negatives:
+        head, relation, tail = batch.T
+        ends = (head, tail), (relation, relation + model.num_relations)
+        # In the order in which devices hand their queries over: one's own heads, then one's own tails.
+        entities, relations = (jnp.stack(two).reshape(2, devices, -1).swapaxes(0, 1).reshape(-1) for two in ends)
+        scored, ids = columns.scored[candidates(batch)], columns.ids[columns.places[candidates(batch)]]
+        marks = known_columns(known, entities, relations, ids, scored, split=split, everything=everything)
+        return Negatives(~marks & scored, count_known(known, entities, relations, split=split))
+
+    def fetch_rows(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Fetched:
+        size = len(batch) // devices
+        return fetch(structure, inputs, columns, batch=size, everything=everything, split=split, devices=devices)
+
+    def loss(params, fetched: Fetched, columns: Columns, negatives: Negatives, batch: jax.Array, key):
+        # The precision of a product is its gradient's too.
+        with jax.default_matmul_precision(PRODUCTS[objective.precision]):
+            if objective.precision == "bfloat16":
+                params, fetched = _cast((params, fetched), jnp.bfloat16)
+            return in_precision(params, fetched, columns, negatives, batch, key)
+
+    def in_precision(params, fetched: Fetched, columns: Columns, negatives: Negatives, batch: jax.Array, key):
+        relations = batch[:, 1]
+        size = len(relations) // devices
+        roles = encode_roles(
+            model,
+            params,
+            fetched,
+            columns,
+            jax.random.fold_in(key, 1),
+            batch=size,
+            structure_dropout=objective.structure_dropout,
+            feature_dropout=objective.feature_dropout,
+        )
+        relation = share(relations, devices)
+        forward, row = model.apply(params, roles.asked_heads, relation, method="query")
+        backward, reciprocal = model.apply(params, roles.asked_tails, relation + model.num_relations, method="query")
+        queries, answers = jnp.concatenate([forward, backward]), jnp.concatenate([roles.tails, roles.heads])
+        if objective.query_dropout:
+            rows = share(jnp.arange(2 * len(relations)).reshape(2, -1).T, devices).T.reshape(-1)
+            queries = dropout(jax.random.fold_in(key, 2), rows, queries, objective.query_dropout)
+        positive = score.pair(queries, answers).astype(jnp.float32)
+        scores = score.match(gathered(queries), roles.columns[candidates(batch)]).astype(jnp.float32)
+        seen = None
+        if guided:
+            logits = entropy.belief(scores, gathered(positive), objective.reference)
+            mean, count = entropy.mean_entropy(logits, negatives.mask)
+            seen = Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
+        weights, shares = _weights(objective, scores, positive, negatives)
+        if objective.loss == "softmax":
+            ranking = jnp.mean(softmax_loss(positive, scores, negatives.mask, weights, objective.weights_in, devices))
+        else:
+            ranking = jnp.mean(logistic_loss(positive, scores, negatives.mask, weights, objective.margin))
+        fit, redundancy = _cast((roles.encoding.fit, roles.encoding.redundancy), jnp.float32)
+        total = ranking + fit
+        metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **shares}
+        if objective.regularisation:
+            ends, rows = (roles.heads, roles.tails), (row, reciprocal)
+            penalty = _penalty(model, params, objective.regulariser, ends, relation, rows)
+            metrics["loss/regularisation"] = objective.regularisation * penalty
+            total = total + metrics["loss/regularisation"]
+        if objective.redundancy:
+            total = total + objective.redundancy * redundancy
+        metrics["loss/total"] = total
+        return total, (metrics, seen)
+
+    return StepLoss(guided, columns_of, negatives_of, fetch_rows, loss, _metrics(objective))
+
+
+def _metrics(objective: Objective) -> tuple[str, ...]:
+    names = ["loss/ranking", "loss/fit", "redundancy", "loss/total"]
+    if objective.regularisation:
+        names.append("loss/regularisation")
+    if objective.weighting == "entropy":
+        names += [f"negatives/{kind}_{name}" for kind in ("share", "weight") for name in CLASSES]
+    return tuple(names)
+
+
+def _cast(tree, kind):
+    """The tree with its floats in another type."""
+    return jax.tree.map(lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def _penalty(
+    model: MoCME, params, name: str, ends: Sequence[jax.Array], relation: jax.Array, rows: Sequence[jax.Array]
+) -> jax.Array:
+    """Mean penalty of triples, float32 scalar.
+
+    Args:
+      model, params: the module and its variables.
+      name: a word of ``REGULARISERS``.
+      ends: heads and tails as answers, ``[B, d]`` each: where features are for questions alone, it is the structure
+        that is penalised.
+      relation: int32 ``[B]``.
+      rows: of the relations and of their reciprocals, ``[B, d_r]`` each.
+    """
+    regulariser, moduli = REGULARISERS[name], SCORES[model.score].moduli
+
+    def mean(factors: jax.Array) -> jax.Array:
+        return jnp.mean(regulariser.penalty(moduli(factors.astype(jnp.float32))))
+
+    entities = sum(mean(end) for end in ends)
+    if regulariser.of_queries:
+        both = zip(ends, (relation, relation + model.num_relations), strict=True)
+        return entities + sum(mean(model.apply(params, end, ids, method="query")[0]) for end, ids in both)
+    if model.score == "rotate":
+        # Phases have modulus 1 whatever they are.
+        return entities
+    return entities + 0.5 * sum(mean(row) for row in rows)
+
+
+def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negatives: Negatives):
+    """Weights ``[2B, C]`` of the negatives (None for uniform) and the metrics that describe them."""
+    if objective.weighting == "uniform":
+        return None, {}
+    if objective.weighting == "self_adversarial":
+        return entropy.self_adversarial_weights(scores, negatives.mask, objective.adversarial_temperature), {}
+    result = entropy.entropy_weights(
+        scores,
+        gathered(positive),
+        negatives.mask,
+        low=objective.entropy_low,
+        high=objective.entropy_high,
+        class_weights=objective.class_weights,
+        reference=objective.reference,
+        confident=objective.confident,
+        answers=negatives.answers,
+        many=objective.many,
+        many_weights=objective.many_weights,
+    )
+    # Each class's share of the negatives, and of their weight. Of the whole batch: devices hold unlike numbers of
+    # negatives, so the mean of their shares would be another.
+    metrics = {}
+    for kind, amounts in (("share", result.counts), ("weight", result.totals)):
+        amounts = jax.lax.psum(amounts, AXIS)
+        shares = amounts / jnp.maximum(jnp.sum(amounts), 1)
+        metrics |= {f"negatives/{kind}_{name}": shares[i] for i, name in enumerate(CLASSES)}
+    return result.weights, metrics

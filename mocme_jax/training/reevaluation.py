@@ -1,0 +1,68 @@
+"""Repeats the scores of a run from its best checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from mocme_jax.training import setup
+from mocme_jax.training.best_model import restore_best
+from mocme_jax.training.checkpoints.lenders_file import lenders_of_run
+from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.device_data import make_inputs
+from mocme_jax.training.logs.progress import make_console
+from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
+
+
+def evaluate_workdir(
+    workdir: Path, *, data_dir: str | None = None, features_dir: str | None = None, as_json: bool = False
+) -> bool:
+    """Prints the scores of a run's best checkpoint, and whether they are those of its ``results.json``.
+
+    Args:
+      workdir: the run's folder.
+      data_dir, features_dir: where graph and features lie now; None where the run found them.
+      as_json: print the report as JSON, to standard output alone.
+
+    Returns:
+      False if ``results.json`` is there and its scores are others.
+
+    Raises:
+      UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
+    """
+    use_compilation_cache()
+    console = make_console(sys.stderr if as_json else None)
+    notify = partial(console.print, soft_wrap=True, markup=False)
+    restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, notify=notify)
+    config, dataset, mapper, model = restored.config, restored.dataset, restored.mapper, restored.model
+    evaluator = setup.build_evaluator(config, model, dataset, mapper)
+    inputs = make_inputs(dataset.graph, config.fusion.panel, config.seed, mapper, split=config.parallel.shard_entities)
+    lenders = lenders_of_run(workdir, config, dataset.graph)
+    vectors, weights = setup.build_encode(config, model, dataset.graph, mapper, lenders)(restored.params, inputs)
+    results = results_of(
+        restored.saved["config"],
+        dataset,
+        restored.saved["position"],
+        dev=evaluator.report(restored.params.model, vectors, "valid"),
+        test=evaluator.report(restored.params.model, vectors, "test") if len(dataset.graph.test) else None,
+        weights=weight_names(dataset.graph, weights),
+    )
+    if as_json:
+        print(json.dumps(results, indent=1))
+    else:
+        print_results(results, console)
+    before = read_results(workdir)
+    if before is None:
+        console.print(f"{workdir} holds no results.json to compare with: the run has not finished")
+        return True
+    same = all(before[split] == results[split] for split in ("dev", "test"))
+    console.print(
+        f"the same numbers as {workdir / 'results.json'}"
+        if same
+        else f"NOT the numbers of {workdir / 'results.json'}; that file was written on {before['device']}, "
+        f"jax {before['jax']}, and this is {results['device']}, jax {results['jax']}",
+        soft_wrap=True,
+    )
+    return same

@@ -1,0 +1,70 @@
+"""Which triples a step trains on: every epoch a shuffle of its own, computed for the places asked for alone.
+
+A table of the order would be as long as the triples, on every device. A keyed permutation of the numbers below T gives
+the same without one: a Feistel network permutes the numbers of so many bits, and numbers from T on are permuted again
+until they fall below it (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.training.bit_mixing import mixed
+
+# Luby and Rackoff's four rounds look random to anyone with few queries; twice as many, to a sceptic.
+_ROUNDS = 8
+# With fewer, permutations of a handful of triples are visibly uneven (a test counts them).
+_FEWEST_BITS = 6
+
+
+def run_keys(key_data: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A run's two PRNG keys, from the key data in its state: of the epochs' orders, and of the steps' other draws."""
+    order_key, draw_key = jax.random.split(jax.random.wrap_key_data(key_data))
+    return order_key, draw_key
+
+
+def batch_rows(key: jax.Array, step: jax.Array, *, batch_size: int, triples: int) -> jax.Array:
+    """The triples of a step, int32 ``[B]``; in an epoch each comes once.
+
+    The last batch of an epoch is filled up from its start.
+
+    Args:
+      key: of the run's order.
+      step: int32 scalar, steps taken so far.
+      batch_size: B.
+      triples: T, the number of training triples.
+    """
+    steps = -(-triples // batch_size)
+    first = (step % steps) * batch_size
+    places = (first + jnp.arange(batch_size, dtype=jnp.int32)) % triples
+    return shuffled(jax.random.fold_in(key, step // steps), places, triples)
+
+
+def shuffled(key: jax.Array, places: jax.Array, size: int) -> jax.Array:
+    """A random permutation of ``[0, size)``, drawn by the key, at the places asked for.
+
+    Args:
+      key: PRNG key.
+      places: int32 ``[n]`` in ``[0, size)``.
+      size: of what is permuted, below 2^31.
+
+    Returns:
+      int32 ``[n]`` in ``[0, size)``.
+    """
+    bits = max((size - 1).bit_length(), _FEWEST_BITS)
+    low, high = bits // 2, bits - bits // 2
+    keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
+
+    def permuted(value):
+        """Of numbers of so many bits: each half in turn is changed by a function of the other, which can be undone."""
+        left, right = value >> low, value & ((1 << low) - 1)
+        for i in range(0, _ROUNDS, 2):
+            left = left ^ (mixed(right ^ keys[i]) & ((1 << high) - 1))
+            right = right ^ (mixed(left ^ keys[i + 1]) & ((1 << low) - 1))
+        return (left << low) | right
+
+    start = permuted(places.astype(jnp.uint32))
+    outside = lambda value: jnp.any(value >= size)  # noqa: E731
+    inside = jax.lax.while_loop(outside, lambda value: jnp.where(value < size, value, permuted(value)), start)
+    return inside.astype(jnp.int32)

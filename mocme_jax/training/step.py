@@ -1,0 +1,188 @@
+"""The training step of one device's share, and many of them in one compiled call over the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mocme_jax.errors import UserError
+from mocme_jax.method.mocme import Params
+from mocme_jax.parallel.candidate_pool import remembered
+from mocme_jax.parallel.device_axis import AXIS, SEEDS
+from mocme_jax.parallel.mesh import WHOLE, Mapper, Program
+from mocme_jax.parallel.sharded_tables import take_everywhere
+from mocme_jax.training.objective import StepLoss
+from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
+from mocme_jax.training.shuffling import batch_rows, run_keys
+from mocme_jax.training.train_state import (
+    Metrics,
+    TrainData,
+    TrainState,
+    data_axes,
+    data_spec,
+    state_axes,
+    state_spec,
+)
+
+# Steps between two updates of the running average: each is a pass over all parameters.
+AVERAGE_EVERY = 16
+
+
+def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, split: bool, sparse: bool) -> Callable:
+    """One step of one device's share: ``(state, data, batch, key) -> (state, metrics)``, under the named axis.
+
+    Gradients of what is whole, and metrics, are means over the devices, so the state stays the same on all of them.
+
+    Args:
+      loss: from ``make_loss``.
+      optimizers: from ``create_optimizers``.
+      devices: D.
+      split: whether tables are split over the devices.
+      sparse: update the rows that the step read, in place of the whole structure table.
+    """
+
+    def dense(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
+        columns = loss.columns(batch, key, state.entropy)
+        negatives = loss.negatives(data.known, columns, batch)
+
+        def whole(params: Params):
+            fetched = loss.fetch(params.structure, data.inputs, columns, batch)
+            return loss.loss(params.model, fetched, columns, negatives, batch, key)
+
+        gradients, told = jax.grad(whole, has_aux=True)(state.params)
+        # A device's gradient of its own rows is of the sum of all devices' losses already.
+        table = gradients.structure / devices if split else jax.lax.pmean(gradients.structure, AXIS)
+        update, table_state = optimizers.structure.update(table, state.opt_state.structure, state.params.structure)
+        squares = jnp.sum(table**2)
+        squares = jax.lax.psum(squares, AXIS) if split else squares
+        return gradients.model, state.params.structure + update, table_state, squares, told
+
+    def rows_only(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
+        columns = loss.columns(batch, key, state.entropy)
+        negatives = loss.negatives(data.known, columns, batch)
+        fetched = loss.fetch(state.params.structure, data.inputs, columns, batch)
+
+        def of_rows(params, structure, panel):
+            columns_and_panel = fetched._replace(
+                columns=fetched.columns._replace(structure=structure), panel=fetched.panel._replace(structure=panel)
+            )
+            return loss.loss(params, columns_and_panel, columns, negatives, batch, key)
+
+        gradient = jax.grad(of_rows, argnums=(0, 1, 2), has_aux=True)
+        structures = fetched.columns.structure, fetched.panel.structure
+        (gradients, *rows), told = gradient(state.params.model, *structures)
+        ids = jnp.concatenate([columns.ids[columns.places], data.inputs.panel])
+        rows = jnp.concatenate(rows) / devices
+        table, table_state, squares = update_rows(
+            optimizers.structure, state.params.structure, state.opt_state.structure, ids, rows, split=split
+        )
+        return gradients, table, table_state, jax.lax.psum(squares, AXIS) if split else squares, told
+
+    def train_step(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
+        step = rows_only if sparse else dense
+        gradients, table, table_state, squares, (metrics, seen) = step(state, data, batch, key)
+        gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
+        updates, model_state = optimizers.model.update(gradients, state.opt_state.model, state.params.model)
+        metrics["norm/gradient"] = jnp.sqrt(optax.tree.norm(gradients, squared=True) + squares)
+        params = Params(optax.apply_updates(state.params.model, updates), table)
+        opt_state = OptimizerState(model_state, table_state)
+        entropy = state.entropy if seen is None else remembered(state.entropy, seen)
+        state = state._replace(params=params, opt_state=opt_state, entropy=entropy, step=state.step + 1)
+        return state, metrics
+
+    return train_step
+
+
+def averaged(state: TrainState, steps: float) -> TrainState:
+    """The state with its average moved towards the parameters, where the step is one of every 16.
+
+    An exponential average over about so many steps; before these are taken, the plain mean (Polyak and Juditsky, 1992).
+    At other steps the average stays as it is to the last bit, so that calls may end anywhere.
+    """
+    updates = (state.step // AVERAGE_EVERY).astype(jnp.float32)
+    pace = jnp.maximum(AVERAGE_EVERY / steps, 1 / jnp.maximum(updates, 1))
+    # Up to the first update the average is what the parameters are.
+    copied = (state.step <= AVERAGE_EVERY) | (pace >= 1)
+    moves = (state.step % AVERAGE_EVERY == 0) | (state.step < AVERAGE_EVERY)
+
+    def one(old, new):
+        return jnp.where(moves, jnp.where(copied, new, old + pace * (new - old)), old)
+
+    return state._replace(average=jax.tree.map(one, state.average, state.params))
+
+
+def finite(metrics: Metrics, seeds: bool = False) -> jax.Array:
+    """Whether a step's loss and gradient are finite, of all seeds if there are several; bool scalar."""
+    fine = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["norm/gradient"])
+    # One answer for all of them: a loop whose lanes end at different steps would copy its state in each.
+    return jax.lax.pmin(fine.astype(jnp.int32), SEEDS) > 0 if seeds else fine
+
+
+def make_train_program(
+    loss: StepLoss,
+    optimizers: Optimizers,
+    *,
+    batch_size: int,
+    triples: int,
+    mapper: Mapper,
+    split: bool = False,
+    sparse: bool = False,
+    average_steps: float = 0.0,
+    seeds: bool = False,
+) -> Program:
+    """``(state, data, steps) -> (state, latest)``: that many steps on the devices, with no trip to the host.
+
+    The state after so many steps is the same, bit for bit, in whatever calls they were taken: a step's triples and
+    draws follow from the key and the step, and metrics are added up in the state. A step whose loss or gradient is not
+    finite is the last of its call. ``latest`` are the metrics of the last step. The state passed in is donated.
+
+    Args:
+      loss, optimizers, split, sparse: see ``make_train_step``.
+      batch_size: B, over all devices.
+      triples: T.
+      mapper: the devices.
+      average_steps: span of the running average; 0 where the state has none.
+      seeds: whether state and data are of several seeds at once (see ``state_axes``), as lanes of one program, each of
+        which does what it would do alone; ``latest`` then are ``[S]``. Tables are then whole.
+
+    Raises:
+      UserError: the batch does not divide by the devices.
+    """
+    devices = mapper.count
+    if batch_size % devices:
+        raise UserError(
+            f"train.batch_size {batch_size} does not divide by the {devices} devices; take a multiple of {devices}"
+        )
+    train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse)
+
+    def program(state: TrainState, data: TrainData, steps: jax.Array):
+        order_key, draw_key = run_keys(state.key)
+        last = state.step + steps
+
+        def going(end):
+            return lambda carry: (carry[0].step < end) & finite(carry[1], seeds)
+
+        def one(carry):
+            state, _ = carry
+            rows = batch_rows(order_key, state.step, batch_size=batch_size, triples=triples)
+            batch = take_everywhere(data.triples, rows) if split else data.triples[rows]
+            state, metrics = train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
+            return state._replace(sums=state.sums.plus(metrics)), metrics
+
+        def stretch(carry):
+            """Steps up to the next update of the average."""
+            end = jnp.minimum(last, (carry[0].step // AVERAGE_EVERY + 1) * AVERAGE_EVERY)
+            state, latest = jax.lax.while_loop(going(end), one, carry)
+            return averaged(state, average_steps), latest
+
+        none = jax.tree.map(jnp.zeros_like, state.sums.totals)
+        return jax.lax.while_loop(going(last), stretch if average_steps else one, (state, none))
+
+    if seeds:
+        axes = state_axes(bool(average_steps), loss.guided)
+        program = jax.vmap(program, in_axes=(axes, data_axes(), None), out_axes=(axes, 0), axis_name=SEEDS)
+    spec = state_spec(split, bool(average_steps), loss.guided)
+    return mapper.map(program, (spec, data_spec(split), WHOLE), (spec, WHOLE), donate=(0,))
