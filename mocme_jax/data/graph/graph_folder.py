@@ -35,7 +35,7 @@ _OPAQUE = re.compile(r"^(?:[A-Z]?\d+|/?[mg][/.][0-9a-z_]+)$")
 
 def atlas_directory() -> Path:
     """The folder of the embedded graph."""
-    return Path(__file__).parent / "atlas"
+    return Path(__file__).parent.parent / "atlas"
 
 
 def load_graph(
