@@ -74,7 +74,7 @@ SECTIONS: dict[str, str] = {
 }
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-FUSIONS = ("complementarity", "mean", "sum", "attention", "gate", "best")
+FUSIONS = ("complementarity", "mean", "sum", "attention", "gate")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(0, "seed of everything random: initial values, batches, candidates, panel, dev split", low=0),
@@ -109,9 +109,7 @@ FIELDS: dict[str, Field] = {
     "model.score": Field("complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")),
     "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
     "model.experts": Field(3, "experts a modality, K; 0: none, each modality is one view", low=0),
-    "model.structure_experts": Field(False, "the structure has experts too; without, it is one view"),
     "model.expert_hidden": Field(64, "inner width of an expert", low=1),
-    "model.expert_scale": Field(0.1, "size of what an expert adds to the identity, at the start", low=0),
     "model.modality_scale": Field(0.1, "learned scale of a feature modality, at the start", low=0),
     "model.relative_scales": Field(
         False, "learn the scales in units of model.modality_scale, so that a small one grows no faster than a large one"
@@ -139,8 +137,6 @@ FIELDS: dict[str, Field] = {
         "those that have; at evaluation alone; 0: not counted",
         low=0,
     ),
-    "model.structure_init": Field(0.001, "standard deviation of the entity table at the start", above=0),
-    "model.relation_init": Field(0.001, "standard deviation of the relation table at the start", above=0),
     # Complementarity
     "fusion.intra": Field("complementarity", "how the views of a modality are fused", choices=FUSIONS),
     "fusion.inter": Field("complementarity", "how the modalities of an entity are fused", choices=FUSIONS),
@@ -155,24 +151,8 @@ FIELDS: dict[str, Field] = {
         "pointwise mutual information estimator",
         choices=("infonce", "infonce_bilinear", "club", "gaussian"),
     ),
-    "fusion.relevance": Field(
-        "links",
-        "what stands against redundancy in a weight: what the ends of triples tell of each other by a modality, a "
-        "learned gate, mutual information with the structure (of two feature modalities or more), or nothing",
-        choices=("links", "gate", "structure", "none"),
-    ),
-    "fusion.granularity": Field(
-        "graph",
-        "whose mutual information makes the weights: each entity's own pointwise estimate, or the graph's",
-        choices=("entity", "graph"),
-    ),
     "fusion.temperature": Field(1.0, "temperature of the softmax over parts, in nats", above=0),
     "fusion.panel": Field(128, "entities in the fixed sample that expectations are taken over, P", low=2),
-    "fusion.mi_width": Field(
-        32, "width that parts are projected to before mutual information is estimated; 0: as they are", low=0
-    ),
-    "fusion.weight_gradients": Field(False, "let gradients flow through redundancy into the parts"),
-    "fusion.redundancy_loss": Field(0.0, "weight mu of mean redundancy in the loss", low=0),
     # Candidates
     "negatives.pool": Field(1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1),
     "negatives.sampling": Field(
@@ -180,9 +160,6 @@ FIELDS: dict[str, Field] = {
         "how the pool is drawn: every entity as likely as any other, or by the running mean of the entropy of the "
         "model's belief in it as a negative, which takes a number an entity and a pass over them a step",
         choices=("uniform", "entropy"),
-    ),
-    "negatives.even": Field(
-        0.3, "of a pool drawn by entropy, the part of the odds that all entities have alike", low=0, high=1
     ),
     "negatives.batch_candidates": Field(True, "the batch's own entities are candidates too"),
     "negatives.weighting": Field("entropy", "weights of negatives", choices=("entropy", "uniform", "self_adversarial")),
@@ -207,14 +184,10 @@ FIELDS: dict[str, Field] = {
     ),
     "negatives.many": Field(
         0,
-        "a question of which train knows so many answers or more weighs its negatives by negatives.many_weights: some "
-        "of its answers are not written down, and hard negatives may be these; 0: none does",
+        "a question of which train knows so many answers or more weighs hard negatives .5 and others 1: some of its "
+        "answers are not written down, and hard negatives may be these; 0: none does",
         low=0,
     ),
-    "negatives.many_weights": Field(
-        (1.0, 1.0, 0.5), "weights of easy, ambiguous, hard negatives of questions with many answers", low=0, length=3
-    ),
-    "negatives.adversarial_temperature": Field(1.0, "temperature of self-adversarial weights", above=0),
     # Loss
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
     "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
@@ -287,7 +260,6 @@ RULES: tuple[Rule, ...] = (
         lambda weights: list(weights) == sorted(weights) and weights[-1] > 0,
         "weights must not fall from easy to hard, and the last must be above 0",
     ),
-    Rule(("negatives.many_weights",), lambda weights: max(weights) > 0, "one of the weights must be above 0"),
     Rule(
         ("model.score", "model.width"),
         lambda score, width: score not in ("complex", "rotate") or width % 2 == 0,

@@ -10,7 +10,7 @@ import mocme_jax
 from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.errors import UserError
-from mocme_jax.method.encoder_types import Carried
+from mocme_jax.method.encoder import Carried
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.inferred_structure import infer_structure

@@ -7,7 +7,7 @@ import pytest
 from test_use import known_answers
 
 import mocme_jax
-from mocme_jax.method.encoder_types import Carried
+from mocme_jax.method.encoder import Carried
 from mocme_jax.serving import fitted_structure as fitted
 from mocme_jax.serving.fitted_structure import STEPS, given_answers
 

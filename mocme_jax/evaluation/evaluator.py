@@ -15,7 +15,6 @@ from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
 from mocme_jax.evaluation.ranking import EvaluationPlan, make_ranker, plan_evaluation
 from mocme_jax.method.mocme import EntityVectors, MoCME
-from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.mesh import Mapper
 
 
@@ -54,7 +53,7 @@ class Evaluator:
             asked = model.apply(params, questions, answers, relations, method="asked")
             return model.apply(params, asked, relations, method="query")[0]
 
-        self._ranker = make_ranker(query, SCORES[model.score].match, mapper=mapper, cardinality=cardinality)
+        self._ranker = make_ranker(query, model.score.match, mapper=mapper, cardinality=cardinality)
 
     def plan(self, split: str) -> EvaluationPlan:
         """The prepared queries of a split, in both directions."""

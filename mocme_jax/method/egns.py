@@ -1,50 +1,79 @@
 """EGNS: the weight of a negative from the entropy of the model's belief in it.
 
-Rows of scores may be spread over the devices, C columns on each: what is said of a row is then said of all its columns.
+Rows are queries, columns are candidates. ``across`` joins holders of the columns of one row; see ``Across``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.parallel.device_axis import AXIS
+from mocme_jax.method.across import LOCAL, Across
 
-REFERENCES = ("absolute", "relative")
-SAMPLINGS = ("uniform", "entropy")
-CONFIDENT = ("entropy", "hard", "false_negative")
+CLASSES = ("easy", "ambiguous", "hard")
+MANY_WEIGHTS = (1.0, 1.0, 0.5)
+"""Class weights for queries with many known answers, whose hard negatives may be answers that nobody wrote down."""
+ADVERSARIAL_TEMPERATURE = 1.0
+EVEN = 0.3
+"""The part of the odds of a guided pool that all entities share equally."""
+PACE = 0.2
+"""How far an entity's running mean entropy moves towards the mean of a step."""
 
 
-class EntropyWeights(NamedTuple):
-    """Weights of negatives and what they came from.
+class Weights(NamedTuple):
+    """Weights of negatives and how they were shared out.
 
     Attributes:
-      weights: ``[B, C]``, mean 1 over each row's negatives, 0 elsewhere. No gradient.
-      counts: float32 ``[3]``, how many negatives are easy, ambiguous, hard.
-      totals: ``[3]``, the sum of the weights in each class.
+      values: ``[B, C]``, mean 1 over the negatives of each row, 0 elsewhere, without gradient; None means all 1.
+      counts: float32 ``[3]``, the number of easy, ambiguous and hard negatives; None where there are no classes.
+      totals: ``[3]``, the sum of the weights in each class; None where there are no classes.
     """
 
-    weights: jax.Array
-    counts: jax.Array
-    totals: jax.Array
+    values: jax.Array | None
+    counts: jax.Array | None = None
+    totals: jax.Array | None = None
+
+
+class Classes(NamedTuple):
+    """Classes of negatives, bool ``[B, C]`` each; what is neither easy nor hard is ambiguous.
+
+    Attributes:
+      easy, hard: the classes.
+      false: negatives taken for answers that nobody wrote down; they weigh 0 and stay in their class.
+    """
+
+    easy: jax.Array
+    hard: jax.Array
+    false: jax.Array | None = None
 
 
 def binary_entropy(logit: jax.Array) -> jax.Array:
     """Entropy of sigmoid(logit) in bits, in [0, 1].
 
-    With a = |logit| it is (log(1 + e^-a) + a e^-a / (1 + e^-a)) / log 2, which never takes log of 0.
+    With a = |logit| it is (log(1 + e^-a) + a e^-a / (1 + e^-a)) / log 2, which never takes the log of 0.
     """
     a = jnp.abs(logit)
     power = jnp.exp(-a)
     return (jnp.log1p(power) + a * power / (1 + power)) / jnp.log(2.0)
 
 
-def belief(scores: jax.Array, positive: jax.Array, reference: str) -> jax.Array:
-    """Logits ``[B, C]`` of the model's belief in negatives, without gradient; arguments as in ``entropy_weights``."""
+def relative(scores: jax.Array, positive: jax.Array) -> jax.Array:
+    """Logits ``[B, C]`` of being ranked above the answer, from scores ``[B, C]`` and ``[B]``; no gradient."""
     scores, positive = jax.lax.stop_gradient((scores, positive))
-    return scores - positive[:, None] if reference == "relative" else scores
+    return scores - positive[:, None]
+
+
+def absolute(scores: jax.Array, positive: jax.Array) -> jax.Array:
+    """Logits ``[B, C]`` of being true, which are the scores themselves; no gradient."""
+    del positive
+    return jax.lax.stop_gradient(scores)
+
+
+REFERENCES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"absolute": absolute, "relative": relative}
 
 
 def mean_entropy(logits: jax.Array, negative: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -53,76 +82,178 @@ def mean_entropy(logits: jax.Array, negative: jax.Array) -> tuple[jax.Array, jax
     return jnp.sum(jnp.where(negative, binary_entropy(logits), 0), axis=0) / jnp.maximum(count, 1), count
 
 
+def classify(logits: jax.Array, low: float, high: float) -> Classes:
+    """Easy < low <= ambiguous < high <= hard, by the entropy in bits of logits ``[B, C]``."""
+    entropy = binary_entropy(logits)
+    return Classes(entropy < low, entropy >= high)
+
+
+def by_entropy(classes: Classes, logits: jax.Array) -> Classes:
+    """Leaves a confident error (low entropy, p > 1/2) in the class that its entropy gives it."""
+    del logits
+    return classes
+
+
+def confident_are_hard(classes: Classes, logits: jax.Array) -> Classes:
+    """Makes a confident error (low entropy, p > 1/2) hard: no error is worse."""
+    confident = ~classes.hard & (logits > 0)
+    return Classes(classes.easy & ~confident, classes.hard | confident)
+
+
+def confident_are_false(classes: Classes, logits: jax.Array) -> Classes:
+    """Takes a confident error (low entropy, p > 1/2) for a true triple that nobody wrote down."""
+    return classes._replace(false=~classes.hard & (logits > 0))
+
+
+CONFIDENT: dict[str, Callable[[Classes, jax.Array], Classes]] = {
+    "entropy": by_entropy,
+    "hard": confident_are_hard,
+    "false_negative": confident_are_false,
+}
+
+
+def weigh_classes(classes: Classes, weights: tuple[float, float, float]) -> jax.Array:
+    """The weight of each negative's class ``[B, C]``; ``weights`` are those of easy, ambiguous and hard."""
+    return jnp.where(classes.hard, weights[2], jnp.where(classes.easy, weights[0], weights[1]))
+
+
 def entropy_weights(
-    scores: jax.Array,
-    positive: jax.Array,
+    logits: jax.Array,
     negative: jax.Array,
     *,
     low: float,
     high: float,
     class_weights: tuple[float, float, float],
-    reference: str,
-    confident: str,
-    answers: jax.Array,
-    many: int,
-    many_weights: tuple[float, float, float],
-) -> EntropyWeights:
-    """Easy, ambiguous and hard negatives by entropy, weighed by class, in one pass over ``[B, C]``.
+    confident: Callable[[Classes, jax.Array], Classes] = by_entropy,
+    many: jax.Array | None = None,
+    across: Across = LOCAL,
+) -> Weights:
+    """Sorts negatives into easy, ambiguous and hard by entropy and weighs the classes, in one pass over ``[B, C]``.
 
     Args:
-      scores: ``[B, C]``.
-      positive: ``[B]``, the score of each row's true answer.
+      logits: ``[B, C]``, from ``relative`` or ``absolute``.
       negative: bool ``[B, C]``, False where a column is no negative of that row.
-      low, high: bounds of the entropy in bits: easy < low <= ambiguous < high <= hard.
+      low, high: bounds of the entropy in bits.
       class_weights: of easy, ambiguous and hard, before a row is brought to mean 1.
-      reference: ``absolute`` takes p = sigmoid(score), ``relative`` p = sigmoid(score - positive).
-      confident: what a negative with low entropy and p > 1/2 is: by its ``entropy`` easy or ambiguous, ``hard`` as the
-        worst error, or a probable ``false_negative`` of weight 0.
-      answers: int32 ``[B]``, how many answers of each row's question train knows.
-      many: from so many on, ``many_weights`` take the place of ``class_weights``: of a question with many answers some
-        are not written down, and a hard negative may be one of these. 0: nowhere.
-      many_weights: of easy, ambiguous and hard, as above.
+      confident: what a confident error counts as; see ``CONFIDENT``.
+      many: bool ``[B]``, rows whose classes weigh ``MANY_WEIGHTS``; None for no row.
+      across: joins the holders of columns. ``counts`` and ``totals`` are of one's own columns.
     """
-    logit = belief(scores, positive, reference)
-    entropy = binary_entropy(logit)
-    hard = entropy >= high
-    believed = ~hard & (logit > 0)
-    easy = entropy < low
-    if confident == "hard":
-        hard, easy = hard | believed, easy & ~believed
-    ambiguous = ~easy & ~hard
-    weights = _by_class(easy, hard, class_weights)
-    if many:
-        weights = jnp.where((answers >= many)[:, None], _by_class(easy, hard, many_weights), weights)
-    if confident == "false_negative":
-        weights = jnp.where(believed, 0.0, weights)
-    weights = normalised(weights, negative)
-    classes = [c & negative for c in (easy, ambiguous, hard)]
-    counts = jnp.stack([jnp.sum(c) for c in classes]).astype(jnp.float32)
-    totals = jnp.stack([jnp.sum(jnp.where(c, weights, 0)) for c in classes])
-    return EntropyWeights(weights, counts, totals)
+    classes = confident(classify(logits, low, high), logits)
+    weights = weigh_classes(classes, class_weights)
+    if many is not None:
+        weights = jnp.where(many[:, None], weigh_classes(classes, MANY_WEIGHTS), weights)
+    if classes.false is not None:
+        weights = jnp.where(classes.false, 0.0, weights)
+    weights = normalised(weights, negative, across)
+    members = [c & negative for c in (classes.easy, ~classes.easy & ~classes.hard, classes.hard)]
+    counts = jnp.stack([jnp.sum(c) for c in members]).astype(jnp.float32)
+    totals = jnp.stack([jnp.sum(jnp.where(c, weights, 0)) for c in members])
+    return Weights(weights, counts, totals)
 
 
-def _by_class(easy: jax.Array, hard: jax.Array, weights: tuple[float, float, float]) -> jax.Array:
-    """The weight of each negative's class ``[B, C]``; what is neither easy nor hard is ambiguous."""
-    return jnp.where(hard, weights[2], jnp.where(easy, weights[0], weights[1]))
-
-
-def self_adversarial_weights(scores: jax.Array, negative: jax.Array, temperature: float) -> jax.Array:
+def self_adversarial_weights(
+    scores: jax.Array, negative: jax.Array, temperature: float = ADVERSARIAL_TEMPERATURE, across: Across = LOCAL
+) -> jax.Array:
     """Softmax of score / temperature over a row's negatives, brought to mean 1 (Sun et al., ICLR 2019). ``[B, C]``."""
     logits = jnp.where(negative, jax.lax.stop_gradient(scores) / temperature, -jnp.inf)
-    top = jax.lax.pmax(jnp.max(logits, axis=-1, keepdims=True), AXIS)
+    top = across.max(jnp.max(logits, axis=-1, keepdims=True))
     powers = jnp.where(negative, jnp.exp(logits - jnp.where(jnp.isfinite(top), top, 0)), 0)
-    return normalised(powers, negative)
+    return normalised(powers, negative, across)
 
 
-def normalised(weights: jax.Array, negative: jax.Array) -> jax.Array:
+def normalised(weights: jax.Array, negative: jax.Array, across: Across = LOCAL) -> jax.Array:
     """Scales each row of ``[B, C]`` to mean 1 over its negatives, 0 elsewhere; a row without weight stays 0.
 
     Weights that are all 1 come back exactly 1: a count divided by itself.
     """
     weights = jnp.where(negative, weights, 0)
-    count = jnp.sum(negative, axis=-1, keepdims=True).astype(weights.dtype)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    count, total = jax.lax.psum((count, total), AXIS)
+    count = across.sum(jnp.sum(negative, axis=-1, keepdims=True).astype(weights.dtype))
+    total = across.sum(jnp.sum(weights, axis=-1, keepdims=True))
     return weights * jnp.where(total > 0, count / jnp.where(total > 0, total, 1), 0)
+
+
+def guided_pool(key: jax.Array, entropy: jax.Array, size: int) -> jax.Array:
+    """Draws distinct entities without replacement, with odds ``EVEN + (1 - EVEN) * entropy / mean entropy``.
+
+    The greatest of log odds + Gumbel noise are such a sample (Efraimidis and Spirakis, 2006). An entity's noise is its
+    own, so that a rounding error in the odds of one changes no other's place.
+
+    Args:
+      key: PRNG key.
+      entropy: ``[N]``, not negative; if all are 0, the sample is uniform.
+      size: C <= N.
+
+    Returns:
+      int32 ``[C]``, in no order.
+    """
+    mean = jnp.mean(entropy)
+    odds = EVEN + (1 - EVEN) * jnp.where(mean > 0, entropy / jnp.where(mean > 0, mean, 1), 1)
+    return jax.lax.top_k(jnp.log(odds) + jax.random.gumbel(key, entropy.shape), size)[1].astype(jnp.int32)
+
+
+class Seen(NamedTuple):
+    """What a step has seen of the candidates in n columns.
+
+    Attributes:
+      ids: int32 ``[n]``, entities.
+      entropy: ``[n]``, mean entropy in bits of the belief in each, over the queries that it is a negative of.
+      counts: bool ``[n]``, whether there are any; of an entity that stands twice, one column counts.
+    """
+
+    ids: jax.Array
+    entropy: jax.Array
+    counts: jax.Array
+
+
+def remembered(entropy: jax.Array, seen: Seen, across: Across = LOCAL) -> jax.Array:
+    """Moves the running mean entropies ``[N]`` towards what a step has seen; see ``guided_pool``."""
+    steps = jnp.where(seen.counts, PACE * (seen.entropy - entropy[seen.ids]), 0)
+    return entropy + across.sum(jnp.zeros_like(entropy).at[seen.ids].add(steps))
+
+
+# (scores [B, C], positive [B], negative [B, C], known answers of each query int32 [B], across) -> Weights
+Weighting = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Across], Weights]
+
+
+def uniform(scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
+    """Every negative weighs the same."""
+    del scores, positive, negative, answers, across
+    return Weights(None)
+
+
+def self_adversarial(scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
+    """Negatives weigh by their own score; see ``self_adversarial_weights``."""
+    del positive, answers
+    return Weights(self_adversarial_weights(scores, negative, across=across))
+
+
+@dataclasses.dataclass(frozen=True)
+class EntropyGuided:
+    """Negatives weigh by the class of their entropy; see ``entropy_weights``.
+
+    Attributes:
+      low, high, class_weights, confident: as there.
+      reference: what the belief in a negative is of, ``relative`` or ``absolute``.
+      many: queries with at least this many known answers in train weigh ``MANY_WEIGHTS``; 0 for no query.
+    """
+
+    low: float
+    high: float
+    class_weights: tuple[float, float, float]
+    reference: Callable[[jax.Array, jax.Array], jax.Array] = relative
+    confident: Callable[[Classes, jax.Array], Classes] = by_entropy
+    many: int = 0
+
+    def __call__(self, scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
+        """Weights of the negatives."""
+        return entropy_weights(
+            self.reference(scores, positive),
+            negative,
+            low=self.low,
+            high=self.high,
+            class_weights=self.class_weights,
+            confident=self.confident,
+            many=answers >= self.many if self.many else None,
+            across=across,
+        )

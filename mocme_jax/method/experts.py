@@ -1,8 +1,7 @@
 """Experts: each gives one view of a modality. Pure functions; the parameters are arrays passed in.
 
 An expert is view_k(x) = x + relu(x down_k) up_k. The identity path makes training start from a working model; a small
-random ``up`` makes the experts differ from the first step. Whatever is asked of the views is linear in them, so they
-are kept in this factored form: the dense ``[n, K, d]`` views would cost five times the memory traffic.
+random ``up`` makes the experts differ from the first step.
 """
 
 from __future__ import annotations
@@ -16,6 +15,9 @@ import jax.numpy as jnp
 class Views(NamedTuple):
     """The K views of one modality, factored: view_k = part + inner_k up_k.
 
+    What is asked of views is linear in them, and the dense ``[n, K, d]`` views would cost five times the memory
+    traffic. These are ``complementarity.Parts``.
+
     Attributes:
       part: ``[n, d]``.
       inner: ``[n, K, h]``.
@@ -25,6 +27,25 @@ class Views(NamedTuple):
     part: jax.Array
     inner: jax.Array
     up: jax.Array
+
+    def dense(self) -> jax.Array:
+        """The views themselves, ``[n, K, d]``."""
+        return self.part[:, None, :] + jnp.einsum("nkh,khd->nkd", self.inner, self.up)
+
+    def through(self, matrix: jax.Array) -> jax.Array:
+        """Each view times one matrix ``[d, r]``: ``[n, K, r]``."""
+        return (self.part @ matrix)[:, None, :] + jnp.einsum("nkh,khr->nkr", self.inner, self.up @ matrix)
+
+    def along(self, kernel: jax.Array) -> jax.Array:
+        """Each view times its own vector of ``kernel [K, d]``: ``[n, K]``."""
+        inner_kernel = jnp.einsum("khd,kd->kh", self.up, kernel)
+        return self.part @ kernel.T + jnp.einsum("nkh,kh->nk", self.inner, inner_kernel)
+
+    def weighted(self, weights: jax.Array) -> jax.Array:
+        """sum_k weight_k view_k for weights ``[n, K]``: ``[n, d]``."""
+        experts, hidden, width = self.up.shape
+        inner = (self.inner * weights[:, :, None]).reshape(-1, experts * hidden)
+        return jnp.sum(weights, axis=1, keepdims=True) * self.part + inner @ self.up.reshape(experts * hidden, width)
 
 
 def project(features: jax.Array, present: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
@@ -54,25 +75,3 @@ def expert_views(part: jax.Array, down: jax.Array, up: jax.Array) -> Views:
     experts, width, hidden = down.shape
     joined = jnp.swapaxes(down, 0, 1).reshape(width, experts * hidden)
     return Views(part, jax.nn.relu(part @ joined).reshape(-1, experts, hidden), up)
-
-
-def dense(views: Views) -> jax.Array:
-    """The views themselves, ``[n, K, d]``."""
-    return views.part[:, None, :] + jnp.einsum("nkh,khd->nkd", views.inner, views.up)
-
-
-def through(views: Views, matrix: jax.Array) -> jax.Array:
-    """Each view times one matrix ``[d, r]``: ``[n, K, r]``."""
-    return (views.part @ matrix)[:, None, :] + jnp.einsum("nkh,khr->nkr", views.inner, views.up @ matrix)
-
-
-def along(views: Views, kernel: jax.Array) -> jax.Array:
-    """Each view times its own vector of ``kernel [K, d]``: ``[n, K]``."""
-    return views.part @ kernel.T + jnp.einsum("nkh,kh->nk", views.inner, jnp.einsum("khd,kd->kh", views.up, kernel))
-
-
-def fuse_views(views: Views, weights: jax.Array) -> jax.Array:
-    """sum_k weight_k view_k for weights ``[n, K]``: ``[n, d]``."""
-    experts, hidden, width = views.up.shape
-    inner = (views.inner * weights[:, :, None]).reshape(-1, experts * hidden)
-    return jnp.sum(weights, axis=1, keepdims=True) * views.part + inner @ views.up.reshape(experts * hidden, width)

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.method.encoder import Encoder
-from mocme_jax.method.encoder_types import Carried, Encoding, Panel
-from mocme_jax.method.scoring import SCORES
+from mocme_jax.method.encoder import STRUCTURE_INIT, Carried, Encoder, Encoding, Panel
+from mocme_jax.method.scoring import Score
+
+RELATION_INIT = 0.001
+"""Standard deviation of the relation table at the start; phases start uniform."""
 
 
 class Params(NamedTuple):
@@ -19,7 +21,7 @@ class Params(NamedTuple):
 
     Attributes:
       model: the Flax variables of ``MoCME``, the same on every device.
-      structure: ``[N, d]``, a row an entity; it may be split over the devices.
+      structure: ``[N, d]``, one row per entity; it may be split over the devices.
     """
 
     model: Any
@@ -43,31 +45,29 @@ class MoCME(nn.Module):
     Attributes:
       encoder: the entity encoder, unbound.
       num_relations: R; the table holds 2R rows, r + R being the reciprocal of r.
-      score: a word of ``SCORES``.
+      score: the score function.
       core_width: d_r of TuckER's core; unused by the others.
-      relation_init: standard deviation of the relation table at the start (RotatE's phases are uniform).
       features_in: where feature modalities take part: ``all`` encodings, ``questions`` (entities that are asked about,
         not answers), or ``heads`` (entities that are asked for their tails).
     """
 
     encoder: Encoder
     num_relations: int
-    score: str
+    score: Score
     core_width: int
-    relation_init: float
     features_in: str
 
     def setup(self):
-        score = SCORES[self.score]
+        """Creates the relations' parameters."""
         width = self.encoder.width
-        shape = (2 * self.num_relations, score.relation_width(width, self.core_width))
-        init = _uniform_phases if self.score == "rotate" else nn.initializers.normal(self.relation_init)
+        shape = (2 * self.num_relations, self.score.relation_width(width, self.core_width))
+        init = _uniform_phases if self.score.phases else nn.initializers.normal(RELATION_INIT)
         self.relation = self.param("relation", init, shape)
-        if score.has_core:
+        if self.score.has_core:
             self.core = self.param("core", nn.initializers.normal(width**-0.5), (shape[1], width, width))
 
     def encode_panel(self, carried: Carried) -> Panel:
-        """The panel's parts; see ``Encoder.encode_panel``."""
+        """What is estimated on the panel; see ``Encoder.encode_panel``."""
         return self.encoder.encode_panel(carried)
 
     def encode(
@@ -79,9 +79,10 @@ class MoCME(nn.Module):
         *,
         answers: bool = False,
     ) -> Encoding:
-        """Encodes entities ``[n]`` from all they carry; see ``Encoder``, of ``carried``, ``panel`` and ``noise`` too.
+        """Encodes entities ``[n]`` from all they carry.
 
         Args:
+          carried, panel, noise: see ``Encoder``.
           hidden: bool ``[n]``, True where the structure counts as missing; None hides none.
           answers: encode them as answers. Where features are for questions, those are encoded by their structure
             alone, but for entities whose structure is missing or hidden.
@@ -93,10 +94,6 @@ class MoCME(nn.Module):
             structure = carried.present[:, 0] if hidden is None else carried.present[:, 0] & ~hidden
             keep = jnp.broadcast_to(~structure[:, None], carried.present.shape).at[:, 0].set(structure)
         return self.encoder(carried, panel, keep, noise)
-
-    def structure_alone(self, structure: jax.Array, panel: Panel) -> jax.Array:
-        """Entities as answers by their structure ``[n, d]``, which all of them must have: ``[n, d]``."""
-        return self.encoder.structure_alone(structure, panel)
 
     def asked(self, questions: jax.Array, answers: jax.Array, relations: jax.Array) -> jax.Array:
         """The vectors ``[B, d]`` with which entities are asked about, out of both of theirs, for relations ``[B]``."""
@@ -113,8 +110,7 @@ class MoCME(nn.Module):
           ``q [B, d]``, to be matched against tails, and the relations' own rows ``[B, d_r]``.
         """
         rows = self.relation[relations]
-        core = self.core if SCORES[self.score].has_core else None
-        return SCORES[self.score].query(heads, rows, core), rows
+        return self.score.query(heads, rows, self.core if self.score.has_core else None), rows
 
     def __call__(self, carried: Carried) -> jax.Array:
         """Touches every parameter once, for ``init``."""
@@ -135,27 +131,5 @@ def init_params(model: MoCME, key: jax.Array, rows: int) -> Params:
         tuple(jnp.zeros((2, width)) for width in encoder.widths),
         jnp.ones((2, encoder.modalities), bool),
     )
-    table = encoder.structure_init * jax.random.normal(table_key, (rows, encoder.width))
+    table = STRUCTURE_INIT * jax.random.normal(table_key, (rows, encoder.width))
     return Params(model.init(model_key, nobody), table)
-
-
-def choose_panel(present: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Ids of a panel in which every modality is represented.
-
-    Args:
-      present: bool ``[N, M]``, column 0 the structure.
-      size: P; at most N are taken.
-      seed: of the choice.
-
-    Returns:
-      int32 ``[min(P, N)]``, distinct: an equal share a modality of entities that have it, those with the most other
-      modalities first, since pairs of modalities are estimated on entities that have both; then any entity.
-    """
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(present))
-    rich = order[np.argsort(-present[order].sum(axis=1), kind="stable")]
-    share = -(-size // present.shape[1])
-    chosen = [rich[present[rich, m]][:share] for m in range(1, present.shape[1])]
-    ids = np.concatenate([*chosen, order])
-    _, first = np.unique(ids, return_index=True)
-    return ids[np.sort(first)][:size].astype(np.int32)

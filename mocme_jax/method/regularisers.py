@@ -1,4 +1,4 @@
-"""Regularisers on the factors that a batch used; each gives one value a row."""
+"""Regularisers on the factors that a batch used; each gives one value per triple."""
 
 from __future__ import annotations
 

@@ -24,20 +24,24 @@ class Score(NamedTuple):
     """A score function and what it needs of its parameters.
 
     Attributes:
+      name: as configs call it.
       query: ``(head [..., d], relation [..., d_r], core) -> [..., d]``; core is None but for TuckER.
       match: ``(q [B, d], tails [C, d]) -> [B, C]``.
       pair: ``(q [B, d], tails [B, d]) -> [B]``, the same score row by row.
       moduli: ``[..., d] -> [..., d or d/2]``, the absolute values of the factors, for the regulariser.
       relation_width: d_r for a model width d and a configured core width.
       has_core: whether there is a core tensor ``[d_r, d, d]``.
+      phases: whether a relation's row holds phases in radians, whose moduli are 1 whatever they are.
     """
 
+    name: str
     query: Callable
     match: Callable
     pair: Callable
     moduli: Callable
     relation_width: Callable[[int, int], int]
     has_core: bool = False
+    phases: bool = False
 
 
 def _dot_match(q: jax.Array, tails: jax.Array) -> jax.Array:
@@ -159,10 +163,11 @@ def tucker_query(head: jax.Array, relation: jax.Array, core: jax.Array) -> jax.A
 _rotate_match = _distance_match(_complex_coordinates, _complex_modulus)
 _transe_match = _distance_match(_real_coordinates, _real_modulus)
 
-SCORES: dict[str, Score] = {
-    "complex": Score(complex_query, _dot_match, _dot_pair, complex_moduli, lambda d, core: d),
-    "distmult": Score(distmult_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: d),
-    "rotate": Score(rotate_query, _rotate_match, rotate_pair, complex_moduli, lambda d, core: d // 2),
-    "transe": Score(transe_query, _transe_match, transe_pair, jnp.abs, lambda d, core: d),
-    "tucker": Score(tucker_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: core, has_core=True),
-}
+_EVERY = (
+    Score("complex", complex_query, _dot_match, _dot_pair, complex_moduli, lambda d, core: d),
+    Score("distmult", distmult_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: d),
+    Score("rotate", rotate_query, _rotate_match, rotate_pair, complex_moduli, lambda d, core: d // 2, phases=True),
+    Score("transe", transe_query, _transe_match, transe_pair, jnp.abs, lambda d, core: d),
+    Score("tucker", tucker_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: core, has_core=True),
+)
+SCORES: dict[str, Score] = {score.name: score for score in _EVERY}

@@ -10,6 +10,8 @@ import math
 
 import jax
 
+from mocme_jax.method.across import Across
+
 AXIS = "devices"
 # Runs of several seeds are lanes of one program; what they have in common is not repeated.
 SEEDS = "seeds"
@@ -39,3 +41,14 @@ def gathered(rows: jax.Array) -> jax.Array:
 def summed_share(array: jax.Array) -> jax.Array:
     """This device's rows of the sum over devices of an array that each holds in full."""
     return jax.lax.psum_scatter(array, AXIS, scatter_dimension=0, tiled=True)
+
+
+def across_devices(devices: int) -> Across:
+    """Joins devices that each hold some columns of all rows, and answer for an equal share of the rows."""
+    return Across(
+        sum=lambda array: jax.lax.psum(array, AXIS),
+        max=lambda array: jax.lax.pmax(array, AXIS),
+        own_sum=summed_share,
+        own=lambda array: share(array, devices),
+        everyone=gathered,
+    )

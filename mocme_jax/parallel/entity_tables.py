@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.method.encoder_types import Carried
+from mocme_jax.method.encoder import Carried
 from mocme_jax.parallel.device_axis import gathered, padded_size, share
 from mocme_jax.parallel.mesh import ROWS, WHOLE
 from mocme_jax.parallel.sharded_tables import take

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from mocme_jax.additions.cardinality_scores import bonus_of_block, bonus_of_pairs
-from mocme_jax.method.encoder_types import Carried, Encoding, Panel
+from mocme_jax.method.encoder import Carried, Encoding, Panel
 from mocme_jax.method.mocme import MoCME, Params
-from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.entity_tables import Inputs, look_up
 from mocme_jax.serving.top_candidates import Amounts, Best, Masks, best_of_all, cleared
 
@@ -66,7 +65,7 @@ def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
 
     def match(q: jax.Array, block: tuple[jax.Array, jax.Array | None]) -> jax.Array:
         answers, times = block
-        scores = SCORES[model.score].match(q, answers).astype(jnp.float32)
+        scores = model.score.match(q, answers).astype(jnp.float32)
         return scores if times is None else scores + bonus_of_block(tables.bonus, times, relations)
 
     return match
@@ -157,7 +156,7 @@ def weigh_questions(
 
 def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
     """Scores ``[B, 2]`` of triples asked for their tail and for their head; ends as (question, answer) vectors."""
-    pair = SCORES[model.score].pair
+    pair = model.score.pair
     forward = pair(question(model, variables, *head, relations), tail[1])
     backward = pair(question(model, variables, *tail, relations + model.num_relations), head[1])
     return jnp.stack([forward, backward], axis=1)

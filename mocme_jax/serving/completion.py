@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.additions.cardinality import Cardinality
-from mocme_jax.method.encoder_types import Panel
+from mocme_jax.method.encoder import Panel
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.serving import compiled_queries as programs

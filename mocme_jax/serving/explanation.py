@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mocme_jax.method.encoder_types import Carried
+from mocme_jax.method.encoder import Carried
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.completion import Served, batches, cardinality_of_triples, filled, score_triples

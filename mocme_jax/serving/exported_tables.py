@@ -20,7 +20,6 @@ from mocme_jax import __version__
 from mocme_jax.additions.cardinality_scores import bonus_of_block
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.errors import UserError
-from mocme_jax.method.scoring import SCORES
 from mocme_jax.serving.trained_model import TrainedModel
 
 FORMATS = ("npz", "safetensors", "parquet", "jax", "pykeen")
@@ -50,7 +49,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     out, tables = Path(out), tables_of(model)
     roles = roles_of(model.served.model.features_in)
     meta = {
-        "score": model.served.model.score,
+        "score": model.served.model.score.name,
         "entities": len(model.entities),
         "relations": len(model.relations),
         "tables": {name: list(table.shape) for name, table in tables.items()},
@@ -110,7 +109,7 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
     Its arguments are a dict of the tables, and entities and relations int32 ``[b]`` for any b, relations in [0, 2R);
     its result is the scores ``[b, N]`` of all answers, in full float32, as if none of them were known.
     """
-    score, roles = SCORES[model.served.model.score], roles_of(model.served.model.features_in)
+    score, roles = model.served.model.score, roles_of(model.served.model.features_in)
     count = len(model.relations)
 
     def scorer(tables, entities, relations):
@@ -144,8 +143,10 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
     Raises:
       UserError: the score function is another, or questions and answers differ, for which PyKEEN has no model.
     """
-    if model.served.model.score != "complex":
-        raise UserError(f"format pykeen: is written for the score complex; this model has {model.served.model.score}")
+    if model.served.model.score.name != "complex":
+        raise UserError(
+            f"format pykeen: is written for the score complex; this model has {model.served.model.score.name}"
+        )
     if model.served.model.features_in != "all":
         raise UserError(
             f"format pykeen: has one table of entities, and this model has two (fusion.features_in="

@@ -17,10 +17,9 @@ import numpy as np
 import optax
 
 from mocme_jax.data.graph.known_tails import reciprocal
-from mocme_jax.method.encoder_types import Carried, Panel
+from mocme_jax.method.encoder import Carried, Panel
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.regularisers import REGULARISERS
-from mocme_jax.method.scoring import SCORES
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.compiled_queries import Tables
 from mocme_jax.serving.completion import BATCHES, Served, filled
@@ -158,7 +157,7 @@ def fit_rows(
       totals: ``[Q]``, log of the sum of exp(score) over the rivals of the entity as an answer to the question back.
       fitting: as in training.
     """
-    score, regulariser = SCORES[model.score], REGULARISERS[fitting.regulariser]
+    score, regulariser = model.score, REGULARISERS[fitting.regulariser]
     place, relation, answer = given
     back = (relation + model.num_relations) % (2 * model.num_relations)
     match = programs.match_of(model, tables, relation)

@@ -12,7 +12,7 @@ from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.features.text_features import encode_texts
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.errors import UserError
-from mocme_jax.method.encoder_types import Carried
+from mocme_jax.method.encoder import Carried
 from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.serving import compiled_queries as programs

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.errors import UserError
-from mocme_jax.method.mocme import choose_panel
+from mocme_jax.method.encoder import choose_panel
 from mocme_jax.parallel.mesh import WHOLE
 from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.method.encoder_types import Carried, Encoding, Panel
+from mocme_jax.method.encoder import Carried, Encoding, Panel
 from mocme_jax.method.mocme import MoCME
-from mocme_jax.parallel.candidate_columns import Columns
+from mocme_jax.parallel.candidates import Columns
 from mocme_jax.parallel.entity_tables import Inputs, look_up, look_up_everywhere
 
 
@@ -111,8 +111,8 @@ def encode_roles(
         heads, tails = encoding.vectors[:batch], encoding.vectors[batch : 2 * batch]
         return Roles(heads, tails, heads, tails, encoding.vectors, encoding)
     if hidden is None:
-        # Whatever is trained on has a structure; without features it is quick to encode.
-        vectors = model.apply(params, fetched.columns.structure, panel, method="structure_alone")
+        # Whatever is trained on has a structure, which alone is its own encoding.
+        vectors = fetched.columns.structure
     else:
         vectors = encode(len(columns.places), True).vectors
     heads, tails = vectors[:batch], vectors[batch : 2 * batch]

@@ -6,7 +6,7 @@ import numpy as np
 
 from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.method.mocme import choose_panel
+from mocme_jax.method.encoder import choose_panel
 from mocme_jax.parallel.device_axis import padded_size
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec

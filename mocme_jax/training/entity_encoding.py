@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mocme_jax.additions.lending import Lenders
 from mocme_jax.additions.lending_table import lend
-from mocme_jax.method.encoder_types import Encoding
+from mocme_jax.method.encoder import Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec, look_up, look_up_everywhere, own_rows

@@ -8,23 +8,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.method import egns as entropy
-from mocme_jax.method.losses import logistic_loss, softmax_loss
+from mocme_jax.method import egns
+from mocme_jax.method.across import Across
+from mocme_jax.method.losses import Loss
 from mocme_jax.method.mocme import MoCME
-from mocme_jax.method.regularisers import REGULARISERS
-from mocme_jax.method.scoring import SCORES
-from mocme_jax.parallel.candidate_columns import Columns, choose_columns, pool_covers
-from mocme_jax.parallel.candidate_pool import Seen
-from mocme_jax.parallel.device_axis import AXIS, gathered, share
+from mocme_jax.method.regularisers import Regulariser
+from mocme_jax.parallel.candidates import Columns, choose_columns, pool_covers
+from mocme_jax.parallel.device_axis import across_devices, gathered, share
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.known_answers import KnownAnswers, count_known, known_columns
 from mocme_jax.training.batch_encoding import Fetched, dropout, encode_roles, fetch
 
 # What each precision means for a product of float32 matrices, in JAX's words; not every device knows all three.
 PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
-
-CLASSES = ("easy", "ambiguous", "hard")
-WEIGHTINGS = ("entropy", "uniform", "self_adversarial")
 
 
 class Negatives(NamedTuple):
@@ -64,28 +60,29 @@ class StepLoss(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """Choices of the objective, each a word or number of the configuration (see there for meanings)."""
+    """Choices of the objective.
+
+    Attributes:
+      pool: entities drawn per step and shared by its batch; all, if there are no more.
+      batch_candidates: whether the batch's own entities are candidates too.
+      guided: whether the pool is drawn by entropy.
+      reference: what the belief behind that entropy is of, ``egns.relative`` or ``egns.absolute``.
+      weighting: of the negatives.
+      loss: over positives and weighted negatives.
+      regulariser, regularisation: the penalty and its weight; 0 for none.
+      query_dropout, structure_dropout, feature_dropout: chances; see the configuration.
+      precision: a word of ``PRODUCTS``.
+    """
 
     pool: int
     batch_candidates: bool
-    sampling: str
-    even: float
-    weighting: str
-    weights_in: str
-    entropy_low: float
-    entropy_high: float
-    class_weights: tuple[float, float, float]
-    reference: str
-    confident: str
-    many: int
-    many_weights: tuple[float, float, float]
-    adversarial_temperature: float
-    loss: str
-    margin: float
-    regulariser: str
+    guided: bool
+    reference: Callable[[jax.Array, jax.Array], jax.Array]
+    weighting: egns.Weighting
+    loss: Loss
+    regulariser: Regulariser
     regularisation: float
     query_dropout: float
-    redundancy: float
     structure_dropout: float
     feature_dropout: float
     precision: str
@@ -105,9 +102,9 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
       devices: D; the batch divides by it.
       split: whether tables with a row an entity are split over the devices.
     """
-    score = SCORES[model.score]
+    score, across = model.score, across_devices(devices)
     everything = pool_covers(objective.pool, entities)
-    guided = objective.sampling == "entropy" and not everything
+    guided = objective.guided and not everything
 
     def candidates(batch: jax.Array) -> slice:
         """Which of this device's columns are scored."""
@@ -124,7 +121,6 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             pool=objective.pool,
             in_batch=objective.batch_candidates,
             devices=devices,
-            even=objective.even,
         )
 
     def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> Negatives:
@@ -171,14 +167,12 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         scores = score.match(gathered(queries), roles.columns[candidates(batch)]).astype(jnp.float32)
         seen = None
         if guided:
-            logits = entropy.belief(scores, gathered(positive), objective.reference)
-            mean, count = entropy.mean_entropy(logits, negatives.mask)
-            seen = Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
-        weights, shares = _weights(objective, scores, positive, negatives)
-        if objective.loss == "softmax":
-            ranking = jnp.mean(softmax_loss(positive, scores, negatives.mask, weights, objective.weights_in, devices))
-        else:
-            ranking = jnp.mean(logistic_loss(positive, scores, negatives.mask, weights, objective.margin))
+            logits = objective.reference(scores, gathered(positive))
+            mean, count = egns.mean_entropy(logits, negatives.mask)
+            seen = egns.Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
+        weights = objective.weighting(scores, gathered(positive), negatives.mask, negatives.answers, across)
+        shares = _shares(weights, across)
+        ranking = jnp.mean(objective.loss(positive, scores, negatives.mask, weights.values, across))
         fit, redundancy = _cast((roles.encoding.fit, roles.encoding.redundancy), jnp.float32)
         total = ranking + fit
         metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **shares}
@@ -187,8 +181,6 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             penalty = _penalty(model, params, objective.regulariser, ends, relation, rows)
             metrics["loss/regularisation"] = objective.regularisation * penalty
             total = total + metrics["loss/regularisation"]
-        if objective.redundancy:
-            total = total + objective.redundancy * redundancy
         metrics["loss/total"] = total
         return total, (metrics, seen)
 
@@ -199,8 +191,8 @@ def _metrics(objective: Objective) -> tuple[str, ...]:
     names = ["loss/ranking", "loss/fit", "redundancy", "loss/total"]
     if objective.regularisation:
         names.append("loss/regularisation")
-    if objective.weighting == "entropy":
-        names += [f"negatives/{kind}_{name}" for kind in ("share", "weight") for name in CLASSES]
+    if isinstance(objective.weighting, egns.EntropyGuided):
+        names += [f"negatives/{kind}_{name}" for kind in ("share", "weight") for name in egns.CLASSES]
     return tuple(names)
 
 
@@ -210,19 +202,24 @@ def _cast(tree, kind):
 
 
 def _penalty(
-    model: MoCME, params, name: str, ends: Sequence[jax.Array], relation: jax.Array, rows: Sequence[jax.Array]
+    model: MoCME,
+    params,
+    regulariser: Regulariser,
+    ends: Sequence[jax.Array],
+    relation: jax.Array,
+    rows: Sequence[jax.Array],
 ) -> jax.Array:
     """Mean penalty of triples, float32 scalar.
 
     Args:
       model, params: the module and its variables.
-      name: a word of ``REGULARISERS``.
+      regulariser: the penalty.
       ends: heads and tails as answers, ``[B, d]`` each: where features are for questions alone, it is the structure
         that is penalised.
       relation: int32 ``[B]``.
       rows: of the relations and of their reciprocals, ``[B, d_r]`` each.
     """
-    regulariser, moduli = REGULARISERS[name], SCORES[model.score].moduli
+    moduli = model.score.moduli
 
     def mean(factors: jax.Array) -> jax.Array:
         return jnp.mean(regulariser.penalty(moduli(factors.astype(jnp.float32))))
@@ -231,36 +228,20 @@ def _penalty(
     if regulariser.of_queries:
         both = zip(ends, (relation, relation + model.num_relations), strict=True)
         return entities + sum(mean(model.apply(params, end, ids, method="query")[0]) for end, ids in both)
-    if model.score == "rotate":
+    if model.score.phases:
         # Phases have modulus 1 whatever they are.
         return entities
     return entities + 0.5 * sum(mean(row) for row in rows)
 
 
-def _weights(objective: Objective, scores: jax.Array, positive: jax.Array, negatives: Negatives):
-    """Weights ``[2B, C]`` of the negatives (None for uniform) and the metrics that describe them."""
-    if objective.weighting == "uniform":
-        return None, {}
-    if objective.weighting == "self_adversarial":
-        return entropy.self_adversarial_weights(scores, negatives.mask, objective.adversarial_temperature), {}
-    result = entropy.entropy_weights(
-        scores,
-        gathered(positive),
-        negatives.mask,
-        low=objective.entropy_low,
-        high=objective.entropy_high,
-        class_weights=objective.class_weights,
-        reference=objective.reference,
-        confident=objective.confident,
-        answers=negatives.answers,
-        many=objective.many,
-        many_weights=objective.many_weights,
-    )
-    # Each class's share of the negatives, and of their weight. Of the whole batch: devices hold unlike numbers of
-    # negatives, so the mean of their shares would be another.
+def _shares(weights: egns.Weights, across: Across) -> dict[str, jax.Array]:
+    """Metrics: each class's share of the negatives, and of their weight, over the whole batch."""
+    if weights.counts is None:
+        return {}
     metrics = {}
-    for kind, amounts in (("share", result.counts), ("weight", result.totals)):
-        amounts = jax.lax.psum(amounts, AXIS)
+    for kind, amounts in (("share", weights.counts), ("weight", weights.totals)):
+        # Devices hold unlike numbers of negatives, so the mean of their shares would be another.
+        amounts = across.sum(amounts)
         shares = amounts / jnp.maximum(jnp.sum(amounts), 1)
-        metrics |= {f"negatives/{kind}_{name}": shares[i] for i, name in enumerate(CLASSES)}
-    return result.weights, metrics
+        metrics |= {f"negatives/{kind}_{name}": shares[i] for i, name in enumerate(egns.CLASSES)}
+    return metrics

@@ -156,6 +156,6 @@ def _headline(config: ConfigDict, dataset: setup.Dataset, model: Any, mapper: Ma
         f"{graph.name}: {len(graph.entities):,} entities, {len(graph.relations)} relations, "
         f"{len(graph.train):,} / {len(graph.valid):,} / {len(graph.test):,} triples to train / choose on dev / test\n"
         f"modalities: {names}; dev: {dataset.dev}\n"
-        f"model: {model.score}, width {config.model.width}, {config.model.experts} experts a modality; "
+        f"model: {model.score.name}, width {config.model.width}, {config.model.experts} experts a modality; "
         f"{devices} device{'s' if devices > 1 else ''} ({kind}); workdir: {workdir}"
     )

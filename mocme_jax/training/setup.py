@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +22,15 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
+from mocme_jax.method import egns
+from mocme_jax.method.complementarity import FUSIONS, Complementarity, Fusion
 from mocme_jax.method.encoder import Encoder
+from mocme_jax.method.losses import logistic_loss, margin_softmax_loss, softmax_loss
 from mocme_jax.method.mocme import MoCME
-from mocme_jax.parallel.candidate_columns import pool_covers
+from mocme_jax.method.mutual_information import ESTIMATORS
+from mocme_jax.method.regularisers import REGULARISERS
+from mocme_jax.method.scoring import SCORES
+from mocme_jax.parallel.candidates import pool_covers
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import Mapper, Program
 from mocme_jax.training.device_data import make_inputs, make_train_data
@@ -123,63 +130,63 @@ def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
     """The model that ``config.model`` and ``config.fusion`` describe, for a graph's sizes."""
     widths = tuple(modality.features.shape[1] for modality in graph.modalities)
-    links = (0.0,) * len(widths)
-    if config.fusion.relevance == "links":
-        links = tuple(link_information(modality, graph.train) for modality in graph.modalities)
+    links = tuple(link_information(modality, graph.train) for modality in graph.modalities)
     return build_model_of(config, len(graph.relations), widths, links)
 
 
 def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...], links: tuple[float, ...]) -> MoCME:
-    """The same, for so many relations and feature modalities of these widths; ``links`` as in ``Encoder``."""
-    model, fusion = config.model, config.fusion
+    """The same, for so many relations and feature modalities of these widths.
+
+    ``links`` is the prior relevance of each feature modality in nats; see ``link_information``.
+    """
+    model = config.model
     encoder = Encoder(
         widths=widths,
         width=model.width,
         experts=model.experts,
-        structure_experts=model.structure_experts,
         expert_hidden=model.expert_hidden,
-        intra=fusion.intra,
-        inter=fusion.inter,
-        estimator=fusion.estimator,
-        relevance=fusion.relevance,
-        links=links,
-        granularity=fusion.granularity,
-        temperature=fusion.temperature,
-        mi_width=fusion.mi_width,
-        weight_gradients=fusion.weight_gradients or fusion.redundancy_loss > 0,
+        intra=build_fusion(config, config.fusion.intra),
+        inter=build_fusion(config, config.fusion.inter),
+        prior=(model.structure_bias, *links),
         initial_scale=model.modality_scale,
-        structure_bias=model.structure_bias,
-        structure_init=model.structure_init,
-        expert_scale=model.expert_scale,
         relative_scales=model.relative_scales,
     )
-    return MoCME(encoder, relations, model.score, model.core_width, model.relation_init, fusion.features_in)
+    return MoCME(encoder, relations, SCORES[model.score], model.core_width, config.fusion.features_in)
+
+
+def build_fusion(config: ConfigDict, name: str) -> Fusion:
+    """The fusion of that name, with the estimator and temperature that ``config.fusion`` describes."""
+    if name != "complementarity":
+        return FUSIONS[name]()
+    return Complementarity(ESTIMATORS[config.fusion.estimator], config.fusion.temperature)
 
 
 def build_objective(config: ConfigDict) -> Objective:
     """The objective that ``config.negatives`` and ``config.loss`` describe."""
     negatives, loss = config.negatives, config.loss
+    weightings = {
+        "uniform": egns.uniform,
+        "self_adversarial": egns.self_adversarial,
+        "entropy": egns.EntropyGuided(
+            low=negatives.entropy_low,
+            high=negatives.entropy_high,
+            class_weights=tuple(negatives.class_weights),
+            reference=egns.REFERENCES[negatives.reference],
+            confident=egns.CONFIDENT[negatives.confident],
+            many=negatives.many,
+        ),
+    }
+    softmax = {"gradient": softmax_loss, "sum": margin_softmax_loss}[negatives.weights_in]
     return Objective(
         pool=negatives.pool,
         batch_candidates=negatives.batch_candidates,
-        sampling=negatives.sampling,
-        even=negatives.even,
-        weighting=negatives.weighting,
-        weights_in=negatives.weights_in,
-        entropy_low=negatives.entropy_low,
-        entropy_high=negatives.entropy_high,
-        class_weights=tuple(negatives.class_weights),
-        reference=negatives.reference,
-        confident=negatives.confident,
-        many=negatives.many,
-        many_weights=tuple(negatives.many_weights),
-        adversarial_temperature=negatives.adversarial_temperature,
-        loss=loss.kind,
-        margin=loss.margin,
-        regulariser=loss.regulariser,
+        guided=negatives.sampling == "entropy",
+        reference=egns.REFERENCES[negatives.reference],
+        weighting=weightings[negatives.weighting],
+        loss={"softmax": softmax, "logistic": functools.partial(logistic_loss, margin=loss.margin)}[loss.kind],
+        regulariser=REGULARISERS[loss.regulariser],
         regularisation=loss.regularisation,
         query_dropout=loss.query_dropout,
-        redundancy=config.fusion.redundancy_loss,
         structure_dropout=config.model.structure_dropout,
         feature_dropout=config.model.feature_dropout,
         precision=config.train.precision,

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from mocme_jax.errors import UserError
+from mocme_jax.method.egns import remembered
 from mocme_jax.method.mocme import Params
-from mocme_jax.parallel.candidate_pool import remembered
-from mocme_jax.parallel.device_axis import AXIS, SEEDS
+from mocme_jax.parallel.device_axis import AXIS, SEEDS, across_devices
 from mocme_jax.parallel.mesh import WHOLE, Mapper, Program
 from mocme_jax.parallel.sharded_tables import take_everywhere
 from mocme_jax.training.objective import StepLoss
@@ -89,7 +89,7 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
         metrics["norm/gradient"] = jnp.sqrt(optax.tree.norm(gradients, squared=True) + squares)
         params = Params(optax.apply_updates(state.params.model, updates), table)
         opt_state = OptimizerState(model_state, table_state)
-        entropy = state.entropy if seen is None else remembered(state.entropy, seen)
+        entropy = state.entropy if seen is None else remembered(state.entropy, seen, across_devices(devices))
         state = state._replace(params=params, opt_state=opt_state, entropy=entropy, step=state.step + 1)
         return state, metrics
 
