@@ -41,7 +41,6 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
         model__feature_dropout=0.0,
         loss__query_dropout=0.0,
         fusion__panel=64,
-        fusion__mi_width=4,
         negatives__weighting="uniform",
         parallel__devices=1,
     )

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mocme_jax.parallel.candidate_pool import PACE, Seen, first_occurrence, guided_pool, remembered, sample_pool
-from mocme_jax.parallel.device_axis import share
+from mocme_jax.method.egns import PACE, Seen, guided_pool, remembered
+from mocme_jax.parallel.candidates import first_occurrence, sample_pool
+from mocme_jax.parallel.device_axis import across_devices, share
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 
 
@@ -75,7 +76,8 @@ def test_running_means_move_towards_what_all_devices_have_seen(devices):
             expected[entity] += PACE * (entropy - before[entity])
 
     def own(entropy):
-        return remembered(entropy, Seen(*(share(jnp.asarray(x), devices) for x in (ids, seen, counts))))
+        own = Seen(*(share(jnp.asarray(x), devices) for x in (ids, seen, counts)))
+        return remembered(entropy, own, across_devices(devices))
 
     mapper = Mapper("shard_map", devices)
     after = mapper.map(own, (WHOLE,), WHOLE)(mapper.place(before, WHOLE))

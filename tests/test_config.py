@@ -61,23 +61,17 @@ def test_bundled_config_is_valid_and_documented(name):
 
 
 def test_choices_are_the_words_the_program_knows():
-    from mocme_jax.method.egns import CONFIDENT, REFERENCES, SAMPLINGS
-    from mocme_jax.method.encoder import FUSIONS, RELEVANCES
-    from mocme_jax.method.losses import WEIGHTS_IN
+    from mocme_jax.method.complementarity import FUSIONS
+    from mocme_jax.method.egns import CONFIDENT, REFERENCES
     from mocme_jax.method.mutual_information import ESTIMATORS
     from mocme_jax.method.regularisers import REGULARISERS
     from mocme_jax.method.scoring import SCORES
-    from mocme_jax.training.objective import WEIGHTINGS
 
     words = {
         "model.score": SCORES,
         "fusion.intra": FUSIONS,
         "fusion.inter": FUSIONS,
         "fusion.estimator": ESTIMATORS,
-        "fusion.relevance": RELEVANCES,
-        "negatives.weighting": WEIGHTINGS,
-        "negatives.weights_in": WEIGHTS_IN,
-        "negatives.sampling": SAMPLINGS,
         "negatives.reference": REFERENCES,
         "negatives.confident": CONFIDENT,
         "loss.regulariser": REGULARISERS,

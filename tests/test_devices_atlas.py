@@ -19,8 +19,7 @@ def prepared():
     config, _ = load_config("atlas")
     config.data.modalities = ("text",)
     config.model.width, config.model.experts, config.negatives.pool = 64, 2, 256
-    # With one feature modality; its relevance would cancel its redundancy (docs/choices.md).
-    config.fusion.relevance, config.fusion.estimator = "none", "infonce"
+    config.fusion.estimator = "infonce"
     # A negative that lies on a class's bound by less than a rounding is weighed otherwise on other devices, and moves a
     # loss by 1e-4: with the config's own bounds there is one within the fifty steps, with these none.
     config.negatives.entropy_low, config.negatives.entropy_high = 0.31, 0.81

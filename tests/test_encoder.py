@@ -6,14 +6,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from tiny_model import encode as encode_by_id
 from tiny_model import panel_of, random_params, tiny_inputs, tiny_model
 
-from mocme_jax.method.encoder import FUSIONS, GRANULARITIES, RELEVANCES
+from mocme_jax.method.complementarity import FUSIONS
 from mocme_jax.method.mocme import init_params
-from mocme_jax.method.mutual_information import ESTIMATORS, MEANS
+from mocme_jax.method.mutual_information import ESTIMATORS
 
 EVERYBODY = np.arange(24, dtype=np.int32)
 CLOSE = dict(rtol=2e-4, atol=2e-5)
@@ -40,8 +39,7 @@ def test_batch_order_and_padding_do_not_matter(estimator):
     whole = encode(params, inputs, EVERYBODY)
     shuffled = np.random.default_rng(0).permutation(EVERYBODY)
     padded = np.concatenate([EVERYBODY[5:9], np.zeros(20, np.int32)])
-    alone = [EVERYBODY[4:5]] if estimator == "gaussian" else []
-    for ids in (shuffled, padded, *alone):
+    for ids in (shuffled, padded, EVERYBODY[4:5]):
         part = encode(params, inputs, ids)
         for name in ("vectors", "modality_weights", "view_weights", "present"):
             np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[ids], **CLOSE)
@@ -103,9 +101,7 @@ def test_answers_go_by_structure_where_features_are_for_questions():
         return encode_by_id(model, params, inputs, EVERYBODY, hidden, answers=answers)
 
     questions, answers = encode(inputs, None, False), encode(inputs, None, True)
-    panel = panel_of(model, params, inputs)
-    alone = model.apply(params.model, params.structure, panel, method="structure_alone")
-    np.testing.assert_allclose(alone, answers.vectors, **CLOSE)
+    np.testing.assert_allclose(answers.vectors, params.structure, **CLOSE)
     np.testing.assert_array_equal(answers.modality_weights, np.eye(3)[np.zeros(24, int)])
     carries = np.asarray(inputs.present)[:, 1:].any(axis=1)
     assert (np.abs(questions.vectors - answers.vectors).max(axis=1) > 1e-3).tolist() == carries.tolist()
@@ -123,41 +119,39 @@ def test_who_is_asked_by_what():
         assert asked[:, 0].tolist() == expected
 
 
-# Relevance and estimator are read by complementarity alone. Gradients take long to compile: with one relevance only.
-COMBINATIONS = [("complementarity", relevance, estimator) for relevance in RELEVANCES for estimator in ESTIMATORS]
-COMBINATIONS += [(fusion, "structure", "club") for fusion in FUSIONS if fusion != "complementarity"]
+# The estimator is read by complementarity alone.
+COMBINATIONS = [("complementarity", estimator) for estimator in ESTIMATORS]
+COMBINATIONS += [(fusion, "club") for fusion in FUSIONS if fusion != "complementarity"]
 
 
-@pytest.mark.parametrize(("fusion", "relevance", "estimator"), COMBINATIONS)
-def test_every_combination_is_finite_and_reads_nothing_that_the_mask_hides(fusion, relevance, estimator):
+@pytest.mark.parametrize(("fusion", "estimator"), COMBINATIONS)
+def test_every_combination_is_finite_and_reads_nothing_that_the_mask_hides(fusion, estimator):
     """Neither in values nor in gradients, for entities and for the panel."""
-    model, inputs = (
-        tiny_model(intra=fusion, inter=fusion, relevance=relevance, estimator=estimator, widths=(5,)),
-        tiny_inputs(widths=(5,)),
-    )
+    model, inputs = tiny_model(intra=fusion, inter=fusion, estimator=estimator, widths=(5,)), tiny_inputs(widths=(5,))
     params, hidden = random_params(model, inputs), EVERYBODY % 2 == 1
 
     def total(params, inputs):
         encoding = encode_by_id(model, params, inputs, EVERYBODY, hidden)
         return jnp.sum(jnp.sin(encoding.vectors)) + jnp.sum(encoding.fit) + jnp.sum(encoding.redundancy), encoding
 
-    run = jax.jit(jax.value_and_grad(total, has_aux=True) if relevance == "structure" else total)
+    run = jax.jit(jax.value_and_grad(total, has_aux=True))
     clean = run(params, inputs)
-    encoding = clean[0][1] if relevance == "structure" else clean[1]
+    encoding = clean[0][1]
     chex.assert_tree_all_finite(clean)
     chex.assert_shape(encoding.vectors, (24, 8))
     assert bool(jnp.any(encoding.redundancy)) == (fusion == "complementarity")
-    assert bool(jnp.any(encoding.fit)) == (fusion == "complementarity" and ESTIMATORS[estimator][2] is not None)
+    assert bool(jnp.any(encoding.fit)) == (fusion == "complementarity" and ESTIMATORS[estimator].fit is not None)
     for value in (jnp.nan, jnp.inf, 1e30):
         chex.assert_trees_all_equal(run(params, with_hidden(inputs, value)), clean)
 
 
 def test_modalities_and_views_may_be_fused_differently():
-    _, inputs, params, encode = made(intra="mean", inter="best")
+    _, inputs, params, encode = made(intra="mean", inter="sum")
     encoding = encode(params, inputs, EVERYBODY)
     modality, view = np.asarray(encoding.modality_weights), np.asarray(encoding.view_weights)
-    assert set(np.unique(modality)) == {0, 1}
-    np.testing.assert_allclose(view[np.asarray(inputs.present)], 1 / 2, rtol=1e-6)
+    np.testing.assert_array_equal(modality, inputs.present)
+    features = np.asarray(inputs.present)[:, 1:]
+    np.testing.assert_allclose(view[:, 1:][features], 1 / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("experts", [0, 1, 3])
@@ -201,116 +195,48 @@ def test_experts_start_near_the_identity():
     assert 0 < difference < 0.3
 
 
-def test_gradients_through_weights_are_a_choice():
-    choices = dict(widths=(5,), estimator="infonce", intra="mean")
-    through, stopped = (made(weight_gradients=choice, **choices) for choice in (True, False))
-    inputs, params = through[1], through[2]
-
-    def gradient(encode):
-        gradients = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, inputs, EVERYBODY).redundancy)))(params)
-        return {"structure": gradients.structure} | gradients.model["params"]["encoder"]
-
-    np.testing.assert_allclose(
-        through[3](params, inputs, EVERYBODY).vectors, stopped[3](params, inputs, EVERYBODY).vectors, **CLOSE
-    )
-    assert all(np.asarray(gradient(through[3])[name]).any() for name in ("structure", "project_0"))
-    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(gradient(stopped[3])))
-
-
-def noisy_and_noise(estimator, relevance, aligned):
-    """A model whose first modality is a noisy linear function of its structure table, and whose second is noise."""
-    entities, width = 300, 8
-    model = tiny_model(
-        widths=(width, width),
-        width=width,
-        experts=0,
-        estimator=estimator,
-        relevance=relevance,
-        mi_width=4,
-    )
-    rng = np.random.default_rng(0)
-    inputs = tiny_inputs(entities, (width, width), panel=250)
-    inputs = inputs._replace(present=jnp.ones((entities, 3), bool))
-    params = random_params(model, inputs)
-    own = params.model["params"]["encoder"]
-    own |= {name: jax.tree.map(lambda x: 0.1 * x, own[name]) for name in ("modality_estimator",) if name in own}
-    table = rng.standard_normal((entities, width))
-    params = params._replace(structure=jnp.asarray(table, jnp.float32))
-    mixing = np.eye(width) if aligned else np.linalg.qr(rng.standard_normal((width, width)))[0]
-    informative = table @ mixing + 0.3 * rng.standard_normal(table.shape)
-    features = informative, rng.standard_normal(table.shape)
-    inputs = inputs._replace(features=tuple(jnp.asarray(x, jnp.float32) for x in features))
-    if aligned:
-        own["project_0"] = own["project_1"] = jnp.eye(width)
-    return model, inputs, params
-
-
-def mean_weights(model, inputs, params):
-    """Structure, informative, noise; the trained estimators are fitted first."""
-    optimizer, ids = optax.adam(0.02), np.arange(300, dtype=np.int32)
-
-    def encode(params):
-        return encode_by_id(model, params, inputs, ids)
-
-    if ESTIMATORS[model.encoder.estimator][2] is not None:
-
-        def step(carry, _):
-            params, state = carry
-            gradients = jax.grad(lambda p: jnp.mean(encode(p).fit))(params)
-            updates, state = optimizer.update(gradients, state)
-            return (optax.apply_updates(params, updates), state), None
-
-        start = params, optimizer.init(params)
-        params = jax.jit(lambda start: jax.lax.scan(step, start, None, 100)[0][0])(start)
-    return np.asarray(jax.jit(encode)(params).modality_weights).mean(axis=0)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_relevance_gives_noise_less_weight_and_redundancy_alone_gives_it_more(estimator):
-    """The trap: noise shares nothing with anything, so the least redundant part is the worthless one."""
-    # A cosine sees only what is aligned already; the others must find a linear map.
-    aligned = estimator.startswith("infonce")
-    _, informative, noise = mean_weights(*noisy_and_noise(estimator, "structure", aligned))
-    assert noise < 0.7 * informative
-    structure, informative, noise = mean_weights(*noisy_and_noise(estimator, "none", aligned))
-    assert noise > informative
-    assert noise > structure
-
-
-@pytest.mark.parametrize("relevance", ["none", "links", "structure"])
-@pytest.mark.parametrize("estimator", ["infonce", "gaussian"])
-def test_the_graphs_information_is_the_mean_of_the_panels_own(estimator, relevance):
-    """Weights of the graph, from pointwise values that the entities' own weights are made of, averaged in NumPy."""
-    choices = dict(estimator=estimator, relevance=relevance, weight_gradients=False)
-    by_graph, by_entity = made(granularity="graph", **choices), made(**choices)
-    model, inputs, params, encode = by_graph
-    panel = panel_of(model, params, inputs)
-    own = jax.tree.map(np.asarray, panel_of(by_entity[0], params, inputs))
-    present = np.asarray(own.present)
-    values = np.asarray(ESTIMATORS[estimator][0](panel.parts, panel.parts, panel.present, {}))
-    both = present[:, :, None] & present[:, None, :]
-    expected = np.where(both, values, 0).sum(axis=0) / both.sum(axis=0)
-    if estimator in MEANS:
-        expected = np.asarray(MEANS[estimator](panel.parts, panel.present))
-    others = ~np.eye(3, dtype=bool)
-    np.testing.assert_allclose(np.asarray(panel.information)[others], expected[others], **CLOSE)
+def test_the_graphs_information_makes_the_weights():
+    """Weights per entity from what was estimated on the panel, in NumPy."""
+    model, inputs, params, encode = made(estimator="infonce")
+    information = np.asarray(panel_of(model, params, inputs).modalities)
     encoding = encode(params, inputs, EVERYBODY)
     for entity in EVERYBODY:
         has = np.flatnonzero(np.asarray(inputs.present)[entity])
-        redundant = [np.mean([expected[i, j] for j in has if j != i] or [0.0]) for i in has]
-        relevant = {"none": np.zeros(3), "links": np.array([0, 1.5, 0.5]), "structure": expected[:, 0] * others[0]}
-        scores = relevant[relevance][has] - np.array(redundant)
+        redundant = [np.mean([information[i, j] for j in has if j != i] or [0.0]) for i in has]
+        scores = np.array([0, 1.5, 0.5])[has] - np.array(redundant)
         weights = np.exp(scores - scores.max())
         np.testing.assert_allclose(encoding.modality_weights[entity, has], weights / weights.sum(), rtol=2e-3)
-    # Views of a modality weigh the same for whoever has it.
+    # Views of a modality weigh the same for all entities that have it.
     views = np.asarray(encoding.view_weights)
     for m in range(3):
         some = views[np.asarray(inputs.present)[:, m], m]
         np.testing.assert_allclose(some, np.broadcast_to(some[:1], some.shape), rtol=1e-5)
 
 
-def test_features_alone_may_have_experts():
-    _, inputs, params, encode = made(structure_experts=False, intra="mean", inter="sum")
+def test_redundancy_alone_gives_noise_more_weight():
+    """The trap that the prior is there for: noise shares nothing with anything."""
+    entities, width = 300, 8
+    model = tiny_model(widths=(width, width), width=width, experts=0, prior=(0.0, 0.0, 0.0))
+    rng = np.random.default_rng(0)
+    inputs = tiny_inputs(entities, (width, width), panel=250)
+    inputs = inputs._replace(present=jnp.ones((entities, 3), bool))
+    table = rng.standard_normal((entities, width))
+    features = table + 0.3 * rng.standard_normal(table.shape), rng.standard_normal(table.shape)
+    inputs = inputs._replace(features=tuple(jnp.asarray(x, jnp.float32) for x in features))
+    params = random_params(model, inputs)._replace(structure=jnp.asarray(table, jnp.float32))
+
+    def weights(prior):
+        one = tiny_model(widths=(width, width), width=width, experts=0, prior=prior)
+        encoding = jax.jit(functools.partial(encode_by_id, one))(params, inputs, np.arange(entities, dtype=np.int32))
+        return np.asarray(encoding.modality_weights).mean(axis=0)
+
+    structure, informative, noise = weights((0.0, 0.0, 0.0))
+    assert noise > max(structure, informative)
+    assert weights((3.0, 3.0, 0.0))[2] < noise / 2
+
+
+def test_the_structure_is_one_view_and_features_have_experts():
+    _, inputs, params, encode = made(intra="mean", inter="sum")
     own = params.model["params"]["encoder"]
     assert own["expert_down"].shape == (2, 2, 8, 4)
     encoding = encode(params, inputs, EVERYBODY)
@@ -326,11 +252,8 @@ def test_features_alone_may_have_experts():
     np.testing.assert_allclose(np.asarray(encoding.vectors)[only], expected, **CLOSE)
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_the_fit_moves_the_estimator_alone(granularity):
-    _, inputs, params, encode = made(
-        estimator="club", widths=(5,), granularity=granularity, weight_gradients=granularity == "entity"
-    )
+def test_the_fit_moves_the_estimators_alone():
+    _, inputs, params, encode = made(estimator="club")
     gradients = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, inputs, EVERYBODY).fit)))(params)
     assert not gradients.structure.any()
     gradients = gradients.model["params"]["encoder"]

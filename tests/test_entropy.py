@@ -1,6 +1,5 @@
 """EGNS weights against a scalar loop, and weights of 1 against the plain losses, to the last bit."""
 
-import functools
 import itertools
 import math
 
@@ -9,19 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import alone
 
-from mocme_jax.method import egns as entropy
+from mocme_jax.method import egns
 from mocme_jax.method.egns import (
     CONFIDENT,
     REFERENCES,
-    belief,
     binary_entropy,
     entropy_weights,
     mean_entropy,
     self_adversarial_weights,
 )
-from mocme_jax.method.losses import logistic_loss, softmax_loss
+from mocme_jax.method.losses import logistic_loss, margin_softmax_loss, softmax_loss
 
 LOW, HIGH = 0.4, 0.8
 CLASS_WEIGHTS = (0.5, 1.0, 3.0)
@@ -46,14 +43,20 @@ def example(seed=0, rows=6, columns=40):
 
 
 def weigh(scores, positive, negative, reference="absolute", confident="entropy", class_weights=CLASS_WEIGHTS, many=0):
-    bounds = dict(low=LOW, high=HIGH, class_weights=class_weights, reference=reference, confident=confident)
-    bounds |= dict(answers=jnp.asarray(ANSWERS[: len(scores)]), many=many, many_weights=MANY_WEIGHTS)
-    arguments = jnp.asarray(scores), jnp.asarray(positive), jnp.asarray(negative)
-    return alone(functools.partial(entropy_weights, **bounds))(*arguments)
+    return entropy_weights(
+        REFERENCES[reference](jnp.asarray(scores), jnp.asarray(positive)),
+        jnp.asarray(negative),
+        low=LOW,
+        high=HIGH,
+        class_weights=class_weights,
+        confident=CONFIDENT[confident],
+        many=jnp.asarray(ANSWERS[: len(scores)]) >= many if many else None,
+        many_weights=MANY_WEIGHTS,
+    )
 
 
 def adversarial(scores, negative, temperature):
-    return alone(self_adversarial_weights)(jnp.asarray(scores), jnp.asarray(negative), temperature)
+    return self_adversarial_weights(jnp.asarray(scores), jnp.asarray(negative), temperature)
 
 
 def loop_weights(scores, positive, negative, reference, confident, many=0):
@@ -88,7 +91,7 @@ def test_weights_equal_the_loop(reference, confident, many):
     scores, positive, negative = example()
     result = weigh(scores, positive, negative, reference, confident, many=many)
     expected, members = loop_weights(scores, positive, negative, reference, confident, many)
-    np.testing.assert_allclose(result.weights, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.values, expected, rtol=1e-5, atol=1e-6)
     for kind in range(3):
         own = [weight for k, weight in members if k == kind]
         assert own, "the example must hold every class"
@@ -100,7 +103,7 @@ def test_weights_equal_the_loop(reference, confident, many):
 @pytest.mark.parametrize("confident", CONFIDENT)
 def test_rows_have_mean_one_over_their_negatives(reference, confident):
     scores, positive, negative = example(1)
-    weights = np.asarray(weigh(scores, positive, negative, reference, confident).weights)
+    weights = np.asarray(weigh(scores, positive, negative, reference, confident).values)
     assert (weights[~negative] == 0).all()
     assert (weights >= 0).all()
     for row, mask in zip(weights, negative, strict=True):
@@ -114,18 +117,16 @@ def test_thresholds_belong_to_the_class_above():
     scores = np.array([[-3.0, -1.0, 0.0]], np.float32)
     bits = np.asarray(binary_entropy(jnp.asarray(scores)))[0]
     assert bits[0] < bits[1] < bits[2] == 1
-    kind = dict(class_weights=(1.0, 2.0, 4.0), reference="absolute", confident="entropy")
-    kind |= dict(answers=jnp.ones(1, jnp.int32), many=0, many_weights=MANY_WEIGHTS)
-    arguments = jnp.asarray(scores), jnp.zeros(1), jnp.ones((1, 3), bool)
+    arguments = jnp.asarray(scores), jnp.ones((1, 3), bool)
     for low, high, classes in [
         (float(bits[0]), float(bits[1]), (1, 2, 2)),
         (float(bits[1]), 1.0, (0, 1, 2)),
         (float(np.nextafter(bits[1], np.float32(2))), 1.0, (0, 0, 2)),
         (0.0, 2.0, (1, 1, 1)),
     ]:
-        result = alone(functools.partial(entropy_weights, low=low, high=high, **kind))(*arguments)
+        result = entropy_weights(*arguments, low=low, high=high, class_weights=(1.0, 2.0, 4.0))
         expected = np.array([(1.0, 2.0, 4.0)[k] for k in classes])
-        np.testing.assert_allclose(result.weights[0], expected / expected.mean(), rtol=1e-6)
+        np.testing.assert_allclose(result.values[0], expected / expected.mean(), rtol=1e-6)
         np.testing.assert_array_equal(result.counts, [classes.count(k) for k in range(3)])
 
 
@@ -133,7 +134,7 @@ def test_a_confident_error_is_easy_hard_or_no_negative():
     """A negative far above, beside one far below and one at the boundary."""
     scores, negative = np.array([[9.0, -9.0, 0.0]], np.float32), np.ones((1, 3), bool)
     positive = np.zeros(1, np.float32)
-    weights = {kind: np.asarray(weigh(scores, positive, negative, "absolute", kind).weights)[0] for kind in CONFIDENT}
+    weights = {kind: np.asarray(weigh(scores, positive, negative, "absolute", kind).values)[0] for kind in CONFIDENT}
     assert weights["entropy"][0] == weights["entropy"][1] < weights["entropy"][2]
     assert weights["hard"][0] == weights["hard"][2] > weights["hard"][1]
     assert weights["false_negative"][0] == 0 < weights["false_negative"][1]
@@ -147,16 +148,16 @@ def test_equal_class_weights_are_the_plain_loss_to_the_last_bit(compiled, value)
     run = jax.jit if compiled else lambda f: f
     mask = jnp.asarray(negative)
     for reference, confident in itertools.product(REFERENCES, ("entropy", "hard")):
-        weights = weigh(scores, positive, negative, reference, confident, (value,) * 3).weights
+        weights = weigh(scores, positive, negative, reference, confident, (value,) * 3).values
         if value == 1:
             np.testing.assert_array_equal(weights, negative.astype(np.float32))
         else:
             np.testing.assert_allclose(weights, negative, rtol=1e-6)
             continue
         losses = [
-            alone(lambda p, s, w: softmax_loss(p, s, mask, w, "sum", 1)),
-            alone(lambda p, s, w: softmax_loss(p, s, mask, w, "gradient", 1)),
-            alone(lambda p, s, w: logistic_loss(p, s, mask, w, 2.5)),
+            lambda p, s, w: margin_softmax_loss(p, s, mask, w),
+            lambda p, s, w: softmax_loss(p, s, mask, w),
+            lambda p, s, w: logistic_loss(p, s, mask, w, margin=2.5),
         ]
         for loss in losses:
             weighed = run(lambda p, s, loss=loss, w=weights: loss(p, s, w))(positive, scores)
@@ -168,7 +169,7 @@ def test_no_gradient_flows_through_weights():
     scores, positive, negative = example()
 
     def total(scores, positive, reference, confident):
-        weights = weigh(scores, positive, negative, reference, confident).weights
+        weights = weigh(scores, positive, negative, reference, confident).values
         return jnp.sum(scores * 0 + weights * weights) + jnp.sum(adversarial(scores, negative, 0.5) ** 2)
 
     for reference, confident in itertools.product(REFERENCES, CONFIDENT):
@@ -207,14 +208,14 @@ def test_self_adversarial_is_the_softmax_brought_to_mean_one():
 def test_normalised_leaves_a_row_without_weight_at_zero():
     weights = np.array([[0.0, 0.0], [2.0, 6.0], [2.0, 6.0]], np.float32)
     negative = np.array([[True, True], [True, True], [True, False]])
-    np.testing.assert_allclose(alone(entropy.normalised)(weights, negative), [[0, 0], [0.5, 1.5], [1, 0]])
+    np.testing.assert_allclose(egns.normalised(weights, negative), [[0, 0], [0.5, 1.5], [1, 0]])
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_mean_entropy_of_a_column_is_over_the_rows_that_it_is_a_negative_of(reference):
     scores, positive, negative = example()
     negative[:, 5] = False
-    mean, count = mean_entropy(belief(*map(jnp.asarray, (scores, positive)), reference), jnp.asarray(negative))
+    mean, count = mean_entropy(REFERENCES[reference](*map(jnp.asarray, (scores, positive))), jnp.asarray(negative))
     for c in range(scores.shape[1]):
         rows = np.flatnonzero(negative[:, c])
         bits = [entropy_bits(float(scores[b, c]) - (reference == "relative") * float(positive[b])) for b in rows]

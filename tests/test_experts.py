@@ -34,19 +34,19 @@ def test_factored_views_equal_the_loop(rows, count):
     expected = loop_views(part, down, up)
     views = experts.expert_views(part, down, up)
     close = dict(rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(experts.dense(views), expected, **close)
+    np.testing.assert_allclose(views.dense(), expected, **close)
     rng = np.random.default_rng(1)
     matrix, kernel = rng.standard_normal((WIDTH, 2)), rng.standard_normal((count, WIDTH))
-    through = experts.through(views, matrix.astype(np.float32))
+    through = views.through(matrix.astype(np.float32))
     chex.assert_shape(through, (rows, count, 2))
     np.testing.assert_allclose(through, expected @ matrix, **close)
     along = [[expected[e, k] @ kernel[k] for k in range(count)] for e in range(rows)]
-    np.testing.assert_allclose(experts.along(views, kernel.astype(np.float32)), along, **close)
+    np.testing.assert_allclose(views.along(kernel.astype(np.float32)), along, **close)
     # Weights that do not sum to 1, as those of ``sum`` and of a missing part.
     weights = rng.random((rows, count))
     fused = np.stack([sum(weights[e, k] * expected[e, k] for k in range(count)) for e in range(rows)])
-    np.testing.assert_allclose(experts.fuse_views(views, weights.astype(np.float32)), fused, **close)
-    np.testing.assert_array_equal(experts.fuse_views(views, np.zeros((rows, count), np.float32)), 0)
+    np.testing.assert_allclose(views.weighted(weights.astype(np.float32)), fused, **close)
+    np.testing.assert_array_equal(views.weighted(np.zeros((rows, count), np.float32)), 0)
 
 
 def test_gradients_of_factored_and_dense_fusion_agree():
@@ -54,7 +54,7 @@ def test_gradients_of_factored_and_dense_fusion_agree():
     weights = jnp.asarray(np.random.default_rng(2).random((ROWS, EXPERTS)), jnp.float32)
 
     def factored(part, down, up):
-        return jnp.sum(jnp.sin(experts.fuse_views(experts.expert_views(part, down, up), weights)))
+        return jnp.sum(jnp.sin(experts.expert_views(part, down, up).weighted(weights)))
 
     def dense(part, down, up):
         inner = jax.nn.relu(jnp.einsum("nd,kdh->nkh", part, down))
@@ -68,7 +68,7 @@ def test_gradients_of_factored_and_dense_fusion_agree():
 
 def test_an_expert_without_up_is_the_identity():
     part, down, up = example()
-    views = experts.dense(experts.expert_views(part, down, np.zeros_like(up)))
+    views = experts.expert_views(part, down, np.zeros_like(up)).dense()
     np.testing.assert_array_equal(views, np.broadcast_to(part[:, None], views.shape))
 
 

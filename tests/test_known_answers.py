@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_model import alone
 
-from mocme_jax.parallel.candidate_pool import first_occurrence
+from mocme_jax.parallel.candidates import first_occurrence
 from mocme_jax.parallel.device_axis import share
 from mocme_jax.parallel.known_answers import (
     LIST_WIDTH,

@@ -1,14 +1,17 @@
 """The two losses against their formulas in float64, a row at a time."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import alone, lanes
+from tiny_model import lanes
 
-from mocme_jax.method.losses import logistic_loss, softmax_loss
+from mocme_jax.method.losses import logistic_loss, margin_softmax_loss, softmax_loss
 from mocme_jax.method.regularisers import l2, n3
+from mocme_jax.parallel.device_axis import across_devices
 
 MARGIN = 1.5
 
@@ -39,26 +42,15 @@ def logistic_formula(positive, scores, negative, weights):
     return np.array(losses)
 
 
-def softmax(positive, scores, negative, weights, weights_in="sum"):
-    return alone(lambda *arguments: softmax_loss(*arguments, weights_in, 1))(positive, scores, negative, weights)
-
-
-def softmax_by_gradient(positive, scores, negative, weights):
-    return softmax(positive, scores, negative, weights, "gradient")
-
-
 def plain_softmax_formula(positive, scores, negative, weights):
     """The value does not know of weights that are the gradient's."""
     return softmax_formula(positive, scores, negative, np.ones_like(weights))
 
 
-def logistic(positive, scores, negative, weights):
-    return alone(lambda *arguments: logistic_loss(*arguments, MARGIN))(positive, scores, negative, weights)
-
-
+logistic = functools.partial(logistic_loss, margin=MARGIN)
 LOSSES = {
-    "softmax": (softmax, softmax_formula),
-    "softmax, gradient": (softmax_by_gradient, plain_softmax_formula),
+    "margin softmax": (margin_softmax_loss, softmax_formula),
+    "softmax": (softmax_loss, plain_softmax_formula),
     "logistic": (logistic, logistic_formula),
 }
 
@@ -93,17 +85,17 @@ def test_other_columns_are_left_out_of_value_and_gradient(name, weighted):
 
 def test_a_row_without_negatives():
     positive, scores, negative, weights = example()
-    for loss in (softmax, softmax_by_gradient):
+    for loss in (margin_softmax_loss, softmax_loss):
         assert float(loss(positive, scores, negative, weights)[1]) == pytest.approx(0, abs=1e-6)
     alone = float(logistic(positive, scores, negative, weights)[1])
     assert alone == pytest.approx(np.log1p(np.exp(-(MARGIN + positive[1].astype(np.float64)))), rel=1e-5)
     none = np.zeros((5, 0), np.float32)
-    np.testing.assert_allclose(softmax(positive, none, none.astype(bool), None), 0, atol=1e-6)
+    np.testing.assert_allclose(softmax_loss(positive, none, none.astype(bool), None), 0, atol=1e-6)
 
 
 def test_gradient_of_softmax_is_its_probabilities():
     positive, scores, negative, weights = example(3)
-    by_positive, by_scores = jax.grad(lambda p, s: jnp.sum(softmax(p, s, negative, weights)), (0, 1))(
+    by_positive, by_scores = jax.grad(lambda p, s: jnp.sum(margin_softmax_loss(p, s, negative, weights)), (0, 1))(
         jnp.asarray(positive), jnp.asarray(scores)
     )
     terms = np.where(negative, weights, 0) * np.exp(scores.astype(np.float64))
@@ -114,7 +106,7 @@ def test_gradient_of_softmax_is_its_probabilities():
 
 def test_weights_in_the_gradient_multiply_each_share_and_move_the_positive_by_their_sum():
     positive, scores, negative, weights = example(3)
-    by_positive, by_scores = jax.grad(lambda p, s: jnp.sum(softmax_by_gradient(p, s, negative, weights)), (0, 1))(
+    by_positive, by_scores = jax.grad(lambda p, s: jnp.sum(softmax_loss(p, s, negative, weights)), (0, 1))(
         jnp.asarray(positive), jnp.asarray(scores)
     )
     powers = np.where(negative, np.exp(scores.astype(np.float64)), 0)
@@ -141,9 +133,7 @@ def test_columns_may_be_spread_over_devices(name):
     def spread(i, positive, scores):
         own = jax.lax.dynamic_slice_in_dim(positive, 2 * i, 2)
         arguments = own, *(part(x, i) for x in (scores, negative, weights))
-        if name == "logistic":
-            return logistic_loss(*arguments, MARGIN)
-        return softmax_loss(*arguments, "gradient" if "gradient" in name else "sum", 4)
+        return loss(*arguments, across_devices(4))
 
     together = lambda p, s: lanes(lambda i: spread(i, p, s), 4).reshape(-1)  # noqa: E731
     expected = loss(positive, scores, negative, weights)

@@ -208,7 +208,7 @@ def build(graph: Path, **sections):
     sections = {
         "data": {"name": "tiny", "dir": str(graph), "modalities": ["text"]},
         "model": {"width": 8, "experts": 2, "expert_hidden": 4} | sections.pop("model", {}),
-        "fusion": {"panel": 16, "mi_width": 4} | sections.pop("fusion", {}),
+        "fusion": {"panel": 16} | sections.pop("fusion", {}),
         "negatives": {"pool": 16} | sections.pop("negatives", {}),
         **sections,
     }
@@ -224,26 +224,21 @@ def build(graph: Path, **sections):
 # Every word of every choice stands here at least once; the defaults run in the tests above.
 ABLATIONS = [
     {
-        "fusion": {"intra": "mean", "inter": "complementarity", "estimator": "infonce", "granularity": "entity"},
+        "fusion": {"intra": "mean", "inter": "complementarity", "estimator": "infonce"},
         "negatives": {"weighting": "uniform", "reference": "absolute", "sampling": "entropy"},
         "loss": {"kind": "logistic", "margin": 2.0},
         "model": {"score": "rotate", "self_answers": "seen"},
         "parallel": {"mapper": "none"},
     },
     {
-        "fusion": {
-            "intra": "sum",
-            "estimator": "infonce_bilinear",
-            "relevance": "none",
-            "features_in": "questions",
-        },
+        "fusion": {"intra": "sum", "estimator": "infonce_bilinear", "features_in": "questions"},
         "negatives": {"weighting": "self_adversarial", "sampling": "uniform"},
         "loss": {"regulariser": "l2"},
         "model": {"score": "transe", "self_answers": "seen"},
         "parallel": {"mapper": "shard_map", "devices": 4, "shard_entities": True},
     },
     {
-        "fusion": {"intra": "complementarity", "inter": "mean", "estimator": "club", "redundancy_loss": 0.1},
+        "fusion": {"intra": "complementarity", "inter": "mean", "estimator": "club"},
         "negatives": {"confident": "entropy", "sampling": "entropy"},
         "model": {"score": "distmult", "self_answers": "all"},
         "parallel": {"mapper": "pmap", "devices": 2},
@@ -256,21 +251,18 @@ ABLATIONS = [
         "model": {"score": "tucker", "core_width": 4, "feature_dropout": 0.2, "structure_dropout": 0.2},
     },
     {
-        "fusion": {"intra": "gate", "inter": "attention", "relevance": "links"},
+        "fusion": {"intra": "gate", "inter": "attention"},
         "negatives": {"confident": "hard", "weights_in": "sum"},
     },
     {
-        "fusion": {"intra": "best", "inter": "gate", "relevance": "gate", "features_in": "all"},
+        "fusion": {"inter": "gate", "features_in": "all"},
         "model": {"score": "complex"},
-    },
-    {
-        "fusion": {"intra": "complementarity", "inter": "best", "weight_gradients": True},
         "negatives": {"weighting": "entropy", "reference": "relative"},
         "loss": {"kind": "softmax", "regulariser": "n3"},
         "train": {"precision": "float32"},
     },
     {
-        "fusion": {"estimator": "gaussian", "relevance": "structure", "granularity": "graph"},
+        "fusion": {"estimator": "gaussian"},
         "train": {"precision": "bfloat16"},
     },
 ]

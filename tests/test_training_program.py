@@ -14,7 +14,6 @@ from tiny_model import tiny_inputs, tiny_model, tiny_objective
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
-from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.entity_tables import inputs_spec
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.batch_encoding import dropout
@@ -27,7 +26,7 @@ from mocme_jax.training.step import finite, make_train_program
 from mocme_jax.training.train_state import plan_train_state
 
 ENTITIES, RELATIONS, TRIPLES, BATCH = 24, 3, 50, 8
-EVERYTHING = dict(structure_dropout=0.3, redundancy=0.05)
+EVERYTHING = dict(structure_dropout=0.3)
 
 
 @functools.cache
@@ -114,8 +113,8 @@ HEADS = {"features_in": "heads", "query_dropout": 0.3, "average": 5.0}
         ("shard_map", 2, True, {"pool": 1000, "weighting": "self_adversarial"}),
         ("none", 2, True, {"pool": 1000, "loss": "logistic", "batch_candidates": False}),
         ("pmap", 1, False, {"sparse": True} | QUESTIONS),
-        ("pmap", 4, True, {"sampling": "entropy"}),
-        ("shard_map", 8, False, {"sampling": "entropy", "batch_candidates": False, "sparse": True}),
+        ("pmap", 4, True, {"guided": True}),
+        ("shard_map", 8, False, {"guided": True, "batch_candidates": False, "sparse": True}),
     ],
 )
 def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, split, changes):
@@ -128,14 +127,14 @@ def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, sp
     chex.assert_trees_all_close(state.average, plain.average, rtol=1e-3, atol=1e-3)
     chex.assert_trees_all_close(state.sums, plain.sums, rtol=1e-3, atol=1e-3)
     chex.assert_trees_all_close(state.entropy, plain.entropy, rtol=1e-3, atol=1e-3)
-    assert (state.entropy is not None) == ("sampling" in changes)
+    assert (state.entropy is not None) == ("guided" in changes)
     assert (state.average is not None) == ("average" in changes)
     assert int(state.step) == 10
     np.testing.assert_array_equal(state.key, plain.key)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"average": 48.0, "sampling": "entropy"}, {"mapper": SHARDED, "split": False} | HEADS]
+    "changes", [{"average": 48.0, "guided": True}, {"mapper": SHARDED, "split": False} | HEADS]
 )
 def test_the_state_is_the_same_to_the_last_bit_however_its_steps_are_cut_into_calls(changes):
     """Over epochs' ends (7 steps) and updates of the average (16), before the first of these too."""
@@ -378,7 +377,7 @@ def test_hidden_components_are_as_many_as_asked_and_scaled_for():
 def training_mrr(model, variables, vectors, triples):
     """Filtered MRR of both directions of the training triples, a query at a time."""
     facts, inverses = set(map(tuple, triples.tolist())), 0.0
-    score = SCORES[model.score]
+    score = model.score
     for head, relation, tail in triples.tolist():
         for reverse in (False, True):
             start, gold = (tail, head) if reverse else (head, tail)

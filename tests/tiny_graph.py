@@ -55,7 +55,6 @@ def tiny_flags(graph: Path, workdir: Path, **fields) -> list[str]:
         "model.experts": 2,
         "model.expert_hidden": 4,
         "fusion.panel": 16,
-        "fusion.mi_width": 4,
         "negatives.pool": 16,
         "train.batch_size": 32,
         "train.epochs": 4,

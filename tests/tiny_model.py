@@ -4,41 +4,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.method import egns
+from mocme_jax.method.complementarity import FUSIONS, Complementarity
 from mocme_jax.method.encoder import Encoder
+from mocme_jax.method.losses import logistic_loss, margin_softmax_loss, softmax_loss
 from mocme_jax.method.mocme import MoCME, init_params
+from mocme_jax.method.mutual_information import ESTIMATORS
+from mocme_jax.method.regularisers import REGULARISERS
+from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.device_axis import AXIS
 from mocme_jax.parallel.entity_tables import Inputs, look_up
 from mocme_jax.training.objective import Objective
 
 
-def tiny_encoder(**changes) -> Encoder:
-    choices = dict(
-        widths=(5, 3),
-        width=8,
-        experts=2,
-        structure_experts=True,
-        expert_hidden=4,
-        intra="complementarity",
-        inter="complementarity",
-        estimator="gaussian",
-        relevance="structure",
-        granularity="entity",
-        temperature=1.0,
-        mi_width=2,
-        weight_gradients=True,
-        initial_scale=0.5,
-        structure_bias=0.0,
-        structure_init=0.5,
-        expert_scale=0.1,
-        relative_scales=False,
-    )
+def tiny_fusion(name, estimator="gaussian", temperature=1.0):
+    return Complementarity(ESTIMATORS[estimator], temperature) if name == "complementarity" else FUSIONS[name]()
+
+
+def tiny_encoder(intra="complementarity", inter="complementarity", estimator="gaussian", **changes) -> Encoder:
+    choices = dict(widths=(5, 3), width=8, experts=2, expert_hidden=4, initial_scale=0.5, relative_scales=False)
     choices |= changes
-    choices.setdefault("links", tuple(1.5 - m for m in range(len(choices["widths"]))))
-    return Encoder(**choices)
+    choices.setdefault("prior", (0.0, *(1.5 - m for m in range(len(choices["widths"])))))
+    return Encoder(intra=tiny_fusion(intra, estimator), inter=tiny_fusion(inter, estimator), **choices)
 
 
 def tiny_model(score="complex", relations=3, features_in="all", **changes) -> MoCME:
-    return MoCME(tiny_encoder(**changes), relations, score, 4, 0.5, features_in)
+    return MoCME(tiny_encoder(**changes), relations, SCORES[score], 4, features_in)
 
 
 def tiny_inputs(entities=24, widths=(5, 3), panel=16, seed=0) -> Inputs:
@@ -52,28 +43,24 @@ def tiny_inputs(entities=24, widths=(5, 3), panel=16, seed=0) -> Inputs:
     return Inputs(tuple(map(jnp.asarray, features)), jnp.asarray(present), jnp.asarray(panel))
 
 
-def tiny_objective(**changes) -> Objective:
+def tiny_objective(
+    weighting="entropy", loss="softmax", reference="relative", confident="hard", many=3, regulariser="n3", **changes
+) -> Objective:
+    weightings = dict(uniform=egns.uniform, self_adversarial=egns.self_adversarial)
+    weightings["entropy"] = egns.EntropyGuided(
+        0.3, 0.8, (0.5, 1.0, 2.0), egns.REFERENCES[reference], egns.CONFIDENT[confident], many
+    )
+    losses = dict(softmax=softmax_loss, margin_softmax=margin_softmax_loss, logistic=logistic_loss)
     choices = dict(
         pool=6,
         batch_candidates=True,
-        sampling="uniform",
-        even=0.3,
-        weighting="entropy",
-        weights_in="gradient",
-        entropy_low=0.3,
-        entropy_high=0.8,
-        class_weights=(0.5, 1.0, 2.0),
-        reference="relative",
-        confident="hard",
-        many=3,
-        many_weights=(1.0, 1.0, 0.5),
-        adversarial_temperature=1.0,
-        loss="softmax",
-        margin=0.0,
-        regulariser="n3",
+        guided=False,
+        reference=egns.REFERENCES[reference],
+        weighting=weightings[weighting],
+        loss=losses[loss],
+        regulariser=REGULARISERS[regulariser],
         regularisation=0.01,
         query_dropout=0.0,
-        redundancy=0.0,
         structure_dropout=0.0,
         feature_dropout=0.0,
         precision="float32",

@@ -19,7 +19,6 @@ MANY_WEIGHTS = (1.0, 1.0, 0.5)
 """Class weights for queries with many known answers, whose hard negatives may be answers that nobody wrote down."""
 ADVERSARIAL_TEMPERATURE = 1.0
 EVEN = 0.3
-"""The part of the odds of a guided pool that all entities share equally."""
 PACE = 0.2
 """How far an entity's running mean entropy moves towards the mean of a step."""
 
@@ -126,6 +125,7 @@ def entropy_weights(
     class_weights: tuple[float, float, float],
     confident: Callable[[Classes, jax.Array], Classes] = by_entropy,
     many: jax.Array | None = None,
+    many_weights: tuple[float, float, float] = MANY_WEIGHTS,
     across: Across = LOCAL,
 ) -> Weights:
     """Sorts negatives into easy, ambiguous and hard by entropy and weighs the classes, in one pass over ``[B, C]``.
@@ -136,13 +136,14 @@ def entropy_weights(
       low, high: bounds of the entropy in bits.
       class_weights: of easy, ambiguous and hard, before a row is brought to mean 1.
       confident: what a confident error counts as; see ``CONFIDENT``.
-      many: bool ``[B]``, rows whose classes weigh ``MANY_WEIGHTS``; None for no row.
+      many: bool ``[B]``, rows whose classes weigh ``many_weights``; None for no row.
+      many_weights: of easy, ambiguous and hard in those rows.
       across: joins the holders of columns. ``counts`` and ``totals`` are of one's own columns.
     """
     classes = confident(classify(logits, low, high), logits)
     weights = weigh_classes(classes, class_weights)
     if many is not None:
-        weights = jnp.where(many[:, None], weigh_classes(classes, MANY_WEIGHTS), weights)
+        weights = jnp.where(many[:, None], weigh_classes(classes, many_weights), weights)
     if classes.false is not None:
         weights = jnp.where(classes.false, 0.0, weights)
     weights = normalised(weights, negative, across)
@@ -173,8 +174,8 @@ def normalised(weights: jax.Array, negative: jax.Array, across: Across = LOCAL) 
     return weights * jnp.where(total > 0, count / jnp.where(total > 0, total, 1), 0)
 
 
-def guided_pool(key: jax.Array, entropy: jax.Array, size: int) -> jax.Array:
-    """Draws distinct entities without replacement, with odds ``EVEN + (1 - EVEN) * entropy / mean entropy``.
+def guided_pool(key: jax.Array, entropy: jax.Array, size: int, even: float = EVEN) -> jax.Array:
+    """Draws distinct entities without replacement, with odds ``even + (1 - even) * entropy / mean entropy``.
 
     The greatest of log odds + Gumbel noise are such a sample (Efraimidis and Spirakis, 2006). An entity's noise is its
     own, so that a rounding error in the odds of one changes no other's place.
@@ -183,12 +184,13 @@ def guided_pool(key: jax.Array, entropy: jax.Array, size: int) -> jax.Array:
       key: PRNG key.
       entropy: ``[N]``, not negative; if all are 0, the sample is uniform.
       size: C <= N.
+      even: in [0, 1], the part of the odds that all entities share equally.
 
     Returns:
       int32 ``[C]``, in no order.
     """
     mean = jnp.mean(entropy)
-    odds = EVEN + (1 - EVEN) * jnp.where(mean > 0, entropy / jnp.where(mean > 0, mean, 1), 1)
+    odds = even + (1 - even) * jnp.where(mean > 0, entropy / jnp.where(mean > 0, mean, 1), 1)
     return jax.lax.top_k(jnp.log(odds) + jax.random.gumbel(key, entropy.shape), size)[1].astype(jnp.int32)
 
 
