@@ -24,6 +24,10 @@ MI_WIDTH = 32
 class Parts(Protocol):
     """The parts of n entities; ``Vectors`` and ``experts.Views`` are such."""
 
+    @property
+    def width(self) -> int:
+        """d."""
+
     def along(self, kernel: jax.Array) -> jax.Array:
         """Each part times its own vector of ``kernel [c, d]``: ``[n, c]``."""
 
@@ -38,6 +42,11 @@ class Vectors(NamedTuple):
     """Parts as they are: ``x [n, c, d]``."""
 
     x: jax.Array
+
+    @property
+    def width(self) -> int:
+        """d."""
+        return self.x.shape[-1]
 
     def along(self, kernel: jax.Array) -> jax.Array:
         """Each part times its own vector of ``kernel [c, d]``: ``[n, c]``."""
@@ -234,7 +243,7 @@ def fuse(
 
 
 def estimate(
-    fusion: Fusion, parts: Parts, present: jax.Array, parameters: Any = None, width: int | None = None
+    fusion: Fusion, parts: Parts, present: jax.Array, parameters: Any = None
 ) -> tuple[jax.Array | None, jax.Array]:
     """Estimates the mutual information between a panel's parts that a fusion wants.
 
@@ -242,10 +251,9 @@ def estimate(
 
     Args:
       fusion: names the estimator.
-      parts: of P entities, width d.
+      parts: of P entities.
       present: bool ``[P, c]``.
       parameters: the estimator's, see ``Estimator.init``; None for one that learns nothing.
-      width: d; needed unless the fusion wants nothing.
 
     Returns:
       ``[c, c]`` in nats, or None for a fusion that wants none or a single part; and the loss that fits the
@@ -254,7 +262,7 @@ def estimate(
     estimator = fusion.estimator
     if estimator is None or present.shape[1] == 1:
         return None, jnp.zeros(())
-    low = jax.lax.stop_gradient(parts.through(random_projection(width, MI_WIDTH)))
+    low = jax.lax.stop_gradient(parts.through(jnp.asarray(random_projection(parts.width, MI_WIDTH))))
     seen = low * jax.lax.rsqrt(jnp.mean(low * low, axis=-1, keepdims=True) + 1e-12)
     information = jax.lax.stop_gradient(estimator.information(seen, present, parameters))
     return information, jnp.zeros(()) if estimator.fit is None else estimator.fit(seen, present, parameters)

@@ -133,15 +133,16 @@ class Encoder(nn.Module):
         def stacked(key, make):
             return make(key) if copies is None else jax.vmap(make)(jax.random.split(key, copies))
 
-        found = {}
+        found: dict[str, Any] = {}
         if parts > 1 and fusion.init(parts, self.width) is not None:
             found["kernel"] = self.param(
                 f"{name}_kernel", lambda key: stacked(key, lambda _: fusion.init(parts, self.width))
             )
-        estimator, low = fusion.estimator, min(self.width, MI_WIDTH)
-        if parts > 1 and estimator is not None and estimator.init is not None:
+        init = None if fusion.estimator is None else fusion.estimator.init
+        if parts > 1 and init is not None:
+            low = min(self.width, MI_WIDTH)
             found["estimator"] = self.param(
-                f"{name}_estimator", lambda key: stacked(key, lambda one: estimator.init(one, parts, low))
+                f"{name}_estimator", lambda key: stacked(key, lambda one: init(one, parts, low))
             )
         return found
 
@@ -175,7 +176,7 @@ class Encoder(nn.Module):
         mask = jnp.broadcast_to(present[:, None], (len(part), self.views))
         learned = jax.tree.map(lambda leaf: leaf[m - 1], self.view_fusion)
         if panel is None:
-            information, fit = estimate(self.intra, views, mask, learned.get("estimator", {}), self.width)
+            information, fit = estimate(self.intra, views, mask, learned.get("estimator", {}))
         else:
             information, fit = panel.views[m], jnp.zeros(())
         prior = jnp.zeros((self.views,), part.dtype)
@@ -187,7 +188,7 @@ class Encoder(nn.Module):
         parts = enumerate(self._parts(carried, present))
         fused, information, fits = zip(*(self._fuse_views(m, x, present[:, m], None) for m, x in parts), strict=True)
         joint = Vectors(jnp.stack([one.vectors for one in fused], axis=1))
-        between, fit = estimate(self.inter, joint, present, self.modality_fusion.get("estimator", {}), self.width)
+        between, fit = estimate(self.inter, joint, present, self.modality_fusion.get("estimator", {}))
         return Panel(information, between, sum(fits) / self.modalities + fit)
 
     def __call__(

@@ -28,6 +28,11 @@ class Views(NamedTuple):
     inner: jax.Array
     up: jax.Array
 
+    @property
+    def width(self) -> int:
+        """d."""
+        return self.part.shape[-1]
+
     def dense(self) -> jax.Array:
         """The views themselves, ``[n, K, d]``."""
         return self.part[:, None, :] + jnp.einsum("nkh,khd->nkd", self.inner, self.up)

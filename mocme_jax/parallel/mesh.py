@@ -18,7 +18,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mocme_jax.parallel.device_axis import AXIS, padded_size
 
-WHOLE, ROWS = "whole", "rows"
+# A tree of WHOLE and ROWS; a word stands for all leaves below its place.
+Spec = Any
+
+WHOLE: Spec = "whole"
+ROWS: Spec = "rows"
 MAPPERS = ("pmap", "shard_map", "none")
 
 
@@ -40,10 +44,6 @@ class Program:
     def lower(self, *arguments):
         """For arguments or their shapes, with nothing run; see ``jax.stages.Lowered``."""
         return self.mapped.lower(*self.first, *arguments)
-
-
-# A tree of WHOLE and ROWS; a word stands for all leaves below its place.
-Spec = Any
 
 
 class Mapper:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
     if coordinator is None:
         yield
         return
-    arguments = {}
+    arguments: dict[str, Any] = {}
     if coordinator != "auto":
         host, _, port = coordinator.rpartition(":")
         if not host or not port.isdigit():
