@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def run_here(module: str, *argv: str, monkeypatch: pytest.MonkeyPatch) -> int:
 def assert_one_error(status: int, stderr: str, *words: str) -> None:
     """A user's error is one line that holds the words, and status 2."""
     assert status == 2, stderr
-    assert stderr.startswith("error: ") and stderr.count("\n") == 1 and stderr.endswith("\n"), stderr
+    assert re.fullmatch(r"error: .*\n", stderr), stderr
     assert "Traceback" not in stderr
     for word in words:
         assert word in stderr, stderr

@@ -89,9 +89,9 @@ def test_another_model_is_told_in_one_line(tmp_path):
         checkpoints.save("last", 1, make_state(1), {})
         checkpoints.wait()
         message = r"params/table is float32\[3, 4\] in it and float32\[3, 6\]"
+        target = make_state(0)
+        target["params"]["table"] = jnp.zeros((3, 6))
         with pytest.raises(Unreadable, match=message) as raised:
-            target = make_state(0)
-            target["params"]["table"] = jnp.zeros((3, 6))
             checkpoints.restore("last", 1, target)
         assert "\n" not in str(raised.value)
         with pytest.raises(Unreadable, match="it has no extra"):

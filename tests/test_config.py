@@ -45,7 +45,8 @@ def test_defaults_are_valid_and_equal_the_fields():
 def test_every_field_has_a_meaning_and_a_section():
     for path, field in FIELDS.items():
         assert len(field.meaning) > 5, path
-        assert field.meaning[0] != " " and not field.meaning.endswith("."), path
+        assert not field.meaning.startswith(" "), path
+        assert not field.meaning.endswith("."), path
         assert path.rpartition(".")[0] in SECTIONS, path
     assert all(path in FIELDS for rule in RULES for path in rule.fields)
 

@@ -139,5 +139,5 @@ def test_what_can_not_be_exported_is_said_in_a_line(tiny_run, model, tmp_path, m
     other = dataclasses.replace(
         model, served=dataclasses.replace(model.served, model=model.served.model.clone(features_in="questions"))
     )
-    with pytest.raises(mocme_jax.errors.UserError, match="fusion.features_in=questions"):
+    with pytest.raises(mocme_jax.errors.UserError, match=r"fusion.features_in=questions"):
         export(other, tmp_path, ("pykeen",))

@@ -24,7 +24,7 @@ def dry_run(script, *flags):
 def test_commands(script):
     flags, words = COMMANDS[script]
     result = dry_run(script, *flags, *AWKWARD)
-    assert result.returncode == 0 and result.stderr == "", result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
     command = shlex.split(result.stdout)
     assert set(words) <= set(command), command
     # What srun or a worker's shell is given is quoted once more.

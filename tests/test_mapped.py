@@ -60,10 +60,10 @@ def test_what_is_cut_off_or_missing_is_refused(mapped):
     _, folder = mapped
     path = folder / "valid_triples.npy"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match="valid_triples.npy: truncated"):
+    with pytest.raises(UserError, match=r"valid_triples.npy: truncated"):
         read_triples(folder)
     path.unlink()
-    with pytest.raises(UserError, match="valid_triples.npy: no such file"):
+    with pytest.raises(UserError, match=r"valid_triples.npy: no such file"):
         read_triples(folder)
 
 

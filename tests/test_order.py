@@ -39,8 +39,9 @@ def test_permutations_are_equally_likely(size):
 
 
 def test_neighbours_part():
-    """Rows that stand together, as a head's triples do in a file, must not share batches: a uniform draw of 100 of
-    100,000 rows holds 9.9 pairs less than 100 apart on average.
+    """Rows that stand together, as a head's triples do in a file, must not share batches.
+
+    A uniform draw of 100 of 100,000 rows holds 9.9 pairs less than 100 apart on average.
     """
     size, batch = 100_000, 100
     rows = np.asarray(shuffled(jax.random.key(1), jnp.arange(size, dtype=jnp.int32), size)).reshape(-1, batch)

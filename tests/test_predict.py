@@ -92,7 +92,8 @@ def test_a_file_that_was_cut_off_goes_on_after_its_last_whole_row(predict, queri
     for length in (0, 30, len(text) // 3, len(text) // 2 + 7, len(text) - 1):
         cut.write_bytes(text[:length])
         status, _, notes = predict(f"--queries={queries}", f"--out={cut}", "--k=3")
-        assert status == 0 and cut.read_bytes() == text, length
+        assert status == 0, length
+        assert cut.read_bytes() == text, length
         assert ("going on after query" in notes) == (length > len(text) // 4)
     status, _, err = predict(f"--queries={queries}", f"--out={cut}", "--k=4")
     assert_one_error(status, err, "another k", "--out=FILE")

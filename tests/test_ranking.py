@@ -46,9 +46,7 @@ def small_graph(seed=0, num_entities=37, num_relations=3, width=4):
 
 
 def naive_ranks(scores, queries, splits, num_relations):
-    """Realistic filtered ranks and ties, one query and one entity at a time, from float64 scores ``[Q,
-    N]``.
-    """
+    """Realistic filtered ranks and ties, one query and one entity at a time; scores float64 ``[Q, N]``."""
     facts = set(map(tuple, reciprocal(np.concatenate(splits), num_relations).tolist()))
     ranks, all_ties = [], []
     for row, (entity, relation, gold) in zip(scores, queries.tolist(), strict=True):
@@ -203,9 +201,7 @@ def test_a_score_that_is_no_number_is_an_error(value):
 
 
 def test_padding_is_not_mistaken_for_an_entity():
-    """A score that is infinite or winning for an all-zero vector must touch neither the ranks nor the
-    check.
-    """
+    """A score that is infinite or winning for a zero vector must change neither the ranks nor the check."""
     reward_zero = lambda queries, candidates: queries @ (1 / candidates).T  # noqa: E731
     vectors = -np.arange(1, 6, dtype=np.float32)[:, None]
     test = np.array([[0, 0, 4]], np.int32)

@@ -21,7 +21,7 @@ from mocme_jax.flags import parse_command
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-from mocme_jax.report import charts, scores
+from mocme_jax.report import charts, score_tables
 from mocme_jax.report.finished_run import read_finished
 from mocme_jax.report.report_writer import short_names, write_report
 from mocme_jax.report.run_measurements import measure, weights_by_pattern, weights_by_relation
@@ -82,7 +82,7 @@ def test_its_ranks_are_those_that_training_scored(measured, tiny_run):
     cumulative = np.cumsum(charts.rank_shares(measured.ranks, edges))
     np.testing.assert_allclose(cumulative[:3], [test["overall"][f"hits@{k}"] for k in (1, 3, 10)], atol=1e-12)
     assert cumulative[-1] == pytest.approx(1)
-    groups = {row.name: row.metrics[0] for row in scores.by_answer_modalities([measured])}
+    groups = {row.name: row.metrics[0] for row in score_tables.by_answer_modalities([measured])}
     assert {("none" if name == "structure" else name): m for name, m in groups.items()} == test["groups"][
         "answer_modalities"
     ]

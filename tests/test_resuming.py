@@ -101,8 +101,9 @@ def two(tmp_path_factory):
 
 
 def test_any_damage_is_found_and_costs_one_checkpoint(two, tmp_path):
-    """A bit in the middle or at the end of every file, half of it, all of it: what is read is what was saved, or the
-    checkpoint before; nothing on the disk is touched.
+    """A bit in the middle or at the end of every file, half of it, all of it.
+
+    What is read is what was saved, or the checkpoint before; nothing on the disk is touched.
     """
     files = [path.relative_to(two) for path in sorted((two / "last" / "7").rglob("*")) if path.is_file()]
     assert len(files) > 8
@@ -286,5 +287,5 @@ def test_how_long_and_where_may_change_and_other_versions_are_told(two, tmp_path
     shutil.copytree(two, tmp_path / "run")
     assert go_on(tmp_path / "run", identity_of(free, PARTS, "f", np.arange(4)))[0].step == 3
     save(tmp_path / "old", last=[position_of(2)], identity=IDENTITY | {"format": 1, "version": "0.1"})
-    with pytest.raises(UserError, match="holds a run of mocme_jax 0.1"):
+    with pytest.raises(UserError, match=r"holds a run of mocme_jax 0\.1"):
         go_on(tmp_path / "old")

@@ -145,10 +145,8 @@ def test_tail_on_its_query_is_the_highest_distance_score():
 @pytest.mark.parametrize("name", SCORES)
 def test_moduli(name):
     x = np.random.default_rng(3).standard_normal((4, WIDTH)).astype(np.float32)
-    if name in ("complex", "rotate"):
-        expected = [[abs(z) for z in as_complex(row.tolist())] for row in x]
-    else:
-        expected = np.abs(x)
+    complex_pairs = name in ("complex", "rotate")
+    expected = [[abs(z) for z in as_complex(row.tolist())] for row in x] if complex_pairs else np.abs(x)
     np.testing.assert_allclose(SCORES[name].moduli(jnp.asarray(x)), expected, rtol=1e-6)
 
 

@@ -134,9 +134,9 @@ def test_missing_packages_and_unknown_encoders(monkeypatch):
         encode_texts(["a"], "sentence-transformers:some/model")
     with pytest.raises(UserError, match="text encoder 'bert' is unknown; use usem3"):
         encode_texts(["a"], "bert")
+    monkeypatch.undo()
+    monkeypatch.setattr(text, "_encoder", lambda encoder: None)
     with pytest.raises(UserError, match="every text is empty"):
-        monkeypatch.undo()
-        monkeypatch.setattr(text, "_encoder", lambda encoder: None)
         encode_texts(["", " "])
 
 

@@ -219,7 +219,7 @@ def test_what_is_no_state_dict(tmp_path):
 
 @pytest.mark.parametrize("order", [["w.weight", "w.bias"], ["w.weight", "w.bias", "w.bias"]])
 def test_old_state_dicts_whose_storages_are_others(tmp_path, order):
-    with pytest.raises(UserError, match="its storages are not those of 3 tensors|a storage of no tensor, or one"):
+    with pytest.raises(UserError, match=r"its storages are not those of 3 tensors|a storage of no tensor, or one"):
         read_state_dict(write_old_state_dict(tmp_path / "a.pth", STATE, order))
     counted = write_old_state_dict(tmp_path / "b.pth", STATE, list(STATE), steps=2)
     with pytest.raises(UserError, match="storage of 2 elements, 1 announced"):
@@ -372,7 +372,7 @@ def test_damage_anywhere_is_a_user_error_or_harmless(tmp_path):
             try:
                 matrix = read_torch(path)
             except UserError as error:
-                assert str(path) in str(error)
+                assert str(path) in str(error)  # noqa: PT017 - a change may also leave the file readable
             else:
                 assert isinstance(matrix, np.ndarray)
                 assert matrix.nbytes < 1 << 20
@@ -429,7 +429,7 @@ def test_attacks_of_the_fuzzer_are_refused_and_not_run(tmp_path):
     for attack in bombs.attacks(tmp_path / "ran"):
         for name, data in (("a.pt", attack), ("a.pth", bombs.torch_zip(attack))):
             (tmp_path / name).write_bytes(data)
-            with pytest.raises(UserError, match="refused, its pickle asks for|no file of torch.save"):
+            with pytest.raises(UserError, match=r"refused, its pickle asks for|no file of torch.save"):
                 read_torch(tmp_path / name)
     assert not (tmp_path / "ran").exists()
 

@@ -28,7 +28,7 @@ MAPPERS = ("pmap", "shard_map", "none")
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program over devices; called with its arguments.
+    """A compiled program over devices.
 
     Attributes:
       mapped: JAX's own, which takes `first` before the arguments.
@@ -39,6 +39,7 @@ class Program:
     first: tuple = ()
 
     def __call__(self, *arguments):
+        """Runs it."""
         return self.mapped(*self.first, *arguments)
 
     def lower(self, *arguments):

@@ -50,7 +50,8 @@ class RowFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._check(settings)
-            self._file: IO[bytes] = open(self._plain, "r+b" if self._plain.exists() else "w+b")
+            mode = "r+b" if self._plain.exists() else "w+b"
+            self._file: IO[bytes] = open(self._plain, mode)  # noqa: SIM115 - close() closes it
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
         self._cut()

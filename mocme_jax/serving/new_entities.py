@@ -1,4 +1,4 @@
-"""Entities that arrive after training: encoded from their features and a structure that is inferred, fitted or missing."""
+"""Entities that arrive after training, encoded from their features and an inferred, fitted or missing structure."""
 
 from __future__ import annotations
 

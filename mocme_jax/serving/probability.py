@@ -62,6 +62,7 @@ class Curve(NamedTuple):
     right: np.ndarray
 
     def __call__(self, share: np.ndarray) -> np.ndarray:
+        """The function's values; float64, of the argument's shape."""
         return np.interp(share, self.share, self.right)
 
 

@@ -248,10 +248,10 @@ class TrainedModel:
           features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one); for
             ``text`` also n texts. See ``read_features``.
           triples: what is known of them already, of names or ids.
-          structure: ``inferred`` from the entities that carry much the same (see ``serving.inferred_structure``), or ``missing``;
-            None leaves the choice to how the model was trained (see ``serving.new_entities``).
-          fit: fit the structure to the triples, from there (see ``serving.fitted_structure``); else they count as known, and change
-            no encoding.
+          structure: ``inferred`` from the entities that carry much the same (see ``serving.inferred_structure``),
+            or ``missing``; None leaves the choice to how the model was trained (see ``serving.new_entities``).
+          fit: fit the structure to the triples, from there (see ``serving.fitted_structure``); else they count as
+            known, and change no encoding.
 
         Raises:
           UserError: a name that is there already, or features that are not the model's.

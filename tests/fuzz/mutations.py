@@ -11,7 +11,8 @@ Mutate = Callable[[Random, bytes], bytes]
 
 EXTREMES = (0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 65536)
 EXTREMES += tuple((1 << bits) + step for bits in (31, 32, 40, 62, 63, 64) for step in (-1, 0, 1))
-NUMBERS = tuple(str(number).encode() for number in EXTREMES) + (
+NUMBERS = (
+    *(str(number).encode() for number in EXTREMES),
     *(b"-1", b"+1", b"1_0", b"007", b"0x10", b"1.5", b"1e309", b"-1e309", b"1e-400", b"nan", b"inf", b"-Infinity"),
     *(
         "\u0663".encode(),

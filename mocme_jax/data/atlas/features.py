@@ -42,8 +42,9 @@ def text_rows(atlas: Atlas) -> tuple[np.ndarray, np.ndarray]:
 
 
 def principal_components(rows: np.ndarray, width: int) -> np.ndarray:
-    """Scores ``[n, width]`` of centred rows ``[n, d]``, scaled so that the first has variance 1; each
-    component's sign is chosen so that its largest loading is positive, which makes the result repeatable.
+    """Scores ``[n, width]`` of centred rows ``[n, d]``, scaled so that the first has variance 1.
+
+    Each component's sign is chosen so that its largest loading is positive, which makes the result repeatable.
     """
     centred = rows - rows.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)

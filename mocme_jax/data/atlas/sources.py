@@ -167,8 +167,9 @@ class Sources:
         return min(offsets).total_seconds() / 3600
 
     def names(self, table: str, code: str) -> list[str]:
-        """Distinct CLDR names of a code in the table (``territories``, ``languages``, ``currencies``,
-        ``scripts``), English first; empty if English has none.
+        """Distinct CLDR names of a code, English first; empty if English has none.
+
+        The tables are ``territories``, ``languages``, ``currencies`` and ``scripts``.
         """
         found = [getattr(locale, table).get(code) for locale in self._locales.values()]
         return list(dict.fromkeys(name for name in found if name)) if found[0] else []

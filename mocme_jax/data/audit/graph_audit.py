@@ -173,8 +173,10 @@ class Audit:
         ]
         if self.modalities:
             rows = [
-                [part.name, part.width, part.present, f"{part.present / self.entities:.1%}", part.same_row]
-                + [f"{part.links:.2f}"]
+                [
+                    *(part.name, part.width, part.present, f"{part.present / self.entities:.1%}"),
+                    *(part.same_row, f"{part.links:.2f}"),
+                ]
                 for part in self.modalities
             ]
             lines += _table(["modality", "width", "entities", "coverage", "largest same row", "links"], rows)

@@ -21,9 +21,7 @@ FEWEST_REVERSED = 5
 
 @dataclasses.dataclass(frozen=True)
 class InverseRelation:
-    """``share`` of the distinct triples ``(t, known, h)``, ``count`` in number, have ``(h, implied, t)``
-    beside them.
-    """
+    """``share`` of the distinct triples ``(t, known, h)``, ``count`` of them, also occur as ``(h, implied, t)``."""
 
     known: int
     implied: int
@@ -62,9 +60,7 @@ def inverse_relations(
 
 
 def leaked_rows(split: np.ndarray, train: np.ndarray, inverses: list[InverseRelation]) -> np.ndarray:
-    """Bool ``[T]``: the rows ``(h, r, t)`` with ``(t, known, h)`` in train for a pair (known, implied =
-    r).
-    """
+    """Bool ``[T]``: the rows ``(h, r, t)`` with ``(t, known, h)`` in train for a pair (known, r)."""
     leaked = np.zeros(len(split), bool)
     if not len(split) or not len(train) or not inverses:
         return leaked

@@ -14,9 +14,7 @@ from mocme_jax.data.graph.knowledge_graph import Modality
 
 
 def write_features(path: Path, modality: Modality) -> None:
-    """Writes one modality: ``.npy`` a matrix ``[N, d]`` with rows of NaN for missing entities, ``.npz`` ids
-    and rows.
-    """
+    """Writes one modality: as ``.npy`` a matrix ``[N, d]``, NaN where missing; as ``.npz`` ids and rows."""
     if path.suffix == ".npy":
         rows = np.where(modality.present[:, None], modality.features, np.float32(np.nan))
         write_atomically(path, lambda file: np.save(file, rows))

@@ -68,9 +68,7 @@ def numeric_modality(path: Path, entities: Sequence[str], *, min_rows: int = 5) 
 
 
 def quantile_scale(values: np.ndarray) -> np.ndarray:
-    """Ranks of ``values [n]`` scaled to the open interval (-1, 1), mean 0; equal values share their mean
-    rank.
-    """
+    """Ranks of ``values [n]``, scaled to the open interval (-1, 1) with mean 0; ties share their mean rank."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_rank = np.cumsum(counts) - (counts - 1) / 2
     return (2 * mean_rank[group] - 1) / len(values) - 1

@@ -39,9 +39,7 @@ def entity_texts(graph: KnowledgeGraph, *folders: Path) -> list[str]:
 
 
 def read_labels(path: Path, entities: Sequence[str]) -> dict[int, str]:
-    """Labels by entity id from rows ``id<TAB>label`` or ``id<TAB>QID<TAB>label``; empty labels are left
-    out.
-    """
+    """Labels by entity id, from rows ``id<TAB>label`` or ``id<TAB>QID<TAB>label``, without empty ones."""
     labels = {}
     for number, line in enumerate(read_lines(path), start=1):
         fields = line.split("\t")

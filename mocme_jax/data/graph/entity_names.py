@@ -18,11 +18,11 @@ _ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 
 
 def readable_name(name: str) -> str:
-    """A name as a person would write it.
+    r"""A name as a person would write it.
 
     Strips angle brackets, the address of a URI (DBpedia, Wikidata, YAGO, or any other: what follows its last
     ``/`` or ``#``), quotes with their language tag, YAGO's and WordNet's affixes; decodes ``%C3%A1`` and
-    ``\\u00e1``; turns underscores into spaces. ``<http://dbpedia.org/resource/Franciaorsz%C3%A1g>`` becomes
+    ``\u00e1``; turns underscores into spaces. ``<http://dbpedia.org/resource/Franciaorsz%C3%A1g>`` becomes
     ``Franciaország``. A name of which nothing would be left stays as it is.
     """
     text = name.strip()

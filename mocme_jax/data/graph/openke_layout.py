@@ -101,9 +101,7 @@ def id_rows(path: Path, lines: list[str], first_line: int, columns: str) -> np.n
 
 
 def check_ids(path: Path, triples: np.ndarray, entities: int, relations: int, first_line: int) -> None:
-    """Raises UserError, with file and line, at the first id that no name has (columns head, relation,
-    tail).
-    """
+    """Raises UserError, with file and line, at the first id without a name; rows are (head, relation, tail)."""
     limits = np.array([entities, relations, entities])
     bad = np.argwhere((triples < 0) | (triples >= limits))
     if len(bad):

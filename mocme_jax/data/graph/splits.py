@@ -82,9 +82,7 @@ def carve_dev(
 
 
 def _twin_groups(distinct: np.ndarray, inverses: list[InverseRelation]) -> list[np.ndarray]:
-    """Row indices by group: triples that say the same backwards, between the same two entities, go
-    together.
-    """
+    """Row indices by group: the triples between two entities that imply each other backwards are one group."""
     row, partner = reversed_pairs(distinct, distinct)
     relations = 1 + max([int(distinct[:, 1].max()), *(max(pair.known, pair.implied) for pair in inverses)])
     known = {pair.known * relations + pair.implied for pair in inverses}

@@ -39,9 +39,7 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """Where a tensor's numbers lie: a NumPy type code (or ``bf16``), a key in the file, a count of
-    elements.
-    """
+    """Where a tensor's numbers lie: a NumPy type code (or ``bf16``), a key in the file, a number of elements."""
 
     kind: str
     key: str
@@ -87,11 +85,9 @@ _KNOWN = {
 class Stream(Protocol):
     """What a pickle is read from: a file, bytes in memory, or a mapped file."""
 
-    def read(self, size: int, /) -> bytes: ...
-
-    def seek(self, place: int, /) -> Any: ...
-
-    def tell(self) -> int: ...
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102
+    def seek(self, place: int, /) -> Any: ...  # noqa: D102
+    def tell(self) -> int: ...  # noqa: D102
 
 
 def load(stream: Stream) -> Any:
