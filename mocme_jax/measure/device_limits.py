@@ -1,7 +1,5 @@
 """What a device can do at most: its largest matrix product rate and its copy bandwidth, as measured."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Figures of a benchmark as they were saved, perhaps by somebody else, checked before they are compared or used."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Graphs of any size that nobody's knowledge is in, to see how costs grow."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality

@@ -1,7 +1,5 @@
 """The page's charts: curves, shares over time, ranks, reliability."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

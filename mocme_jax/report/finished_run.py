@@ -1,7 +1,5 @@
 """What a finished run left in its folder, as the report reads it."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

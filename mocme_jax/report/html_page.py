@@ -1,7 +1,5 @@
 """Pages out of templates: everything that is put in is escaped, and nothing in them points outside."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

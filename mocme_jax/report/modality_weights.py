@@ -1,7 +1,5 @@
 """How modalities are weighed: by what entities carry, by relation, for chosen entities."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Writes the report of a folder or several."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Test was scored once, in training. Ranks are repeated here to show how they are spread, and chosen by nothing.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

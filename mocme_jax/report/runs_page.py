@@ -1,7 +1,5 @@
 """The page about one finished run, beside its baseline if there is one, or about several side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

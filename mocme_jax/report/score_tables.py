@@ -1,7 +1,5 @@
 """Scores of one run or several: overall, by groups of questions, by rank, and how far probabilities hold."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The page about a study: its table, differences to the reference, curves and weights by cell."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """A study's folder: what was varied, a row a training, and the table made of them; any part may still be missing."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from pathlib import Path

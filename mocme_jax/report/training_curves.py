@@ -1,7 +1,5 @@
 """What changed while a run was trained: loss, dev, classes of negatives, weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mocme_jax.report.charts import Chart, Key, Line, lines, stack

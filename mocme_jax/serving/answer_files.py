@@ -4,8 +4,6 @@ Beside the rows stands ``FILE.settings.json``, which says what they answer: a fi
 with.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -131,7 +129,7 @@ class RowFile:
         os.replace(fresh, self.path)
         self._plain.unlink()
 
-    def __enter__(self) -> RowFile:
+    def __enter__(self) -> "RowFile":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):

@@ -1,7 +1,5 @@
 """What a trained model answers with, for people and as arrays."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

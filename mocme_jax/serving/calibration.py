@@ -1,7 +1,5 @@
 """The calibration of a run: fitted on its dev split, judged on test, kept in its folder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import NamedTuple

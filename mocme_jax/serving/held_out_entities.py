@@ -1,7 +1,5 @@
 """A graph without some of its entities, and those entities with all their triples: to study the cold start."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Where a model never had to do without an entity's structure in training, its fea
 learned as a correction of the structure. A guess at the structure then serves better than none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 The headings are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as they apply.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path

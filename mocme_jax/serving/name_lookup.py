@@ -1,7 +1,5 @@
 """Which entity or relation a person means: by its name, its readable name or its id."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 
@@ -34,7 +32,7 @@ class Lookup:
     def __len__(self) -> int:
         return len(self.names)
 
-    def extended(self, names: Sequence[str]) -> Lookup:
+    def extended(self, names: Sequence[str]) -> "Lookup":
         """The same with more names behind.
 
         Raises:

@@ -9,8 +9,6 @@ Chances of a question's answers sum to no more than the question's own: only a f
 and a question is asked for more answers only if its last one still is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -56,7 +54,7 @@ class _Found(NamedTuple):
     missing: np.ndarray
     value: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> _Found:
+    def take(self, chosen: np.ndarray) -> "_Found":
         return _Found(*(part[chosen] for part in self))
 
 

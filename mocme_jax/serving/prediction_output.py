@@ -1,7 +1,5 @@
 """What the command predict does: one question, a file of them, every new triple, or why a triple has its score."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -13,8 +13,6 @@ the others. Both make dev's answers most likely. The curve rises and is fitted t
 (isotonic regression; Zadrozny and Elkan, KDD 2002). Shares sum to 1 over the candidates, probabilities nearly do.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +48,7 @@ class Weighed(NamedTuple):
     log_totals: np.ndarray
     others: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> Weighed:
+    def take(self, chosen: np.ndarray) -> "Weighed":
         """Some of the questions."""
         return Weighed(self.gold[chosen], self.log_totals[:, chosen], self.others[chosen])
 

@@ -1,7 +1,5 @@
 """Questions in a file, answered a chunk at a time, however many there are."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path

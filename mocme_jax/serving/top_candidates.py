@@ -4,8 +4,6 @@ Scores of B queries against N candidates are never held together, only ``[B, S]`
 lower id comes first, wherever blocks begin.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """A trained model for somebody who did not train it: names in, names and probabilities out."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -60,7 +58,7 @@ class TrainedModel:
     dev_words: str = ""
     warnings: tuple[str, ...] = ()
     notify: Callable[[str], None] | None = None
-    base: TrainedModel | None = None
+    base: "TrainedModel | None" = None
 
     @functools.cached_property
     def calibration(self) -> Calibration:
@@ -240,7 +238,7 @@ class TrainedModel:
         *,
         structure: str | None = None,
         fit: bool = True,
-    ) -> TrainedModel:
+    ) -> "TrainedModel":
         """The same model with more entities, encoded from their features and triples without retraining.
 
         Args:

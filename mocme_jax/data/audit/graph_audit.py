@@ -1,7 +1,5 @@
 """What a graph's splits and features are worth: counts, overlaps, leaks, and the numbers not to believe."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -5,8 +5,6 @@ scores on it say little. (The flaw that WN18RR and FB15k-237 were made to remove
 Dettmers et al. 2018.)
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

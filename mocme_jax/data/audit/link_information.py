@@ -1,7 +1,5 @@
 """What the two ends of a triple tell of each other by what they carry."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import Modality

@@ -5,8 +5,6 @@ they are: ``embeddings/{DB15K,MKG-W,MKG-Y,TIVA,Kuai16K}-{visual,textual,numeric,
 the subfolder) and ``{img,text,numeric}_features.pth``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

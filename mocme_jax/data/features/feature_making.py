@@ -1,7 +1,5 @@
 """Feature files made from names, descriptions, numeric attributes and pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

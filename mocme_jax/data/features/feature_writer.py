@@ -1,7 +1,5 @@
 """Writes modalities as files that read_features reads."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable

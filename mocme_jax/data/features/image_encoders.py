@@ -1,7 +1,5 @@
 """Image encoders by name."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 from collections.abc import Callable, Sequence

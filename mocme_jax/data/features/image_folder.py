@@ -1,7 +1,5 @@
 """A folder of pictures named for entities, as a modality."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote

@@ -1,7 +1,5 @@
 """Numeric attributes as a modality: robust values, and a mask that says which were given."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

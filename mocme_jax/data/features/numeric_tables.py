@@ -1,7 +1,5 @@
 """Numbers of entities as people write them: a row a value, or a table with a column an attribute."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import re

@@ -1,7 +1,5 @@
 """Who carries much the same: cosines of feature rows, and the nearest by them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

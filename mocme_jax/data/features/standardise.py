@@ -1,7 +1,5 @@
 """Feature rows on one scale, whatever made them."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

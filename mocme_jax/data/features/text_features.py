@@ -1,7 +1,5 @@
 """Text features: what can be read about each entity, and its sentence encoding."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path

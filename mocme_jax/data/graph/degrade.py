@@ -3,8 +3,6 @@
 What is taken at a share is a subset of what is taken at a larger one, by the same seed.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality

@@ -1,7 +1,5 @@
 """What an entity's name says to a reader, and which entity a user means by a name or an id."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from urllib.parse import unquote

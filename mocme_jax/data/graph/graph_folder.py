@@ -1,7 +1,5 @@
 """A graph with its features from one or two folders, whatever their layout."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """A multi-modal knowledge graph as one immutable value."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Iterator
@@ -57,7 +55,7 @@ class KnowledgeGraph:
         """The three splits by name, in the order train, valid, test."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
-    def replace(self, **changes) -> KnowledgeGraph:
+    def replace(self, **changes) -> "KnowledgeGraph":
         """A copy with the named attributes changed."""
         return dataclasses.replace(self, **changes)
 

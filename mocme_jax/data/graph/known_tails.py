@@ -4,8 +4,6 @@ A query is ``(entity, relation)`` with ``relation`` in ``[0, 2R)``: ``r + R`` is
 that asking for a head is asking for the answer of the inverse relation.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 

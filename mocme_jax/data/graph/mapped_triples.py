@@ -4,8 +4,6 @@
 tail. A process that is one of several then holds no more of them than it needs.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

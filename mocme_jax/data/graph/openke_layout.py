@@ -5,8 +5,6 @@ the last space between them. ``train2id.txt``, ``valid2id.txt`` and ``test2id.tx
 tail relation``: in that order on disk, and turned to head, relation, tail here.
 """
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

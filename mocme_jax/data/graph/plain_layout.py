@@ -4,8 +4,6 @@ A row is ``head relation tail``: separated by tabs, under a count line or none; 
 single spaces without a count line; or by spaces alone, where every row has three tokens.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a split shares with the others, and a development split carved from train."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, reversed_pairs

@@ -1,7 +1,5 @@
 """Triples as single numbers: what is equal, and what is distinct."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

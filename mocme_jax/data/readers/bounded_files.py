@@ -3,8 +3,6 @@
 Every reader opens its file here, and asks here before it takes memory for what the file says of itself.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import os

@@ -6,8 +6,6 @@ a name, and the only names it accepts rebuild tensors into the descriptions belo
 by name.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import pickletools

@@ -1,7 +1,5 @@
 """JSON that somebody else may have written: bounded, UTF-8, every name once."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Source of the format: numpy.lib.format of NumPy 2. Its own reader takes the memo
 and evaluates headers as Python literals; here a header is three fields and nothing else.
 """
 
-from __future__ import annotations
-
 import mmap
 import re
 from pathlib import Path

@@ -3,8 +3,6 @@
 Source of the format: https://github.com/huggingface/safetensors (README, "Format").
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

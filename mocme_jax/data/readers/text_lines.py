@@ -1,7 +1,5 @@
 """Lines of a UTF-8 text file, with errors a user can act on."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -5,8 +5,6 @@ older one (five pickles in a row, then the storages). Source: torch/serializatio
 PyTorch 2.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import math

@@ -3,8 +3,6 @@
 Names are keys and nothing else, so that one with ``../`` in it leads nowhere.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import struct
@@ -94,7 +92,7 @@ class Archive:
         except _FAULTS as error:
             raise Damaged(f"member {name[:60]}: {str(error)[:120]}") from None
 
-    def __enter__(self) -> Archive:
+    def __enter__(self) -> "Archive":
         return self
 
     def __exit__(self, *_: Any) -> None:
