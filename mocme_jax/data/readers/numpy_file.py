@@ -1,11 +1,12 @@
 """Arrays from ``.npy`` and ``.npz`` files.
 
-Source of the format: numpy.lib.format of NumPy 2. Its own reader takes the memory that an archived header asks for,
-and evaluates headers as Python literals; here a header is three fields and nothing else.
+NumPy parses the headers, of at most its own limit of 10,000 bytes; the rest of its reader would take the memory that an
+archived header asks for.
 """
 
+import io
 import mmap
-import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,9 @@ from mocme_jax.data.readers.bounded_files import Damaged, claimed_count, map_fil
 from mocme_jax.data.readers.zip_archive import Archive
 from mocme_jax.errors import UserError
 
-_MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000
-_DIGITS = 18
-# One field of the header's dict, which may stand in any order; old Pythons wrote 3L for 3.
-_FIELD = re.compile(
-    r"""\s*['"](?P<key>descr|fortran_order|shape)['"]\s*:\s*"""
-    r"""(?:['"](?P<descr>[^'"\\]*)['"]|(?P<fortran_order>True|False)|\((?P<shape>[0-9L,\s]*)\))\s*(?:,\s*|$)"""
-)
-_TYPE = re.compile(r"[<>=|]?[?a-zA-Z][0-9]{0,9}")
+# Version 3 is version 2 for records whose fields have names outside of Latin-1.
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class _Unfit(Damaged):
@@ -71,51 +66,27 @@ def _damaged(path: Path, error: Damaged) -> UserError:
 
 
 def _array(data: mmap.mmap | bytes) -> np.ndarray:
-    version = tuple(data[6:8])
-    if data[:6] != _MAGIC or version not in ((1, 0), (2, 0), (3, 0)):
-        raise Damaged("no NumPy file")
-    start = 10 if version == (1, 0) else 12
-    length = int.from_bytes(data[8:start], "little")
-    if length > min(_LONGEST_HEADER, len(data) - start):
-        raise Damaged("the header is longer than it can be")
-    dtype, fortran_order, shape = _header(data[start : start + length].decode("latin-1"))
-    begin = start + length
-    count = claimed_count(shape, dtype.itemsize, len(data) - begin)
-    if not count:
-        return np.zeros(shape, dtype)
-    flat = np.frombuffer(data, dtype, count, begin)
-    return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
-
-
-def _header(text: str) -> tuple[np.dtype, bool, tuple[int, ...]]:
-    text = text.strip()
-    if not text.startswith("{") or not text.endswith("}"):
-        raise Damaged("a malformed header")
-    fields: dict[str, str] = {}
-    inside, place = text[1:-1].strip(), 0
-    while place < len(inside):
-        match = _FIELD.match(inside, place)
-        if match is None or match[match["key"]] is None:
-            if "[" in inside:
-                raise _Unfit("records" if "O" not in inside else "Python objects")
-            raise Damaged("a malformed header")
-        fields[match["key"]], place = match[match["key"]], match.end()
-    if len(fields) < 3:
-        raise Damaged("a malformed header")
-    sizes = [part.strip().removesuffix("L") for part in fields["shape"].split(",") if part.strip()]
-    if not all(size.isdecimal() and len(size) <= _DIGITS for size in sizes):
-        raise Damaged("a malformed shape")
-    return _type(fields["descr"]), fields["fortran_order"] == "True", tuple(map(int, sizes))
-
-
-def _type(descr: str) -> np.dtype:
+    start = io.BytesIO(data[: 12 + _LONGEST_HEADER])
     try:
-        # A comma would make records of it.
-        dtype = np.dtype(descr) if _TYPE.fullmatch(descr) else None
-    except (TypeError, ValueError, OverflowError):
-        dtype = None
-    if dtype is None or not dtype.itemsize:
-        raise Damaged(f"values of the unknown type {descr[:20]!r}")
+        read_header = _HEADERS[np.lib.format.read_magic(start)]
+    except (ValueError, KeyError):
+        raise Damaged("no NumPy file") from None
+    try:
+        with warnings.catch_warnings():
+            # Of headers that Python 2 wrote.
+            warnings.simplefilter("ignore")
+            shape, fortran_order, dtype = read_header(start, max_header_size=_LONGEST_HEADER)
+    # What is no header may raise anything inside of Python's parser, and all of it means this.
+    except Exception:
+        raise Damaged("a malformed header") from None
     if dtype.hasobject:
         raise _Unfit("Python objects")
-    return dtype
+    if dtype.names is not None or dtype.subdtype is not None:
+        raise _Unfit("records")
+    if not dtype.itemsize:
+        raise Damaged(f"values of the type {dtype}, which have no length")
+    count = claimed_count(shape, dtype.itemsize, len(data) - start.tell())
+    if not count:
+        return np.zeros(shape, dtype)
+    flat = np.frombuffer(data, dtype, count, start.tell())
+    return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)

@@ -1,13 +1,12 @@
-"""Arrays from ``.safetensors`` files: a JSON header, then plain bytes.
+"""Arrays from ``.safetensors`` files, whose library checks sizes and places."""
 
-Source of the format: https://github.com/huggingface/safetensors (README, "Format").
-"""
-
+import os
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, deserialize
 
-from mocme_jax.data.readers.bounded_files import Damaged, claimed_count, map_file, whole_number
+from mocme_jax.data.readers.bounded_files import Damaged, open_file
 from mocme_jax.data.readers.json_file import parse_json
 from mocme_jax.errors import UserError
 
@@ -17,65 +16,32 @@ _TYPES = {
     **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"},
 }
 
-
 _LONGEST_HEADER = 1 << 20
-"""Bytes; enough for some 10,000 tensors."""
+"""Bytes; enough for some 10,000 tensors. The library takes 100 times as many."""
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file by name, read-only views of the mapped file; bfloat16 becomes float32.
+    """All arrays of a file by name; bfloat16 becomes float32.
 
     Raises:
       UserError: the file is missing, truncated, holds a type NumPy has not, or its tensors overlap or leave gaps.
     """
-    try:
-        data = map_file(path)
-        length = int.from_bytes(data[:8], "little")
-        if len(data) < 8 or length > len(data) - 8:
-            raise Damaged("the header is longer than the file")
-        if length > _LONGEST_HEADER:
-            raise Damaged(f"the header is {length:,} bytes long, and such a file's has at most {_LONGEST_HEADER:,}")
-        header = parse_json(data[8 : 8 + length])
-        if not isinstance(header, dict):
-            raise Damaged("the header is no object")
-        header.pop("__metadata__", None)
-        body = memoryview(data)[8 + length :]
-        _check_places(header, len(body))
-        return {name: _array(name, entry, body) for name, entry in header.items()}
-    except Damaged as error:
-        raise UserError(f"{path}: truncated or no safetensors file ({error}); fetch or write it again") from None
+    with open_file(path) as file:
+        start = file.read(8)
+        length, held = int.from_bytes(start, "little"), os.fstat(file.fileno()).st_size
+        try:
+            if length > min(_LONGEST_HEADER, held):
+                raise Damaged(f"the header is {length:,} bytes long; at most {_LONGEST_HEADER:,} are read")
+            data = start + file.read()
+            parse_json(data[8 : 8 + length])  # refuses a name that is given twice, of which the library takes the last
+            return {name: _array(name, **tensor) for name, tensor in deserialize(data)}
+        except (Damaged, SafetensorError) as error:
+            raise UserError(f"{path}: truncated or no safetensors file ({error}); fetch or write it again") from None
 
 
-def _check_places(header: dict, length: int) -> None:
-    """Raises Damaged unless the tensors fill the body one after the other, as the format has it.
-
-    Tensors that overlap would make much of little.
-    """
-    places = []
-    for name, entry in header.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("shape"), list):
-            raise Damaged(f"tensor {name[:60]!r} has no type, shape and place")
-        place = entry.get("data_offsets")
-        if not isinstance(place, list) or len(place) != 2:
-            raise Damaged(f"tensor {name[:60]!r} has no type, shape and place")
-        places.append(tuple(whole_number(offset, "a place") for offset in place))
-    end = 0
-    for start, stop in sorted(places):
-        if start != end or stop < start:
-            raise Damaged("its tensors overlap or leave a gap")
-        end = stop
-    if end != length:
-        raise Damaged(f"its tensors end at byte {end:,} of {length:,}")
-
-
-def _array(name: str, entry: dict, body: memoryview) -> np.ndarray:
-    kind, shape, (start, end) = entry.get("dtype"), entry["shape"], entry["data_offsets"]
-    if not isinstance(kind, str) or kind not in _TYPES:
-        raise Damaged(f"tensor {name[:60]!r} has the unknown type {str(kind)[:20]!r}")
-    dtype = np.dtype(_TYPES[kind])
-    count = claimed_count(shape, dtype.itemsize, end - start)
-    if count * dtype.itemsize != end - start:
-        raise Damaged(f"tensor {name[:60]!r} is smaller than its place")
-    array = np.frombuffer(body[start:end], dtype).reshape(shape)
+def _array(name: str, dtype: str, shape: list[int], data: bytearray) -> np.ndarray:
+    if dtype not in _TYPES:
+        raise Damaged(f"tensor {name[:60]!r} has the unknown type {dtype[:20]!r}")
+    array = np.frombuffer(data, _TYPES[dtype]).reshape(shape)
     # bfloat16 is the upper half of a float32.
-    return (array.astype(np.uint32) << 16).view(np.float32) if kind == "BF16" else array
+    return (array.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else array
