@@ -1,10 +1,18 @@
-"""Eight CPU devices for every test, the benchmark data where it is, and a small graph on disk."""
+"""Eight CPU devices for every test, the benchmark data where it is, and a small graph on disk.
+
+Most of the time of the tests is compiling. So compiled programs are kept from one session to the next, in
+``tests`` beside the program's own in the user's cache folder, and are shared with the commands that tests start; and
+XLA is asked for little optimisation, except in the tests marked ``slow``, which train as users do. What the user sets
+stays: ``JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest`` optimises everywhere, ``JAX_ENABLE_COMPILATION_CACHE=0`` keeps
+nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +21,47 @@ import pytest
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mocme_jax" / "tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+# Linux allows a process 65,530 mappings of memory, and each compiled program takes some.
+MANY_MAPPINGS, KEPT_DAYS = 30_000, 14
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Drops what was compiled long ago."""
+    if hasattr(config, "workerinput") or not COMPILED.is_dir():
+        return
+    for path in COMPILED.iterdir():
+        if time.time() - path.stat().st_mtime > KEPT_DAYS * 86400:
+            path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs_are_dropped():
-    """Lets the compiled programs of a file go: all together could meet the limit of a process's mappings."""
+def programs_are_dropped() -> Iterator[None]:
+    """Lets compiled programs go before all together meet the limit of a process's mappings."""
     yield
-    if "jax" in sys.modules:
+    mappings = Path("/proc/self/maps")
+    if "jax" in sys.modules and (not mappings.exists() or mappings.read_bytes().count(b"\n") > MANY_MAPPINGS):
         sys.modules["jax"].clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def slow_tests_compile_as_users_do(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here and in the processes that they start."""
+    if not request.node.get_closest_marker("slow"):
+        yield
+        return
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,7 @@ def test_any_damage_is_found_and_costs_one_checkpoint(two, tmp_path):
 
 def test_a_bit_that_only_the_checksum_sees(two, tmp_path, monkeypatch):
     """The storage checks itself, so the damage is done behind it."""
-    from mocme_jax.training.checkpoints.orbax_store import orbax_store as module
+    from mocme_jax.training.checkpoints import orbax_store as module
 
     restore = module.Checkpoints.restore
 
