@@ -2,9 +2,8 @@
 
 Most of the time of the tests is compiling. So compiled programs are kept from one session to the next, in
 ``tests`` beside the program's own in the user's cache folder, and are shared with the commands that tests start; and
-XLA is asked for little optimisation, except in the tests marked ``slow``, which train as users do. What the user sets
-stays: ``JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest`` optimises everywhere, ``JAX_ENABLE_COMPILATION_CACHE=0`` keeps
-nothing.
+XLA is asked for little optimisation, except where a test trains for real. What the user sets stays:
+``JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest`` optimises everywhere, ``JAX_ENABLE_COMPILATION_CACHE=0`` keeps nothing.
 """
 
 from __future__ import annotations
@@ -49,18 +48,16 @@ def programs_are_dropped() -> Iterator[None]:
         sys.modules["jax"].clear_caches()
 
 
-@pytest.fixture(autouse=True)
-def slow_tests_compile_as_users_do(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Here and in the processes that they start."""
-    if not request.node.get_closest_marker("slow"):
-        yield
-        return
+@pytest.fixture(scope="module")
+def compiled_as_for_users() -> Iterator[None]:
+    """Full optimisation, here and in the commands that the tests of a file start."""
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
-    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
     jax.config.update("jax_disable_most_optimizations", before)
 
 

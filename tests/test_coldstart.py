@@ -93,6 +93,7 @@ def test_baseline_ranks_are_those_of_a_loop(graph):
         assert found[place] == 1 + better + ties / 2
 
 
+@pytest.mark.slow
 def test_a_study_leaves_its_figures(tmp_path, monkeypatch, capsys):
     flags = tiny_flags(write_tiny_graph(tmp_path / "graph"), tmp_path / "study", model__structure_dropout=0.3)
     flags = [flag.replace("structure", "text,numeric") if "modalities" in flag else flag for flag in flags]

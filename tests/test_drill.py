@@ -5,6 +5,8 @@ from drills import kill
 from tiny_graph import tiny_flags, write_tiny_graph
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_for_users")
 @pytest.mark.skipif(not hasattr(kill, "pty"), reason="needs a terminal of its own")
 def test_killed_trainings_end_as_if_nothing_had_been(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

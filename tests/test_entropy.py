@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_model import lanes
 
 from mocme_jax.method import egns
 from mocme_jax.method.egns import (
@@ -19,6 +20,7 @@ from mocme_jax.method.egns import (
     self_adversarial_weights,
 )
 from mocme_jax.method.losses import logistic_loss, margin_softmax_loss, softmax_loss
+from mocme_jax.parallel.device_axis import across_devices
 
 LOW, HIGH = 0.4, 0.8
 CLASS_WEIGHTS = (0.5, 1.0, 3.0)
@@ -97,6 +99,21 @@ def test_weights_equal_the_loop(reference, confident, many):
         assert own, "the example must hold every class"
         assert float(result.counts[kind]) == len(own)
         assert float(result.totals[kind]) == pytest.approx(np.sum(own), rel=1e-5)
+
+
+def test_columns_on_eight_devices_are_of_the_classes_and_weights_of_one():
+    scores, positive, negative = example()
+    logits, whole = jnp.asarray(scores - positive[:, None]), weigh(scores, positive, negative, "relative")
+
+    def part(device):
+        own, mask = (jax.lax.dynamic_slice_in_dim(x, 5 * device, 5, axis=1) for x in (logits, jnp.asarray(negative)))
+        choices = dict(low=LOW, high=HIGH, class_weights=CLASS_WEIGHTS, across=across_devices(8))
+        return entropy_weights(own, mask, **choices)
+
+    parts = lanes(part, 8)
+    np.testing.assert_allclose(np.concatenate(parts.values, axis=1), whole.values, rtol=1e-6)
+    np.testing.assert_array_equal(parts.counts.sum(axis=0), whole.counts)
+    np.testing.assert_allclose(parts.totals.sum(axis=0), whole.totals, rtol=1e-6)
 
 
 @pytest.mark.parametrize("reference", REFERENCES)

@@ -16,7 +16,7 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.training.checkpoints.run_folder import locked
 from mocme_jax.training.logs.metrics_log import read_metrics
 
-# With this seed the second evaluation is better than the first, so that there are two best checkpoints.
+pytestmark = pytest.mark.slow
 # With these, dev gets better until the end, so that there are two best checkpoints.
 CHOICES = {"model__experts": 0, "train__average": 20, "train__learning_rate": 0.02, "seed": 1}
 

@@ -55,11 +55,12 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(name: str, top_level_only: bool = False) -> set[str]:
+@functools.cache
+def imports(name: str, top_level_only: bool = False) -> frozenset[str]:
     """Absolute names of the modules that a module imports, also inside of functions."""
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     found = set()
-    for node in ast.iter_child_nodes(tree) if top_level_only else ast.walk(tree):
+    for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -67,7 +68,7 @@ def imports(name: str, top_level_only: bool = False) -> set[str]:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             inside = {full for full in names if full.removeprefix("mocme_jax.") in MODULES}
             found |= inside or {node.module}
-    return found
+    return frozenset(found)
 
 
 def own_imports(name: str) -> set[str]:
@@ -90,13 +91,13 @@ def test_the_walk_finds_the_house():
     assert "training.run" in own_imports("train")
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_run_one_way(name):
-    for imported in own_imports(name):
-        if imported == "" or imported.startswith("config"):
-            continue
-        assert imported in MODULES, f"{name} imports mocme_jax.{imported}, which does not exist"
-        assert room(imported) <= room(name), f"{name} imports {imported}"
+def test_imports_run_one_way():
+    for name in MODULES:
+        for imported in own_imports(name):
+            if imported == "" or imported.startswith("config"):
+                continue
+            assert imported in MODULES, f"{name} imports mocme_jax.{imported}, which does not exist"
+            assert room(imported) <= room(name), f"{name} imports {imported}"
 
 
 def test_no_import_goes_round_in_a_circle():
@@ -115,25 +116,27 @@ def test_no_import_goes_round_in_a_circle():
         visit(name)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_config_is_read_at_the_edge(name):
-    if name in READS_CONFIG or room(name) == len(ROOMS) - 1:
-        return
-    assert not [imported for imported in own_imports(name) if imported.startswith("config")]
+def test_config_is_read_at_the_edge():
+    for name in MODULES:
+        if name not in READS_CONFIG and room(name) < len(ROOMS) - 1:
+            assert not [imported for imported in own_imports(name) if imported.startswith("config")], name
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n in WITHOUT_JAX or n.startswith("data")])
-def test_data_and_configuration_do_without_jax(name):
-    assert f"mocme_jax.{RUNS_A_NETWORK}" not in imports(name, top_level_only=True)
-    assert name == RUNS_A_NETWORK or not {full.partition(".")[0] for full in imports(name)} & JAX_FAMILY
+def test_data_and_configuration_do_without_jax():
+    for name in MODULES:
+        if name in WITHOUT_JAX or name.startswith("data"):
+            assert f"mocme_jax.{RUNS_A_NETWORK}" not in imports(name, top_level_only=True), name
+            assert name == RUNS_A_NETWORK or not {full.partition(".")[0] for full in imports(name)} & JAX_FAMILY, name
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n and is_command(n)])
-def test_commands_import_jax_only_once_their_flags_are_read(name):
-    top_level = imports(name, top_level_only=True)
-    assert not {full.partition(".")[0] for full in top_level} & JAX_FAMILY
-    for full in top_level:
-        assert not full.startswith(("mocme_jax.method", "mocme_jax.training", "mocme_jax.report"))
+def test_commands_import_jax_only_once_their_flags_are_read():
+    for name in MODULES:
+        if name and is_command(name):
+            top_level = imports(name, top_level_only=True)
+            assert not {full.partition(".")[0] for full in top_level} & JAX_FAMILY, name
+            for full in top_level:
+                first = ("mocme_jax.method", "mocme_jax.training", "mocme_jax.report")
+                assert not full.startswith(first), f"{name} imports {full}"
 
 
 def test_no_drawer_for_everything():
@@ -191,13 +194,13 @@ def test_the_scripts_are_there_and_executable():
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_parse(script):
+def test_scripts_parse():
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("needs bash")
-    result = subprocess.run([bash, "-n", script], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    for script in SCRIPTS:
+        result = subprocess.run([bash, "-n", script], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
 
 
 def test_scripts_pass_shellcheck():

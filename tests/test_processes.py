@@ -56,6 +56,7 @@ def process_id(graph: Path, process: int) -> int:
     raise AssertionError("no such process")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
 def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
     """On split tables; the loss curve is that of one process with four devices, from the first row to the last."""
@@ -101,6 +102,7 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
     assert "the same numbers as" in repeated.stdout, repeated.stdout + repeated.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_script_passes_signals_on_and_waits(number, tmp_path):
     """With programs in the place of Python that take their time, and that end at once at the second signal."""

