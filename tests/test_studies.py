@@ -50,6 +50,7 @@ def lanes(graph, folder, seeds, notify=lambda line: None, preemption=None, **fie
     return Lanes(config, setup.load_dataset(config), seeds, folder, preemption or Preemption(), notify)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"train__average": 8.0, "parallel__devices": 2, "train__patience": 1}])
 def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields):
     fields = {"data__modalities": "text,numeric", "train__epochs": 6, "train__eval_every": 1, **fields}
@@ -69,6 +70,7 @@ def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields):
     assert together[0].row["curve"] != together[1].row["curve"]
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_to_the_same_end(graph, tmp_path):
     fields = {"data__modalities": "text", "train__epochs": 4, "train__eval_every": 1}
     whole = lanes(graph, tmp_path / "whole", [0, 1], **fields).run()
@@ -88,6 +90,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_end(graph, tmp_path):
         np.testing.assert_array_equal(one.ranks, other.ranks)
 
 
+@pytest.mark.slow
 def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study_file, tmp_path, monkeypatch, capsys):
     flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}"]
     assert run_here("ablate", *flags, "--seeds=1", "--cells=plain", monkeypatch=monkeypatch) == 0
@@ -121,6 +124,7 @@ def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study
     assert "cell 1" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_rows_that_train_holds_are_left_out_of_a_second_difference(study_file, tmp_path, monkeypatch, capsys):
     leaking = write_tiny_graph(tmp_path / "leaking")
     held = (leaking / "train.txt").read_text().splitlines(keepends=True)
@@ -143,6 +147,7 @@ def test_rows_that_train_holds_are_left_out_of_a_second_difference(study_file, t
     assert f"{alone['clean_difference']:+.4f}" in printed
 
 
+@pytest.mark.slow
 def test_a_test_that_train_holds_whole_has_no_clean_score(study_file, tmp_path, monkeypatch):
     leaking = write_tiny_graph(tmp_path / "leaking")
     (leaking / "test.txt").write_text("".join((leaking / "train.txt").read_text().splitlines(keepends=True)[:6]))
@@ -153,6 +158,7 @@ def test_a_test_that_train_holds_whole_has_no_clean_score(study_file, tmp_path, 
     assert all("test" in row and "clean" not in row and "clean_p" not in row for row in rows)
 
 
+@pytest.mark.slow
 def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):
     flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}", "--seeds=1", "--cells=plain"]
     assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
@@ -165,6 +171,7 @@ def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):
     assert first == second
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(graph, study_file, tmp_path, monkeypatch, capsys):
     flags = [*tiny_flags(graph, tmp_path / "study", train__epochs=4000), f"--study={study_file}", "--seeds=1"]
     process = start("ablate", *flags, folder=tmp_path)
@@ -179,6 +186,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(graph, study_file, tmp_path, 
     assert list((tmp_path / "study" / "under_way").iterdir())
 
 
+@pytest.mark.slow
 def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, capsys):
     space = tmp_path / "space.py"
     space.write_text(
