@@ -16,6 +16,7 @@ from mocme_jax.config_fields import FIELDS
 from mocme_jax.training import setup
 from mocme_jax.training.logs.metrics_log import read_metrics
 
+pytestmark = pytest.mark.slow
 FULL = {"data__modalities": "text,numeric"}
 
 
