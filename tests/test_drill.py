@@ -9,7 +9,8 @@ from tiny_graph import tiny_flags, write_tiny_graph
 @pytest.mark.usefixtures("compiled_as_for_users")
 @pytest.mark.skipif(not hasattr(kill, "pty"), reason="needs a terminal of its own")
 def test_killed_trainings_end_as_if_nothing_had_been(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # A kill may leave half a compiled program.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     graph = write_tiny_graph(tmp_path / "graph")
     fields = {"model__experts": 0, "train__epochs": 30, "train__eval_every": 1, "train__save_minutes": 0.001}
     flags = tiny_flags(graph, tmp_path, **fields, train__average=20)[1:]
