@@ -18,7 +18,11 @@ SETTINGS = {"data__modalities": "text", "parallel__devices": 4, "parallel__shard
 
 
 def cluster(folder: Path, *flags: str, python: str | Path = sys.executable, port: str = "") -> subprocess.Popen:
-    variables = environment() | {"PYTHON": str(python), "PORT": port, "XDG_CACHE_HOME": str(folder / "cache")}
+    variables = environment() | {
+        "PYTHON": str(python),
+        "PORT": port,
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+    }
     variables.pop("XLA_FLAGS", None)
     # As in `command_runner.start`: whoever runs the tests in the background may have it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
