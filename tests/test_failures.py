@@ -170,9 +170,11 @@ KEEP_TO_PERMISSIONS = "import ctypes; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)"
 
 def train_under(limit: str, *argv: str) -> subprocess.CompletedProcess:
     """The training command in a process that first runs a line of Python."""
+    # It may read what is compiled, and leaves no half of another program there.
+    variables = environment() | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
     text = f"{limit}; import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
     command = [sys.executable, "-c", text, sys.executable, "-m", "mocme_jax.train", *argv]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
 
 
 def test_a_full_disk_is_one_line_and_what_was_saved_stays(small_disk, finished, graph, tmp_path, monkeypatch):
