@@ -10,7 +10,8 @@ if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
 usage: bash launch/test.sh [arguments of pytest]
 
 Makes .venv in the clone, installs mocme_jax with its development extra into it, then runs ruff, shellcheck and
-pytest on two processes. All three run even if one fails; the exit status is 0 only if all passed.
+pytest on two processes. All run even if one fails; the exit status is 0 only if all passed.
+-m "not slow" leaves out what trains for real or starts processes.
 Needs Python 3.11 to 3.13 with the venv module; PYTHON=/path/to/python chooses one.
 HELP
   exit 0
@@ -21,7 +22,8 @@ cd "$root"
 failed=()
 
 say "ruff"
-"$venv_python" -m ruff check --quiet --output-format concise . || failed+=(ruff)
+"$venv_python" -m ruff check --quiet --output-format concise . || failed+=("ruff check")
+"$venv_python" -m ruff format --quiet --check . || failed+=("ruff format")
 
 if [[ -x .venv/bin/shellcheck ]]; then
   shellcheck=.venv/bin/shellcheck
@@ -36,7 +38,8 @@ else
 fi
 
 say "pytest"
-"$venv_python" -m pytest -q -n 2 "$@" || failed+=(pytest)
+# A file's tests share what they train and compile, so one process takes them all.
+"$venv_python" -m pytest -q -n 2 --dist loadfile --durations 10 "$@" || failed+=(pytest)
 
 if ((${#failed[@]})); then
   say "FAILED: ${failed[*]}"
