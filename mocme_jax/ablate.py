@@ -32,7 +32,7 @@ def main() -> None:
             config,
             options["study"],
             command.workdir,
-            seeds=range(config.seed, config.seed + options["seeds"]),
+            seeds=options["seeds"],
             alone=baseline_of(command.source),
             only=options["cells"],
             preemption=preemption,

@@ -11,7 +11,7 @@ import inspect
 import re
 import runpy
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +42,20 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
-def get_field(config: ConfigDict, path: str) -> Value:
+def get_field(config: Mapping[str, Any], path: str) -> Value:
     """The value at a dotted path."""
     node: Any = config
     for name in path.split("."):
         node = node[name]
     return node
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value by its dotted path, of a ``ConfigDict`` or of a nested dict that JSON holds."""
+    found = {}
+    for name, value in config.items():
+        found |= flat(value, f"{prefix}{name}.") if hasattr(value, "items") else {prefix + name: value}
+    return found
 
 
 def set_field(config: ConfigDict, path: str, value: Value) -> None:
@@ -87,7 +95,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: one line for the first thing that is wrong.
     """
-    paths = set(_paths(config))
+    paths = set(flat(config))
     for path in sorted(paths - FIELDS.keys()):
         check_known(path)
     for path, field in FIELDS.items():
@@ -101,15 +109,6 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"config {got}: {rule.meaning}")
 
 
-def _paths(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name in node:
-        value = node[name]
-        if hasattr(value, "items"):
-            yield from _paths(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
 def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
     """A configuration from the nested dict that ``config.to_dict()`` or JSON gives; the rest is default.
 
@@ -117,8 +116,8 @@ def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
       UserError: an unknown field, or a value that its field may not hold.
     """
     config = default_config()
-    for path in _paths(values):
-        set_field(config, path, get_field(values, path))
+    for path, value in flat(values).items():
+        set_field(config, path, value)
     validate(config)
     return config
 

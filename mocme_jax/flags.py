@@ -8,16 +8,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mocme_jax.config import (
     bundled_configs,
     check_known,
     describe,
     describe_field,
+    flat,
     load_config,
     set_field,
     suggest,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 DEFAULT_CONFIG = "atlas"
+# Where a run found its data and on what it ran.
+OF_A_MACHINE = ("data.dir", "data.features_dir", "parallel.")
 _PREFIX = "config."
 
 
@@ -192,3 +196,23 @@ def _print_help(doc: str, options: Mapping[str, Field], more: str) -> None:
     value_width = min(18, max(map(len, values.values()), default=0))
     for name, field in options.items():
         print(*describe_field(f"--{name}", values[name], field, name_width, value_width), sep="\n")
+
+
+def flags_of(config: Mapping[str, Any]) -> list[str]:
+    """The flags that turn the default config into this one, but for the places of a machine."""
+    default, own = flat(load_config(DEFAULT_CONFIG)[0]), flat(config)
+    flags = ["--config.data.dir=FOLDER"] if own.get("data.dir") is not None else []
+    for path, value in own.items():
+        if path.startswith(OF_A_MACHINE):
+            continue
+        value = tuple(value) if isinstance(value, list) else value
+        if value != default.get(path):
+            # Who copies the command lets a shell read what the graph's folder was called.
+            flags.append(f"--{_PREFIX}{path}={shlex.quote(show(value))}")
+    return flags
+
+
+def processes_of(config: ConfigDict) -> tuple[str | None, int, int]:
+    """The coordinator, how many processes take part in a run, and which of them this is; see ``processes.joined``."""
+    parallel = config.parallel
+    return parallel.coordinator, parallel.processes, parallel.process

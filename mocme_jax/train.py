@@ -8,7 +8,7 @@ MODEL_CARD.md.
 import sys
 
 from mocme_jax.command_line import run
-from mocme_jax.flags import parse
+from mocme_jax.flags import parse, processes_of
 
 
 def main() -> None:
@@ -17,11 +17,8 @@ def main() -> None:
     from mocme_jax.parallel.processes import joined
     from mocme_jax.training.preemption import Preemption
 
-    parallel = config.parallel
-    with (
-        joined(parallel.coordinator, parallel.processes, parallel.process),
-        Preemption(alone=parallel.coordinator is None) as preemption,
-    ):
+    coordinator, count, process = processes_of(config)
+    with joined(coordinator, count, process), Preemption(alone=coordinator is None) as preemption:
         from mocme_jax.serving.model_card import write_card
         from mocme_jax.training.run import train_and_evaluate
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from mocme_jax.config_fields import FIELDS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mocme_jax"
 SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
@@ -20,23 +22,12 @@ SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 # A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
 ROOMS = ("errors", "data", "method", "additions", "parallel", "evaluation", "training", "serving", "measure")
 ROOMS += ("studies", "report", "commands")
-READS_CONFIG = (
-    "config",
-    "config_fields",
-    "config_values",
-    "flags",
-    "training.setup",
-    "training.run",
-    "training.best_model",
-    "serving.model_card",
-    "serving.coldstart_study",
-    "measure.timed_stages",
-    "measure.throughput",
-    "measure.memory_plan",
-    "studies.study",
-    "studies.random_search",
-    "studies.search_space",
-)
+# Where fields of a configuration are read; all others hold it as an opaque value.
+READS_CONFIG = ("config", "config_fields", "config_values", "flags", "training.setup", "training.run_settings")
+SECTIONS = {path.partition(".")[0] for path in FIELDS}
+# What gives a configuration, by the name it is called by.
+GIVES_CONFIG = {"parse", "default_config", "config_from_dict", "load_config", "with_fields", "here", "changed"}
+GIVES_CONFIG |= {"structure_alone", "to_dict", "copy_and_resolve_references"}
 WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_values", "flags", "command_line")
 # Of the data alone it needs JAX, and is imported once its encoder is asked for.
 RUNS_A_NETWORK = "data.features.efficientnet"
@@ -94,7 +85,7 @@ def test_the_walk_finds_the_house():
 def test_imports_run_one_way():
     for name in MODULES:
         for imported in own_imports(name):
-            if imported == "" or imported.startswith("config"):
+            if imported in ("", "flags") or imported.startswith("config"):
                 continue
             assert imported in MODULES, f"{name} imports mocme_jax.{imported}, which does not exist"
             assert room(imported) <= room(name), f"{name} imports {imported}"
@@ -116,10 +107,94 @@ def test_no_import_goes_round_in_a_circle():
         visit(name)
 
 
-def test_config_is_read_at_the_edge():
-    for name in MODULES:
-        if name not in READS_CONFIG and room(name) < len(ROOMS) - 1:
-            assert not [imported for imported in own_imports(name) if imported.startswith("config")], name
+def config_reads(tree: ast.AST) -> list[str]:
+    """Lines that read a field or a section of a configuration: ``config.model``, ``saved["config"]["train"]``.
+
+    A configuration is what is called so, is annotated so, or comes from a function that gives one; under whatever name.
+    """
+    names = {"config"}
+
+    def is_config(node: ast.AST) -> bool:
+        match node:
+            case ast.Name(name):
+                return name in names
+            case ast.Attribute(ast.Name("jax"), "config"):
+                return False
+            case ast.Attribute(_, "config") | ast.Subscript(_, ast.Constant("config")):
+                return True
+            case ast.Call(ast.Attribute(_, "get"), [ast.Constant("config"), *_]):
+                return True
+            case ast.Call(ast.Name(function)) | ast.Call(ast.Attribute(_, function)):
+                return function in GIVES_CONFIG
+        return False
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation is not None and "Config" in ast.unparse(node.annotation):
+            names.add(node.arg)
+    before = -1
+    while before < len(names):
+        before = len(names)
+        for node in ast.walk(tree):
+            match node:
+                case ast.Assign([ast.Name(name)], value) if is_config(value):
+                    names.add(name)
+                case ast.Assign([ast.Tuple(targets)], ast.Tuple(values)):
+                    pairs = zip(targets, values, strict=False)
+                    names |= {x.id for x, value in pairs if isinstance(x, ast.Name) and is_config(value)}
+                case ast.Assign([ast.Tuple([ast.Name(name), *_])], ast.Call() as value) if is_config(value):
+                    names.add(name)
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value, name, ast.Load()) if is_config(value) and name in SECTIONS:
+                found.append(node)
+            case ast.Attribute(value, name, ast.Store()) if is_config(value) and name in SECTIONS:
+                found.append(node)
+            case ast.Subscript(value, ast.Constant(name)) if is_config(value) and name in SECTIONS:
+                found.append(node)
+            case ast.Call(ast.Attribute(value, "get"), [ast.Constant(name), *_]) if is_config(value):
+                found += [node] if name in SECTIONS else []
+            case ast.Call(ast.Name("get_field" | "getattr"), [value, *_]) if is_config(value):
+                found.append(node)
+    return [f"line {node.lineno}: {ast.unparse(node)}" for node in found]
+
+
+def test_config_is_read_in_setup_alone():
+    """Elsewhere a configuration is passed on; what it says is a plain value or an object that setup built."""
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+    reading = {name: config_reads(tree) for name, tree in trees.items()}
+    assert {"training.setup", "training.run_settings"} <= {name for name, lines in reading.items() if lines}
+    assert not {name: lines for name, lines in reading.items() if lines and name not in READS_CONFIG}
+    templates = [path for path in (PACKAGE / "report" / "templates").rglob("*") if path.is_file()]
+    assert templates
+    for path in templates:
+        assert not re.search(rf"(?<!--)config(\.|\[.)({'|'.join(SECTIONS)})\b", path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = config.model.width",
+        "x = config['train']",
+        "config.data.dir = 'here'",
+        "x = self.config.train.epochs",
+        "x = restored.saved['config']['model']['structure_dropout']",
+        "own = config.to_dict()\nx = own['seed']",
+        "one, two = 1, restored.config\nx = two.parallel",
+        "x = with_fields(settings, {}).eval.score_megabytes",
+        "def f(settings: ConfigDict):\n    return settings.loss.kind",
+        "config, workdir = parse(argv, '')\nx = config.seed",
+        "x = results.get('config').get('train')",
+        "x = get_field(config, 'model.width')",
+    ],
+)
+def test_a_read_of_the_config_is_seen(line):
+    assert len(config_reads(ast.parse(line))) == 1
+
+
+def test_what_only_holds_a_config_or_is_called_like_a_section_is_not_a_read():
+    passed_on = "model = setup.build_model(config, graph)\nx = self.model.score\nloss = latest['loss']\ny = data.known"
+    assert not config_reads(ast.parse(f"{passed_on}\njax.config.update('a', 1)\nz = results['config']"))
 
 
 def test_data_and_configuration_do_without_jax():

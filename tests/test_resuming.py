@@ -28,8 +28,9 @@ IDENTITY = identity_of(CONFIG, PARTS, "f", np.arange(4))
 
 @functools.cache
 def plan():
-    sizes = dict(entities=ENTITIES, averages=False, guided=False, metrics=("loss",), mapper=MAPPER, split=False, seed=1)
-    return plan_train_state(tiny_model(widths=(), experts=0), create_optimizers(0.1, 0.1), **sizes)
+    sizes = dict(entities=ENTITIES, mapper=MAPPER, split=False, seeds=[1])
+    kept = dict(averages=False, guided=False, metrics=("loss",))
+    return plan_train_state(tiny_model(widths=(), experts=0), create_optimizers(0.1, 0.1), **sizes, **kept)
 
 
 def state_of(step: int):

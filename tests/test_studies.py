@@ -1,5 +1,6 @@
 """Studies from end to end on a small graph: seeds together as alone, what is kept, going on, the table, refusals."""
 
+import io
 import json
 import signal
 
@@ -13,10 +14,12 @@ from mocme_jax.config_fields import FIELDS
 from mocme_jax.flags import parse
 from mocme_jax.studies.random_search import load_space
 from mocme_jax.studies.search_space import draw
-from mocme_jax.studies.seed_lanes import Lanes
+from mocme_jax.studies.seed_training import train_seeds
 from mocme_jax.studies.study import changed, load_cells
 from mocme_jax.studies.study_folder import read_rows
 from mocme_jax.training import setup
+from mocme_jax.training.logs.progress import make_console
+from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.run import train_and_evaluate
 
@@ -45,16 +48,33 @@ def study_file(tmp_path_factory):
     return path
 
 
-def lanes(graph, folder, seeds, notify=lambda line: None, preemption=None, **fields):
+class Told(io.StringIO):
+    """What is printed, and a function that sees each line as it is."""
+
+    def __init__(self, react=lambda line: None):
+        super().__init__()
+        self.react = react
+
+    def write(self, text):
+        self.react(text)
+        return super().write(text)
+
+    @property
+    def lines(self):
+        return self.getvalue().splitlines()
+
+
+def train(graph, folder, seeds, told=None, preemption=None, **fields):
     config, _ = parse(tiny_flags(graph, folder, **fields), "")
-    return Lanes(config, setup.load_dataset(config), seeds, folder, preemption or Preemption(), notify)
+    console = make_console(told or Told())
+    return train_seeds(config, setup.load_dataset(config), seeds, folder, preemption=preemption, console=console)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"train__average": 8.0, "parallel__devices": 2, "train__patience": 1}])
 def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields):
     fields = {"data__modalities": "text,numeric", "train__epochs": 6, "train__eval_every": 1, **fields}
-    together = lanes(graph, tmp_path / "lanes", [0, 3], **fields).run()
+    together = train(graph, tmp_path / "lanes", [0, 3], **fields)
     for trained, seed in zip(together, (0, 3), strict=True):
         config, workdir = parse(tiny_flags(graph, tmp_path / f"run{seed}", seed=seed, **fields), "")
         alone = train_and_evaluate(config, workdir)
@@ -71,23 +91,107 @@ def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields):
 
 
 @pytest.mark.slow
-def test_a_training_that_was_stopped_goes_on_to_the_same_end(graph, tmp_path):
+@pytest.mark.parametrize("seeds", [[0, 1], [1]])
+def test_a_training_that_was_stopped_goes_on_to_the_same_end(seeds, graph, tmp_path):
     fields = {"data__modalities": "text", "train__epochs": 4, "train__eval_every": 1}
-    whole = lanes(graph, tmp_path / "whole", [0, 1], **fields).run()
+    whole = train(graph, tmp_path / "whole", seeds, **fields)
     preemption = Preemption()
 
     def stop_after_two(line):
         preemption.requested = preemption.requested or line.startswith("epoch 2/")
 
     with pytest.raises(BaseException, match="stopped after step 8 of 16"):
-        lanes(graph, tmp_path / "parts", [0, 1], stop_after_two, preemption, **fields).run()
-    told = []
-    rest = lanes(graph, tmp_path / "parts", [0, 1], told.append, **fields).run()
-    assert told[0] == "going on after step 8"
-    assert [line[:7] for line in told[1:]] == ["epoch 3", "epoch 4"]
+        train(graph, tmp_path / "parts", seeds, Told(stop_after_two), preemption, **fields)
+    told = Told()
+    rest = train(graph, tmp_path / "parts", seeds, told, **fields)
+    assert told.lines[0].startswith("going on after step 8 (epoch 2 finished), from ")
+    assert [line[:7] for line in told.lines if line.startswith("epoch")] == ["epoch 3", "epoch 4"]
     assert [one.row for one in rest] == [one.row for one in whole]
     for one, other in zip(rest, whole, strict=True):
         np.testing.assert_array_equal(one.ranks, other.ranks)
+
+
+def poisoned_from(step, lane, monkeypatch):
+    """From a step on, one lane's relations are not numbers."""
+    undisturbed = Loop._train
+
+    def poisoned(self, state, steps):
+        if self.position.step >= step:
+            relation = state.params.model["params"]["relation"]
+            state.params.model["params"]["relation"] = relation.at[lane].set(np.nan)
+        return undisturbed(self, state, steps)
+
+    monkeypatch.setattr(Loop, "_train", poisoned)
+
+
+@pytest.mark.parametrize(("step", "changes"), [(0, {}), (8, {"train__average": 8.0, "train__save_minutes": 1e-9})])
+def test_a_seed_that_diverges_ends_alone(step, changes, graph, tmp_path, monkeypatch):
+    """The others come to the same numbers as without it, also where they are stopped after that and go on."""
+    fields = {"data__modalities": "text", "train__epochs": 4, "train__eval_every": 1, **changes}
+    undisturbed = train(graph, tmp_path / "undisturbed", [0, 1, 2], **fields)
+    poisoned_from(step, 1, monkeypatch)
+    told, preemption = Told(), Preemption()
+
+    def stop_after_three(line):
+        preemption.requested = preemption.requested or line.startswith("epoch 3/")
+
+    together = train(graph, tmp_path / "together", [0, 1, 2], told, **fields)
+    assert [together[n].row for n in (0, 2)] == [undisturbed[n].row for n in (0, 2)]
+    for n in (0, 2):
+        np.testing.assert_array_equal(together[n].ranks, undisturbed[n].ranks)
+    (line,) = (line for line in told.lines if "not finite" in line)
+    row, whole = together[1].row, undisturbed[1].row
+    assert row["diverged"] == step + 1
+    assert row["curve"] == whole["curve"][: step // 4]
+    if step:
+        assert line.startswith("seed 1: step 9 (epoch 3): the loss or its gradient is not finite; its best epoch, ")
+        assert row["dev"]["mrr"] == max(mrr for _, mrr in row["curve"])
+        assert row["test"]["mrr"] > 0
+    else:
+        assert line == "seed 1: step 1 (epoch 1): the loss or its gradient is not finite; it counts as failed"
+        assert row["dev"] == {"mrr": 0.0}
+        assert together[1].ranks is None
+    with pytest.raises(BaseException, match="stopped after step 12 of 16"):
+        train(graph, tmp_path / "parts", [0, 1, 2], Told(stop_after_three), preemption, **fields)
+    rest = train(graph, tmp_path / "parts", [0, 1, 2], told, **fields)
+    assert [one.row for one in rest] == [one.row for one in together]
+
+
+def test_a_seed_whose_scores_are_not_finite_ends_alone(graph, tmp_path, monkeypatch):
+    fields = {"train__epochs": 4, "train__eval_every": 1}
+    undisturbed = train(graph, tmp_path / "undisturbed", [0, 1], **fields)
+    evaluate = Loop._evaluate
+
+    def poisoned(self, state):
+        if self.position.step == 12:
+            state = state._replace(params=state.params._replace(structure=state.params.structure.at[0].set(np.nan)))
+        return evaluate(self, state)
+
+    monkeypatch.setattr(Loop, "_evaluate", poisoned)
+    told = Told()
+    first, second = train(graph, tmp_path / "together", [0, 1], told, **fields)
+    assert second.row == undisturbed[1].row
+    assert first.row["diverged"] == 12
+    assert [epoch for epoch, _ in first.row["curve"]] == [1, 2]
+    assert len([line for line in told.lines if line.startswith("seed 0: ")]) == 1
+
+
+def test_a_study_of_a_seed_that_diverges(graph, study_file, tmp_path, monkeypatch, capsys):
+    """It tells how many did, and differences are over the seeds that both cells have."""
+    poisoned_from(0, 1, monkeypatch)
+    flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}", "--seeds=3", "--cells=full"]
+    assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
+    monkeypatch.undo()
+    assert run_here("ablate", *flags[:-1], "--cells=plain", monkeypatch=monkeypatch) == 0
+    full, plain = json.loads((tmp_path / "study" / "table.json").read_text())["rows"]
+    rows = {(row["cell"], row["seed"]): row for row in read_rows(tmp_path / "study")}
+    assert (full["seeds"], full["diverged"]) == (3, 1)
+    assert "diverged" not in plain
+    assert full["dev"]["mean"] == pytest.approx(sum(rows["full", seed]["dev"]["mrr"] for seed in range(3)) / 3)
+    assert full["test"]["mean"] == pytest.approx(np.mean([rows["full", seed]["test"]["mrr"] for seed in (0, 2)]))
+    pairs = [rows["plain", seed]["test"]["mrr"] - rows["full", seed]["test"]["mrr"] for seed in (0, 2)]
+    assert plain["difference"] == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert "diverged" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -212,6 +316,17 @@ def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, c
     assert run_here("search", *flags, "--trials=9", "--minutes=0.0001", monkeypatch=monkeypatch) == 0
     assert "no further point is begun" in capsys.readouterr().out
     assert len(read_rows(tmp_path / "search")) == 3
+
+
+def test_a_point_that_diverges_counts_as_the_worst(graph, tmp_path, monkeypatch, capsys):
+    space = tmp_path / "space.py"
+    space.write_text("def get_space(config):\n    return {'train.table_learning_rate': [1e12]}\n")
+    flags = [*tiny_flags(graph, tmp_path / "search"), f"--space={space}", "--trials=2"]
+    assert run_here("search", *flags, monkeypatch=monkeypatch) == 0
+    fine, worst = read_rows(tmp_path / "search")
+    assert "diverged" not in fine
+    assert (worst["diverged"], worst["dev"], worst["best_epoch"]) == (2, {"mrr": 0.0}, 0)
+    assert "step 2 (epoch 1): the loss or its gradient is not finite; it counts as failed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("study", bundled_configs("studies"))

@@ -62,7 +62,7 @@ def made(model, optimizers, objective, *, entities=ENTITIES, mapper=ONE, split=F
     loss = make_loss(model, objective, entities=entities, devices=mapper.count, split=split)
     run = make_train_program(loss, optimizers, mapper=mapper, split=split, average_steps=average, **choices)
     metrics = (*loss.metrics, "norm/gradient")
-    sizes = dict(entities=entities, mapper=mapper, split=split, seed=seed)
+    sizes = dict(entities=entities, mapper=mapper, split=split, seeds=[seed])
     kept = dict(averages=average > 0, guided=loss.guided, metrics=metrics)
     return run, plan_train_state(model, optimizers, **sizes, **kept)
 

@@ -22,6 +22,7 @@ from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training import setup
 from mocme_jax.training.logs.progress import make_console, results_table
+from mocme_jax.training.run_settings import describe_model, splits_tables
 from mocme_jax.training.train_state import TrainData, data_spec
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ class Need(NamedTuple):
 
 def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     """Compiles the training program for a graph of those sizes, and reads off what it needs."""
-    split = config.parallel.shard_entities
+    split = splits_tables(config)
     model = setup.build_model_of(config, sizes.relations, sizes.widths, (0.0,) * len(sizes.widths))
     plan, program = setup.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
-    data = _data_shapes(sizes, config.fusion.panel, mapper, split)
+    data = _data_shapes(sizes, setup.panel_size(config), mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()
     devices, state = mapper.count if split else 1, plan.shapes
@@ -80,7 +81,7 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     }
     if state.entropy is not None:
         parts["entropies of negatives"] = _bytes(state.entropy)
-    if config.model.cardinality:
+    if setup.counts_answers(config):
         # A byte for each entity and relation asked for its tails or its heads, split over the devices in any case.
         parts["relations' cardinality, in evaluation"] = (
             mapper.table_rows(sizes.entities, True) // mapper.count * (2 * sizes.relations)
@@ -134,10 +135,10 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
     Raises:
       UserError: the file holds no such rate.
     """
-    console, needs = make_console(), {}
+    console, needs, batch_size = make_console(), {}, describe_model(config)["batch_size"]
     rate = _rate(benchmark) if benchmark else None
     for count in (1, 2, 4, 8, 16, 32, 64, 128):
-        if count > jax.device_count() or config.train.batch_size % count:
+        if count > jax.device_count() or batch_size % count:
             continue
         # shard_map's arrays have the shapes that are written here; pmap's hold the same bytes.
         needs[count] = need(config, sizes, Mapper("shard_map", count))
@@ -152,9 +153,9 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
     table.append({"part": "in all"} | {heads[count]: f"{one.total / 1e9:.3f}" for count, one in needs.items()})
     results_table(table, title=f"one device's memory, {sizes.entities:,} entities", console=console)
     fits = needs[last].total <= memory * 1e9
-    steps = -(-sizes.triples // config.train.batch_size)
+    steps = -(-sizes.triples // batch_size)
     enough = ("are" if last > 1 else "is") + (" enough" if fits else " not enough")
-    told = "" if fits else f"; parallel.shard_entities is {config.parallel.shard_entities}"
+    told = "" if fits else f"; parallel.shard_entities is {splits_tables(config)}"
     console.print(f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough}{told}", soft_wrap=True)
     console.print(
         f"a step: {needs[last].collective / 1e6:,.2f} MB of collectives a device; an epoch: {steps:,} steps"

@@ -20,6 +20,7 @@ from mocme_jax.measure.synthetic_graph import synthetic_graph
 from mocme_jax.measure.timed_stages import Stage, evaluation_stages, row_of, timed, training_stage
 from mocme_jax.training import setup
 from mocme_jax.training.logs.progress import make_console, results_table
+from mocme_jax.training.run_settings import describe_model, devices_of, with_fields
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -55,19 +56,14 @@ def measure(
         graphs = [dataset.graph]
     else:
         graphs = (synthetic_graph(int(size)) for size in entities)
-    parallel = config.parallel
-    settings = list(
-        itertools.product(
-            devices or [parallel.devices], mappers or [parallel.mapper], precisions or [config.train.precision]
-        )
-    )
+    asked = zip((devices, mappers, precisions), devices_of(config), strict=True)
+    settings = list(itertools.product(*(values or [own] for values, own in asked)))
     for graph in graphs:
         # Stages of all settings take turns, so that a noisy moment hits all of them.
         stages: list[tuple[Stage, int, dict]] = []
         for count, kind, precision in settings:
-            one = config.copy_and_resolve_references()
-            with one.unlocked():
-                one.parallel.devices, one.parallel.mapper, one.train.precision = count, kind, precision
+            changes = {"parallel.devices": count, "parallel.mapper": kind, "train.precision": precision}
+            one = with_fields(config, changes)
             count = setup.build_mapper(one).count
             setting = {"devices": count, "mapper": kind}
             if entities:
@@ -88,10 +84,10 @@ def measure(
             with jax.profiler.trace(trace):
                 for stage, *_ in stages:
                     stage.call()
-    kind = jax.local_devices()[0].device_kind
+    kind, told = jax.local_devices()[0].device_kind, describe_model(config)
     figures = {
-        "title": f"{graph.name}, width {config.model.width}, {config.model.experts} experts, "
-        f"batch {config.train.batch_size}, pool {config.negatives.pool}",
+        "title": f"{graph.name}, width {told['width']}, {told['experts']} experts, batch {told['batch_size']}, "
+        f"pool {told['pool']}",
         "device": kind,
         "device count": jax.device_count(),
         "platform": jax.default_backend(),

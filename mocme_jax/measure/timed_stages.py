@@ -14,6 +14,7 @@ from mocme_jax.measure.device_limits import Calibration
 from mocme_jax.parallel.mesh import WHOLE, Program
 from mocme_jax.training import setup
 from mocme_jax.training.entity_encoding import make_encode_program
+from mocme_jax.training.run_settings import candidates_per_query, describe_model, splits_tables
 from mocme_jax.training.step import finite
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: 
     mapper = setup.build_mapper(config)
     model = setup.build_model(config, graph)
     training = setup.build_training(config, model, graph, mapper)
-    state, batch, entities = [training.plan.create()], config.train.batch_size, len(graph.entities)
+    state, batch, entities = [training.plan.create()], training.batch_size, len(graph.entities)
     count = mapper.place(np.int32(steps), WHOLE)
     cost = compiled(training.program, state[0], training.data, count)
     if setup.updates_rows_alone(config, entities):
@@ -90,12 +91,8 @@ def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: 
         if not finite(latest):
             raise FloatingPointError(f"{name}: the loss is not finite, and the steps after it were not taken")
 
-    negatives = config.negatives
-    columns = min(negatives.pool, entities)
-    if negatives.batch_candidates and columns < entities:
-        columns += 2 * batch
-    scores = 2 * steps * batch * columns
-    return Stage(name, call, "triples/s", config.train.precision, steps * batch, steps, scores, cost)
+    scores = 2 * steps * batch * candidates_per_query(config, entities)
+    return Stage(name, call, "triples/s", describe_model(config)["precision"], steps * batch, steps, scores, cost)
 
 
 def evaluation_stages(config: ConfigDict, dataset: setup.Dataset) -> list[Stage]:
@@ -106,10 +103,10 @@ def evaluation_stages(config: ConfigDict, dataset: setup.Dataset) -> list[Stage]
     params, inputs = training.plan.create().params, training.inputs
     encode = setup.build_encode(config, model, graph, mapper, setup.lenders_of(config, graph))
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
-    entities, queries, width = len(graph.entities), 2 * len(graph.test), config.model.width
+    entities, queries, width = len(graph.entities), 2 * len(graph.test), describe_model(config)["width"]
 
     # The body of a loop counts once; in one block there is no loop. It is compiled for its cost, and never run.
-    cost, split = compiled(encode, params, inputs), config.parallel.shard_entities
+    cost, split = compiled(encode, params, inputs), splits_tables(config)
     whole = make_encode_program(model, entities=entities, mapper=mapper, split=split, block=entities)
     in_one = compiled(whole, params, inputs)
     encoding = cost._replace(flops=in_one.flops, moved=in_one.moved)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from mocme_jax.errors import UserError
-from mocme_jax.serving.model_card import flags_of
+from mocme_jax.flags import flags_of
 from mocme_jax.training.logs.metrics_log import flatten, read_metrics
 from mocme_jax.training.logs.run_results import read_results
+from mocme_jax.training.run_settings import describe_model, seed_of
 
 CLASSES = ("easy", "ambiguous", "hard")
 STRUCTURE = "structure"
@@ -38,6 +39,16 @@ class Finished:
     def modalities(self) -> list[str]:
         """The structure and the feature modalities, in the model's order."""
         return list(self.results["weights"]["modality"])
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What is told of the model; see ``describe_model``."""
+        return describe_model(self.results["config"])
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return seed_of(self.results["config"])
 
     @property
     def flags(self) -> list[str]:

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mocme_jax.config import flat
+from mocme_jax.flags import OF_A_MACHINE
 from mocme_jax.report import modality_weights as weighing
 from mocme_jax.report import score_tables as scores
 from mocme_jax.report import training_curves as over_time
 from mocme_jax.report.chosen_entities import choose, describe
 from mocme_jax.report.finished_run import Finished, word
 from mocme_jax.report.run_measurements import Measured
-from mocme_jax.training.logs.metrics_log import flatten
 
 # Of long lists: shown at once, and shown at all; results.json has the rest.
 FIRST, MOST = 10, 400
-_OF_A_MACHINE = ("data.dir", "data.features_dir", "parallel.")
 
 
 def runs_context(
@@ -90,9 +90,9 @@ def other_graphs(pairs: Sequence[tuple[Finished, Measured]]) -> list[str]:
 
 def differing(runs: Sequence[Finished]) -> list[tuple[str, list[str]]]:
     """Config fields in which the runs differ, each with its values by run."""
-    flat = [{name.replace("/", "."): value for name, value in flatten(run.results["config"]).items()} for run in runs]
-    names = dict.fromkeys(name for one in flat for name in one if not name.startswith(_OF_A_MACHINE))
-    rows = [(name, [word(one.get(name)) for one in flat]) for name in names]
+    configs = [flat(run.results["config"]) for run in runs]
+    names = dict.fromkeys(name for one in configs for name in one if not name.startswith(OF_A_MACHINE))
+    rows = [(name, [word(one.get(name)) for one in configs]) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mocme_jax.config import flat
+from mocme_jax.flags import flags_of
 from mocme_jax.report.charts import Chart, Key, Line, against, lines
 from mocme_jax.report.finished_run import word
 from mocme_jax.report.modality_weights import Bar, bar
 from mocme_jax.report.study_reading import Study
-from mocme_jax.serving.model_card import flags_of
 from mocme_jax.training.logs.metrics_log import flatten
 
 # Lines of one chart that can still be told apart, beside the reference's.
@@ -138,7 +139,7 @@ def shared_numbers(
         for field, value in flatten(changes).items():
             if _is_number(value):
                 found.setdefault(field.replace("/", "."), {})[cell] = value
-    own = {name.replace("/", "."): value for name, value in flatten(config).items()}
+    own = flat(config)
     for field, numbers in found.items():
         if reference not in numbers and _is_number(own.get(field)):
             numbers[reference] = own[field]

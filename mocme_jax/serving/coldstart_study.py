@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mocme_jax.additions.lending import NEIGHBOURS
-from mocme_jax.config import config_from_dict
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.features.similarity import cosines, nearest
 from mocme_jax.data.features.standardise import fit_scale, standardise
@@ -33,6 +32,7 @@ from mocme_jax.training import setup
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.run import train_and_evaluate
+from mocme_jax.training.run_settings import structure_dropout_of, with_fields
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -61,10 +61,10 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: 
     console.print(f"{graph.name}: {counts}")
     folder = Path(workdir) / "graph"
     write_graph(folder, held.rest)
-    config = config_from_dict(config.to_dict())
-    config.data.name, config.data.dir, config.data.features_dir = graph.name, str(folder), None
     # By name: what an earlier study left in the folder is none of this one's.
-    config.data.modalities = tuple(modality.name for modality in held.modalities) or ("structure",)
+    modalities = tuple(modality.name for modality in held.modalities) or ("structure",)
+    places = {"data.name": graph.name, "data.dir": str(folder), "data.features_dir": None}
+    config = with_fields(config, places | {"data.modalities": modalities})
     train_and_evaluate(config, Path(workdir) / "run")
     model = load(Path(workdir) / "run", notify=console.print)
     names = [graph.entities[index] for index in held.ids]
@@ -88,7 +88,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: 
         "share": share,
         "seed": seed,
         "given": given,
-        "structure_dropout": config.model.structure_dropout,
+        "structure_dropout": structure_dropout_of(config),
         "modalities": {m.name: float(m.present.mean()) for m in held.modalities},
         "rest": {"test_mrr": _mrr_of(Path(workdir) / "run")},
         "ranks": {

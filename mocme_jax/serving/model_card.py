@@ -3,24 +3,17 @@
 The headings are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as they apply.
 """
 
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from mocme_jax.config import load_config
-from mocme_jax.config_values import show
 from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.flags import flags_of
 from mocme_jax.serving.calibration import identity_of, read_calibration
+from mocme_jax.training.run_settings import describe_model
 
 FILE = "MODEL_CARD.md"
-# What a training command without --config starts from.
-DEFAULT_CONFIG = "atlas"
-# Where a run found its data and on what it ran: for the reader to fill in.
-_OF_A_MACHINE = ("data.dir", "data.features_dir", "parallel.")
-
 
 _USE = (
     "Meant for suggesting triples that a person, or another source, then checks. Scores are of held-out triples of "
@@ -50,7 +43,7 @@ def write_card(workdir: Path, results: dict) -> None:
 def card(results: dict, calibration: dict | None) -> str:
     """The card's text, from what ``results.json`` holds and the report of a calibration, once there is one."""
     graph, run, config = results["graph"], results["run"], results["config"]
-    model = config["model"]
+    model = describe_model(config)
     lines = [
         f"# MoCME on {graph['name']}",
         "",
@@ -129,25 +122,3 @@ def _calibration(report: dict | None) -> Iterator[str]:
             f"| {name} | {split['after']['questions']:,} | {split['before']['error']:.4f} | "
             f"{split['after']['error']:.4f} | {split['after']['by_chance']:.4f} | {above['questions']:,}, {right} |"
         )
-
-
-def flags_of(config: Mapping[str, Any]) -> list[str]:
-    """The flags that turn the default config into this one, but for the places of a machine."""
-    default = dict(_flat(load_config(DEFAULT_CONFIG)[0].to_dict()))
-    flags = ["--config.data.dir=FOLDER"] if config["data"]["dir"] is not None else []
-    for path, value in _flat(config):
-        if path.startswith(_OF_A_MACHINE):
-            continue
-        value = tuple(value) if isinstance(value, list) else value
-        if value != default.get(path):
-            # Who copies the command lets a shell read what the graph's folder was called.
-            flags.append(f"--config.{path}={shlex.quote(show(value))}")
-    return flags
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

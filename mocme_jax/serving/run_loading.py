@@ -26,8 +26,8 @@ from mocme_jax.training import setup
 from mocme_jax.training.best_model import Restored, restore_best
 from mocme_jax.training.checkpoints.lenders_file import lenders_of_run
 from mocme_jax.training.compilation_cache import use_compilation_cache
-from mocme_jax.training.device_data import make_inputs
 from mocme_jax.training.entity_encoding import make_encode_program
+from mocme_jax.training.run_settings import data_folders
 
 RELATION_LABELS_FILE = "relation_labels.tsv"
 
@@ -58,11 +58,11 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
     """What ``load`` returns, of a checkpoint that was restored on one device (``alone``)."""
     graph, model = restored.dataset.graph, restored.model
     entities, relations = len(graph.entities), len(graph.relations)
-    inputs = make_inputs(graph, restored.config.fusion.panel, restored.config.seed, restored.mapper)
+    inputs = setup.build_inputs(restored.config, graph, restored.mapper)
     # Once for all: whatever is encoded, explained or added later starts from the table as it was evaluated.
     params = restored.params
     if (lenders := lenders_of_run(workdir, restored.config, graph)) is not None:
-        params = params._replace(structure=lend(params.structure, lenders, restored.config.model.lend))
+        params = params._replace(structure=lend(params.structure, lenders, setup.lent_share(restored.config)))
     encode = make_encode_program(model, entities=entities, mapper=restored.mapper)
     vectors, _ = encode(params, inputs)
     cardinality = setup.cardinality_of(restored.config, graph)
@@ -76,7 +76,7 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         Facts(splits, entities, relations, setup.loops_of(restored.config, graph)),
         None if cardinality is None else Counted(cardinality, np.asarray(graph.train)),
     )
-    folders = _folders(restored)
+    folders = data_folders(restored.config) or [atlas_directory()]
     return TrainedModel(
         workdir=workdir,
         served=served,
@@ -100,12 +100,6 @@ def tables_of(
     questions = answers if restored.model.features_in == "all" else in_blocks(rows[0])
     counted = () if cardinality is None else (in_blocks(cardinality.times), jax.numpy.asarray(cardinality.bonus))
     return Tables(questions, answers, jax.numpy.int32(entities), *counted)
-
-
-def _folders(restored: Restored) -> list[Path]:
-    data = restored.config.data
-    found = [data.features_dir, data.dir]
-    return [Path(folder) for folder in found if folder] or [atlas_directory()]
 
 
 def _labels(folders: list[Path], name: str, names: list[str]) -> dict[int, str]:

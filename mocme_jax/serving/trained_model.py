@@ -29,6 +29,7 @@ from mocme_jax.serving.new_entities import LEARNED_TO_DO_WITHOUT, STRUCTURES, Fe
 from mocme_jax.serving.probability import Fit, shares
 from mocme_jax.serving.top_candidates import masks_of
 from mocme_jax.training.logs.run_results import read_results
+from mocme_jax.training.run_settings import fitting_of, structure_dropout_of
 
 Keys = Key | Iterable[Key]
 
@@ -256,7 +257,7 @@ class TrainedModel:
         """
         names = list(names)
         if structure is None:
-            learned = self.saved["config"]["model"]["structure_dropout"] >= LEARNED_TO_DO_WITHOUT
+            learned = structure_dropout_of(self.saved["config"]) >= LEARNED_TO_DO_WITHOUT
             structure = "missing" if learned else "inferred"
         if structure not in STRUCTURES:
             raise UserError(f"structure is {structure!r}, expected one of {', '.join(STRUCTURES)}")
@@ -266,10 +267,7 @@ class TrainedModel:
             return self
         grown = dataclasses.replace(self, entities=entities, base=self.base or self)
         facts = grown.triples(triples)
-        config = self.saved["config"]
-        fitting = Fitting(
-            config["train"]["table_learning_rate"], config["loss"]["regulariser"], config["loss"]["regularisation"]
-        )
+        fitting = Fitting(*fitting_of(self.saved["config"]))
         infer = structure == "inferred"
         served = extended(self.served, modalities, facts, len(names), infer=infer, fitting=fitting if fit else None)
         return dataclasses.replace(grown, served=served)

@@ -15,7 +15,7 @@ import numpy as np
 
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.errors import UserError
-from mocme_jax.studies.seed_lanes import Trained
+from mocme_jax.studies.seed_training import Trained
 from mocme_jax.studies.study_folder import RANKS, ROWS, STUDY, read_rows
 from mocme_jax.training.checkpoints.run_folder import write_whole, writing
 from mocme_jax.training.checkpoints.run_position import check_same_run
@@ -76,10 +76,6 @@ class Rows:
             file.flush()
             os.fsync(file.fileno())
         self._rows += rows
-
-    def add_failed(self, cell: str, changes: Mapping, seed: int, seconds: float) -> None:
-        """Adds a cell whose loss was not finite: it counts as the worst that there can be."""
-        self.add(cell, changes, [Trained({"seed": seed, "dev": {"mrr": 0.0}, "best_epoch": 0}, None)], seconds)
 
     @property
     def all(self) -> list[dict]:

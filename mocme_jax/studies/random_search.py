@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +16,7 @@ from mocme_jax.training.checkpoints.run_folder import locked
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.preemption import Preemption
+from mocme_jax.training.run_settings import seed_of
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -57,7 +56,7 @@ def search(
       preemption: entered, takes signals.
 
     Raises:
-      UserError, FloatingPointError, Stopped: as ``run_study``; a point whose loss is not finite counts as the worst.
+      UserError, Stopped: as ``run_study``.
     """
     preemption = preemption or Preemption()
     console = make_console()
@@ -65,21 +64,21 @@ def search(
     def note(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
-    space = load_space(name, config)
+    space, seed = load_space(name, config), seed_of(config)
     dataset = setup.load_dataset(config, notify=note)
-    points = {"as it is": {}} | {f"trial {number}": draw(space, config.seed, number) for number in range(1, trials)}
+    points = {"as it is": {}} | {f"trial {number}": draw(space, seed, number) for number in range(1, trials)}
     use_compilation_cache()
     with locked(workdir):
-        rows = Rows(workdir, identity_of_study(name, config, points, dataset, [config.seed]))
+        rows = Rows(workdir, identity_of_study(name, config, points, dataset, [seed]))
         preemption.something_to_save()
         for point, changes in points.items():
-            if config.seed in rows.of(point, changes):
+            if seed in rows.of(point, changes):
                 continue
             if (spent := sum(row["seconds"] for row in rows.all) / 60) >= minutes:
                 note(f"{spent:.0f} minutes are spent: no further point is begun")
                 break
             note(f"{point} of {len(points)}: {as_flags(changes)}")
-            _try(rows, point, changes, config, dataset, preemption, note)
+            run_cell(rows, point, changes, config, dataset, [seed], preemption=preemption, console=console, test=False)
     best = sorted((row for row in rows.all if row["cell"] in points), key=lambda row: -row["dev"]["mrr"])
     table = [
         {"point": row["cell"], "dev MRR": row["dev"]["mrr"], "best epoch": row["best_epoch"], **row["changes"]}
@@ -88,12 +87,3 @@ def search(
     results_table(table, title=f"{dataset.graph.name}, search {name}: the best on dev", console=console)
     note(f"the best of {len(best)}: {as_flags(best[0]['changes']) or 'the config as it is'}")
     return best[0]
-
-
-def _try(rows: Rows, point: str, changes, config, dataset, preemption, note: Callable[[str], None]) -> None:
-    start = time.perf_counter()
-    try:
-        run_cell(rows, point, changes, config, dataset, [config.seed], preemption, note, test=False)
-    except FloatingPointError as error:
-        note(f"{point}: {error}")
-        rows.add_failed(point, changes, config.seed, time.perf_counter() - start)

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from rich.console import Console
 
-from mocme_jax.config import config_from_dict, find_config, set_field, validate
+from mocme_jax.config import find_config, validate
 from mocme_jax.config_fields import Value
 from mocme_jax.config_values import show
 from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.studies.finished_cells import Rows
-from mocme_jax.studies.seed_lanes import Lanes
+from mocme_jax.studies.seed_training import train_seeds
 from mocme_jax.studies.study_table import make_table, print_table, write_table
 from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.run_folder import locked
@@ -27,6 +28,7 @@ from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import graph_of
 from mocme_jax.training.preemption import Preemption
+from mocme_jax.training.run_settings import seed_of, with_fields
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -65,9 +67,7 @@ def changed(config: ConfigDict, changes: Mapping[str, Value]) -> ConfigDict:
     Raises:
       UserError: an unknown field, or values that do not fit.
     """
-    result = config_from_dict(config.to_dict())
-    for path, value in changes.items():
-        set_field(result, path, value)
+    result = with_fields(config, changes)
     validate(result)
     return result
 
@@ -77,7 +77,7 @@ def run_study(
     name: str,
     workdir: Path,
     *,
-    seeds: Sequence[int],
+    seeds: int,
     alone: Mapping[str, Value],
     only: Sequence[str] = (),
     preemption: Preemption | None = None,
@@ -89,18 +89,18 @@ def run_study(
         all seeds share.
       name: of the study, see ``load_cells``.
       workdir: the study's folder.
-      seeds: S of them, trained together.
+      seeds: how many, from the config's on, trained together.
       alone: see ``load_cells``.
       only: names of cells to run; all, where there are none. The first cell is run in any case.
       preemption: entered, takes signals.
 
     Raises:
       UserError: bad data, a folder that can't be written or holds another study, an unknown cell.
-      FloatingPointError: a loss is not finite.
       Stopped: a signal has ended the study in good order.
     """
-    preemption = preemption or Preemption()
-    console = make_console()
+    preemption, console = preemption or Preemption(), make_console()
+    first = seed_of(config)
+    seeds = range(first, first + seeds)
 
     def note(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
@@ -121,7 +121,7 @@ def run_study(
             missing = [seed for seed in seeds if seed not in rows.of(cell, changes)]
             if missing:
                 note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}")
-                run_cell(rows, cell, changes, config, dataset, missing, preemption, note)
+                run_cell(rows, cell, changes, config, dataset, missing, preemption=preemption, console=console)
                 write_table(rows, make_table(rows, cells, seeds, clean))
         table = make_table(rows, cells, seeds, clean)
         write_table(rows, table)
@@ -137,17 +137,18 @@ def run_cell(
     config: ConfigDict,
     dataset: setup.Dataset,
     seeds: Sequence[int],
-    preemption: Preemption,
-    note,
     *,
+    preemption: Preemption,
+    console: Console,
     test: bool = True,
 ) -> None:
     """Trains a cell's seeds together and adds their rows; what it had begun before goes on."""
     own, start = changed(config, changes), time.perf_counter()
     if any(path.startswith("data.") for path in changes):
         dataset = setup.load_dataset(own)
-    folder = rows.folder / "under_way" / rows.ranks_path(cell, seeds[0]).stem
-    trained = Lanes(own, dataset, list(seeds), folder, preemption, note).run(test=test)
+    name = f"{rows.ranks_path(cell, seeds[0]).stem}-{seeds[-1]}.{len(seeds)}"
+    folder = rows.folder / "under_way" / name
+    trained = train_seeds(own, dataset, seeds, folder, preemption=preemption, console=console, test=test)
     rows.add(cell, changes, trained, time.perf_counter() - start)
     shutil.rmtree(rows.folder / "under_way", ignore_errors=True)
 

@@ -19,6 +19,7 @@ def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int], c
     """The table of what is finished, for JSON; the first of the cells is the reference.
 
     Differences are over the seeds that both have, on test, and where train holds some of its rows, on the others too.
+    A seed that diverged before it was evaluated counts with a dev MRR of 0; it has no score on test.
 
     Args:
       rows: what is finished.
@@ -29,17 +30,20 @@ def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int], c
     reference = next(iter(cells))
     finished = {name: rows.of(name, changes) for name, changes in cells.items()}
     finished = {name: {s: row for s, row in of.items() if s in seeds} for name, of in finished.items()}
+    scored = {name: {s: row for s, row in of.items() if "test" in row} for name, of in finished.items()}
     table = []
     for name, of in finished.items():
         if not of:
             continue
         line = {"cell": name, "seeds": len(of), "dev": _spread([row["dev"]["mrr"] for row in of.values()])}
-        if all("test" in row for row in of.values()):
-            line["test"] = _spread([row["test"]["mrr"] for row in of.values()])
+        if diverged := sum("diverged" in row for row in of.values()):
+            line["diverged"] = diverged
+        if tests := list(scored[name].values()):
+            line["test"] = _spread([row["test"]["mrr"] for row in tests])
             if clean.any():
-                line["clean"] = _spread([row["clean"]["mrr"] for row in of.values()])
-            line |= {f"hits@{k}": _spread([row["test"][f"hits@{k}"] for row in of.values()]) for k in (1, 10)}
-            shared = sorted(of.keys() & finished[reference].keys())
+                line["clean"] = _spread([row["clean"]["mrr"] for row in tests])
+            line |= {f"hits@{k}": _spread([row["test"][f"hits@{k}"] for row in tests]) for k in (1, 10)}
+            shared = sorted(scored[name].keys() & scored[reference].keys())
             line |= _difference(rows, name, reference, shared, np.ones_like(clean))
             if not clean.all() and clean.sum() > 1:
                 found = _difference(rows, name, reference, shared, clean)
@@ -62,6 +66,8 @@ def print_table(table: dict, title: str, console: Console) -> None:
     lines, clean = [], []
     for row in table["rows"]:
         line = {"cell": row["cell"], "seeds": row["seeds"], "dev MRR": _words(row["dev"])}
+        if any("diverged" in other for other in table["rows"]):
+            line["diverged"] = row.get("diverged", 0)
         if "test" in row:
             line |= {"test MRR": _words(row["test"]), "Hits@1": f"{row['hits@1']['mean']:.3f}"}
             line |= {"Hits@10": f"{row['hits@10']['mean']:.3f}"}

@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jax
-
-from mocme_jax.config import config_from_dict
 from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
@@ -18,6 +15,7 @@ from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_position import check_format
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.run_settings import here, splits_tables
 from mocme_jax.training.train_state import params_shapes, params_spec
 
 if TYPE_CHECKING:
@@ -68,22 +66,14 @@ def restore_best(
         newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))
         if newest is None:
             raise UserError(f"{Path(workdir) / 'best'}: holds no checkpoint; train there first, or mend --workdir")
-        config = config_from_dict(newest.meta["config"])
-        # Run here, on what devices there are, whatever it was trained on.
-        config.parallel.devices = min(config.parallel.devices, jax.device_count())
-        if alone:
-            config.parallel.devices, config.parallel.mapper, config.parallel.shard_entities = 1, "none", False
-        if data_dir is not None:
-            config.data.dir = data_dir
-        if features_dir is not None:
-            config.data.features_dir = features_dir
+        config = here(newest.meta["config"], data_dir, features_dir, alone=alone)
         dataset = setup.load_dataset(config, notify=notify)
         if dataset.fingerprint != newest.meta["fingerprint"]:
             raise UserError(
                 f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now; "
                 "say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
             )
-        mapper, split = setup.build_mapper(config), config.parallel.shard_entities
+        mapper, split = setup.build_mapper(config), splits_tables(config)
         model = setup.build_model(config, dataset.graph)
         entities = len(dataset.graph.entities)
         shapes = params_shapes(model, entities=entities, mapper=mapper, split=split)

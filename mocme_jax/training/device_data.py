@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mocme_jax.data.features.standardise import standardise
@@ -15,11 +17,17 @@ from mocme_jax.parallel.processes import all_rows, everyone
 from mocme_jax.training.train_state import TrainData
 
 
-def make_inputs(graph: KnowledgeGraph, panel_size: int, seed: int, mapper: Mapper, *, split: bool = False) -> Inputs:
-    """Standardised features, presence masks ``[N, M]`` (structure first, which all have) and the panel, placed."""
+def make_inputs(
+    graph: KnowledgeGraph, panel_size: int, seeds: Sequence[int], mapper: Mapper, *, split: bool = False
+) -> Inputs:
+    """Standardised features, presence masks ``[N, M]`` (structure first, which all have) and the panel, placed.
+
+    The panel is ``[P]``; of several seeds it is ``[S, P]``, one per seed.
+    """
     modalities = [standardise(modality) for modality in graph.modalities]
     present = np.stack([np.ones(len(graph.entities), bool), *(m.present for m in modalities)], axis=1)
-    panel = choose_panel(present, panel_size, seed)
+    panels = [choose_panel(present, panel_size, seed) for seed in seeds]
+    panel = panels[0] if len(seeds) == 1 else np.stack(panels)
     return mapper.place(Inputs(tuple(m.features for m in modalities), present, panel), inputs_spec(split))
 
 

@@ -2,82 +2,127 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 import optax
 
-from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.parallel.mesh import WHOLE
+from mocme_jax.method.mocme import EntityVectors, Params
+from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.parallel.processes import everyone
-from mocme_jax.training.checkpoints.run_position import Position
-from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
-from mocme_jax.training.logs import nonfinite
+from mocme_jax.training import setup
+from mocme_jax.training.checkpoints.orbax_store import Checkpoints
+from mocme_jax.training.checkpoints.run_position import Position, furthest, identity_of
+from mocme_jax.training.lanes import open_lanes
 from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress
 from mocme_jax.training.logs.run_results import weight_names
 from mocme_jax.training.preemption import Preemption, Stopped
-from mocme_jax.training.schedule import Pace, Schedule, Timer
-from mocme_jax.training.setup import Training
+from mocme_jax.training.run_settings import schedule_of
+from mocme_jax.training.schedule import Pace, Timer
+from mocme_jax.training.step import finite
 from mocme_jax.training.train_state import TrainState
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
-@dataclasses.dataclass
+
 class Loop:
-    """Trains to the last epoch, or until dev stops getting better.
+    """Trains seeds, each a lane of one program, to the last epoch or until dev stops getting better.
 
-    Attributes:
-      workdir: the run's folder.
-      graph: what is trained on.
-      batch_size: B.
-      schedule: when to evaluate, save and end.
-      training: the compiled program and its data.
-      encode: the compiled encoding of all entities.
-      evaluator: of dev.
-      saves: the run's checkpoints.
-      position: where the run is; kept up to date.
+    A seed that diverges ends alone; the others go on.
+
+    Args:
+      config: every choice but the seed.
+      dataset: what all seeds are trained on.
+      mapper: the devices.
+      seeds: one, or several that are trained at once.
       preemption: whether a signal has asked for the end.
-      log: takes a row an evaluation.
-      progress: takes what a person watches.
       began: when the command began, by ``time.perf_counter``.
+
+    Raises:
+      UserError: the config does not fit the devices or the seeds; nothing was written.
     """
 
-    workdir: Path
-    graph: KnowledgeGraph
-    batch_size: int
-    schedule: Schedule
-    training: Training
-    encode: Callable
-    evaluator: Evaluator
-    saves: Saves
-    position: Position
-    preemption: Preemption
-    log: MetricsLog
-    progress: Progress
-    began: float
+    def __init__(
+        self,
+        config: ConfigDict,
+        dataset: setup.Dataset,
+        mapper: Mapper,
+        seeds: Sequence[int],
+        preemption: Preemption,
+        began: float | None = None,
+    ):
+        graph = dataset.graph
+        self.dataset, self.seeds, self._preemption = dataset, list(seeds), preemption
+        self.model = setup.build_model(config, graph)
+        self.training = setup.build_training(config, self.model, graph, mapper, self.seeds)
+        self.lenders = setup.lenders_of(config, graph)
+        self._encode = setup.build_encode(config, self.model, graph, mapper, self.lenders)
+        self.evaluator = setup.build_evaluator(config, self.model, dataset, mapper)
+        self.schedule = schedule_of(config, len(graph.train))
+        panel = np.asarray(jax.device_get(self.training.inputs.panel))
+        self.identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, panel)
+        self._began = time.perf_counter() if began is None else began
 
-    def __post_init__(self):
-        # A run that goes on finds its own position saved; a new one has nothing to lose.
+    def resume(self, checkpoints: Checkpoints, folder: Path, notify: Callable[[str], None]) -> TrainState:
+        """The state to go on from, once the folder is found to hold this training or none; sets ``positions``.
+
+        Raises:
+          UserError: the folder holds another training, or nothing but damaged checkpoints.
+        """
+        self.checkpoints, self.folder, entities = checkpoints, folder, len(self.dataset.graph.entities)
+        self.lanes = open_lanes(self.training, checkpoints, self.identity, entities, folder, notify)
+        state, self.positions = self.lanes.resume()
+        # A run that is asked for more patience than it stopped with goes on, if no other has left it behind.
+        patience, step = self.schedule.patience or np.inf, self.position.step
+        for position in self.positions:
+            position.stopped = position.stopped and (position.stale >= patience or position.step < step)
+        # One that goes on finds its own position saved; a new one has nothing to lose.
         self._saved = self.position.number
-        self._pace, self._since_saved, self._since_counted = Pace(), Timer(), Timer()
+        return state
 
-    def run(self, state: TrainState) -> None:
-        """Runs from a state at the position to the end.
+    @property
+    def position(self) -> Position:
+        """Of the seed that has come furthest."""
+        return furthest(self.positions)
+
+    @property
+    def going(self) -> list[int]:
+        """The numbers of the seeds that have neither stopped nor diverged."""
+        return [n for n, position in enumerate(self.positions) if not position.stopped and not position.diverged]
+
+    def run(
+        self,
+        state: TrainState,
+        log: MetricsLog,
+        progress: Progress,
+        diverged: Callable[[FloatingPointError, TrainState, dict], None] = lambda *_: None,
+    ) -> None:
+        """Runs from the state that ``resume`` gave to the end.
+
+        Args:
+          state: which is donated.
+          log: takes a row per evaluation and seed.
+          progress: takes what a person watches.
+          diverged: called once something of a seed is not finite, with an error that says what, the state, and that
+            seed's last metrics; it may raise the error, or the seed's end is told in a line.
 
         Raises:
           Stopped: a signal has asked for it; the state is on the disk.
-          FloatingPointError: a step's loss or gradient is not finite; `nonfinite.json` tells of it.
           UserError: a save or a row can't be written.
         """
-        schedule, position = self.schedule, self.position
+        schedule = self.schedule
+        self._log, self._progress, self._diverged = log, progress, diverged
+        self._pace, self._since_saved, self._since_counted = Pace(), Timer(), Timer()
         while True:
-            due = schedule.evaluates(position.step) and not position.evaluated
-            ended = position.stopped or (position.step >= schedule.end and not due)
+            position = self.position
+            due = bool(self.going) and schedule.evaluates(position.step) and not position.evaluated
+            ended = not self.going or (position.step >= schedule.end and not due)
             limit = schedule.next_evaluation(position.step + 1) - position.step
             stop, save, steps = self._agreed(limit)
             if stop:
@@ -88,7 +133,7 @@ class Loop:
                 return
             else:
                 if save and position.number != self._saved:
-                    self._save(self._whole(state))
+                    self._save(self.whole(state))
                 state = self._train(state, steps)
 
     def _agreed(self, limit: int) -> tuple[bool, bool, int]:
@@ -97,106 +142,123 @@ class Loop:
         Any process may ask for the end; the rest is as process 0 sees it.
         """
         late = self._since_saved.seconds >= 60 * self.schedule.save_minutes
-        votes = everyone([self.preemption.requested, late, self._pace.length(limit)])
+        votes = everyone([self._preemption.requested, late, self._pace.length(limit)])
         return bool(votes[:, 0].any()), bool(votes[0, 1]), int(votes[0, 2])
 
     def _train(self, state: TrainState, steps: int) -> TrainState:
-        schedule, position = self.schedule, self.position
+        schedule, first = self.schedule, self.position.step == 0
         start = time.perf_counter()
         count = self.training.mapper.place(np.int32(steps), WHOLE)
         state, latest = self.training.program(state, self.training.data, count)
-        latest = {name: float(value) for name, value in latest.items()}
+        latest = {name: np.atleast_1d(value) for name, value in jax.device_get(latest).items()}
         self._pace.took(steps, time.perf_counter() - start)
-        if not np.isfinite(latest["loss/total"]) or not np.isfinite(latest["norm/gradient"]):
-            self._tell_of_nonfinite(state, latest)
-        if position.step == 0:
-            self.progress.note(f"first step done {time.perf_counter() - self.began:.1f} s after the start")
-        position.step += steps
-        position.epoch, done = divmod(position.step, schedule.steps_per_epoch)
-        position.evaluated = False
-        self.progress.update(position.epoch + 1, done, schedule.steps_per_epoch)
+        for number in self.going:
+            own, position = {name: value[number] for name, value in latest.items()}, self.positions[number]
+            position.step = int(own.pop("step"))
+            position.epoch, position.evaluated = position.step // schedule.steps_per_epoch, False
+            if not finite(own):
+                epoch = (position.step - 1) // schedule.steps_per_epoch + 1
+                told = f"step {position.step} (epoch {epoch}): the loss or its gradient is not finite"
+                self._end(number, FloatingPointError(told), state, own)
+        if first:
+            self._progress.note(f"first step done {time.perf_counter() - self._began:.1f} s after the start")
+        epoch, done = divmod(self.position.step, schedule.steps_per_epoch)
+        self._progress.update(epoch + 1, done, schedule.steps_per_epoch)
         return state
 
     def _evaluate(self, state: TrainState) -> TrainState:
-        """Scores dev, writes the row, saves; returns the state with its sums begun anew."""
-        schedule, position = self.schedule, self.position
-        self.progress.evaluating(position.epoch)
+        """Scores dev, writes the rows, keeps what got better; returns the state with its sums begun anew."""
+        schedule, epoch = self.schedule, self.position.epoch
+        self._progress.evaluating(epoch)
         rate = self._pace.steps_a_second()
-        rate = rate and rate * self.batch_size
-        taken = int(state.sums.steps)
-        means = {name: float(total) / taken for name, total in state.sums.totals.items()}
-        sums = jax.tree.map(np.zeros_like, jax.device_get(state.sums))
-        state = state._replace(sums=self.training.mapper.place(sums, WHOLE))
-        whole = self._whole(state)
-        start = time.perf_counter()
-        vectors, weights = self.encode(state.evaluated, self.training.inputs)
-        dev = self.evaluator.metrics(state.evaluated.model, vectors, "valid")
-        seconds = time.perf_counter() - start
-        self.log.write(
-            {
-                "epoch": position.epoch,
+        rate = rate and rate * self.training.batch_size
+        sums = jax.device_get(state.sums)
+        state = state._replace(sums=self.training.mapper.place(jax.tree.map(np.zeros_like, sums), WHOLE))
+        whole = self.whole(state)
+        means = {name: np.atleast_1d(total) for name, total in sums.totals.items()}
+        shown, better, stopped = {"loss": [], "dev MRR": []}, [], []
+        for number in self.going:
+            position, start = self.positions[number], time.perf_counter()
+            params = self.lanes.of(state.evaluated, number)
+            try:
+                vectors, weights = self.encoded(params, number)
+                dev = self.evaluator.metrics(params.model, vectors, "valid")
+            except FloatingPointError as error:
+                self._end(number, error, state, {})
+                continue
+            seconds = time.perf_counter() - start
+            train = {name: float(total[number]) / int(sums.steps) for name, total in means.items()}
+            train["norm/parameters"] = float(optax.tree.norm(self.lanes.of(whole.params, number)))
+            row = {
+                "epoch": epoch,
                 "step": position.step,
-                "train": means | {"norm/parameters": float(optax.tree.norm(whole.params))},
+                "train": train,
                 "dev": dev,
-                "weights": weight_names(self.graph, weights),
+                "weights": weights,
                 "speed": {"triples/s": rate, "evaluation seconds": seconds, "queries/s": dev["count"] / seconds},
             }
-        )
-        position.evaluated = True
-        if dev["mrr"] > position.best_mrr:
-            position.best_epoch, position.best_step = position.epoch, position.step
-            position.best_mrr, position.stale = dev["mrr"], 0
-        else:
-            position.stale += 1
-        position.stopped = bool(schedule.patience) and position.stale >= schedule.patience
-        self._save(whole)
-        shown = {"loss": means["loss/total"], "dev MRR": dev["mrr"], "triples/s": rate}
-        self.progress.update(position.epoch, schedule.steps_per_epoch, schedule.steps_per_epoch, shown)
-        if position.stopped:
-            self.progress.note(
-                f"dev has not got better for {position.stale} evaluations: stopped at epoch {position.epoch}"
-            )
+            self._log.write(row if len(self.seeds) == 1 else {"seed": self.seeds[number]} | row)
+            if position.judge(dev["mrr"], schedule.patience):
+                better.append(number)
+            if position.stopped:
+                stopped.append(number)
+            shown["loss"].append(train["loss/total"])
+            shown["dev MRR"].append(dev["mrr"])
+        if self.lanes.improved(whole, better):
+            self._save(whole)
+        steps = schedule.steps_per_epoch
+        self._progress.update(epoch, steps, steps, shown | {"triples/s": rate})
+        for number in stopped:
+            stale = self.positions[number].stale
+            self._tell(number, f"dev has not got better for {stale} evaluations: stopped at epoch {epoch}")
         return state
 
-    def _whole(self, state: TrainState) -> TrainState:
+    def encoded(self, params: Params, number: int) -> tuple[EntityVectors, dict]:
+        """The vectors of all entities by a seed's parameters, and the weights of modalities and views by name."""
+        vectors, weights = self._encode(params, self.lanes.inputs(number))
+        return vectors, weight_names(self.dataset.graph, weights)
+
+    def best(self, number: int) -> Params | None:
+        """The best parameters of a seed; None if it was never evaluated."""
+        return self.lanes.best(self.positions[number], number)
+
+    def whole(self, state: TrainState) -> TrainState:
         """As arrays of all processes, split ones as one table: for checkpoints, and for norms over all of them."""
         return self.training.mapper.whole_tables(state, self.training.plan.spec)
 
+    def _tell(self, number: int, line: str) -> None:
+        self._progress.note(line if len(self.seeds) == 1 else f"seed {self.seeds[number]}: {line}")
+
+    def _end(self, number: int, error: FloatingPointError, state: TrainState, latest: dict) -> None:
+        position = self.positions[number]
+        position.diverged = position.step
+        self._diverged(error, state, latest)
+        counts = f"its best epoch, {position.best_epoch}, counts" if position.best_step else "it counts as failed"
+        self._tell(number, f"{error}; {counts}")
+
     def _save(self, whole: TrainState) -> None:
         """Saves where the run is, and the best state if this is it."""
-        position = self.position
-        position.minutes += self._since_counted.again() / 60
-        if position.evaluated and position.best_step == position.step:
-            self.saves.save("best", position, whole.evaluated)
-        self.saves.save("last", position, whole)
-        self._saved = position.number
+        self.position.minutes += self._since_counted.again() / 60
+        try:
+            self.lanes.save(whole, self.positions)
+        except FloatingPointError as error:
+            # Seeds that are saved together may hold what is not finite, so this is of one alone.
+            self._end(0, error, whole, {})
+        self._saved = self.position.number
         self._since_saved.again()
 
     def _stop(self, state: TrainState) -> None:
         position, schedule = self.position, self.schedule
         if position.number != self._saved:
-            self._save(self._whole(state))
-        self.saves.checkpoints.wait()
+            self._save(self.whole(state))
+        self.checkpoints.wait()
         if not position.step:
             line = "stopped before training began; the same command begins it"
-        elif position.evaluated and (position.stopped or position.step >= schedule.end):
-            line = f"stopped before the test score; the same command gives it, from {self.workdir}"
+        elif position.evaluated and (not self.going or position.step >= schedule.end):
+            line = f"stopped before the test score; the same command gives it, from {self.folder}"
         else:
             line = (
                 f"stopped after step {position.step:,} of {schedule.end:,} (epochs finished: {position.epoch} of "
-                f"{schedule.epochs}), which is saved; the same command goes on from there, in {self.workdir}"
+                f"{schedule.epochs}), which is saved; the same command goes on from there, in {self.folder}"
             )
         raise Stopped(line if jax.process_index() == 0 else "")
-
-    def _tell_of_nonfinite(self, state: TrainState, latest: dict[str, float]) -> None:
-        steps_per_epoch = self.schedule.steps_per_epoch
-        told = nonfinite.describe(
-            self.graph, self._whole(state), latest, batch_size=self.batch_size, steps_per_epoch=steps_per_epoch
-        )
-        path = nonfinite.write(self.workdir, told) if jax.process_index() == 0 else self.workdir / nonfinite.FILE_NAME
-        self.saves.checkpoints.wait()
-        raise FloatingPointError(
-            f"step {told['step']} (epoch {told['epoch']}): the loss or its gradient is not finite; {path} holds its "
-            "triples and norms; checkpoints are of steps before it; lower train.learning_rate or "
-            "train.table_learning_rate, in another --workdir"
-        )

@@ -11,7 +11,6 @@ from mocme_jax.training import setup
 from mocme_jax.training.best_model import restore_best
 from mocme_jax.training.checkpoints.lenders_file import lenders_of_run
 from mocme_jax.training.compilation_cache import use_compilation_cache
-from mocme_jax.training.device_data import make_inputs
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
 
@@ -38,7 +37,7 @@ def evaluate_workdir(
     restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, notify=notify)
     config, dataset, mapper, model = restored.config, restored.dataset, restored.mapper, restored.model
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
-    inputs = make_inputs(dataset.graph, config.fusion.panel, config.seed, mapper, split=config.parallel.shard_entities)
+    inputs = setup.build_inputs(config, dataset.graph, mapper)
     lenders = lenders_of_run(workdir, config, dataset.graph)
     vectors, weights = setup.build_encode(config, model, dataset.graph, mapper, lenders)(restored.params, inputs)
     results = results_of(

@@ -1,10 +1,10 @@
-"""From a configuration to a graph, a model and an objective: the one place that reads config fields by name."""
+"""From a configuration to a graph, a model and an objective: with ``run_settings`` the reader of config fields."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,6 +216,7 @@ class Training:
 
     Attributes:
       mapper: the devices.
+      batch_size: triples per step.
       inputs: what entities carry, and the panel.
       data: the training triples, known answers, and the inputs.
       plan: of the state.
@@ -223,23 +224,38 @@ class Training:
     """
 
     mapper: Mapper
+    batch_size: int
     inputs: Inputs
     data: TrainData
     plan: StatePlan
     program: Program
 
 
-def build_training(config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper) -> Training:
-    """The compiled training that ``config`` describes.
+def build_training(
+    config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper, seeds: Sequence[int] = ()
+) -> Training:
+    """The compiled training that ``config`` describes, of its own seed or of one or several others at once.
 
     Raises:
-      UserError: ``config.train.batch_size`` does not divide by the devices.
+      UserError: ``config.train.batch_size`` does not divide by the devices, or several seeds are to split their tables.
     """
-    split, entities = config.parallel.shard_entities, len(graph.entities)
-    inputs = make_inputs(graph, config.fusion.panel, config.seed, mapper, split=split)
-    plan, program = build_program(config, model, mapper, entities=entities, triples=len(graph.train))
+    split, sizes = config.parallel.shard_entities, dict(entities=len(graph.entities), triples=len(graph.train))
+    if split and len(seeds) > 1:
+        raise UserError("several seeds at once want whole tables; set parallel.shard_entities to False")
+    inputs = build_inputs(config, graph, mapper, seeds)
+    plan, program = build_program(config, model, mapper, **sizes, seeds=seeds)
     data = make_train_data(graph, inputs, mapper, split=split, loops=loops_of(config, graph))
-    return Training(mapper, inputs, data, plan, program)
+    return Training(mapper, config.train.batch_size, inputs, data, plan, program)
+
+
+def panel_size(config: ConfigDict) -> int:
+    """P, the entities of a panel."""
+    return config.fusion.panel
+
+
+def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper, seeds: Sequence[int] = ()) -> Inputs:
+    """What entities carry, and the panel of the config's seed or of each of the others; see ``make_inputs``."""
+    return make_inputs(graph, config.fusion.panel, seeds or [config.seed], mapper, split=config.parallel.shard_entities)
 
 
 def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
@@ -248,9 +264,9 @@ def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
 
 
 def build_program(
-    config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int, seeds: bool = False
+    config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int, seeds: Sequence[int] = ()
 ) -> tuple[StatePlan, Program]:
-    """The plan of a seed's state, and the training program, for a graph of these sizes; see ``make_train_program``.
+    """The plan of the seeds' state, and the training program, for a graph of these sizes; see ``make_train_program``.
 
     Raises:
       UserError: ``config.train.batch_size`` does not divide by the devices.
@@ -267,7 +283,7 @@ def build_program(
         split=split,
         sparse=updates_rows_alone(config, entities),
         average_steps=settings.average,
-        seeds=seeds,
+        seeds=len(seeds) > 1,
     )
     plan = plan_train_state(
         model,
@@ -278,7 +294,7 @@ def build_program(
         metrics=(*loss.metrics, "norm/gradient"),
         mapper=mapper,
         split=split,
-        seed=config.seed,
+        seeds=seeds or [config.seed],
     )
     return plan, program
 
@@ -304,10 +320,20 @@ def loops_of(config: ConfigDict, graph: KnowledgeGraph) -> np.ndarray | None:
     return relations_with_loops([graph.train], len(graph.relations))
 
 
+def counts_answers(config: ConfigDict) -> bool:
+    """Whether ``cardinality_of`` is something."""
+    return config.model.cardinality > 0
+
+
 def cardinality_of(config: ConfigDict, graph: KnowledgeGraph) -> Cardinality | None:
     """What is added to scores by relation and answer; None where nothing is."""
     sizes, weight = (len(graph.entities), len(graph.relations)), config.model.cardinality
     return find_cardinality(graph.train, *sizes, weight) if weight else None
+
+
+def lent_share(config: ConfigDict) -> float:
+    """How much of an entity's structure is lent at most; 0: nothing is."""
+    return config.model.lend
 
 
 def lenders_of(config: ConfigDict, graph: KnowledgeGraph) -> Lenders | None:

@@ -114,11 +114,9 @@ def averaged(state: TrainState, steps: float) -> TrainState:
     return state._replace(average=jax.tree.map(one, state.average, state.params))
 
 
-def finite(metrics: Metrics, seeds: bool = False) -> jax.Array:
-    """Whether a step's loss and gradient are finite, of all seeds if there are several; bool scalar."""
-    fine = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["norm/gradient"])
-    # One answer for all of them: a loop whose lanes end at different steps would copy its state in each.
-    return jax.lax.pmin(fine.astype(jnp.int32), SEEDS) > 0 if seeds else fine
+def finite(metrics: Metrics) -> jax.Array:
+    """Whether a step's loss and gradient are finite; bool scalar, or one per seed."""
+    return jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["norm/gradient"])
 
 
 def make_train_program(
@@ -137,7 +135,8 @@ def make_train_program(
 
     The state after so many steps is the same, bit for bit, in whatever calls they were taken: a step's triples and
     draws follow from the key and the step, and metrics are added up in the state. A step whose loss or gradient is not
-    finite is the last of its call. ``latest`` are the metrics of the last step. The state passed in is donated.
+    finite is the last of its call. ``latest`` are the metrics of the last step, and ``step``, how many had been taken
+    after it. The state passed in is donated.
 
     Args:
       loss, optimizers, split, sparse: see ``make_train_step``.
@@ -146,7 +145,8 @@ def make_train_program(
       mapper: the devices.
       average_steps: span of the running average; 0 where the state has none.
       seeds: whether state and data are of several seeds at once (see ``state_axes``), as lanes of one program, each of
-        which does what it would do alone; ``latest`` then are ``[S]``. Tables are then whole.
+        which does what it would do alone; ``latest`` then are ``[S]``. Tables are then whole. The call goes on while
+        any seed is finite; ``latest`` of one that is not are those of its first such step.
 
     Raises:
       UserError: the batch does not divide by the devices.
@@ -162,15 +162,23 @@ def make_train_program(
         order_key, draw_key = run_keys(state.key)
         last = state.step + steps
 
+        def fine(latest):
+            # One answer for all seeds: a loop whose lanes end at different steps would copy its state in each.
+            return jax.lax.pmax(finite(latest).astype(jnp.int32), SEEDS) > 0 if seeds else finite(latest)
+
         def going(end):
-            return lambda carry: (carry[0].step < end) & finite(carry[1], seeds)
+            return lambda carry: (carry[0].step < end) & fine(carry[1])
 
         def one(carry):
-            state, _ = carry
+            state, before = carry
             rows = batch_rows(order_key, state.step, batch_size=batch_size, triples=triples)
             batch = take_everywhere(data.triples, rows) if split else data.triples[rows]
             state, metrics = train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
-            return state._replace(sums=state.sums.plus(metrics)), metrics
+            latest = metrics | {"step": state.step}
+            if seeds:
+                # A seed that is no longer finite keeps what tells of its first such step.
+                latest = jax.tree.map(lambda old, new: jnp.where(finite(before), new, old), before, latest)
+            return state._replace(sums=state.sums.plus(metrics)), latest
 
         def stretch(carry):
             """Steps up to the next update of the average."""
@@ -178,7 +186,7 @@ def make_train_program(
             state, latest = jax.lax.while_loop(going(end), one, carry)
             return averaged(state, average_steps), latest
 
-        none = jax.tree.map(jnp.zeros_like, state.sums.totals)
+        none = jax.tree.map(jnp.zeros_like, state.sums.totals) | {"step": jnp.zeros((), jnp.int32)}
         return jax.lax.while_loop(going(last), stretch if average_steps else one, (state, none))
 
     if seeds:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mocme_jax.method.mocme import MoCME, Params, init_params
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
@@ -99,25 +100,17 @@ def data_axes() -> TrainData:
     return TrainData(None, None, Inputs(None, None, 0))
 
 
-def stack_states(states: TrainState) -> TrainState:
-    """States ``[S, ...]`` as a vmap over seeds makes them, with what seeds share once; see ``state_axes``."""
-    sums = Sums(states.sums.steps[0], states.sums.totals)
-    return states._replace(sums=sums, step=states.step[0])
-
-
 class StatePlan(NamedTuple):
     """A state to be made or restored.
 
     Attributes:
       spec: which of its parts are split.
       shapes: of all arrays, split ones as one table, with the places where they belong.
-      initial: ``(seed) -> TrainState``, the first state, as a pure function.
       create: ``() -> TrainState``, the first state, as the programs take it.
     """
 
     spec: TrainState
     shapes: TrainState
-    initial: Callable[[jax.Array], TrainState]
     create: Callable[[], TrainState]
 
 
@@ -131,9 +124,12 @@ def plan_train_state(
     metrics: Sequence[str],
     mapper: Mapper,
     split: bool,
-    seed: int,
+    seeds: Sequence[int],
 ) -> StatePlan:
-    """Initial parameters and optimizer state from a seed, made where they belong; sums of the named metrics."""
+    """Initial parameters and optimizer state from each seed, made where they belong; sums of the named metrics.
+
+    The states of several seeds are one, stacked as ``state_axes`` says.
+    """
     spec = state_spec(split, averages, guided)
 
     def initial(seed):
@@ -148,9 +144,14 @@ def plan_train_state(
         key = jax.random.key_data(step_key)
         return TrainState(params, opt_state, average, sums, entropy, jnp.zeros((), jnp.int32), key)
 
-    shapes = mapper.placed_shapes(jax.eval_shape(initial, seed), spec)
+    def stacked(seeds):
+        states = jax.vmap(initial)(seeds)
+        return states._replace(sums=Sums(states.sums.steps[0], states.sums.totals), step=states.step[0])
+
+    first, given = (initial, seeds[0]) if len(seeds) == 1 else (stacked, np.asarray(seeds, np.int32))
+    shapes = mapper.placed_shapes(jax.eval_shape(first, given), spec)
     shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
-    return StatePlan(spec, shapes, initial, lambda: mapper.place(jax.jit(initial, out_shardings=shardings)(seed), spec))
+    return StatePlan(spec, shapes, lambda: mapper.place(jax.jit(first, out_shardings=shardings)(given), spec))
 
 
 def params_shapes(model: MoCME, *, entities: int, mapper: Mapper, split: bool) -> Params:

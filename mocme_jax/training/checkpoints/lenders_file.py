@@ -33,7 +33,7 @@ def write_lenders(workdir: Path, lenders: Lenders) -> None:
 
 def lenders_of_run(workdir: Path, config: ConfigDict, graph: KnowledgeGraph) -> Lenders | None:
     """The lenders that a run was evaluated with, found anew where no usable file is left; None: nothing is lent."""
-    if not config.model.lend:
+    if not setup.lent_share(config):
         return None
     kept = _read(Path(workdir) / LENDERS_FILE, len(graph.entities))
     return setup.lenders_of(config, graph) if kept is None else kept

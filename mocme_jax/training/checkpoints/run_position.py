@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mocme_jax import __version__
+from mocme_jax.config import flat
 from mocme_jax.errors import UserError
 
 # Of what a checkpoint holds; raised whenever that changes.
@@ -31,6 +33,7 @@ class Position:
       stale: evaluations since then.
       minutes: time spent so far, in training and evaluation.
       stopped: whether early stopping ended the run.
+      diverged: the step after which something was not finite, which ended it; 0: none.
     """
 
     step: int = 0
@@ -42,6 +45,7 @@ class Position:
     stale: int = 0
     minutes: float = 0.0
     stopped: bool = False
+    diverged: int = 0
 
     @property
     def number(self) -> int:
@@ -49,13 +53,37 @@ class Position:
         return number_of(self.step, self.evaluated)
 
     @property
+    def evaluated_step(self) -> int:
+        """The last step that may have been evaluated."""
+        return self.step - (not self.evaluated)
+
+    @property
     def best_number(self) -> int:
         """Of the checkpoint in best/ that belongs to it."""
         return number_of(self.best_step, True)
 
+    def judge(self, mrr: float, patience: int) -> bool:
+        """Takes in an evaluation on dev, and returns whether it is the best so far.
+
+        Args:
+          mrr: of dev.
+          patience: evaluations without a better one that end the run; 0: none do.
+        """
+        self.evaluated, better = True, mrr > self.best_mrr
+        if better:
+            self.best_epoch, self.best_step, self.best_mrr = self.epoch, self.step, mrr
+        self.stale = 0 if better else self.stale + 1
+        self.stopped = bool(patience) and self.stale >= patience
+        return better
+
     def take_best(self, other: Position) -> None:
         """Makes the best evaluation of another position this one's."""
         self.best_epoch, self.best_step, self.best_mrr = other.best_epoch, other.best_step, other.best_mrr
+
+
+def furthest(positions: Sequence[Position]) -> Position:
+    """Of several seeds, the one with the most steps."""
+    return max(positions, key=lambda position: position.number)
 
 
 def number_of(step: int, evaluated: bool) -> int:
@@ -111,7 +139,7 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
             f"{workdir}: holds a run on another graph or other features: {', '.join(other)} "
             f"differ{'s' if len(other) == 1 else ''}; put them back, {elsewhere}"
         )
-    then, now = _flat(saved["config"]), _flat(identity["config"])
+    then, now = (_as_json(flat(one["config"])) for one in (saved, identity))
     changed = [
         f"{path} ({then.get(path)} there, {now.get(path)} now)"
         for path in {**then, **now}
@@ -126,12 +154,6 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
         )
 
 
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested fields by dotted path, tuples as JSON gives them back."""
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+def _as_json(fields: dict[str, Any]) -> dict[str, Any]:
+    """Tuples as JSON gives them back."""
+    return {path: list(value) if isinstance(value, tuple) else value for path, value in fields.items()}

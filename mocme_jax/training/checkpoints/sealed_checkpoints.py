@@ -45,11 +45,13 @@ class Saves:
         self.checkpoints, self.table = checkpoints, ("structure", entities)
         self._identity, self._notify = identity, notify
 
-    def save(self, which: Which, position: Position, arrays: Any) -> None:
+    def save(self, which: Which, position: Position, arrays: Any, lanes: list[dict] | None = None) -> None:
         """Saves in the background, with a checksum of each array and a digest of the rest.
 
         A checkpoint of ``best`` begins once all before it are on the disk, and so does one of ``last`` that does not
         belong to it. So a kill never leaves a ``last`` whose best is neither there nor its own state.
+
+        ``lanes`` are the positions of several seeds, one of which may have diverged without an end to the others.
 
         Raises:
           FloatingPointError: an array is not finite, and nothing was saved.
@@ -60,12 +62,12 @@ class Saves:
         if not together or jax.process_count() > 1:
             self.checkpoints.wait()
         sums, finite = checksums(arrays, self.table)
-        if not finite:
+        if not finite and lanes is None:
             raise FloatingPointError(
                 f"step {position.step}: a parameter or an optimizer's state is not finite, and is not saved; lower "
                 "train.learning_rate or train.table_learning_rate, in another --workdir"
             )
-        meta = self._identity | {"position": dataclasses.asdict(position), "checksums": sums}
+        meta = self._identity | {"position": dataclasses.asdict(position), "lanes": lanes, "checksums": sums}
         self.checkpoints.save(which, position.number, arrays, sealed(meta))
 
     def newest(

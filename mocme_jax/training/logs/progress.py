@@ -130,6 +130,8 @@ def _format(value: Any) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, list):
+        return " ".join(map(_format, value))
     try:
         value = float(value)
     except (TypeError, ValueError):

@@ -1,0 +1,88 @@
+"""Seeds of one configuration, trained at once, each scored by its own best parameters.
+
+They share the graph and its dev split, so that their scores can be paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from mocme_jax.training import setup
+from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
+from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
+from mocme_jax.training.logs.progress import Progress
+from mocme_jax.training.loop import Loop
+from mocme_jax.training.preemption import Preemption
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+class Trained(NamedTuple):
+    """What became of one seed.
+
+    Attributes:
+      row: what was measured, for JSON: ``seed``, ``dev``, ``test`` and ``clean`` metrics, ``best_epoch``, ``epochs``
+        (trained until it stopped), ``curve`` of dev MRR, ``weights``; and the step at which it ``diverged``, if it
+        did. One that diverged before it was evaluated has a dev MRR of 0, and no test.
+      ranks: float64 ``[2T]`` of the test triples, tails first; None where test was not looked at.
+    """
+
+    row: dict
+    ranks: np.ndarray | None
+
+
+def train_seeds(
+    config: ConfigDict,
+    dataset: setup.Dataset,
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    preemption: Preemption | None = None,
+    console: Console | None = None,
+    test: bool = True,
+) -> list[Trained]:
+    """Trains seeds to the last epoch, or until each has stopped; then scores each seed's best parameters.
+
+    Args:
+      config: every choice but the seed.
+      dataset: what all seeds are trained on.
+      seeds: S of them; several are lanes of one compiled program.
+      folder: holds the training while it is under way; one that is there goes on.
+      preemption: entered, takes signals.
+      console: takes a line per evaluation; None for standard output.
+      test: whether test is scored; a search does without.
+
+    Raises:
+      Stopped: a signal has asked for the end, and the state is on the disk.
+      UserError: the folder can't be written, or holds something else.
+    """
+    loop = Loop(config, dataset, setup.build_mapper(config), seeds, preemption or Preemption())
+    with open_checkpoints(folder) as checkpoints, Progress(loop.schedule.epochs, console=console) as progress:
+        state = loop.resume(checkpoints, folder, progress.note)
+        with MetricsLog(folder, keep_until_step=loop.position.evaluated_step, tensorboard=False) as log:
+            loop.run(state, log, progress)
+        curves = read_metrics(folder)
+        return [_score(loop, number, curves, test) for number in range(len(seeds))]
+
+
+def _score(loop: Loop, number: int, evaluations: list[dict], test: bool) -> Trained:
+    params, position, seed = loop.best(number), loop.positions[number], loop.seeds[number]
+    curve = [[row["epoch"], row["dev"]["mrr"]] for row in evaluations if row.get("seed", seed) == seed]
+    row = {"seed": seed, "best_epoch": position.best_epoch, "epochs": position.epoch, "curve": curve}
+    if position.diverged:
+        row["diverged"] = position.diverged
+    if params is None:
+        # It counts as the worst that there can be.
+        return Trained(row | {"dev": {"mrr": 0.0}}, None)
+    vectors, weights = loop.encoded(params, number)
+    ranks, row["dev"] = None, loop.evaluator.metrics(params.model, vectors, "valid")
+    if test:
+        ranks, metrics = loop.evaluator.scored(params.model, vectors, "test")
+        row |= {"test": metrics["overall"], "clean": metrics["clean"]}
+    return Trained(row | {"weights": weights}, ranks)

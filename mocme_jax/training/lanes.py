@@ -1,0 +1,148 @@
+"""How the seeds of a training lie in memory and on the disk: one as it is, several as lanes of one program.
+
+Both classes have the same methods, and these are all that the loop knows of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mocme_jax.method.mocme import Params
+from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.parallel.mesh import WHOLE
+from mocme_jax.training.checkpoints.resuming import resume
+from mocme_jax.training.checkpoints.run_position import Position, check_same_run, furthest
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.setup import Training
+from mocme_jax.training.train_state import TrainState
+
+# More rows than any array has: lanes stand before the rows of tables, which are whole here.
+_NO_TABLE = 2**31 - 1
+
+
+@dataclasses.dataclass
+class OneLane:
+    """One seed: its state as it is, its best parameters on the disk, under ``best/``.
+
+    Attributes:
+      training: of the seed.
+      saves: the checkpoints.
+      identity: what the run is; see ``identity_of``.
+      folder: holds the run, for messages.
+      notify: takes lines.
+    """
+
+    training: Training
+    saves: Saves
+    identity: dict
+    folder: Path
+    notify: Callable[[str], None]
+
+    def resume(self) -> tuple[TrainState, list[Position]]:
+        """The state to go on from, as the program takes it, and the position of each seed."""
+        plan, mapper = self.training.plan, self.training.mapper
+        state, position = resume(self.saves, self.identity, plan, mapper, self.folder, self.notify)
+        return state, [position]
+
+    def of(self, tree: Any, number: int) -> Any:
+        """What of a tree of parameters is a seed's."""
+        return tree
+
+    def inputs(self, number: int) -> Inputs:
+        """What entities carry, with the panel of a seed."""
+        return self.training.inputs
+
+    def improved(self, whole: TrainState, numbers: Sequence[int]) -> bool:
+        """Keeps the parameters of the seeds that got better; returns whether the evaluation is to be saved at once."""
+        return True
+
+    def save(self, whole: TrainState, positions: list[Position]) -> None:
+        """Saves where the run is."""
+        (position,) = positions
+        if position.evaluated and position.best_step == position.step:
+            self.saves.save("best", position, whole.evaluated)
+        self.saves.save("last", position, whole)
+
+    def best(self, position: Position, number: int) -> Params | None:
+        """The best parameters of a seed, whose position is brought in line; None where nothing was evaluated."""
+        best = self.saves.newest("best", self.training.plan.shapes.params)
+        if best is None:
+            return None
+        position.take_best(Position(**best.meta["position"]))
+        return self.training.mapper.place(best.arrays, self.training.plan.spec.params)
+
+
+class _Arrays(NamedTuple):
+    """What a checkpoint of several seeds holds: their state, and each one's best parameters so far."""
+
+    state: TrainState
+    best: Params
+
+
+class StackedLanes(OneLane):
+    """Several seeds: their states stacked, their best parameters in memory, and saved with the state."""
+
+    def resume(self) -> tuple[TrainState, list[Position]]:
+        """The stacked states, and the position of each seed; a folder of other seeds is refused."""
+        plan, mapper = self.training.plan, self.training.mapper
+        self._keep = jax.jit(_keep_lane, donate_argnums=0)
+        saved = self.saves.newest(
+            "last",
+            _Arrays(plan.shapes, plan.shapes.evaluated),
+            accept=lambda meta: check_same_run(self.folder, meta, self.identity),
+            needed=False,
+        )
+        if saved is None:
+            self.saves.forget_after("last", -1)
+            state = plan.create()
+            self._best = jax.tree.map(jnp.copy, mapper.whole_tables(state.evaluated, WHOLE))
+            return state, [Position() for _ in range(len(self.training.inputs.panel))]
+        self._best = saved.arrays.best
+        positions = [Position(**lane) for lane in saved.meta["lanes"]]
+        position = furthest(positions)
+        self.notify(f"going on after step {position.step:,} (epoch {position.epoch} finished), from {self.folder}")
+        return mapper.place(saved.arrays.state, plan.spec), positions
+
+    def of(self, tree: Any, number: int) -> Any:
+        """A lane of a stacked tree."""
+        return jax.tree.map(lambda x: x[number], tree)
+
+    def inputs(self, number: int) -> Inputs:
+        """With the lane's own panel."""
+        inputs = self.training.inputs
+        return inputs._replace(panel=self.training.mapper.place(inputs.panel[number], WHOLE))
+
+    def improved(self, whole: TrainState, numbers: Sequence[int]) -> bool:
+        """Copies the lanes that got better; they are saved with the state, when that is."""
+        for number in numbers:
+            self._best = self._keep(self._best, whole.evaluated, np.int32(number))
+        return False
+
+    def save(self, whole: TrainState, positions: list[Position]) -> None:
+        """Saves the state and the best parameters of all lanes."""
+        arrays = _Arrays(whole, self._best)
+        self.saves.save("last", furthest(positions), arrays, [dataclasses.asdict(one) for one in positions])
+
+    def best(self, position: Position, number: int) -> Params | None:
+        """The lane's copy."""
+        return self.of(self._best, number) if position.best_step else None
+
+
+def _keep_lane(best: Params, new: Params, number: jax.Array) -> Params:
+    return jax.tree.map(lambda old, fresh: old.at[number].set(fresh[number]), best, new)
+
+
+def open_lanes(
+    training: Training, checkpoints: Any, identity: dict, entities: int, folder: Path, notify: Callable[[str], None]
+) -> OneLane:
+    """The lanes of a training of one seed or of several, with their checkpoints; N entities."""
+    one = training.inputs.panel.ndim == 1
+    saves = Saves(checkpoints, identity, entities if one else _NO_TABLE, notify)
+    return (OneLane if one else StackedLanes)(training, saves, identity, folder, notify)
