@@ -17,7 +17,6 @@ from mocme_jax.serving.run_loading import load
 from mocme_jax.training import setup
 from mocme_jax.training.best_model import restore_best
 from mocme_jax.training.checkpoints.lenders_file import LENDERS_FILE, lenders_of_run, write_lenders
-from mocme_jax.training.device_data import make_inputs
 
 ENTITIES = 40
 
@@ -119,7 +118,7 @@ def encoded(restored, share, mapper):
     """All entities' vectors ``[N, d]``, encoded with another share on some devices."""
     config, graph = config_from_dict(restored.config.to_dict()), restored.dataset.graph
     config.model.lend = share
-    inputs = make_inputs(graph, config.fusion.panel, config.seed, mapper)
+    inputs = setup.build_inputs(config, graph, mapper)
     params = mapper.place(jax.device_get(restored.params), "whole")
     encode = setup.build_encode(config, restored.model, graph, mapper, setup.lenders_of(config, graph))
     vectors, _ = encode(params, inputs)

@@ -6,7 +6,7 @@ Both classes have the same methods, and these are all that the loop knows of the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +23,6 @@ from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.setup import Training
 from mocme_jax.training.train_state import TrainState
 
-# More rows than any array has: lanes stand before the rows of tables, which are whole here.
-_NO_TABLE = 2**31 - 1
-
 
 @dataclasses.dataclass
 class OneLane:
@@ -33,22 +30,17 @@ class OneLane:
 
     Attributes:
       training: of the seed.
-      saves: the checkpoints.
-      identity: what the run is; see ``identity_of``.
-      folder: holds the run, for messages.
-      notify: takes lines.
+      saves: its checkpoints.
+      folder: that they are in, as messages call it.
     """
 
     training: Training
     saves: Saves
-    identity: dict
     folder: Path
-    notify: Callable[[str], None]
 
     def resume(self) -> tuple[TrainState, list[Position]]:
         """The state to go on from, as the program takes it, and the position of each seed."""
-        plan, mapper = self.training.plan, self.training.mapper
-        state, position = resume(self.saves, self.identity, plan, mapper, self.folder, self.notify)
+        state, position = resume(self.saves, self.training.plan, self.training.mapper, self.folder)
         return state, [position]
 
     def of(self, tree: Any, number: int) -> Any:
@@ -96,7 +88,7 @@ class StackedLanes(OneLane):
         saved = self.saves.newest(
             "last",
             _Arrays(plan.shapes, plan.shapes.evaluated),
-            accept=lambda meta: check_same_run(self.folder, meta, self.identity),
+            accept=lambda meta: check_same_run(self.folder, meta, self.saves.identity),
             needed=False,
         )
         if saved is None:
@@ -106,8 +98,6 @@ class StackedLanes(OneLane):
             return state, [Position() for _ in range(len(self.training.inputs.panel))]
         self._best = saved.arrays.best
         positions = [Position(**lane) for lane in saved.meta["lanes"]]
-        position = furthest(positions)
-        self.notify(f"going on after step {position.step:,} (epoch {position.epoch} finished), from {self.folder}")
         return mapper.place(saved.arrays.state, plan.spec), positions
 
     def of(self, tree: Any, number: int) -> Any:
@@ -137,12 +127,3 @@ class StackedLanes(OneLane):
 
 def _keep_lane(best: Params, new: Params, number: jax.Array) -> Params:
     return jax.tree.map(lambda old, fresh: old.at[number].set(fresh[number]), best, new)
-
-
-def open_lanes(
-    training: Training, checkpoints: Any, identity: dict, entities: int, folder: Path, notify: Callable[[str], None]
-) -> OneLane:
-    """The lanes of a training of one seed or of several, with their checkpoints; N entities."""
-    one = training.inputs.panel.ndim == 1
-    saves = Saves(checkpoints, identity, entities if one else _NO_TABLE, notify)
-    return (OneLane if one else StackedLanes)(training, saves, identity, folder, notify)

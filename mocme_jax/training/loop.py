@@ -17,13 +17,14 @@ from mocme_jax.parallel.processes import everyone
 from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.orbax_store import Checkpoints
 from mocme_jax.training.checkpoints.run_position import Position, furthest, identity_of
-from mocme_jax.training.lanes import open_lanes
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.lanes import OneLane, StackedLanes
 from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress
 from mocme_jax.training.logs.run_results import weight_names
 from mocme_jax.training.preemption import Preemption, Stopped
 from mocme_jax.training.run_settings import schedule_of
-from mocme_jax.training.schedule import Pace, Timer
+from mocme_jax.training.schedule import Pace
 from mocme_jax.training.step import finite
 from mocme_jax.training.train_state import TrainState
 
@@ -75,8 +76,9 @@ class Loop:
         Raises:
           UserError: the folder holds another training, or nothing but damaged checkpoints.
         """
-        self.checkpoints, self.folder, entities = checkpoints, folder, len(self.dataset.graph.entities)
-        self.lanes = open_lanes(self.training, checkpoints, self.identity, entities, folder, notify)
+        self.checkpoints, self.folder = checkpoints, folder
+        lanes, entities = (OneLane, len(self.dataset.graph.entities)) if len(self.seeds) == 1 else (StackedLanes, None)
+        self.lanes = lanes(self.training, Saves(checkpoints, self.identity, entities, notify), folder)
         state, self.positions = self.lanes.resume()
         # A run that is asked for more patience than it stopped with goes on, if no other has left it behind.
         patience, step = self.schedule.patience or np.inf, self.position.step
@@ -84,6 +86,8 @@ class Loop:
             position.stopped = position.stopped and (position.stale >= patience or position.step < step)
         # One that goes on finds its own position saved; a new one has nothing to lose.
         self._saved = self.position.number
+        if step:
+            notify(f"going on after step {step:,} (epoch {self.position.epoch} finished), from {folder}")
         return state
 
     @property
@@ -118,7 +122,7 @@ class Loop:
         """
         schedule = self.schedule
         self._log, self._progress, self._diverged = log, progress, diverged
-        self._pace, self._since_saved, self._since_counted = Pace(), Timer(), Timer()
+        self._pace, self._saved_at = Pace(), time.perf_counter()
         while True:
             position = self.position
             due = bool(self.going) and schedule.evaluates(position.step) and not position.evaluated
@@ -141,7 +145,7 @@ class Loop:
 
         Any process may ask for the end; the rest is as process 0 sees it.
         """
-        late = self._since_saved.seconds >= 60 * self.schedule.save_minutes
+        late = time.perf_counter() - self._saved_at >= 60 * self.schedule.save_minutes
         votes = everyone([self._preemption.requested, late, self._pace.length(limit)])
         return bool(votes[:, 0].any()), bool(votes[0, 1]), int(votes[0, 2])
 
@@ -238,14 +242,15 @@ class Loop:
 
     def _save(self, whole: TrainState) -> None:
         """Saves where the run is, and the best state if this is it."""
-        self.position.minutes += self._since_counted.again() / 60
+        now = time.perf_counter()
+        self.position.minutes += (now - self._saved_at) / 60
+        self._saved_at = now
         try:
             self.lanes.save(whole, self.positions)
         except FloatingPointError as error:
             # Seeds that are saved together may hold what is not finite, so this is of one alone.
             self._end(0, error, whole, {})
         self._saved = self.position.number
-        self._since_saved.again()
 
     def _stop(self, state: TrainState) -> None:
         position, schedule = self.position, self.schedule

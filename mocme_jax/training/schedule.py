@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 # Long enough that a trip to the host costs nothing, short enough that a signal is answered at once.
 CALL_SECONDS = 2.0
@@ -73,21 +72,3 @@ class Pace:
         rate = self._steps / self._seconds if self._seconds else None
         self._steps, self._seconds = 0, 0.0
         return rate
-
-
-class Timer:
-    """Seconds since it was made or last begun again."""
-
-    def __init__(self):
-        self.again()
-
-    def again(self) -> float:
-        """Begins again; returns what had gone by."""
-        now = time.perf_counter()
-        gone, self._begun = now - getattr(self, "_begun", now), now
-        return gone
-
-    @property
-    def seconds(self) -> float:
-        """Gone by."""
-        return time.perf_counter() - self._begun

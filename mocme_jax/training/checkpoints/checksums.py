@@ -17,16 +17,16 @@ import numpy as np
 from mocme_jax.training.bit_mixing import mixed
 
 
-def checksums(tree: Any, table: tuple[str, int]) -> tuple[dict[str, int], bool]:
+def checksums(tree: Any, table: tuple[str, int] | None) -> tuple[dict[str, int], bool]:
     """The checksum of every array by its path, and whether all floating-point elements are finite.
 
     Args:
       tree: of arrays, on one device or over the devices of one mesh.
       table: a name and a number of rows; of arrays with that name in their path and so many rows or more, only the
-        first so many count: those behind hold nothing.
+        first so many count: those behind hold nothing. None: all count.
     """
     leaves = arrays_by_path(tree)
-    rows = tuple(table[1] if is_table(path, leaf, table) else None for path, leaf in leaves.items())
+    rows = tuple(table[1] if table and is_table(path, leaf, table) else None for path, leaf in leaves.items())
     sharding = next(iter(leaves.values())).sharding
     if isinstance(sharding, jax.sharding.NamedSharding):
         # Whole everywhere, since every process reads it.
@@ -41,9 +41,9 @@ def arrays_by_path(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def is_table(path: str, leaf: Any, table: tuple[str, int]) -> bool:
+def is_table(path: str, leaf: Any, table: tuple[str, int] | None) -> bool:
     """Whether an array is one of the tables of that name and number of rows, filled up or not."""
-    return table[0] in path.split("/") and tuple(leaf.shape[:1]) >= (table[1],)
+    return table is not None and table[0] in path.split("/") and tuple(leaf.shape[:1]) >= (table[1],)
 
 
 @functools.cache

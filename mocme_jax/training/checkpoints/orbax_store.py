@@ -251,7 +251,7 @@ def first_difference(saved: Any, target: Any, table: tuple[str, int] | None = No
 
     def same(path, leaf, other):
         shapes = tuple(leaf.shape), tuple(other.shape)
-        if table is not None and is_table(path, leaf, table) and is_table(path, other, table):
+        if is_table(path, leaf, table) and is_table(path, other, table):
             shapes = shapes[0][1:], shapes[1][1:]
         return shapes[0] == shapes[1] and leaf.dtype == other.dtype
 

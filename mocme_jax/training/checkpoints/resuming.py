@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from mocme_jax.parallel.mesh import Mapper
@@ -11,25 +10,21 @@ from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.train_state import StatePlan, TrainState
 
 
-def resume(
-    saves: Saves, identity: dict, plan: StatePlan, mapper: Mapper, workdir: Path, notify: Callable[[str], None]
-) -> tuple[TrainState, Position]:
+def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tuple[TrainState, Position]:
     """The state to go on from, as the programs take it, and its position.
 
     Args:
       saves: the run's checkpoints.
-      identity: what the run is.
       plan: of the state.
       mapper: the devices.
       workdir: the run's folder, locked.
-      notify: takes lines.
 
     Raises:
       UserError: the folder holds another run, or nothing but damaged checkpoints; then nothing was changed.
     """
 
     def same_run(meta: dict) -> None:
-        check_same_run(workdir, meta, identity)
+        check_same_run(workdir, meta, saves.identity)
 
     # The order of resuming:
     # 1. The folder is locked: no other process trains in it. (done by the caller)
@@ -56,9 +51,9 @@ def resume(
             saves.save("best", position, saved.arrays.evaluated)
         else:
             position.take_best(Position(**best.meta["position"]) if best else Position())
-            notify(f"the best checkpoint that is left is of epoch {position.best_epoch}; scores may become others")
+            saves.notify(
+                f"the best checkpoint that is left is of epoch {position.best_epoch}; scores may become others"
+            )
     # 7. Rows of metrics.jsonl after the last evaluated step are dropped; they will be written again. (by the caller)
     # 8. A step that was to be evaluated is; a run that had ended goes straight to the test score. (by the caller)
-    if saved is not None:
-        notify(f"going on after step {position.step:,} (epoch {position.epoch} finished), from {workdir}")
     return state, position

@@ -37,13 +37,15 @@ class Saves:
     Args:
       checkpoints: of its folder.
       identity: what the run is, as JSON; see ``identity_of``. Not needed for reading.
-      entities: N; tables may be saved with more rows, which fill them up.
+      entities: N; tables may be saved with more rows, which fill them up. None: arrays are as they are.
       notify: takes a line on every checkpoint that is not as it was saved.
     """
 
-    def __init__(self, checkpoints: Checkpoints, identity: dict | None, entities: int, notify: Callable[[str], None]):
-        self.checkpoints, self.table = checkpoints, ("structure", entities)
-        self._identity, self._notify = identity, notify
+    def __init__(
+        self, checkpoints: Checkpoints, identity: dict | None, entities: int | None, notify: Callable[[str], None]
+    ):
+        self.checkpoints, self.identity, self.notify = checkpoints, identity, notify
+        self.table = None if entities is None else ("structure", entities)
 
     def save(self, which: Which, position: Position, arrays: Any, lanes: list[dict] | None = None) -> None:
         """Saves in the background, with a checksum of each array and a digest of the rest.
@@ -67,7 +69,7 @@ class Saves:
                 f"step {position.step}: a parameter or an optimizer's state is not finite, and is not saved; lower "
                 "train.learning_rate or train.table_learning_rate, in another --workdir"
             )
-        meta = self._identity | {"position": dataclasses.asdict(position), "lanes": lanes, "checksums": sums}
+        meta = self.identity | {"position": dataclasses.asdict(position), "lanes": lanes, "checksums": sums}
         self.checkpoints.save(which, position.number, arrays, sealed(meta))
 
     def newest(
@@ -101,14 +103,14 @@ class Saves:
                 return saved
             told = f"{self.checkpoints.folder / which / str(number)}: is damaged ({reason})"
             if number != numbers[0]:
-                self._notify(f"{told}; the one before it is taken")
+                self.notify(f"{told}; the one before it is taken")
             elif needed:
                 raise UserError(
                     f"{told}, and there is none before it; nothing was changed; name another folder with "
                     "--workdir=DIR, or delete this one to begin anew"
                 )
             else:
-                self._notify(f"{told}, and there is none before it")
+                self.notify(f"{told}, and there is none before it")
         return None
 
     def _read(self, which: Which, number: int, target: Any, accept: Callable | None) -> tuple[Saved | None, str]:
