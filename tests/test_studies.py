@@ -124,6 +124,7 @@ def poisoned_from(step, lane, monkeypatch):
     monkeypatch.setattr(Loop, "_train", poisoned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "changes"), [(0, {}), (8, {"train__average": 8.0, "train__save_minutes": 1e-9})])
 def test_a_seed_that_diverges_ends_alone(step, changes, graph, tmp_path, monkeypatch):
     """The others come to the same numbers as without it, also where they are stopped after that and go on."""
@@ -157,6 +158,7 @@ def test_a_seed_that_diverges_ends_alone(step, changes, graph, tmp_path, monkeyp
     assert [one.row for one in rest] == [one.row for one in together]
 
 
+@pytest.mark.slow
 def test_a_seed_whose_scores_are_not_finite_ends_alone(graph, tmp_path, monkeypatch):
     fields = {"train__epochs": 4, "train__eval_every": 1}
     undisturbed = train(graph, tmp_path / "undisturbed", [0, 1], **fields)
@@ -176,6 +178,7 @@ def test_a_seed_whose_scores_are_not_finite_ends_alone(graph, tmp_path, monkeypa
     assert len([line for line in told.lines if line.startswith("seed 0: ")]) == 1
 
 
+@pytest.mark.slow
 def test_a_study_of_a_seed_that_diverges(graph, study_file, tmp_path, monkeypatch, capsys):
     """It tells how many did, and differences are over the seeds that both cells have."""
     poisoned_from(0, 1, monkeypatch)
