@@ -74,8 +74,9 @@ def program(mapper=ONE, split=False, **changes):
 
 @functools.cache
 def compiled_program(mapper, split, sparse=False, estimator="club", features_in="all", average=0.0, **changes):
-    """The compiled program and the plan of its state. Plain descent: Adagrad's first steps are the signs of gradients,
-    which for a gradient of rounding errors is a coin's toss.
+    """The compiled program and the plan of its state.
+
+    Plain descent: Adagrad's first steps are the signs of gradients, which for a rounding error is a coin's toss.
     """
     model = tiny(estimator=estimator, features_in=features_in, experts=0)
     choices = dict(mapper=mapper, split=split, sparse=sparse, average=average, batch_size=BATCH, triples=TRIPLES)
@@ -150,7 +151,8 @@ def test_metrics_are_added_up_step_by_step():
         expected = np.float32(0)
         for one in metrics:
             expected += one[name]
-        assert total == expected and total.dtype == np.float32, name
+        assert total == expected, name
+        assert total.dtype == np.float32, name
     assert int(state.sums.steps) == 9
 
 
@@ -195,7 +197,7 @@ def test_training_moves_every_parameter_that_is_used():
 
 def test_a_batch_that_does_not_divide_is_an_error():
     arguments = tiny(), create_optimizers(1e-2, 1e-1), tiny_objective()
-    with pytest.raises(UserError, match="batch_size 6 .* 4 devices"):
+    with pytest.raises(UserError, match=r"batch_size 6 .* 4 devices"):
         made(*arguments, batch_size=6, triples=TRIPLES, mapper=Mapper("pmap", 4))
 
 

@@ -26,7 +26,7 @@ class Parts(Protocol):
 
     @property
     def width(self) -> int:
-        """d."""
+        """The width d of each part."""
 
     def along(self, kernel: jax.Array) -> jax.Array:
         """Each part times its own vector of ``kernel [c, d]``: ``[n, c]``."""
@@ -45,7 +45,7 @@ class Vectors(NamedTuple):
 
     @property
     def width(self) -> int:
-        """d."""
+        """The width d of each part."""
         return self.x.shape[-1]
 
     def along(self, kernel: jax.Array) -> jax.Array:

@@ -30,7 +30,7 @@ class Views(NamedTuple):
 
     @property
     def width(self) -> int:
-        """d."""
+        """The width d of each part."""
         return self.part.shape[-1]
 
     def dense(self) -> jax.Array:

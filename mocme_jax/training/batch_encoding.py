@@ -110,11 +110,9 @@ def encode_roles(
         encoding = encode(len(columns.places), True)
         heads, tails = encoding.vectors[:batch], encoding.vectors[batch : 2 * batch]
         return Roles(heads, tails, heads, tails, encoding.vectors, encoding)
-    if hidden is None:
-        # Whatever is trained on has a structure, which alone is its own encoding.
-        vectors = fetched.columns.structure
-    else:
-        vectors = encode(len(columns.places), True).vectors
+    # Whatever is trained on has a structure, which alone is its own encoding.
+    alone = fetched.columns.structure
+    vectors = alone if hidden is None else encode(len(columns.places), True).vectors
     heads, tails = vectors[:batch], vectors[batch : 2 * batch]
     both = model.features_in == "questions"
     encoding = encode(2 * batch if both else batch, False)
