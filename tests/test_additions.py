@@ -1,137 +1,107 @@
-"""Entities added after training, beside the same entities of a graph whose structure is masked."""
+"""The interface of additions: others than the bundled ones, beside loops."""
 
-import dataclasses
-import json
-
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_ranking import alike, distmult_query, dot_match, naive_ranks, small_graph
 
-import mocme_jax
-from mocme_jax.data.features.standardise import fit_scale, standardise
-from mocme_jax.data.graph.knowledge_graph import Modality
-from mocme_jax.errors import UserError
-from mocme_jax.method.encoder import Carried
-from mocme_jax.parallel.entity_tables import look_up
-from mocme_jax.serving import compiled_queries as programs
-from mocme_jax.serving.inferred_structure import infer_structure
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
+from mocme_jax.additions.addition import Additions, ScoreAddition, changed
+from mocme_jax.additions.cardinality import find_cardinality
+from mocme_jax.additions.self_answers import SelfAnswers, find_self_answers
+from mocme_jax.data.graph.known_tails import known_tails, reciprocal
+from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
+from mocme_jax.parallel.mesh import Mapper
 
 
-def rows_of(model, ids) -> dict[str, np.ndarray]:
-    """The features of some entities, as the files have them."""
-    found = {}
-    for modality in model.graph.modalities:
-        found[modality.name] = np.where(modality.present[ids, None], modality.features[ids], np.nan)
-    return found
+class Popularity(ScoreAddition):
+    """A score of one's own for each entity ``rows [N, 1]``, by relation ``whole [2R]``; a fact counts once less."""
+
+    def adjust(self, scores, relations):
+        return scores + self.whole[relations][:, None] * self.rows[:, 0]
+
+    def of_facts(self, relations, answers, trained):
+        return self.whole[relations] * (self.rows[answers, 0] - trained).astype(np.float32)
+
+    def extended(self, triples, entities):
+        return self._replace(rows=counts(triples, entities))
 
 
-def test_a_copy_of_an_entity_is_encoded_as_that_entity_without_its_structure(model):
-    ids = np.array([3, 8, 20])
-    grown = model.add_entities(["a", "b", "c"], rows_of(model, ids), structure="missing")
-    carried = look_up(model.served.params.structure, model.served.inputs, ids, split=False)
-    carried = Carried(carried.structure, carried.features, carried.present.at[:, 0].set(False))
-    variables, panel = model.served.params.model, model.served.panel
-    expected = programs.encode_some(model.served.model, variables, panel, carried)
-    np.testing.assert_allclose(grown.encode(["a", "b", "c"]), expected.questions.vectors, atol=1e-5)
-    everyone = range(len(model.entities))
-    np.testing.assert_array_equal(grown.encode(everyone), model.encode(everyone))
-    assert len(grown.entities) == len(model.entities) + 3
-    assert len(model.entities) == 48
+class Never(SelfAnswers):
+    """Entity 3 never answers."""
+
+    def ruled_out(self, entities, relations):
+        return entities * 0 + 3
 
 
-def test_new_entities_take_part_at_once(model):
-    count = len(model.entities)
-    features = rows_of(model, [5])
-    grown = model.add_entities(["newcomer"], features, [("newcomer", "next", "place 7")], structure="missing")
-    assert {answer.name for answer in grown.complete("place 1", "next", k=99)} >= {"newcomer", "place 40"}
-    answers = grown.complete("newcomer", "next", k=99)
-    assert len(answers) == count  # all but itself
-    assert [answer.known for answer in answers if answer.name == "place 7"] == ["train"]
-    assert "place 7" not in {a.name for a in grown.complete("newcomer", "next", k=99, exclude=("train",))}
-    # Its structure is fitted to its triple; without, there is none.
-    assert grown.explain(("newcomer", "next", "place 7")).head.weights["structure"] > 0
-    alone = model.add_entities(["newcomer"], features, structure="missing")
-    assert alone.explain(("newcomer", "next", "place 7")).head.weights["structure"] == 0
-    # With nothing at all it gets the learned vector for nothing.
-    bare = model.add_entities(["bare"], {})
-    np.testing.assert_allclose(
-        bare.encode("bare")[0], model.served.params.model["params"]["encoder"]["nothing"], atol=1e-6
+def counts(triples, entities):
+    return np.bincount(triples[:, [0, 2]].ravel(), minlength=entities).astype(np.float32)[:, None]
+
+
+def some_additions(train):
+    whole = np.array([1, 2, 0, -1, 0, 3], np.float32)
+    scores = Popularity(counts(train, 37), whole), find_cardinality(train, 37, 3, 2.0)
+    scores = scores[0], scores[1]._replace(whole=np.round(scores[1].whole))  # exact in float32
+    return Additions(scores, (find_self_answers(train, 3), Never(np.ones(6, bool))), train, (37, 3))
+
+
+@pytest.mark.parametrize(("kind", "count"), [("none", 1), ("shard_map", 4)])
+def test_the_ranker_takes_several_of_each_kind(kind, count):
+    mapper = Mapper(kind, count)
+    train, test, vectors, table = small_graph()
+    test[:9] = train[:9]
+    additions, queries = some_additions(train), reciprocal(test, 3)
+    popularity, cardinality = additions.scores
+    scores = ((vectors[queries[:, 0]] * table[queries[:, 1]]) @ vectors.T).astype(np.float64)
+    facts = {tuple(row) for row in reciprocal(train, 3).tolist()}
+    loops = {relation for entity, relation, answer in facts if entity == answer}
+    for row, (entity, relation, answer) in enumerate(queries.tolist()):
+        for candidate in range(37):
+            # A known answer that is not asked for is filtered, whatever its score.
+            own = candidate == answer and (entity, relation, candidate) in facts
+            scores[row, candidate] += popularity.whole[relation] * (popularity.rows[candidate, 0] - own)
+            scores[row, candidate] += (cardinality.rows[candidate, relation] > own) * cardinality.whole[relation]
+            if candidate == 3 or (candidate == entity and relation not in loops):
+                scores[row, candidate] = -1e9
+    scores[queries[:, 2] == 3, 3] = -1e9 + 1  # the correction of a gold answer that is ruled out changes nothing
+    expected, _ = naive_ranks(scores, queries, [train, test], 3)
+    plan = plan_evaluation(
+        test, known_tails([train, test], 37, 3), chunk=13, corrections=additions.corrections(*queries.T)
     )
-    again = grown.add_entities(["second"], {}, [("second", "next", "newcomer")])
-    assert [a.known for a in again.complete("second", "next", k=99) if a.name == "newcomer"] == ["train"]
+    options = dict(block=8, mapper=mapper, scores=additions.scores, bars=additions.bars)
+    ranks, _ = make_ranker(distmult_query, dot_match, **options)(table, alike(vectors, mapper), plan)
+    ruled_out = queries[:, 2] == 3
+    np.testing.assert_array_equal(ranks[~ruled_out], expected[~ruled_out])
+    assert ranks[ruled_out].min(initial=37) > 20
 
 
-def test_inferred_structure_is_that_of_the_nearest_by_a_loop():
-    rng = np.random.default_rng(0)
-    structure = rng.normal(size=(30, 6)).astype(np.float32)
-    old = [rng.normal(size=(30, 4)), rng.normal(size=(30, 3))]
-    new = [rng.normal(size=(300, 4)), rng.normal(size=(300, 3))]
-    old[1][::3], new[1][1::2] = 0, 0  # missing
-    new[0][7], new[1][7] = 0, 0
-    found, inferred = infer_structure(structure, old, new)
-    for row in (0, 1, 7, 298, 299):
-        weights = np.zeros(30)
-        for other in range(30):
-            for mine, theirs in zip(new, old, strict=True):
-                lengths = np.linalg.norm(mine[row]) * np.linalg.norm(theirs[other])
-                weights[other] += mine[row] @ theirs[other] / lengths if lengths else 0
-        weights[np.argsort(-weights)[10:]] = 0
-        weights = np.maximum(weights, 0) ** 4
-        assert inferred[row] == (row != 7)
-        if row == 7:
-            np.testing.assert_array_equal(found[row], 0)
-            continue
-        mean = weights @ structure / weights.sum()
-        length = 2 * (weights @ np.linalg.norm(structure, axis=1)) / weights.sum()
-        np.testing.assert_allclose(found[row], mean * length / np.linalg.norm(mean), rtol=1e-4)
+def test_training_facts_are_told_from_others_and_added_ones_join_them():
+    train, test, _, _ = small_graph()
+    additions = some_additions(train)
+    queries = np.concatenate([reciprocal(train, 3), reciprocal(test, 3)])
+    facts = {tuple(row) for row in reciprocal(train, 3).tolist()}
+    wanted = [tuple(row) in facts for row in queries.tolist()]
+    np.testing.assert_array_equal(additions.trained(*queries.T), wanted)
+    assert not additions.trained(queries[:, 0] + 37, *queries.T[1:]).any()
+    fresh = np.array([[38, 1, 4], [4, 0, 37]])
+    grown = additions.extended(fresh, 39)
+    assert additions.bars == grown.bars
+    assert grown.trained([38, 4, 37, 38], [1, 4, 3, 0], [4, 38, 4, 4]).tolist() == [True, True, True, False]
+    together = np.concatenate([train, fresh])
+    np.testing.assert_array_equal(grown.scores[0].rows, counts(together, 39))
+    np.testing.assert_array_equal(grown.scores[1].rows, find_cardinality(together, 39, 3, 2.0).rows)
 
 
-def test_a_newcomer_has_the_structure_of_its_neighbours_or_none_if_the_model_learned_to_do_without(model):
-    features = rows_of(model, [5])
-    grown = model.add_entities(["newcomer"], features)
-    weights = grown.explain(("newcomer", "next", "place 7")).head.weights
-    assert weights["structure"] > 0
-    # The score that is explained is the score that it has.
-    explained = grown.explain(("newcomer", "next", "place 7")).score
-    assert explained == pytest.approx(grown.score([("newcomer", "next", "place 7")])[0], abs=1e-4)
-    # A second newcomer learns nothing from the first, a guess itself: it is as if the first were not there.
-    both = grown.add_entities(["second"], features)
-    np.testing.assert_allclose(both.encode("second"), grown.encode("newcomer"), atol=1e-5)
-    saved = {**model.saved, "config": json.loads(json.dumps(model.saved["config"]))}
-    saved["config"]["model"]["structure_dropout"] = 0.5
-    trained_without = dataclasses.replace(model, saved=saved).add_entities(["newcomer"], features)
-    missing = model.add_entities(["newcomer"], features, structure="missing")
-    np.testing.assert_array_equal(trained_without.encode("newcomer"), missing.encode("newcomer"))
-    assert not np.allclose(missing.encode("newcomer"), grown.encode("newcomer"), atol=1e-3)
-    with pytest.raises(UserError, match="inferred, missing"):
-        model.add_entities(["newcomer"], features, structure="guessed")
+def test_what_is_ruled_out_is_listed():
+    train = np.array([[0, 0, 1], [2, 1, 2]])
+    additions = Additions(bars=(find_self_answers(train, 2), Never(np.ones(4, bool))))
+    rows, ids = additions.ruled_out(np.array([[5, 0], [6, 1], [7, 2], [8, 3]]))
+    assert sorted(zip(rows.tolist(), ids.tolist(), strict=True)) == [(0, 3), (0, 5), (1, 3), (2, 3), (2, 7), (3, 3)]
+    assert [len(part) for part in Additions().ruled_out(np.array([[5, 0]]))] == [0, 0]
 
 
-def test_new_rows_are_put_on_the_scale_of_the_old(model):
-    modality = model.graph.modalities[0]
-    whole = standardise(modality)
-    chosen = np.flatnonzero(modality.present)[:4]
-    part = Modality(modality.name, modality.features[chosen], modality.present[chosen])
-    np.testing.assert_allclose(standardise(part, fit_scale(modality)).features, whole.features[chosen], atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("names", "features", "triples", "words"),
-    [
-        (["place 3"], {}, [], ["'place 3'", "already"]),
-        (["a", "a"], {}, [], ["'a'", "already"]),
-        (["a"], {"image": np.zeros((1, 3))}, [], ["'image'", "numeric, text"]),
-        (["a"], {"text": np.zeros((1, 3))}, [], ["text", "1 rows of width 8", "[1, 3]"]),
-        (["a"], {"text": np.full((1, 8), np.inf)}, [], ["text", "infinite"]),
-        (["a"], {}, [("a", "nexxt", "place 3")], ["did you mean next"]),
-    ],
-)
-def test_what_does_not_fit_is_said_in_a_line(model, names, features, triples, words):
-    with pytest.raises(UserError) as caught:
-        model.add_entities(names, features, triples)
-    for word in words:
-        assert word in str(caught.value)
+def test_without_additions_nothing_is_added():
+    queries = np.zeros((4, 3), np.int32)
+    assert Additions().of_facts(*queries.T).tolist() == [0, 0, 0, 0]
+    assert Additions().corrections(*queries.T).tolist() == [0, 0, 0, 0]
+    table = jnp.ones((3, 2))
+    assert changed(table, ()) is table

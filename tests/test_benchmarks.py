@@ -71,7 +71,7 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
         config.model.cardinality = 0.0
     mapper = setup.build_mapper(config)
     training = setup.build_training(config, model, graph, mapper)
-    encode = setup.build_encode(config, model, graph, mapper, setup.lenders_of(config, graph))
+    encode = setup.build_encode(config, model, graph, mapper, setup.table_additions_of(config, graph))
     state = training.plan.create()
     few = np.random.default_rng(0).permutation(counts[2])[:500]
     part = setup.Dataset(graph.replace(test=graph.test[few]), dataset.known, "", {}, [], "")

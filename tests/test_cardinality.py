@@ -8,12 +8,15 @@ import pytest
 from test_ranking import naive_ranks
 
 import mocme_jax
+from mocme_jax.additions.addition import Additions
 from mocme_jax.additions.cardinality import find_cardinality
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.completion import complete_questions, score_relations, score_triples
+from mocme_jax.serving.exported_tables import cardinality_of
+from mocme_jax.serving.known_facts import Facts
 
 ENTITIES, RELATIONS = 37, 3
 
@@ -35,15 +38,15 @@ def test_each_triple_is_left_out_and_looked_at_with_the_others():
             if other == relation:
                 others = {e for e, o, a in asked if (o, a) == (relation, answer)} - {entity}
                 again, alone = again + bool(others), alone + (not others)
-        assert found.bonus[relation] == pytest.approx(0.7 * math.log(again / alone), rel=1e-5)
+        assert found.whole[relation] == pytest.approx(0.7 * math.log(again / alone), rel=1e-5)
         answered = [answer for _, other, answer in asked if other == relation]
-        assert found.times[:, relation].tolist() == [min(answered.count(e), 2) for e in range(ENTITIES)]
+        assert found.rows[:, relation].tolist() == [min(answered.count(e), 2) for e in range(ENTITIES)]
 
 
 def test_one_birthplace_each_and_many_born_in_a_city():
     people, cities = np.arange(20), 20 + np.arange(20) % 3
     train = np.stack([people, np.zeros(20, int), cities], axis=1)
-    bonus = find_cardinality(train, 23, 1, 1.0).bonus
+    bonus = find_cardinality(train, 23, 1, 1.0).whole
     assert bonus[0] == pytest.approx(math.log(20.5 / 0.5))
     assert bonus[1] == pytest.approx(-bonus[0])
 
@@ -59,7 +62,7 @@ def test_the_ranker_adds_it_to_every_candidate(kind, count):
     queries = reciprocal(test, RELATIONS)
     plain = ((vectors[queries[:, 0]] * table[queries[:, 1]]) @ vectors.T).astype(np.float64)
     relations = queries[:, 1]
-    scores = plain + (counted.times.T[relations] > 0) * counted.bonus[relations][:, None].astype(np.float64)
+    scores = plain + (counted.rows.T[relations] > 0) * counted.whole[relations][:, None].astype(np.float64)
     facts = {tuple(row) for row in reciprocal(train, RELATIONS).tolist()}
     for row, (entity, relation, answer) in enumerate(queries.tolist()):
         if (entity, relation, answer) in facts and not any(
@@ -68,14 +71,15 @@ def test_the_ranker_adds_it_to_every_candidate(kind, count):
             scores[row, answer] = plain[row, answer]
     expected, _ = naive_ranks(scores, queries, [train, test], RELATIONS)
 
-    plan = plan_evaluation(test, known_tails([train, test], ENTITIES, RELATIONS), chunk=13, counted=train)
-    assert (scores != plain + (counted.times.T[relations] > 0) * counted.bonus[relations][:, None]).any()
+    corrections = Additions((counted,), (), train, (ENTITIES, RELATIONS)).corrections(*queries.T)
+    plan = plan_evaluation(test, known_tails([train, test], ENTITIES, RELATIONS), chunk=13, corrections=corrections)
+    assert (scores != plain + (counted.rows.T[relations] > 0) * counted.whole[relations][:, None]).any()
     ranker = make_ranker(
         lambda params, questions, answers, relation: questions * params[relation],
         lambda q, candidates: q @ candidates.T,
         mapper=mapper,
         block=8,
-        cardinality=counted,
+        scores=[counted],
     )
     placed = mapper.place(EntityVectors(vectors, vectors), EntityVectors(ROWS, ROWS))
     ranks, _ = ranker(jnp.asarray(table), placed, plan)
@@ -90,19 +94,19 @@ def model(tiny_run):
 
 def without(model):
     """The same model, nothing added."""
-    served = model.served
+    served, facts = model.served, model.served.facts
     return type(served)(
-        **{name: getattr(served, name) for name in ("model", "params", "inputs", "panel", "facts", "added")},
-        tables=served.tables._replace(times=None, bonus=None),
+        **{name: getattr(served, name) for name in ("model", "params", "inputs", "panel", "added")},
+        tables=served.tables._replace(additions=()),
+        facts=Facts(facts.splits, facts.num_entities, facts.num_relations, Additions(bars=facts.additions.bars)),
     )
 
 
 def test_a_loaded_model_counts_what_was_trained_on_and_adds_it_everywhere(model):
     served, plain, relations = model.served, without(model), len(model.relations)
     expected = find_cardinality(model.graph.train, len(model.entities), relations, 0.5)
-    for got, wanted in zip(served.cardinality, expected, strict=True):
+    for got, wanted in zip(cardinality_of(model), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
-    assert not plain.cardinality.bonus.any()
     triples = np.concatenate([model.graph.test, model.graph.train[:30]])
     h, r, _t = triples.T
     train = {tuple(row) for row in model.graph.train.tolist()}
@@ -111,7 +115,7 @@ def test_a_loaded_model_counts_what_was_trained_on_and_adds_it_everywhere(model)
     def bonus(entity, relation, answer):
         """Of answers to another question than this one."""
         others = any((e, relation, answer) in facts for e in range(48) if e != entity)
-        return others * expected.bonus[relation]
+        return others * expected.whole[relation]
 
     added = np.array([[bonus(h, r, t), bonus(t, r + relations, h)] for h, r, t in triples.tolist()])
     assert not all((h, r, t) in train or (added[row] != 0).all() for row, (h, r, t) in enumerate(triples.tolist()))
@@ -131,16 +135,16 @@ def test_a_loaded_model_counts_what_was_trained_on_and_adds_it_everywhere(model)
 
 def test_entities_that_are_added_answer_what_their_triples_say(model):
     grown = model.add_entities(["new", "newer"], {}, [("place 3", "next", "new")])
-    counted = grown.served.cardinality.times
+    counted = cardinality_of(grown).rows
     asked, place = model.relations.ids(["next"])[0], model.entities.ids(["place 3"])[0]
-    before = model.served.cardinality.times
+    before = cardinality_of(model).rows
     assert counted.shape == (50, 6)
     assert counted[48].sum() == 1
     assert counted[48, asked]
     assert not counted[49].any()
     changed = np.argwhere(counted[:48] != before)
     assert changed.tolist() == ([] if before[place, asked + 3] == 2 else [[place, asked + 3]])
-    again = grown.served.counted.bonus([place, place], [asked, asked], [48, 49])
+    again = grown.served.facts.additions.of_facts([place, place], [asked, asked], [48, 49])
     assert again.tolist() == [0, 0]  # the first has answered this question alone, the other none
     other = model.entities.ids(["place 20"])
-    assert grown.served.counted.bonus(other, [asked], [48]) == model.served.cardinality.bonus[asked]
+    assert grown.served.facts.additions.of_facts(other, [asked], [48]) == cardinality_of(model).whole[asked]

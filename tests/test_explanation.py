@@ -9,6 +9,7 @@ import mocme_jax
 from mocme_jax.parallel.entity_tables import Inputs, look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.explanation import carried_by, masked_scores
+from mocme_jax.serving.exported_tables import cardinality_of
 
 TRIPLE = ("place 4", "next", "place 5")
 
@@ -45,6 +46,7 @@ def test_the_score_is_the_models_and_masks_are_those_of_a_graph_without(model):
     head, relation, tail = why.triple
     assert why.score == pytest.approx(model.score([TRIPLE])[0], abs=1e-6)
     assert why.score == pytest.approx((why.asked_for_tail + why.asked_for_head) / 2)
+    (added,) = why.additions.values()
     inputs, params = model.served.inputs, model.served.params
     for column, name in enumerate(("structure", *(m.name for m in model.graph.modalities))):
         poorer = Inputs(inputs.features, inputs.present.at[np.array([head, tail]), column].set(False), inputs.panel)
@@ -52,15 +54,15 @@ def test_the_score_is_the_models_and_masks_are_those_of_a_graph_without(model):
         # The panel stays what it is: it stands for the graph, not for the two ends.
         ends = programs.encode_some(model.served.model, params.model, model.served.panel, carried).questions.vectors
         expected = complex_score(model, *np.asarray(ends[:1], np.float64), relation, np.asarray(ends[1], np.float64))
-        assert why.without[name] - why.cardinality == pytest.approx(expected, abs=1e-5), name
+        assert why.without[name] - added == pytest.approx(expected, abs=1e-5), name
     nothing = np.asarray(params.model["params"]["encoder"]["nothing"], np.float64)
     expected = complex_score(model, nothing, relation, nothing)
-    assert why.without_any - why.cardinality == pytest.approx(expected, abs=1e-5)
-    train, bonus = model.graph.train.tolist(), model.served.cardinality.bonus
+    assert why.without_any - added == pytest.approx(expected, abs=1e-5)
+    train, bonus = model.graph.train.tolist(), cardinality_of(model).whole
     again = any(r == relation and t == tail and h != head for h, r, t in train)
     back = any(r == relation and h == head and t != tail for h, r, t in train)
     expected = (again * bonus[relation] + back * bonus[relation + len(model.relations)]) / 2
-    assert why.cardinality == pytest.approx(expected)
+    assert added == pytest.approx(expected)
     assert len({round(value, 6) for value in (why.score, *why.without.values())}) >= 3  # masks do something
 
 

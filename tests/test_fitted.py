@@ -9,6 +9,7 @@ from test_use import known_answers
 import mocme_jax
 from mocme_jax.method.encoder import Carried
 from mocme_jax.serving import fitted_structure as fitted
+from mocme_jax.serving.exported_tables import cardinality_of
 from mocme_jax.serving.fitted_structure import STEPS, given_answers
 
 TRIPLES = [("new", "next", "place 7"), ("place 5", "next", "new"), ("new", "member of", "place 6")]
@@ -30,7 +31,7 @@ def written_out(model, start, features, present, given):
     assert score == "complex"
     table = jnp.asarray(model.encode(range(count)))
     rows, known = variables["params"]["relation"], known_answers(model)
-    times, bonus = served.cardinality
+    times, bonus = cardinality_of(model)
     answered = times > 0
     config = model.saved["config"]
 

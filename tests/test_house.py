@@ -214,6 +214,27 @@ def test_commands_import_jax_only_once_their_flags_are_read():
                 assert not full.startswith(first), f"{name} imports {full}"
 
 
+# Additions to the method, under whatever name: the rest of the program knows their interface alone.
+ADDED = re.compile(r"\blend|\blent\b|cardinal|self_answers?\b|\bloops\b", re.IGNORECASE)
+NAMES_ADDITIONS = ("training.setup", "serving.exported_tables")
+
+
+def test_additions_are_named_in_their_own_files_and_where_they_are_made():
+    rooms = ("method", "parallel", "evaluation", "training", "serving", "measure", "studies")
+    core = [name for name in MODULES if name.startswith(rooms) and name not in NAMES_ADDITIONS]
+    found = {name: ADDED.findall(MODULES[name].read_text(encoding="utf-8")) for name in core}
+    assert len(core) > 60
+    assert not {name: words for name, words in found.items() if words}
+    for name in NAMES_ADDITIONS:
+        assert ADDED.search(MODULES[name].read_text(encoding="utf-8"))
+
+
+def test_each_addition_lives_in_one_file():
+    files = {name.partition(".")[2] for name in MODULES if name.startswith("additions.")}
+    assert files == {"addition", "lending", "cardinality", "self_answers"}
+    assert not own_imports("additions.addition") & {f"additions.{name}" for name in files}
+
+
 def test_no_drawer_for_everything():
     files = [path.name for folder in ("mocme_jax", "configs", "tests") for path in (ROOT / folder).rglob("*.py")]
     assert files

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_model import alone
 
+from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.parallel.candidates import first_occurrence
 from mocme_jax.parallel.device_axis import share
 from mocme_jax.parallel.known_answers import (
@@ -80,14 +81,15 @@ def test_known_columns_equal_the_set(hubs, repeated):
     np.testing.assert_array_equal(np.asarray(mask)[:, wanted], truth[:, columns][:, wanted])
 
 
-def test_the_entity_asked_about_is_marked_where_its_relation_has_no_loops():
+def test_what_is_ruled_out_is_marked():
     triples, entities, relations, truth = queries_and_truth(False)
-    loops = np.arange(RELATIONS) % 2 == 0
-    known = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1), loops=loops)
+    never = np.arange(RELATIONS) % 2 == 1
+    bars = (SelfAnswers(np.tile(never, 2)),)
+    known = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1), bars=bars)
     columns = np.arange(ENTITIES, dtype=np.int32)
     arguments = known, jnp.asarray(entities), jnp.asarray(relations), columns, np.ones(ENTITIES, bool)
     mask = alone(lambda: known_columns(*arguments, split=False, everything=True))()
-    barred = ~loops[np.asarray(relations) % RELATIONS]
+    barred = never[np.asarray(relations) % RELATIONS]
     assert barred.any()
     assert not barred.all()
     expected = truth | ((np.asarray(entities)[:, None] == columns) & barred[:, None])

@@ -7,16 +7,15 @@ import pytest
 from command_runner import run_here
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.additions.lending import SHARPNESS, Lenders, _highest, find_lenders
-from mocme_jax.additions.lending_table import UNSEEN, lend
+from mocme_jax.additions.lending import FILE, UNSEEN, Lending, _highest, find_lenders, read_lenders
 from mocme_jax.config import config_from_dict
+from mocme_jax.data.features.similarity import SHARPNESS
 from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import make_modality
 from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.run_loading import load
 from mocme_jax.training import setup
 from mocme_jax.training.best_model import restore_best
-from mocme_jax.training.checkpoints.lenders_file import LENDERS_FILE, lenders_of_run, write_lenders
 
 ENTITIES = 40
 
@@ -42,7 +41,7 @@ def cosine(a, b):
 
 def test_lenders_are_the_ten_most_alike_that_train_shows(rng):
     modalities, train = some_graph(rng)
-    found = find_lenders(modalities, train, ENTITIES)
+    found = find_lenders(modalities, train, ENTITIES, 0.5)
     features = [standardise(modality).features.astype(np.float64) for modality in modalities]
     counts = [int(np.sum(train[:, 0] == entity) + np.sum(train[:, 2] == entity)) for entity in range(ENTITIES)]
     np.testing.assert_array_equal(found.triples, counts)
@@ -73,8 +72,8 @@ def test_the_highest_of_a_row_are_those_of_a_sort(rng, width):
 
 def test_without_features_or_others_nobody_lends(rng):
     modalities, train = some_graph(rng)
-    assert find_lenders([], train, ENTITIES) is None
-    assert find_lenders(modalities, np.zeros((3, 3), int), ENTITIES) is None
+    assert find_lenders([], train, ENTITIES, 0.5) is None
+    assert find_lenders(modalities, np.zeros((3, 3), int), ENTITIES, 0.5) is None
 
 
 def test_lending_is_a_mean_in_which_neighbours_count_as_a_share_of_a_triple(rng):
@@ -83,7 +82,7 @@ def test_lending_is_a_mean_in_which_neighbours_count_as_a_share_of_a_triple(rng)
     ids = np.array([[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]], np.int32)
     weights = np.array([[0, 0], [0, 0], [0.25, 0.75], [0.5, 0.5], [0, 0]], np.float32)
     triples = np.array([3, 1, 2, 0, 0], np.float32)
-    got = np.asarray(lend(jnp.asarray(structure), Lenders(ids, weights, triples), 0.4))
+    got = np.asarray(Lending(ids, weights, triples, np.float32(0.4)).change(jnp.asarray(structure)))
     np.testing.assert_allclose(got[[0, 1, 4]], structure[[0, 1, 4]], rtol=1e-6)
     typical = np.linalg.norm(structure[:3], axis=1).mean()
     mean = 0.25 * structure[0] + 0.75 * structure[1]
@@ -96,8 +95,8 @@ def test_lending_is_a_mean_in_which_neighbours_count_as_a_share_of_a_triple(rng)
 def test_a_share_of_nothing_changes_those_alone_that_train_never_shows(rng):
     modalities, train = some_graph(rng)
     structure = rng.normal(size=(ENTITIES, 8)).astype(np.float32)
-    lenders = find_lenders(modalities, train, ENTITIES)
-    got = np.asarray(lend(jnp.asarray(structure), lenders, 0.0))
+    lenders = find_lenders(modalities, train, ENTITIES, 0.0)
+    got = np.asarray(lenders.change(jnp.asarray(structure)))
     seen = lenders.triples > 0
     np.testing.assert_allclose(got[seen], structure[seen], rtol=1e-5)
     assert np.abs(got[~seen] - structure[~seen]).min(axis=1).max() > 1e-3
@@ -120,7 +119,7 @@ def encoded(restored, share, mapper):
     config.model.lend = share
     inputs = setup.build_inputs(config, graph, mapper)
     params = mapper.place(jax.device_get(restored.params), "whole")
-    encode = setup.build_encode(config, restored.model, graph, mapper, setup.lenders_of(config, graph))
+    encode = setup.build_encode(config, restored.model, graph, mapper, setup.table_additions_of(config, graph))
     vectors, _ = encode(params, inputs)
     return np.asarray(mapper.whole_tables(vectors.answers, ROWS))[: len(graph.entities)]
 
@@ -143,30 +142,32 @@ def test_a_loaded_model_answers_from_what_was_evaluated(run):
 def test_lenders_are_read_from_the_folder_of_the_run(run, tmp_path):
     restored = restore_best(run, alone=True)
     config, graph = config_from_dict(restored.config.to_dict()), restored.dataset.graph
-    found = setup.lenders_of(config, graph)
-    for kept, wanted in zip(lenders_of_run(run, config, graph), found, strict=True):
+    (found,) = setup.table_additions_of(config, graph)
+    assert (run / FILE).is_file()
+    for kept, wanted in zip(read_lenders(run, len(graph.entities), 0.5), found, strict=True):
         np.testing.assert_array_equal(kept, wanted)
-    write_lenders(tmp_path, found._replace(weights=found.weights / 2))
-    np.testing.assert_array_equal(lenders_of_run(tmp_path, config, graph).weights, found.weights / 2)
+    (tmp_path / FILE).write_bytes(found._replace(weights=found.weights / 2).file()[1])
+    (kept,) = setup.table_additions_of(config, graph, tmp_path)
+    np.testing.assert_array_equal(kept.weights, found.weights / 2)
     config.model.lend = 0.0
-    assert lenders_of_run(tmp_path, config, graph) is None
+    assert setup.table_additions_of(config, graph, tmp_path) == ()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "another graph's", "no such entity", "missing"])
 def test_lenders_are_found_anew_where_the_file_is_of_no_use(run, tmp_path, damage):
     restored = restore_best(run, alone=True)
     config, graph = restored.config, restored.dataset.graph
-    found = setup.lenders_of(config, graph)
+    (found,) = setup.table_additions_of(config, graph)
     wrong = found._replace(weights=found.weights / 2)
     if damage == "another graph's":
-        wrong = Lenders(*(rows[1:] for rows in wrong))
+        wrong = Lending(*(rows[1:] for rows in wrong[:-1]), wrong.share)
     if damage == "no such entity":
         wrong = wrong._replace(ids=wrong.ids + len(graph.entities))
-    write_lenders(tmp_path, wrong)
-    path = tmp_path / LENDERS_FILE
+    path = tmp_path / FILE
+    path.write_bytes(wrong.file()[1])
     if damage in ("cut", "empty"):
         path.write_bytes(path.read_bytes()[: 300 if damage == "cut" else 0])
     if damage == "missing":
         path.unlink()
-    for kept, wanted in zip(lenders_of_run(tmp_path, config, graph), found, strict=True):
+    for kept, wanted in zip(*setup.table_additions_of(config, graph, tmp_path), found, strict=True):
         np.testing.assert_array_equal(kept, wanted)

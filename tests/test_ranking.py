@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
 from mocme_jax.method.mocme import EntityVectors
@@ -253,17 +254,19 @@ def test_a_plan_refuses_what_it_cannot_filter():
 
 
 @pytest.mark.parametrize("mapper", [ONE, Mapper("shard_map", 4)])
-@pytest.mark.parametrize("loops", [[False, False, False], [True, False, True]])
-def test_where_a_relation_has_no_loops_the_entity_asked_about_ranks_below_all_others(mapper, loops):
+@pytest.mark.parametrize("never", [[True, True, True], [False, True, False]])
+def test_what_is_ruled_out_ranks_below_all_others(mapper, never):
     train, test, vectors, table = small_graph()
     test = np.concatenate([test, [[7, 0, 7], [8, 1, 8]]]).astype(np.int32)
     queries = reciprocal(test, 3)
     scores = ((vectors[queries[:, 0]] * table[queries[:, 1]]) @ vectors.T).astype(np.float64)
-    barred = ~np.array(loops)[queries[:, 1] % 3]
+    barred = np.array(never)[queries[:, 1] % 3]
     scores[barred, queries[barred, 0]] = -1e9
     expected, _ = naive_ranks(scores, queries, [train, test], 3)
 
-    plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=13, loops=np.array(loops))
-    ranks, _ = make_ranker(distmult_query, dot_match, block=8, mapper=mapper)(table, alike(vectors, mapper), plan)
+    plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=13)
+    bars = [SelfAnswers(np.tile(never, 2))]
+    ranker = make_ranker(distmult_query, dot_match, block=8, mapper=mapper, bars=bars)
+    ranks, _ = ranker(table, alike(vectors, mapper), plan)
     np.testing.assert_array_equal(ranks, expected)
     assert expected[-1 - len(test)] > 20, "a gold answer that is barred is far down"

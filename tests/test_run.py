@@ -307,6 +307,6 @@ def test_a_tiny_graph_is_learnt_by_heart(graph):
     state = training.plan.create()
     for _ in range(60):
         state, _ = train(state, 2)
-    vectors, _ = setup.build_encode(config, model, dataset.graph, mapper, None)(state.params, training.inputs)
+    vectors, _ = setup.build_encode(config, model, dataset.graph, mapper, ())(state.params, training.inputs)
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
     assert evaluator.metrics(state.params.model, vectors, "train")["mrr"] == 1.0

@@ -11,6 +11,7 @@ import mocme_jax
 from mocme_jax.errors import UserError
 from mocme_jax.serving import completion
 from mocme_jax.serving.completion import complete_questions
+from mocme_jax.serving.exported_tables import cardinality_of
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def all_scores(model) -> np.ndarray:
         return x[:, :half] + 1j * x[:, half:]
 
     scores = np.einsum("nd,rd,md->rnm", joined(asked), joined(relations), joined(answers).conj()).real
-    times, bonus = model.served.cardinality
+    times, bonus = cardinality_of(model)
     scores += ((times > 0) * bonus).T[:, None].astype(np.float64)
     for head, relation, tail in model.graph.train.tolist():
         # What has answered this very question and no other.

@@ -7,23 +7,39 @@ negatives, but so is everybody else. Counting tells.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.additions.addition import Cost, ScoreAddition
 from mocme_jax.data.graph.triple_keys import distinct_triples
 
 
-class Cardinality(NamedTuple):
-    """What the training triples say of N entities as answers to 2R relations (r + R asks for the head of r).
+class Cardinality(ScoreAddition):
+    """What the training triples say of N entities as answers to 2R relations.
 
     Attributes:
-      times: uint8 ``[N, 2R]``, how many training triples the entity is the answer of; 2 stands for more, too.
-      bonus: float32 ``[2R]``, added to the score of those that have answered another question.
+      rows: uint8 ``[N, 2R]``, how many training triples the entity is the answer of; 2 stands for more, too.
+      whole: float32 ``[2R]``, the bonus: added to the score of those that have answered another query.
     """
 
-    times: np.ndarray
-    bonus: np.ndarray
+    title = "relation's cardinality"
+
+    def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
+        """With the bonus of each candidate; see ``ScoreAddition``."""
+        return scores + jnp.where(jnp.take(self.rows, relations, axis=1).T > 0, self.whole[relations][:, None], 0)
+
+    def of_facts(self, relations: np.ndarray, answers: np.ndarray, trained: np.ndarray | bool) -> np.ndarray:
+        """The bonus of each answer, where it has answered another query than this.
+
+        A training triple's answer has answered the relation by that triple alone, as often as not. Asked for it, it
+        must not be held against it.
+        """
+        return np.where(self.rows[answers, relations] > trained, self.whole[relations], np.float32(0))
+
+    def extended(self, triples: np.ndarray, entities: int) -> Cardinality:
+        """Counted anew; the bonus stays."""
+        return self._replace(rows=_capped(count_answers(triples, entities, len(self.whole) // 2)))
 
 
 def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: float) -> Cardinality:
@@ -40,7 +56,7 @@ def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: f
     counts = count_answers(train, entities, relations)
     once, triples = np.sum(counts == 1, axis=0), np.sum(counts, axis=0)
     log_odds = np.log((triples - once + 0.5) / (once + 0.5))
-    return Cardinality(np.minimum(counts, 2).astype(np.uint8), (weight * log_odds).astype(np.float32))
+    return Cardinality(_capped(counts), (weight * log_odds).astype(np.float32))
 
 
 def count_answers(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
@@ -50,3 +66,12 @@ def count_answers(triples: np.ndarray, entities: int, relations: int) -> np.ndar
     np.add.at(counts, (tails, relation), 1)
     np.add.at(counts, (heads, relation + relations), 1)
     return counts
+
+
+def _capped(counts: np.ndarray) -> np.ndarray:
+    return np.minimum(counts, 2).astype(np.uint8)
+
+
+def cost(relations: int) -> Cost:
+    """A byte for each entity and relation asked for its tails or its heads."""
+    return Cost("relations' cardinality", 2 * relations, split=True)

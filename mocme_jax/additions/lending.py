@@ -1,39 +1,102 @@
-"""Whose structure an entity may borrow: those of the training triples that carry much the same."""
+"""Structure lent to entities of few training triples by those that carry much the same.
+
+What an entity's row of the structure table has learned is as good as its triples are many. An entity that train never
+shows has learned nothing at all: as a candidate it was pushed away from every question. Its features still say who is
+like it, and theirs is the best guess at its own structure; so much the more where they say it of few triples. It is a
+running mean in which the neighbours count as ``share`` triples (shrinkage towards a prior mean; Efron and Morris, JASA
+1973), of directions: lengths are how sure an answer may be, and stay as they are.
+"""
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.data.features.similarity import joined_units
+from mocme_jax.additions.addition import Cost
+from mocme_jax.data.features.similarity import NEIGHBOURS, SHARPNESS, joined_units
 from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import Modality
 
-NEIGHBOURS = 10
-SHARPNESS = 4
-"""The power of a similarity that is a lender's weight."""
+FILE = "lenders.npz"
+
+UNSEEN = 0.7
+"""The length of a row that is all lent, in mean lengths of the rows of entities that train shows.
+
+Whoever train shows is ruled out as an answer where it is known; an entity without triples never is. A full length
+would put it above too many.
+"""
 
 _ROWS = 512
 _GROUP = 64
 
 
-class Lenders(NamedTuple):
-    """Of N entities, each one's lenders.
+class Lending(NamedTuple):
+    """A table addition: who lends to each of N entities.
 
     Attributes:
       ids: int32 ``[N, L]``, entities that train shows, never the entity itself.
       weights: float32 ``[N, L]``, summing to 1; all 0 where nobody is alike.
       triples: float32 ``[N]``, training triples of the entity.
+      share: float32 scalar, how many triples its lenders count as.
     """
 
-    ids: np.ndarray
-    weights: np.ndarray
-    triples: np.ndarray
+    ids: Any
+    weights: Any
+    triples: Any
+    share: Any
+
+    def change(self, structure: jax.Array) -> jax.Array:
+        """The structure table ``[N, d]`` after lending.
+
+        An entity of n training triples takes ``share / n`` of its lenders' mean, at a typical length, to its own row,
+        and keeps its length. One of none takes ``UNSEEN`` of it alone. Where nobody is alike, rows stay.
+        """
+        ids, weights, triples, share = jax.tree.map(jnp.asarray, self)
+
+        def add(number, mean):
+            return mean + weights[:, number, None] * structure[ids[:, number]]
+
+        mean = jax.lax.fori_loop(0, ids.shape[1], add, jnp.zeros_like(structure))
+        seen = triples > 0
+        lengths = _lengths(structure)
+        typical = jnp.sum(jnp.where(seen[:, None], lengths, 0)) / jnp.maximum(jnp.sum(seen), 1)
+        borrowed = typical * mean / jnp.maximum(_lengths(mean), 1e-12)
+        mixed = structure + (share / jnp.maximum(triples, 1))[:, None] * borrowed
+        mixed = mixed * lengths / jnp.maximum(_lengths(mixed), 1e-12)
+        lent = jnp.where(seen[:, None], mixed, UNSEEN * borrowed)
+        return jnp.where(jnp.sum(weights, axis=1, keepdims=True) > 0, lent, structure)
+
+    def file(self) -> tuple[str, bytes]:
+        """All but the share: finding lenders is most of what loading a model takes."""
+        content = io.BytesIO()
+        np.savez(content, ids=self.ids, weights=self.weights, triples=self.triples)
+        return FILE, content.getvalue()
 
 
-def find_lenders(modalities: Sequence[Modality], train: np.ndarray, entities: int) -> Lenders | None:
+def _lengths(rows: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(rows * rows, axis=1, keepdims=True))
+
+
+def read_lenders(workdir: Path, entities: int, share: float) -> Lending | None:
+    """The lenders in a run's folder; None where there is no usable file for so many entities."""
+    try:
+        with np.load(Path(workdir) / FILE) as file:
+            ids, weights, triples = file["ids"], file["weights"], file["triples"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    of_this_graph = ids.shape == weights.shape and len(ids) == len(triples) == entities
+    usable = of_this_graph and ids.min() >= 0 and ids.max() < entities
+    return Lending(ids, weights, triples, np.float32(share)) if usable else None
+
+
+def find_lenders(modalities: Sequence[Modality], train: np.ndarray, entities: int, share: float) -> Lending | None:
     """The ``NEIGHBOURS`` most alike of every entity, by the sum of the modalities' cosines.
 
     A pass over all pairs, ``_ROWS`` entities at a time: N^2 products of the feature width.
@@ -42,6 +105,7 @@ def find_lenders(modalities: Sequence[Modality], train: np.ndarray, entities: in
       modalities: one a feature modality, as read.
       train: int ``[T, 3]``.
       entities: N.
+      share: see ``Lending``.
 
     Returns:
       The lenders, or None where there is no feature to tell who is alike or no other entity in train.
@@ -63,7 +127,7 @@ def find_lenders(modalities: Sequence[Modality], train: np.ndarray, entities: in
         ids[part] = seen[places]
         weights[part] = np.maximum(np.take_along_axis(similar, places, axis=1), 0) ** SHARPNESS
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
-    return Lenders(ids, weights, triples.astype(np.float32))
+    return Lending(ids, weights, triples.astype(np.float32), np.float32(share))
 
 
 def _highest(values: np.ndarray, count: int) -> np.ndarray:
@@ -85,3 +149,8 @@ def _highest(values: np.ndarray, count: int) -> np.ndarray:
     found = np.take_along_axis(values, places, axis=1)
     kept = np.argpartition(found, found.shape[1] - count, axis=1)[:, found.shape[1] - count :]
     return np.sort(np.take_along_axis(places, kept, axis=1), axis=1)
+
+
+def cost() -> Cost:
+    """Lenders and their weights, and the number of triples, on every device."""
+    return Cost("who lends structure", 8 * NEIGHBOURS + 4, split=False)

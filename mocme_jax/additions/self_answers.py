@@ -1,26 +1,33 @@
-"""Triples from an entity to itself, which most relations never have."""
+"""Queries that the entity they are about never answers: most relations never lead from an entity to itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
+from mocme_jax.additions.addition import Array
 from mocme_jax.data.graph.triple_keys import pieces
 
 
-def relations_with_loops(splits: Iterable[np.ndarray], relations: int) -> np.ndarray:
-    """Which relations have a triple whose head is its tail.
+class SelfAnswers(NamedTuple):
+    """A bar.
 
-    Args:
-      splits: int ``[T, 3]`` each; memory-mapped ones are read in pieces.
-      relations: R.
-
-    Returns:
-      bool ``[R]``.
+    Attributes:
+      never: bool ``[2R]``, whether no entity answers a query about itself.
     """
-    found = np.zeros(relations, bool)
-    for triples in splits:
-        for piece in pieces(triples):
-            found[piece[piece[:, 0] == piece[:, 2], 1]] = True
-    return found
+
+    never: Array
+
+    def ruled_out(self, entities: Array, relations: Array) -> Array:
+        """The entity itself, or -1; see ``Bar``."""
+        library = entities.__array_namespace__()
+        return library.where(self.never[relations], entities, -1)
+
+
+def find_self_answers(train: np.ndarray, relations: int) -> SelfAnswers:
+    """Rules out what train, int ``[T, 3]``, never shows, for R relations."""
+    never = np.ones(relations, bool)
+    for piece in pieces(train):
+        never[piece[piece[:, 0] == piece[:, 2], 1]] = False
+    return SelfAnswers(np.tile(never, 2))

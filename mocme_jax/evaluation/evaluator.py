@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mocme_jax.additions.cardinality import Cardinality
+from mocme_jax.additions.addition import Additions
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.data.graph.splits import clean_rows
@@ -23,13 +23,12 @@ class Evaluator:
 
     Args:
       model: whose queries and scores rank.
-      graph: names, ``train`` (for what counts as seen, and what cardinality was counted from), and the splits to rank.
+      graph: names, ``train`` (for what counts as seen), and the splits to rank.
       known: every known triple, int32 ``[T, 3]`` a split, to be filtered.
       mapper: the devices.
       chunk: triples ranked at once, or 0 for as many as the memory allows.
       score_bytes: memory for a chunk's scores on one device.
-      loops: see ``plan_evaluation``.
-      cardinality: what is added to scores, see ``Cardinality``; None: nothing.
+      additions: of the graph.
     """
 
     def __init__(
@@ -41,11 +40,10 @@ class Evaluator:
         mapper: Mapper,
         chunk: int = 0,
         score_bytes: int = 32 << 20,
-        loops: np.ndarray | None = None,
-        cardinality: Cardinality | None = None,
+        additions: Additions | None = None,
     ):
         self.graph = graph
-        self._known, self._loops, self._counts = known, loops, cardinality is not None
+        self._known, self._additions = known, additions or Additions()
         self._chunk, self._score_bytes = chunk or None, score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
@@ -53,21 +51,22 @@ class Evaluator:
             asked = model.apply(params, questions, answers, relations, method="asked")
             return model.apply(params, asked, relations, method="query")[0]
 
-        self._ranker = make_ranker(query, model.score.match, mapper=mapper, cardinality=cardinality)
+        one = self._additions
+        self._ranker = make_ranker(query, model.score.match, mapper=mapper, scores=one.scores, bars=one.bars)
 
     def plan(self, split: str) -> EvaluationPlan:
         """The prepared queries of a split, in both directions."""
         if split not in self._plans:
             triples, sizes = self.graph.splits[split], (len(self.graph.entities), len(self.graph.relations))
             # The answers of these queries alone: all facts of a large graph would not be held.
-            known = known_tails(self._known, *sizes, asked=reciprocal(triples, sizes[1]))
+            queries = reciprocal(triples, sizes[1])
+            known = known_tails(self._known, *sizes, asked=queries)
             self._plans[split] = plan_evaluation(
                 triples,
                 known,
                 chunk=self._chunk,
                 score_bytes=self._score_bytes,
-                loops=self._loops,
-                counted=self.graph.train if self._counts else None,
+                corrections=self._additions.corrections(*queries.T),
             )
         return self._plans[split]
 

@@ -15,6 +15,7 @@ its row of scores: DB15K's test set asks 14,303 different queries 19,804 times, 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,10 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.additions.cardinality import Cardinality
-from mocme_jax.additions.cardinality_scores import bonus_of_block
+from mocme_jax.additions.addition import Bar, ScoreAddition, adjusted
 from mocme_jax.data.graph.known_tails import KnownTails, reciprocal
-from mocme_jax.data.graph.triple_keys import triple_keys
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.device_axis import AXIS, padded_size
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
@@ -53,11 +52,10 @@ class EvaluationPlan:
         heads.
       num_entities: N.
       heads, relations: int32 ``[C, B]``; unused places repeat a real query of the chunk.
-      barred: bool ``[C, B]``, whether the entity asked about is no answer to that, whatever its score.
       gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places
         are 0.
       gold_queries: int64 ``[C, G]``, the gold's position in `queries`, or -1 where unused.
-      gold_counted: bool ``[C, G]``, whether the gold's triple is one of those that cardinality was counted from.
+      gold_corrections: float32 ``[C, G]``, added to the gold's score.
       known_rows, known_columns: int32 ``[C, W]``, the answers to clear; unused places have row B, which is
         dropped.
     """
@@ -66,11 +64,10 @@ class EvaluationPlan:
     num_entities: int
     heads: np.ndarray
     relations: np.ndarray
-    barred: np.ndarray
     gold_rows: np.ndarray
     gold_columns: np.ndarray
     gold_queries: np.ndarray
-    gold_counted: np.ndarray
+    gold_corrections: np.ndarray
     known_rows: np.ndarray
     known_columns: np.ndarray
 
@@ -81,8 +78,7 @@ def plan_evaluation(
     *,
     chunk: int | None = None,
     score_bytes: int = SCORE_BYTES,
-    loops: np.ndarray | None = None,
-    counted: np.ndarray | None = None,
+    corrections: np.ndarray | None = None,
     seed: int = 0,
 ) -> EvaluationPlan:
     """Prepares both directions of some triples for a ranker; once for a set of triples.
@@ -93,10 +89,8 @@ def plan_evaluation(
       chunk: golds ranked at a time (G), or None for as many as keep a chunk's scores within `score_bytes`.
       score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes; at least 8 rows are
         taken.
-      loops: bool ``[R]``, relations of which an entity may answer a question about itself; None: all. Elsewhere it
-        ranks below all others, as a gold answer too.
-      counted: int ``[T', 3]``, the triples that cardinality was counted from, which do not count for themselves; None:
-        none of them is ranked.
+      corrections: float32 ``[2T]``, added to the scores of the gold answers of both directions; None: nothing. See
+        ``Additions``.
       seed: order in which queries are dealt to chunks. It evens out the chunks and changes no rank.
 
     Raises:
@@ -138,29 +132,20 @@ def plan_evaluation(
         known_columns.append(pair_columns)
 
     width = max(map(len, heads))
-    relations = _stack(relations, width, None)
-    allowed = np.ones(known.num_relations, bool) if loops is None else loops
     gold_queries = _stack(gold_queries, chunk, -1, np.int64)
+    corrections = np.zeros(len(queries), np.float32) if corrections is None else corrections
     return EvaluationPlan(
         queries=queries,
         num_entities=known.num_entities,
         heads=_stack(heads, width, None),
-        relations=relations,
-        barred=~allowed[relations % known.num_relations],
+        relations=_stack(relations, width, None),
         gold_rows=_stack(gold_rows, chunk, 0),
         gold_columns=_stack(gold_columns, chunk, 0),
         gold_queries=gold_queries,
-        gold_counted=_among(triples, counted)[gold_queries % len(triples)] & (gold_queries >= 0),
+        gold_corrections=np.where(gold_queries >= 0, corrections[gold_queries], np.float32(0)),
         known_rows=_stack(known_rows, max(map(len, known_rows)), width),
         known_columns=_stack(known_columns, max(map(len, known_columns)), 0),
     )
-
-
-def _among(triples: np.ndarray, others: np.ndarray | None) -> np.ndarray:
-    """Bool ``[T]``: which of the triples are among the others."""
-    if others is None:
-        return np.zeros(len(triples), bool)
-    return np.isin(*triple_keys(triples, others))
 
 
 def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.int32) -> np.ndarray:
@@ -178,7 +163,8 @@ def make_ranker(
     *,
     mapper: Mapper,
     block: int = 512,
-    cardinality: Cardinality | None = None,
+    scores: Sequence[ScoreAddition] = (),
+    bars: Sequence[Bar] = (),
 ) -> Ranker:
     """A compiled ranker for one kind of model; plans and parameters of the same shapes never compile again.
 
@@ -191,7 +177,8 @@ def make_ranker(
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
       mapper: the devices.
       block: candidates scored at a time (S).
-      cardinality: of the N entities, what is added to their scores by relation; None: nothing.
+      scores: what is added to scores, of the N entities.
+      bars: what ranks an entity below all others, as a gold answer too.
 
     Returns:
       ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the vectors' ``answers``, N rows split over the
@@ -199,13 +186,12 @@ def make_ranker(
       of unfiltered entities that tie with the gold. It raises FloatingPointError where any query gives any entity
       a NaN or infinite score, and ValueError where the vectors are not N, filled up to divide by the devices.
     """
-    # As many arguments as there are: an empty tuple is no cardinality.
-    counted = () if cardinality is None else (mapper.place(cardinality, Cardinality(ROWS, WHOLE)),)
+    scores, bars = tuple(scores), tuple(bars)
+    spec = tuple(addition._replace(rows=ROWS, whole=WHOLE) for addition in scores), WHOLE
+    additions = mapper.place((scores, bars), spec)
     program = mapper.map(
-        lambda params, vectors, chunks, entities, *counted: _rank_chunks(
-            query_fn, match_fn, block, params, vectors, chunks, entities, *counted
-        ),
-        (WHOLE, EntityVectors(ROWS, ROWS), WHOLE, WHOLE, *(Cardinality(ROWS, WHOLE) for _ in counted)),
+        functools.partial(_rank_chunks, query_fn, match_fn, block),
+        (WHOLE, EntityVectors(ROWS, ROWS), WHOLE, WHOLE, spec),
         WHOLE,
     )
 
@@ -213,10 +199,10 @@ def make_ranker(
         rows = mapper.whole_shape(vectors.answers)[0]
         if rows != padded_size(plan.num_entities, mapper.count):
             raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
-        fields = ("heads", "relations", "barred", "gold_rows", "gold_columns", "gold_counted")
+        fields = ("heads", "relations", "gold_rows", "gold_columns", "gold_corrections")
         fields += ("known_rows", "known_columns")
         chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
-        counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE), *counted)
+        counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE), additions)
         better, ties, finite = jax.device_get(counts)
         if not finite.all():
             raise FloatingPointError(
@@ -234,16 +220,17 @@ def make_ranker(
     return ranker
 
 
-def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, cardinality=None):
+def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, additions):
     """All chunks in turn: better and ties, int32 ``[C, G]``, and whether all is finite, ``[C]``."""
     held = len(vectors.answers)
     num_blocks = -(-held // block)
+    added, bars = additions
 
     def in_blocks(table):
         return jnp.pad(table, ((0, num_blocks * block - held), (0, 0))).reshape(num_blocks, block, -1)
 
     candidates = in_blocks(vectors.answers)
-    times = None if cardinality is None else in_blocks(cardinality.times)
+    rows = jax.tree.map(in_blocks, [addition.rows for addition in added])
     first = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
     place = jnp.arange(num_blocks * block, dtype=jnp.int32)
     real = ((place < held) & (first + place < entities)).reshape(num_blocks, 1, block)
@@ -257,24 +244,19 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, c
         known_at = held_places(chunk["known_columns"], held)
 
         def score_block(finite, one):
-            candidate, is_real, times = one
-            scores = match_fn(queries, candidate).astype(jnp.float32)
-            if cardinality is not None:
-                scores += bonus_of_block(cardinality.bonus, times, chunk["relations"])
+            candidate, is_real, rows = one
+            scores = adjusted(added, rows, match_fn(queries, candidate).astype(jnp.float32), chunk["relations"])
             finite &= jnp.all(jnp.isfinite(scores) | ~is_real)
             return finite, jnp.where(is_real, scores, -jnp.inf)
 
-        finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real, times))
-        barred_at = held_places(chunk["heads"], held)
-        barred_rows = jnp.where(chunk["barred"] & (barred_at < held), jnp.arange(len(queries)), len(queries))
-        scores = scores.at[barred_at // block, barred_rows, barred_at % block].set(_LOWEST, mode="drop")
+        finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real, rows))
+        for bar in bars:
+            out_at = held_places(bar.ruled_out(chunk["heads"], chunk["relations"]), held)
+            out_rows = jnp.where(out_at < held, jnp.arange(len(queries)), len(queries))
+            scores = scores.at[out_at // block, out_rows, out_at % block].set(_LOWEST, mode="drop")
         golds_here = jnp.minimum(golds_at, held - 1)
         golds = jnp.where(golds_at < held, scores[golds_here // block, gold_rows, golds_here % block], 0)
-        if cardinality is not None:
-            asked = chunk["relations"][gold_rows]
-            alone = chunk["gold_counted"] & (cardinality.times[golds_here, asked] == 1) & (golds_at < held)
-            golds -= jnp.where(alone, cardinality.bonus[asked], 0)
-        golds = jax.lax.psum(golds, AXIS)
+        golds = jax.lax.psum(golds, AXIS) + chunk["gold_corrections"]
         # The scatter writes one value, so that repeated or unused places are harmless.
         known_rows = jnp.where(known_at < held, chunk["known_rows"], len(queries))
         scores = scores.at[known_at // block, known_rows, known_at % block].set(-jnp.inf, mode="drop")

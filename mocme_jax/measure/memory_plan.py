@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
+from mocme_jax.additions.addition import Bar
 from mocme_jax.errors import UserError
 from mocme_jax.measure.saved_figures import read_figures
 from mocme_jax.method.mocme import Params
@@ -63,7 +64,8 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     split = splits_tables(config)
     model = setup.build_model_of(config, sizes.relations, sizes.widths, (0.0,) * len(sizes.widths))
     plan, program = setup.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
-    data = _data_shapes(sizes, setup.panel_size(config), mapper, split)
+    bars = setup.bars_of(config, np.zeros((0, 3), np.int32), sizes.relations)
+    data = _data_shapes(sizes, setup.panel_size(config), bars, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()
     devices, state = mapper.count if split else 1, plan.shapes
@@ -81,11 +83,9 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     }
     if state.entropy is not None:
         parts["entropies of negatives"] = _bytes(state.entropy)
-    if setup.counts_answers(config):
-        # A byte for each entity and relation asked for its tails or its heads, split over the devices in any case.
-        parts["relations' cardinality, in evaluation"] = (
-            mapper.table_rows(sizes.entities, True) // mapper.count * (2 * sizes.relations)
-        )
+    for cost in setup.addition_costs(config, sizes.relations):
+        held = mapper.table_rows(sizes.entities, cost.split) // (mapper.count if cost.split else 1)
+        parts[f"{cost.title}, in evaluation"] = held * cost.row_bytes
     return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
 
 
@@ -100,7 +100,7 @@ def collective_bytes(program: str) -> int:
     return total
 
 
-def _data_shapes(sizes: Sizes, panel: int, mapper: Mapper, split: bool) -> TrainData:
+def _data_shapes(sizes: Sizes, panel: int, bars: tuple[Bar, ...], mapper: Mapper, split: bool) -> TrainData:
     """Shapes of the data of a graph whose facts are spread evenly and whose queries have few answers each, placed."""
     entities, ints = sizes.entities, np.int32
     shape = jax.ShapeDtypeStruct
@@ -113,8 +113,8 @@ def _data_shapes(sizes: Sizes, panel: int, mapper: Mapper, split: bool) -> Train
     # One end more than rows, on every device.
     ends = shape((rows + (mapper.count if split else 1),), ints)
     facts, nothing = shape((mapper.table_rows(2 * sizes.triples, split),), ints), shape((0,), ints)
-    listed, loops = shape((mapper.table_rows(1, split),), ints), shape((2 * sizes.relations,), bool)
-    known = KnownAnswers(ends, facts, facts, nothing, nothing, ends, listed, loops)
+    listed, bars = shape((mapper.table_rows(1, split),), ints), jax.tree.map(lambda x: shape(x.shape, x.dtype), bars)
+    known = KnownAnswers(ends, facts, facts, nothing, nothing, ends, listed, bars)
     data = TrainData(shape((mapper.table_rows(sizes.triples, split), 3), ints), known, inputs)
     return mapper.placed_shapes(data, data_spec(split))
 

@@ -101,7 +101,7 @@ def evaluation_stages(config: ConfigDict, dataset: setup.Dataset) -> list[Stage]
     model = setup.build_model(config, graph)
     training = setup.build_training(config, model, graph, mapper)
     params, inputs = training.plan.create().params, training.inputs
-    encode = setup.build_encode(config, model, graph, mapper, setup.lenders_of(config, graph))
+    encode = setup.build_encode(config, model, graph, mapper, setup.table_additions_of(config, graph))
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
     entities, queries, width = len(graph.entities), 2 * len(graph.test), describe_model(config)["width"]
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.additions.addition import Bar
 from mocme_jax.data.graph.known_tails import distinct_facts
 from mocme_jax.parallel.device_axis import AXIS, gathered, summed_share
 from mocme_jax.parallel.mesh import ROWS, WHOLE
@@ -33,7 +34,7 @@ class KnownAnswers(NamedTuple):
       hub_entities, hub_relations: int32 ``[H]``, the queries with many answers, sorted; whole on every device.
       listed_first: int32 ``[S + 1]``, the same as ``first`` for what follows.
       listed: int32 ``[L]``, which hubs have each entity among their answers.
-      loops: bool ``[2R]``, whether an entity may answer a question about itself; whole on every device.
+      bars: what else is no negative of a query.
     """
 
     first: jax.Array
@@ -43,7 +44,7 @@ class KnownAnswers(NamedTuple):
     hub_relations: jax.Array
     listed_first: jax.Array
     listed: jax.Array
-    loops: jax.Array
+    bars: tuple[Bar, ...] = ()
 
 
 def known_spec(split: bool) -> KnownAnswers:
@@ -64,13 +65,7 @@ def hub_queries(facts: np.ndarray, num_entities: int) -> np.ndarray:
 
 
 def index_known(
-    facts: np.ndarray,
-    hubs: np.ndarray,
-    num_entities: int,
-    num_relations: int,
-    low: int,
-    rows: int,
-    loops: np.ndarray | None = None,
+    facts: np.ndarray, hubs: np.ndarray, num_entities: int, num_relations: int, low: int, rows: int
 ) -> KnownAnswers:
     """Indexes the facts of so many entities from ``low`` on; rows behind the last entity have none.
 
@@ -79,7 +74,6 @@ def index_known(
       hubs: from `hub_queries`, of all entities.
       num_entities, num_relations: N and R.
       low, rows: the first entity, and S.
-      loops: bool ``[R]``, relations of which an entity may answer a question about itself; None: all.
     """
     directions = 2 * num_relations
     span = np.searchsorted(facts, np.array([low, low + rows], np.int64) * directions * num_entities)
@@ -98,7 +92,6 @@ def index_known(
         hub_relations=(hubs % directions).astype(np.int32),
         listed_first=np.searchsorted(entity[is_hub], edges).astype(np.int32),
         listed=hub[is_hub].astype(np.int32),
-        loops=np.tile(np.ones(num_relations, bool) if loops is None else loops, 2),
     )
 
 
@@ -112,9 +105,7 @@ def known_columns(
     split: bool,
     everything: bool,
 ) -> jax.Array:
-    """Which columns hold a known true answer of each query (the one that is asked for among them), or none at all.
-
-    None at all is the entity that is asked about, where its relation never leads from an entity to itself.
+    """Which columns hold a known true answer of each query (the one that is asked for among them), or are ruled out.
 
     Args:
       known: from `index_known`, whole or this device's.
@@ -129,7 +120,8 @@ def known_columns(
       bool ``[Q, n]``.
     """
     mask = _by_queries(known, entities, relations, columns, split)
-    mask = mask | ((columns[None] == entities[:, None]) & ~known.loops[relations][:, None])
+    for bar in known.bars:
+        mask = mask | (columns[None] == bar.ruled_out(entities, relations)[:, None])
     if not len(known.hub_entities):
         return mask
     hubs = _hubs_of(known, entities, relations)

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mocme_jax.additions.lending import NEIGHBOURS
 from mocme_jax.data.features.feature_writer import write_atomically
-from mocme_jax.data.features.similarity import cosines, nearest
+from mocme_jax.data.features.similarity import NEIGHBOURS, cosines, nearest
 from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.graph.known_tails import KnownTails, known_tails, reciprocal
 from mocme_jax.evaluation.evaluator import Evaluator
@@ -115,8 +114,7 @@ def model_ranks(grown: TrainedModel, held: HeldOut, known: Sequence[np.ndarray])
     tables = [np.asarray(x).reshape(-1, x.shape[-1])[:count] for x in (served.tables.questions, served.tables.answers)]
     vectors = mapper.place(EntityVectors(*tables), EntityVectors(ROWS, ROWS))
     graph = held.rest.replace(entities=grown.entities.names, test=held.triples)
-    habits = dict(loops=served.facts.loops, cardinality=served.cardinality)
-    evaluator = Evaluator(served.model, graph, known, mapper=mapper, **habits)
+    evaluator = Evaluator(served.model, graph, known, mapper=mapper, additions=served.facts.additions)
     return evaluator.ranks(served.params.model, vectors, "test")
 
 

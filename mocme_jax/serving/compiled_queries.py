@@ -7,17 +7,17 @@ full float32, whatever the device's default.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.additions.cardinality_scores import bonus_of_block, bonus_of_pairs
+from mocme_jax.additions.addition import ScoreAddition, adjusted
 from mocme_jax.method.encoder import Carried, Encoding, Panel
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs, look_up
-from mocme_jax.serving.top_candidates import Amounts, Best, Masks, best_of_all, cleared
+from mocme_jax.serving.top_candidates import Amounts, Best, Masks, best_of_all, cleared, in_blocks
 
 
 class Tables(NamedTuple):
@@ -26,14 +26,26 @@ class Tables(NamedTuple):
     Attributes:
       questions, answers: see ``EntityVectors``.
       count: int32 scalar, N.
-      times, bonus: see ``Cardinality``, the first in blocks ``[n, S, 2R]``; None where nothing is added to scores.
+      additions: to the scores, their rows in blocks ``[n, S, k]``.
     """
 
     questions: jax.Array
     answers: jax.Array
     count: jax.Array
-    times: jax.Array | None = None
-    bonus: jax.Array | None = None
+    additions: tuple[ScoreAddition, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[jax.Array, list]:
+        """What ``match_of`` reads of the candidates, in blocks."""
+        return self.answers, [addition.rows for addition in self.additions]
+
+
+def additions_in_blocks(additions: Sequence[ScoreAddition]) -> tuple[ScoreAddition, ...]:
+    """Score additions as ``Tables`` has them, of those on the host."""
+    return tuple(
+        addition._replace(rows=jax.tree.map(in_blocks, addition.rows), whole=jax.tree.map(jnp.asarray, addition.whole))
+        for addition in additions
+    )
 
 
 class Encoded(NamedTuple):
@@ -61,21 +73,13 @@ def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relatio
 
 
 def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
-    """``(q [B, d_q], block of answers and of times) -> scores [B, S]`` of questions with relations ``[B]``."""
+    """``(q [B, d_q], block of the tables' candidates) -> scores [B, S]`` of questions with relations ``[B]``."""
 
-    def match(q: jax.Array, block: tuple[jax.Array, jax.Array | None]) -> jax.Array:
-        answers, times = block
-        scores = model.score.match(q, answers).astype(jnp.float32)
-        return scores if times is None else scores + bonus_of_block(tables.bonus, times, relations)
+    def match(q: jax.Array, block: tuple[jax.Array, list]) -> jax.Array:
+        answers, rows = block
+        return adjusted(tables.additions, rows, model.score.match(q, answers).astype(jnp.float32), relations)
 
     return match
-
-
-def bonus_of(tables: Tables, relations: jax.Array, answers: jax.Array) -> jax.Array:
-    """Added to the scores ``[B]`` of answers ``[B]`` that were not counted themselves."""
-    if tables.times is None:
-        return jnp.zeros(answers.shape)
-    return bonus_of_pairs(tables.bonus, tables.times.reshape(-1, len(tables.bonus)), relations, answers)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "k"))
@@ -94,8 +98,8 @@ def complete_questions(
     """The k best answers of questions ``entities [B], relations [B]``; see ``best_of_all`` for the rest."""
     with jax.default_matmul_precision("highest"):
         q = _question_of(model, variables, tables, entities, relations)
-    candidates = tables.answers, tables.times
-    return best_of_all(match_of(model, tables, relations), q, candidates, tables.count, sharpness, masks, k, amounts)
+    match = match_of(model, tables, relations)
+    return best_of_all(match, q, tables.candidates, tables.count, sharpness, masks, k, amounts)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -149,7 +153,7 @@ def weigh_questions(
         nothing = jnp.full(golds.shape, -jnp.inf)
         start = (jnp.zeros(golds.shape), nothing, jnp.zeros((len(sharpnesses), len(golds))))
         numbers = jnp.arange(blocks, dtype=jnp.int32)
-        gold, top, totals = jax.lax.scan(one, start, (numbers, (tables.answers, tables.times)))[0]
+        gold, top, totals = jax.lax.scan(one, start, (numbers, tables.candidates))[0]
         safe = jnp.where(jnp.isfinite(top), top, 0)
         return gold, jnp.log(totals) + sharpnesses[:, None] * safe[None]
 
@@ -166,7 +170,7 @@ def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, 
 def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
     """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, d]``.
 
-    These and all scores of triples are without what cardinality adds (``Counted``).
+    These and all scores of triples are without what is added to scores.
     """
     with jax.default_matmul_precision("highest"):
         return _both_ways(model, variables, head, relations, tail)

@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.additions.cardinality import Cardinality
+from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.method.encoder import Panel
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.compiled_queries import Tables
-from mocme_jax.serving.counted import Counted
 from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.top_candidates import amounts_of, masks_of
 
@@ -34,7 +33,6 @@ class Served:
       panel: encoded, as it was in training.
       tables: all entities, encoded.
       facts: what is known.
-      counted: what relations' cardinality adds to scores; None: nothing.
       added: how many entities, the last ones, were added after training.
     """
 
@@ -44,16 +42,7 @@ class Served:
     panel: Panel
     tables: Tables
     facts: Facts
-    counted: Counted | None = None
     added: int = 0
-
-    @property
-    def cardinality(self) -> Cardinality:
-        """Of all N entities, on the host, with a bonus of zeros where it is not counted."""
-        if self.counted is not None:
-            return self.counted.cardinality
-        directions = 2 * self.model.num_relations
-        return Cardinality(np.zeros((self.facts.num_entities, directions), np.uint8), np.zeros(directions, np.float32))
 
 
 class Completions(NamedTuple):
@@ -105,7 +94,7 @@ def complete_questions(
       asked: int ``[Q]``, an answer each that counts as unknown, as in filtered ranking; all other known ones are
         left out, whatever ``exclude`` says.
 
-    The entity that is asked about is left out where it can't be the answer.
+    What additions rule out is left out, and a training fact does not count for itself.
     """
     facts = served.facts
     taken = 1 << max(0, int(k - 1).bit_length())
@@ -114,14 +103,17 @@ def complete_questions(
     found = []
     for part, size in batches(len(questions)):
         rows = filled(np.asarray(questions[part], np.int32), size)
-        known, barred = facts.no_candidates(rows), facts.barred(rows)
+        known, out = facts.no_candidates(rows), facts.additions.ruled_out(rows)
+        corrections = facts.additions.corrections(*rows[known[0]].T, known[1])
+        corrected = np.flatnonzero(corrections)
+        amounts = amounts_of(*(array[corrected] for array in (*known, corrections)), size)
         if asked is not None:
             gold = filled(np.asarray(asked[part]), size)
             kept = known[1] != gold[known[0]]
             known = tuple(pair[kept] for pair in known)
-            left = _both(known, barred)
+            left = _both(known, out)
         else:
-            left = _both(facts.tails(exclude).pairs(rows), barred) if exclude else barred
+            left = _both(facts.tails(exclude).pairs(rows), out) if exclude else out
         best = programs.complete_questions(
             served.model,
             served.params.model,
@@ -130,7 +122,7 @@ def complete_questions(
             rows[:, 1],
             np.asarray(sharpness, np.float32)[rows[:, 1]],
             masks_of(known, left, size),
-            None if served.counted is None else amounts_of(*served.counted.own(rows), size),
+            amounts if facts.additions.scores else None,
             k=taken,
         )
         number, best = part.stop - part.start, jax.device_get(best)
@@ -155,14 +147,13 @@ def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:
         rows = jnp.asarray(filled(np.asarray(triples[part], np.int32), size))
         result = programs.score_triples(served.model, served.params.model, served.tables, rows)
         scores.append(np.asarray(result)[: part.stop - part.start])
-    return np.concatenate(scores) + cardinality_of_triples(served, triples)
+    return np.concatenate(scores) + added_to_triples(served, triples)
 
 
-def cardinality_of_triples(served: Served, triples: np.ndarray) -> np.ndarray:
-    """What relations' cardinality adds to the scores float32 ``[T, 2]`` of triples, asked for tail and head."""
-    if served.counted is None:
-        return np.zeros((len(triples), 2), np.float32)
-    return served.counted.of_triples(np.asarray(triples))
+def added_to_triples(served: Served, triples: np.ndarray) -> np.ndarray:
+    """What additions add to the scores float32 ``[T, 2]`` of triples, asked for their tail and for their head."""
+    both = reciprocal(triples, served.model.num_relations).reshape(2, -1, 3)
+    return served.facts.additions.of_facts(*both.transpose(2, 1, 0))
 
 
 def score_relations(served: Served, pairs: np.ndarray) -> np.ndarray:
@@ -172,10 +163,6 @@ def score_relations(served: Served, pairs: np.ndarray) -> np.ndarray:
         rows = filled(np.asarray(pairs[part], np.int32), size)
         result = programs.score_relations(served.model, served.params.model, served.tables, rows[:, 0], rows[:, 1])
         scores.append(np.asarray(result)[: part.stop - part.start])
-    scores = np.concatenate(scores)
-    if served.counted is None:
-        return scores
     every = np.arange(served.model.num_relations)
-    heads, tails = pairs[:, :1], pairs[:, 1:]
-    forward = served.counted.bonus(heads, every, tails)
-    return scores + (forward + served.counted.bonus(tails, every + len(every), heads)) / 2
+    heads, tails, of_facts = pairs[:, :1], pairs[:, 1:], served.facts.additions.of_facts
+    return np.concatenate(scores) + (of_facts(heads, every, tails) + of_facts(tails, every + len(every), heads)) / 2

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.method.encoder import Carried
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
-from mocme_jax.serving.completion import Served, batches, cardinality_of_triples, filled, score_triples
+from mocme_jax.serving.completion import Served, added_to_triples, batches, filled, score_triples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Explanation:
       score: the mean of ``asked_for_tail`` and ``asked_for_head``.
       without: the score with each modality masked in both ends.
       without_any: the score of two entities that carry nothing.
-      cardinality: what the relation's cardinality adds to each of these scores; see ``model.cardinality``.
+      additions: what each addition to scores adds to all of these, by its title.
       nearest: training triples of the same relation (of any, where it has none), most similar first.
     """
 
@@ -68,7 +69,7 @@ class Explanation:
     asked_for_head: float
     without: dict[str, float]
     without_any: float
-    cardinality: float
+    additions: dict[str, float]
     nearest: list[NearTriple]
 
     def to_dict(self) -> dict:
@@ -162,7 +163,7 @@ def explain_triple(
         float(asked[1]),
         dict(zip(modalities, means[1:-1].tolist(), strict=True)),
         float(means[-1]),
-        float(np.mean(cardinality_of_triples(served, triple[None]))),
+        _additions(served, triple),
         _nearest_triples(served, triple, train, entities, relations, nearest),
     )
 
@@ -191,7 +192,14 @@ def _score_masked(served: Served, triples: np.ndarray, encoded: programs.Encoded
 
     relations = np.repeat(triples[:, 1], masks)
     scores = programs.score_vectors(served.model, served.params.model, end(0), relations, end(1))
-    return np.asarray(scores).reshape(len(triples), masks, 2) + cardinality_of_triples(served, triples)[:, None]
+    return np.asarray(scores).reshape(len(triples), masks, 2) + added_to_triples(served, triples)[:, None]
+
+
+def _additions(served: Served, triple: np.ndarray) -> dict[str, float]:
+    """What each addition adds to the score of a triple ``[3]``, the mean of both directions."""
+    additions, (entity, relation, answer) = served.facts.additions, reciprocal(triple, served.model.num_relations).T
+    trained = additions.trained(entity, relation, answer)
+    return {one.title: float(np.mean(one.of_facts(relation, answer, trained))) for one in additions.scores}
 
 
 def _nearest_triples(served, triple, train, entities, relations, count) -> list[NearTriple]:

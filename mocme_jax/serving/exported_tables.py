@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax import __version__
-from mocme_jax.additions.cardinality_scores import bonus_of_block
+from mocme_jax.additions.cardinality import Cardinality
+from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.serving.trained_model import TrainedModel
@@ -53,7 +54,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
         "entities": len(model.entities),
         "relations": len(model.relations),
         "tables": {name: list(table.shape) for name, table in tables.items()},
-        "never_itself": np.flatnonzero(~model.served.facts.loops).tolist(),
+        "never_itself": never_itself(model),
         **roles,
         "run": model.identity,
         "version": __version__,
@@ -92,7 +93,7 @@ def roles_of(features_in: str) -> dict[str, str]:
 def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
     """The arrays of an export, float32; see ``export``."""
     everyone, parameters = range(len(model.entities)), model.served.params.model["params"]
-    times, bonus = model.served.cardinality
+    times, bonus = cardinality_of(model)
     tables = {
         "questions": model.encode(everyone),
         "answers": model.encode(everyone, answers=True),
@@ -101,6 +102,21 @@ def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
         "cardinality": bonus,
     }
     return tables | ({"core": np.asarray(parameters["core"])} if "core" in parameters else {})
+
+
+def never_itself(model: TrainedModel) -> list[int]:
+    """The relations in [0, R) whose questions are never answered by the entity that they are about."""
+    bars = [bar for bar in model.served.facts.additions.bars if isinstance(bar, SelfAnswers)]
+    return [relation for bar in bars for relation in np.flatnonzero(bar.never[: len(model.relations)]).tolist()]
+
+
+def cardinality_of(model: TrainedModel) -> Cardinality:
+    """Of all N entities, with a bonus of zeros where it is not counted."""
+    for addition in model.served.facts.additions.scores:
+        if isinstance(addition, Cardinality):
+            return addition
+    directions = 2 * len(model.relations)
+    return Cardinality(np.zeros((len(model.entities), directions), np.uint8), np.zeros(directions, np.float32))
 
 
 def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> bytes:
@@ -117,8 +133,8 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
             tail, head = (tables[roles[name]][entities] for name in ("asked_for_tail", "asked_for_head"))
             asked = jnp.where((relations < count)[:, None], tail, head)
             q = score.query(asked, tables["relations"][relations], tables.get("core"))
-            bonus = bonus_of_block(tables["cardinality"], tables["answered"], relations)
-            return score.match(q, tables["answers"]) + bonus
+            counted = Cardinality(tables["answered"], tables["cardinality"])
+            return counted.adjust(score.match(q, tables["answers"]), relations)
 
     try:
         import flatbuffers  # noqa: F401, jax needs it to write

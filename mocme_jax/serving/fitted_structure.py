@@ -115,6 +115,7 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
             real,
             masks_of(facts.no_candidates(np.stack([ids, rows.relation], axis=1)), None, size),
             totals[0],
+            served.facts.additions.of_facts(ids, rows.relation, rows.answer),
             fitting=fitting,
         )
         structure[entities] = np.asarray(fitted)[: len(entities)]
@@ -145,6 +146,7 @@ def fit_rows(
     real: jax.Array,
     masks: Masks,
     totals: jax.Array,
+    added: jax.Array,
     *,
     fitting: Fitting,
 ) -> jax.Array:
@@ -155,6 +157,7 @@ def fit_rows(
       real: bool ``[Q]``, the others fill up.
       masks: ``known_*``, what is no rival of an answer given; must hold the answer itself.
       totals: ``[Q]``, log of the sum of exp(score) over the rivals of the entity as an answer to the question back.
+      added: ``[Q]``, to the scores of the answers given.
       fitting: as in training.
     """
     score, regulariser = model.score, REGULARISERS[fitting.regulariser]
@@ -174,7 +177,7 @@ def fit_rows(
 
     def rivals(q: jax.Array) -> jax.Array:
         """Log of the sum of exp(score) of all other candidates ``[Q]``."""
-        numbered = jnp.arange(len(tables.answers), dtype=jnp.int32), (tables.answers, tables.times)
+        numbered = jnp.arange(len(tables.answers), dtype=jnp.int32), tables.candidates
         start = jnp.full(len(q), _NO_SCORE)
         return jax.lax.scan(lambda total, one: (add_block(total, (q, *one)), None), start, numbered)[0]
 
@@ -182,7 +185,7 @@ def fit_rows(
         encoded = programs.encoded(model, variables, panel, carried._replace(structure=structure))
         own = encoded.questions.vectors[place], encoded.answers[place]
         q = programs.question(model, variables, *own, relation)
-        about = score.pair(q, others[1]) + programs.bonus_of(tables, relation, answer)
+        about = score.pair(q, others[1]) + added
         answering = score.pair(asked_back, own[1])
         losses = jnp.logaddexp(rivals(q), about) - about + jnp.logaddexp(totals, answering) - answering
         penalties = regulariser.penalty(score.moduli(own[1]))

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mocme_jax.additions.lending import NEIGHBOURS, SHARPNESS
-from mocme_jax.data.features.similarity import joined_units, nearest
+from mocme_jax.data.features.similarity import NEIGHBOURS, SHARPNESS, joined_units, nearest
 
 LENGTH = 2.0
 """Of an inferred row, in mean lengths of its neighbours' rows.

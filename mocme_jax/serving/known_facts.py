@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mocme_jax.additions.addition import Additions
 from mocme_jax.data.graph.known_tails import KnownTails, known_tails, reciprocal
 from mocme_jax.errors import UserError
 
@@ -18,7 +19,7 @@ class Facts:
     Args:
       splits: int32 ``[T, 3]`` by name, in the order train, valid, test.
       num_entities, num_relations: N and R.
-      loops: bool ``[R]``, relations of which an entity may answer a question about itself; None: all.
+      additions: found in the training triples.
     """
 
     def __init__(
@@ -26,11 +27,11 @@ class Facts:
         splits: Mapping[str, np.ndarray],
         num_entities: int,
         num_relations: int,
-        loops: np.ndarray | None = None,
+        additions: Additions | None = None,
     ):
         self.splits = dict(splits)
         self.num_entities, self.num_relations = num_entities, num_relations
-        self.loops = np.ones(num_relations, bool) if loops is None else loops
+        self.additions = additions or Additions()
         self._tails: dict[tuple[str, ...], KnownTails] = {}
         keys, places = [], []
         for place, triples in enumerate(self.splits.values()):
@@ -43,7 +44,7 @@ class Facts:
     def extended(self, added: np.ndarray, num_entities: int) -> Facts:
         """The same with more entities, and triples ``[T, 3]`` that count as training triples."""
         splits = self.splits | {"train": np.concatenate([self.splits["train"], added.astype(np.int32)])}
-        return Facts(splits, num_entities, self.num_relations, self.loops)
+        return Facts(splits, num_entities, self.num_relations, self.additions.extended(added, num_entities))
 
     def tails(self, splits: Sequence[str] | None = None) -> KnownTails:
         """Known answers by question, of some splits or of all.
@@ -60,16 +61,8 @@ class Facts:
             self._tails[names] = known_tails(chosen, self.num_entities, self.num_relations)
         return self._tails[names]
 
-    def barred(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The entities that are asked about where they can't be the answer: positions in questions ``[Q, 2]``, and ids.
-
-        Relations are in [0, 2R).
-        """
-        rows = np.flatnonzero(~self.loops[questions[:, 1] % self.num_relations])
-        return rows, questions[rows, 0]
-
     def no_candidates(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What a question's missing answer can't be: the known answers of all splits, and what is barred.
+        """What a question's missing answer can't be: the known answers of all splits, and what is ruled out.
 
         Args:
           questions: int ``[Q, 2]`` (or more columns, which are ignored).
@@ -77,9 +70,9 @@ class Facts:
         Returns:
           Positions in ``questions``, ascending, and entities, each pair once.
         """
-        known, barred = self.tails().pairs(questions), self.barred(questions)
-        pairs = np.concatenate([row.astype(np.int64) * self.num_entities + ids for row, ids in (known, barred)])
-        rows, ids = np.divmod(np.unique(pairs) if len(barred[0]) else pairs, self.num_entities)
+        known, out = self.tails().pairs(questions), self.additions.ruled_out(questions)
+        pairs = np.concatenate([row.astype(np.int64) * self.num_entities + ids for row, ids in (known, out)])
+        rows, ids = np.divmod(np.unique(pairs) if len(out[0]) else pairs, self.num_entities)
         return rows, ids.astype(np.int32)
 
     def where(self, entities: np.ndarray, relations: np.ndarray, answers: np.ndarray) -> np.ndarray:

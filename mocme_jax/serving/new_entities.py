@@ -16,7 +16,7 @@ from mocme_jax.method.encoder import Carried
 from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.serving import compiled_queries as programs
-from mocme_jax.serving.compiled_queries import Tables
+from mocme_jax.serving.compiled_queries import Tables, additions_in_blocks
 from mocme_jax.serving.completion import Served, batches, filled
 from mocme_jax.serving.fitted_structure import Fitting, fit_structure, given_answers
 from mocme_jax.serving.inferred_structure import infer_structure
@@ -79,8 +79,7 @@ def extended(
       served: the model.
       modalities: of the new entities, standardised.
       count: n, how many they are.
-      triples: int32 ``[T, 3]``, what is known of them; they count as training triples, also for relations'
-        cardinality.
+      triples: int32 ``[T, 3]``, what is known of them; they count as training triples.
       infer: give them the structure of those that carry much the same; else it is missing.
       fitting: how to fit their structure to their triples, from there; None: it stays.
     """
@@ -113,8 +112,6 @@ def extended(
     tables = served.tables
     longer_answers = longer(tables.answers, answers)
     longer_questions = longer_answers if tables.questions is tables.answers else longer(tables.questions, questions)
-    counted = None if served.counted is None else served.counted.extended(triples, total)
-    times = None if counted is None else in_blocks(counted.cardinality.times)
     inputs = Inputs(
         tuple(jnp.concatenate(pair) for pair in zip(served.inputs.features, fresh.features, strict=True)),
         jnp.concatenate([served.inputs.present, fresh.present]),
@@ -125,8 +122,7 @@ def extended(
         Params(served.params.model, jnp.concatenate([served.params.structure, fresh.structure])),
         inputs,
         served.panel,
-        Tables(longer_questions, longer_answers, jnp.int32(total), times, tables.bonus),
+        Tables(longer_questions, longer_answers, jnp.int32(total), additions_in_blocks(facts.additions.scores)),
         facts,
-        counted,
         served.added + count,
     )

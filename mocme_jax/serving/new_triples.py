@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mocme_jax.additions.self_answers import relations_with_loops
 from mocme_jax.serving.calibration import Calibration
 from mocme_jax.serving.completion import BATCHES, Served, complete_questions
 from mocme_jax.serving.probability import Fit, shares
@@ -80,7 +79,9 @@ def new_triples(
     entities, count = served.facts.num_entities, served.model.num_relations
     chosen = np.arange(count) if relations is None else np.unique(np.asarray(relations, np.int64))
     directed = np.concatenate([chosen, chosen + count])
-    loops = relations_with_loops(served.facts.splits.values(), count)
+    to_itself = np.zeros(count, bool)
+    for triples in served.facts.splits.values():
+        to_itself[triples[triples[:, 0] == triples[:, 2], 1]] = True
     total = len(directed) * entities
     kept = _Found(np.zeros(0, np.int64), np.zeros(0, np.int32), *(np.zeros(0) for _ in range(4)))
     # A triple may be found twice, once in each direction.
@@ -105,7 +106,7 @@ def new_triples(
         some = served.facts.tails().lookup(pairs)[1] > 0
         missing = calibration.missing[pairs[:, 1], some.astype(int)]
         value = np.where(there, share * missing[:, None], -1.0)
-        listed = there & ((found.ids != pairs[:, :1]) | loops[pairs[:, 1] % count][:, None])
+        listed = there & ((found.ids != pairs[:, :1]) | to_itself[pairs[:, 1] % count][:, None])
         rows, columns = np.nonzero(listed)
         answers = _Found(
             questions[rows],

@@ -176,9 +176,9 @@ def _worth(why: Explanation) -> list[dict]:
         }
         for name, score in why.without.items()
     ]
-    if why.cardinality:
-        change = -why.cardinality
-        rows.append({"modality": "(relation's cardinality)", "score without": why.score + change, "change": change})
+    for title, added in why.additions.items():
+        if added:
+            rows.append({"modality": f"({title})", "score without": why.score - added, "change": -added})
     rows.append({"modality": "without any", "score without": why.without_any, "change": why.without_any - why.score})
     return [*rows, {"modality": "with all", "score without": why.score, "change": 0.0}]
 

@@ -7,24 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from mocme_jax.additions.cardinality import Cardinality
-from mocme_jax.additions.lending_table import lend
+from mocme_jax.additions.addition import ScoreAddition, changed
 from mocme_jax.data.features.text_features import LABELS_FILE, read_labels
 from mocme_jax.data.graph.graph_folder import atlas_directory
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS
-from mocme_jax.serving.compiled_queries import Tables, encode_panel
+from mocme_jax.serving.compiled_queries import Tables, additions_in_blocks, encode_panel
 from mocme_jax.serving.completion import Served
-from mocme_jax.serving.counted import Counted
 from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.top_candidates import in_blocks
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training import setup
 from mocme_jax.training.best_model import Restored, restore_best
-from mocme_jax.training.checkpoints.lenders_file import lenders_of_run
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.run_settings import data_folders
@@ -60,21 +56,19 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
     entities, relations = len(graph.entities), len(graph.relations)
     inputs = setup.build_inputs(restored.config, graph, restored.mapper)
     # Once for all: whatever is encoded, explained or added later starts from the table as it was evaluated.
-    params = restored.params
-    if (lenders := lenders_of_run(workdir, restored.config, graph)) is not None:
-        params = params._replace(structure=lend(params.structure, lenders, setup.lent_share(restored.config)))
+    before_encoding = setup.table_additions_of(restored.config, graph, workdir)
+    params = restored.params._replace(structure=changed(restored.params.structure, before_encoding))
     encode = make_encode_program(model, entities=entities, mapper=restored.mapper)
     vectors, _ = encode(params, inputs)
-    cardinality = setup.cardinality_of(restored.config, graph)
+    additions = setup.additions_of(restored.config, graph)
     splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
     served = Served(
         model,
         params,
         inputs,
         encode_panel(model, params, inputs),
-        tables_of(vectors, entities, restored, cardinality),
-        Facts(splits, entities, relations, setup.loops_of(restored.config, graph)),
-        None if cardinality is None else Counted(cardinality, np.asarray(graph.train)),
+        tables_of(vectors, entities, restored, additions.scores),
+        Facts(splits, entities, relations, additions),
     )
     folders = data_folders(restored.config) or [atlas_directory()]
     return TrainedModel(
@@ -91,15 +85,14 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
 
 
 def tables_of(
-    vectors: EntityVectors, entities: int, restored: Restored, cardinality: Cardinality | None = None
+    vectors: EntityVectors, entities: int, restored: Restored, additions: tuple[ScoreAddition, ...] = ()
 ) -> Tables:
     """Encoded entities, as the encoding program leaves them, in blocks."""
     rows = [table[:entities] for table in restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))]
     answers = in_blocks(rows[1])
     # One array where the roles do not differ: half the memory.
     questions = answers if restored.model.features_in == "all" else in_blocks(rows[0])
-    counted = () if cardinality is None else (in_blocks(cardinality.times), jax.numpy.asarray(cardinality.bonus))
-    return Tables(questions, answers, jax.numpy.int32(entities), *counted)
+    return Tables(questions, answers, jax.numpy.int32(entities), additions_in_blocks(additions))
 
 
 def _labels(folders: list[Path], name: str, names: list[str]) -> dict[int, str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mocme_jax.additions.addition import Bar
 from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.method.encoder import choose_panel
@@ -32,15 +33,15 @@ def make_inputs(
 
 
 def make_train_data(
-    graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper, *, split: bool = False, loops: np.ndarray | None = None
+    graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper, *, split: bool = False, bars: tuple[Bar, ...] = ()
 ) -> TrainData:
     """Training triples, known answers and inputs, placed.
 
     Where tables are split, so are triples and known answers: a process then keeps no more of them than its devices'
-    share. ``loops`` as in ``index_known``.
+    share. ``bars`` rule out negatives.
     """
     train = graph.train
-    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split, loops=loops)
+    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split, bars=bars)
     if not split:
         return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), known, inputs)
     held = padded_size(len(train), mapper.count) // mapper.count
@@ -58,7 +59,7 @@ def make_known(
     mapper: Mapper,
     *,
     split: bool = False,
-    loops: np.ndarray | None = None,
+    bars: tuple[Bar, ...] = (),
 ) -> KnownAnswers:
     """The index of known answers, placed; ``train`` int ``[T, 3]``, N entities, R relations; see ``index_known``."""
     held = padded_size(entities, mapper.count) // mapper.count if split else entities
@@ -67,17 +68,17 @@ def make_known(
     hubs = hub_queries(facts, entities)
     if split:
         hubs = np.sort(all_rows(hubs))
-    known = {device: index_known(facts, hubs, entities, relations, device * held, held, loops) for device in own}
+    known = {device: index_known(facts, hubs, entities, relations, device * held, held) for device in own}
     if not split:
-        return mapper.place(known[0], known_spec(False))
+        return mapper.place(known[0]._replace(bars=bars), known_spec(False))
     # Every device's arrays must be as long as the longest, whoever holds it.
-    longest = KnownAnswers(*everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0))
+    longest = everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0)
 
     def share(device: int) -> KnownAnswers:
         own = known[device]
         # Hubs are whole, and without any a step spares what they cost.
-        whole = dict(hub_entities=own.hub_entities, hub_relations=own.hub_relations, loops=own.loops)
-        return KnownAnswers(*map(_filled, own, longest))._replace(**whole)
+        whole = dict(hub_entities=own.hub_entities, hub_relations=own.hub_relations, bars=bars)
+        return KnownAnswers(*map(_filled, own[:-1], longest[:-1]))._replace(**whole)
 
     return mapper.place_shares(share, known_spec(True))
 

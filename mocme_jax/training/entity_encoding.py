@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.additions.lending import Lenders
-from mocme_jax.additions.lending_table import lend
+from mocme_jax.additions.addition import TableAddition, changed
 from mocme_jax.method.encoder import Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size
@@ -22,8 +21,7 @@ def make_encode_program(
     mapper: Mapper,
     split: bool = False,
     block: int = 1024,
-    lenders: Lenders | None = None,
-    share: float = 0.0,
+    additions: tuple[TableAddition, ...] = (),
 ) -> Program:
     """``(params, inputs) -> (EntityVectors, weights)`` for all N entities, split by rows over the devices.
 
@@ -35,7 +33,7 @@ def make_encode_program(
       entities: N.
       mapper, split: devices, and whether tables are split over them.
       block: entities encoded at once.
-      lenders, share: structure is lent before anything is encoded, see ``lend``; None: it is not. Whole tables only.
+      additions: change the structure table before anything is encoded. Whole tables only.
     """
     devices = mapper.count
     held = padded_size(entities, devices) // devices
@@ -76,14 +74,12 @@ def make_encode_program(
         return EntityVectors(tables[0], tables[-1]), (modality / count, view / count[:, None])
 
     arguments, results = (params_spec(split), inputs_spec(split)), (EntityVectors(ROWS, ROWS), WHOLE)
-    if lenders is None:
-        return mapper.map(program, arguments, results)
 
-    def after_lending(lenders: Lenders, params: Params, inputs: Inputs):
-        return program(params._replace(structure=lend(params.structure, lenders, share)), inputs)
+    def after_additions(additions: tuple[TableAddition, ...], params: Params, inputs: Inputs):
+        return program(params._replace(structure=changed(params.structure, additions)), inputs)
 
-    mapped = mapper.map(after_lending, (WHOLE, *arguments), results)
-    return Program(mapped.mapped, (*mapped.first, mapper.place(lenders, WHOLE)))
+    mapped = mapper.map(after_additions, (WHOLE, *arguments), results)
+    return Program(mapped.mapped, (*mapped.first, mapper.place(additions, WHOLE)))
 
 
 def _joined(blocks: jax.Array, rows: int) -> jax.Array:

@@ -62,8 +62,8 @@ class Loop:
         self.dataset, self.seeds, self._preemption = dataset, list(seeds), preemption
         self.model = setup.build_model(config, graph)
         self.training = setup.build_training(config, self.model, graph, mapper, self.seeds)
-        self.lenders = setup.lenders_of(config, graph)
-        self._encode = setup.build_encode(config, self.model, graph, mapper, self.lenders)
+        self.additions = setup.table_additions_of(config, graph)
+        self._encode = setup.build_encode(config, self.model, graph, mapper, self.additions)
         self.evaluator = setup.build_evaluator(config, self.model, dataset, mapper)
         self.schedule = schedule_of(config, len(graph.train))
         panel = np.asarray(jax.device_get(self.training.inputs.panel))

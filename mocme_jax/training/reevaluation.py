@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mocme_jax.training import setup
 from mocme_jax.training.best_model import restore_best
-from mocme_jax.training.checkpoints.lenders_file import lenders_of_run
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
@@ -38,8 +37,8 @@ def evaluate_workdir(
     config, dataset, mapper, model = restored.config, restored.dataset, restored.mapper, restored.model
     evaluator = setup.build_evaluator(config, model, dataset, mapper)
     inputs = setup.build_inputs(config, dataset.graph, mapper)
-    lenders = lenders_of_run(workdir, config, dataset.graph)
-    vectors, weights = setup.build_encode(config, model, dataset.graph, mapper, lenders)(restored.params, inputs)
+    additions = setup.table_additions_of(config, dataset.graph, workdir)
+    vectors, weights = setup.build_encode(config, model, dataset.graph, mapper, additions)(restored.params, inputs)
     results = results_of(
         restored.saved["config"],
         dataset,

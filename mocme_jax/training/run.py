@@ -14,9 +14,8 @@ from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.parallel.processes import everyone
 from mocme_jax.training import setup
-from mocme_jax.training.checkpoints.lenders_file import write_lenders
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
-from mocme_jax.training.checkpoints.run_folder import locked
+from mocme_jax.training.checkpoints.run_folder import locked, write_whole
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs import nonfinite
 from mocme_jax.training.logs.metrics_log import MetricsLog
@@ -80,8 +79,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
     preemption.something_to_save()
     with _held(workdir, writes), open_checkpoints(workdir) as checkpoints:
         state = loop.resume(checkpoints, workdir, note)
-        if writes and loop.lenders is not None:
-            write_lenders(workdir, loop.lenders)
+        for name, content in [addition.file() for addition in loop.additions if writes]:
+            write_whole(Path(workdir) / name, content)
         with MetricsLog(workdir, keep_until_step=loop.position.evaluated_step, writes=writes) as log:
             with Progress(schedule.epochs, console=console) as progress:
                 loop.run(state, log, progress, diverged)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from mocme_jax.additions.cardinality import Cardinality, find_cardinality
-from mocme_jax.additions.lending import Lenders, find_lenders
-from mocme_jax.additions.self_answers import relations_with_loops
+from mocme_jax.additions import cardinality, lending, self_answers
+from mocme_jax.additions.addition import Additions, Bar, Cost, TableAddition
 from mocme_jax.data.audit.graph_audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.audit.link_information import link_information
 from mocme_jax.data.graph.degrade import degrade
@@ -244,7 +243,7 @@ def build_training(
         raise UserError("several seeds at once want whole tables; set parallel.shard_entities to False")
     inputs = build_inputs(config, graph, mapper, seeds)
     plan, program = build_program(config, model, mapper, **sizes, seeds=seeds)
-    data = make_train_data(graph, inputs, mapper, split=split, loops=loops_of(config, graph))
+    data = make_train_data(graph, inputs, mapper, split=split, bars=bars_of(config, graph.train, len(graph.relations)))
     return Training(mapper, config.train.batch_size, inputs, data, plan, program)
 
 
@@ -300,45 +299,41 @@ def build_program(
 
 
 def build_encode(
-    config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper, lenders: Lenders | None
+    config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper, additions: tuple[TableAddition, ...]
 ) -> Program:
-    """The compiled encoding of all entities, after structure was lent; see ``make_encode_program``."""
-    return make_encode_program(
-        model,
-        entities=len(graph.entities),
-        mapper=mapper,
-        split=config.parallel.shard_entities,
-        lenders=lenders,
-        share=config.model.lend,
-    )
+    """The compiled encoding of all entities; see ``make_encode_program``."""
+    arguments = dict(entities=len(graph.entities), mapper=mapper, split=config.parallel.shard_entities)
+    return make_encode_program(model, **arguments, additions=additions)
 
 
-def loops_of(config: ConfigDict, graph: KnowledgeGraph) -> np.ndarray | None:
-    """Bool ``[R]``, relations of which an entity may answer a question about itself; None: all."""
-    if config.model.self_answers == "all":
-        return None
-    return relations_with_loops([graph.train], len(graph.relations))
+def bars_of(config: ConfigDict, train: np.ndarray, relations: int) -> tuple[Bar, ...]:
+    """What rules candidates out, in training and after it: found from train, int ``[T, 3]``, of R relations."""
+    return () if config.model.self_answers == "all" else (self_answers.find_self_answers(train, relations),)
 
 
-def counts_answers(config: ConfigDict) -> bool:
-    """Whether ``cardinality_of`` is something."""
-    return config.model.cardinality > 0
-
-
-def cardinality_of(config: ConfigDict, graph: KnowledgeGraph) -> Cardinality | None:
-    """What is added to scores by relation and answer; None where nothing is."""
+def additions_of(config: ConfigDict, graph: KnowledgeGraph) -> Additions:
+    """What is added to queries once a model is trained."""
     sizes, weight = (len(graph.entities), len(graph.relations)), config.model.cardinality
-    return find_cardinality(graph.train, *sizes, weight) if weight else None
+    scores = (cardinality.find_cardinality(graph.train, *sizes, weight),) if weight else ()
+    return Additions(scores, bars_of(config, graph.train, sizes[1]), graph.train, sizes)
 
 
-def lent_share(config: ConfigDict) -> float:
-    """How much of an entity's structure is lent at most; 0: nothing is."""
-    return config.model.lend
+def table_additions_of(
+    config: ConfigDict, graph: KnowledgeGraph, workdir: Path | None = None
+) -> tuple[TableAddition, ...]:
+    """What changes the structure table before entities are encoded: read from a run's folder, or found in the graph."""
+    entities, share = len(graph.entities), config.model.lend
+    if not share:
+        return ()
+    kept = None if workdir is None else lending.read_lenders(workdir, entities, share)
+    found = lending.find_lenders(graph.modalities, graph.train, entities, share) if kept is None else kept
+    return () if found is None else (found,)
 
 
-def lenders_of(config: ConfigDict, graph: KnowledgeGraph) -> Lenders | None:
-    """Who lends structure to whom; None where nothing is lent."""
-    return find_lenders(graph.modalities, graph.train, len(graph.entities)) if config.model.lend else None
+def addition_costs(config: ConfigDict, relations: int) -> list[Cost]:
+    """What additions take in evaluation, for R relations."""
+    costs = [cardinality.cost(relations)] if config.model.cardinality else []
+    return [*costs, lending.cost()] if config.model.lend else costs
 
 
 def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: Mapper) -> Evaluator:
@@ -350,6 +345,5 @@ def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: 
         mapper=mapper,
         chunk=config.eval.chunk,
         score_bytes=config.eval.score_megabytes << 20,
-        loops=loops_of(config, dataset.graph),
-        cardinality=cardinality_of(config, dataset.graph),
+        additions=additions_of(config, dataset.graph),
     )

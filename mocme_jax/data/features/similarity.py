@@ -4,6 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+NEIGHBOURS = 10
+SHARPNESS = 4
+"""The power of a similarity that is a neighbour's weight."""
+
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
     """Rows at length 1; rows of zeros stay."""

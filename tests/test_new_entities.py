@@ -1,0 +1,137 @@
+"""Entities added after training, beside the same entities of a graph whose structure is masked."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import mocme_jax
+from mocme_jax.data.features.standardise import fit_scale, standardise
+from mocme_jax.data.graph.knowledge_graph import Modality
+from mocme_jax.errors import UserError
+from mocme_jax.method.encoder import Carried
+from mocme_jax.parallel.entity_tables import look_up
+from mocme_jax.serving import compiled_queries as programs
+from mocme_jax.serving.inferred_structure import infer_structure
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return mocme_jax.load(tiny_run)
+
+
+def rows_of(model, ids) -> dict[str, np.ndarray]:
+    """The features of some entities, as the files have them."""
+    found = {}
+    for modality in model.graph.modalities:
+        found[modality.name] = np.where(modality.present[ids, None], modality.features[ids], np.nan)
+    return found
+
+
+def test_a_copy_of_an_entity_is_encoded_as_that_entity_without_its_structure(model):
+    ids = np.array([3, 8, 20])
+    grown = model.add_entities(["a", "b", "c"], rows_of(model, ids), structure="missing")
+    carried = look_up(model.served.params.structure, model.served.inputs, ids, split=False)
+    carried = Carried(carried.structure, carried.features, carried.present.at[:, 0].set(False))
+    variables, panel = model.served.params.model, model.served.panel
+    expected = programs.encode_some(model.served.model, variables, panel, carried)
+    np.testing.assert_allclose(grown.encode(["a", "b", "c"]), expected.questions.vectors, atol=1e-5)
+    everyone = range(len(model.entities))
+    np.testing.assert_array_equal(grown.encode(everyone), model.encode(everyone))
+    assert len(grown.entities) == len(model.entities) + 3
+    assert len(model.entities) == 48
+
+
+def test_new_entities_take_part_at_once(model):
+    count = len(model.entities)
+    features = rows_of(model, [5])
+    grown = model.add_entities(["newcomer"], features, [("newcomer", "next", "place 7")], structure="missing")
+    assert {answer.name for answer in grown.complete("place 1", "next", k=99)} >= {"newcomer", "place 40"}
+    answers = grown.complete("newcomer", "next", k=99)
+    assert len(answers) == count  # all but itself
+    assert [answer.known for answer in answers if answer.name == "place 7"] == ["train"]
+    assert "place 7" not in {a.name for a in grown.complete("newcomer", "next", k=99, exclude=("train",))}
+    # Its structure is fitted to its triple; without, there is none.
+    assert grown.explain(("newcomer", "next", "place 7")).head.weights["structure"] > 0
+    alone = model.add_entities(["newcomer"], features, structure="missing")
+    assert alone.explain(("newcomer", "next", "place 7")).head.weights["structure"] == 0
+    # With nothing at all it gets the learned vector for nothing.
+    bare = model.add_entities(["bare"], {})
+    np.testing.assert_allclose(
+        bare.encode("bare")[0], model.served.params.model["params"]["encoder"]["nothing"], atol=1e-6
+    )
+    again = grown.add_entities(["second"], {}, [("second", "next", "newcomer")])
+    assert [a.known for a in again.complete("second", "next", k=99) if a.name == "newcomer"] == ["train"]
+
+
+def test_inferred_structure_is_that_of_the_nearest_by_a_loop():
+    rng = np.random.default_rng(0)
+    structure = rng.normal(size=(30, 6)).astype(np.float32)
+    old = [rng.normal(size=(30, 4)), rng.normal(size=(30, 3))]
+    new = [rng.normal(size=(300, 4)), rng.normal(size=(300, 3))]
+    old[1][::3], new[1][1::2] = 0, 0  # missing
+    new[0][7], new[1][7] = 0, 0
+    found, inferred = infer_structure(structure, old, new)
+    for row in (0, 1, 7, 298, 299):
+        weights = np.zeros(30)
+        for other in range(30):
+            for mine, theirs in zip(new, old, strict=True):
+                lengths = np.linalg.norm(mine[row]) * np.linalg.norm(theirs[other])
+                weights[other] += mine[row] @ theirs[other] / lengths if lengths else 0
+        weights[np.argsort(-weights)[10:]] = 0
+        weights = np.maximum(weights, 0) ** 4
+        assert inferred[row] == (row != 7)
+        if row == 7:
+            np.testing.assert_array_equal(found[row], 0)
+            continue
+        mean = weights @ structure / weights.sum()
+        length = 2 * (weights @ np.linalg.norm(structure, axis=1)) / weights.sum()
+        np.testing.assert_allclose(found[row], mean * length / np.linalg.norm(mean), rtol=1e-4)
+
+
+def test_a_newcomer_has_the_structure_of_its_neighbours_or_none_if_the_model_learned_to_do_without(model):
+    features = rows_of(model, [5])
+    grown = model.add_entities(["newcomer"], features)
+    weights = grown.explain(("newcomer", "next", "place 7")).head.weights
+    assert weights["structure"] > 0
+    # The score that is explained is the score that it has.
+    explained = grown.explain(("newcomer", "next", "place 7")).score
+    assert explained == pytest.approx(grown.score([("newcomer", "next", "place 7")])[0], abs=1e-4)
+    # A second newcomer learns nothing from the first, a guess itself: it is as if the first were not there.
+    both = grown.add_entities(["second"], features)
+    np.testing.assert_allclose(both.encode("second"), grown.encode("newcomer"), atol=1e-5)
+    saved = {**model.saved, "config": json.loads(json.dumps(model.saved["config"]))}
+    saved["config"]["model"]["structure_dropout"] = 0.5
+    trained_without = dataclasses.replace(model, saved=saved).add_entities(["newcomer"], features)
+    missing = model.add_entities(["newcomer"], features, structure="missing")
+    np.testing.assert_array_equal(trained_without.encode("newcomer"), missing.encode("newcomer"))
+    assert not np.allclose(missing.encode("newcomer"), grown.encode("newcomer"), atol=1e-3)
+    with pytest.raises(UserError, match="inferred, missing"):
+        model.add_entities(["newcomer"], features, structure="guessed")
+
+
+def test_new_rows_are_put_on_the_scale_of_the_old(model):
+    modality = model.graph.modalities[0]
+    whole = standardise(modality)
+    chosen = np.flatnonzero(modality.present)[:4]
+    part = Modality(modality.name, modality.features[chosen], modality.present[chosen])
+    np.testing.assert_allclose(standardise(part, fit_scale(modality)).features, whole.features[chosen], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("names", "features", "triples", "words"),
+    [
+        (["place 3"], {}, [], ["'place 3'", "already"]),
+        (["a", "a"], {}, [], ["'a'", "already"]),
+        (["a"], {"image": np.zeros((1, 3))}, [], ["'image'", "numeric, text"]),
+        (["a"], {"text": np.zeros((1, 3))}, [], ["text", "1 rows of width 8", "[1, 3]"]),
+        (["a"], {"text": np.full((1, 8), np.inf)}, [], ["text", "infinite"]),
+        (["a"], {}, [("a", "nexxt", "place 3")], ["did you mean next"]),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_line(model, names, features, triples, words):
+    with pytest.raises(UserError) as caught:
+        model.add_entities(names, features, triples)
+    for word in words:
+        assert word in str(caught.value)
