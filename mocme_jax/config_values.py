@@ -16,7 +16,7 @@ def show(value: Value) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ",".join(map(show, value)) if value else "()"
     if isinstance(value, float):
         return f"{value:g}"

@@ -27,6 +27,7 @@ from mocme_jax.report.report_writer import short_names, write_report
 from mocme_jax.report.run_measurements import measure, weights_by_pattern, weights_by_relation
 from mocme_jax.report.study_page import repeat_flags
 from mocme_jax.report.study_reading import read_study
+from mocme_jax.serving.probability import in_bins
 
 
 class Reader(HTMLParser):
@@ -129,7 +130,7 @@ def test_the_reliability_diagram_has_the_calibrations_own_errors(measured):
 
 
 def test_bins_hold_what_falls_into_them():
-    bins = charts.reliability_bins(np.array([0.05, 0.15, 0.19, 1.0]), np.array([False, True, False, True]), 10)
+    bins = in_bins(np.array([0.05, 0.15, 0.19, 1.0]), np.array([False, True, False, True]), 10)
     np.testing.assert_allclose(bins.confidence, [0.05, 0.17, 1.0])
     np.testing.assert_allclose(bins.right, [0, 0.5, 1])
     assert bins.count.tolist() == [1, 2, 1]

@@ -9,7 +9,7 @@ import pytest
 
 import mocme_jax
 from mocme_jax.errors import UserError
-from mocme_jax.serving import completion
+from mocme_jax.serving import calibration
 from mocme_jax.serving.completion import complete_questions
 from mocme_jax.serving.exported_tables import cardinality_of
 
@@ -97,7 +97,7 @@ def test_a_question_asked_again_has_its_answers_in_its_place_and_costs_nothing(m
         counts.append(len(questions))
         return complete_questions(served, questions, *args, **kwargs)
 
-    monkeypatch.setattr(completion, "complete_questions", counting)
+    monkeypatch.setattr(calibration, "complete_questions", counting)
     together = model.answer(questions, 4)
     assert counts == [4]
     for place, one in enumerate(alone):

@@ -7,18 +7,33 @@ import numpy as np
 from markupsafe import Markup
 
 from mocme_jax.report.svg_figures import GRID, INK, MUTED, PAPER, colour, draw
+from mocme_jax.serving.probability import Bins
 
 # Beside the colour, for those who see none; by the colour's number. The style sheet's .d0 to .d3 are the legend's.
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
-class Line(NamedTuple):
-    """One line of a chart: ``x`` and ``y`` of the same length, a ``colour`` by number, ``marked`` a place in x."""
+class Series(NamedTuple):
+    """What is drawn in one colour: its name, the colour's number, ``x`` and ``y`` of one length; None is left out."""
 
-    x: Sequence[float]
-    y: Sequence[float]
+    name: str
     colour: int
-    marked: float | None = None
+    x: Sequence[float]
+    y: Sequence[float | None]
+
+    @property
+    def words(self) -> str:
+        """Where it starts and ends."""
+        points = self.points
+        if not points:
+            return f"{self.name}: nothing that is finite"
+        (first, start), (last, end) = points[0], points[-1]
+        return f"{self.name}: {start:.3g} at epoch {first}" + (f", {end:.3g} at epoch {last}" if last != first else "")
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """Pairs of x and y where y is a number."""
+        return [(x, y) for x, y in zip(self.x, self.y, strict=True) if y is not None]
 
 
 class Key(NamedTuple):
@@ -40,54 +55,61 @@ class Chart(NamedTuple):
 
 
 def lines(
-    name: str, label: str, series: Sequence[Line], *, x: str = "epoch", low: float | None = 0, high: float | None = None
-) -> Markup:
-    """Lines over epochs or shares.
+    name: str,
+    title: str,
+    label: str,
+    series: Sequence[Series],
+    *,
+    note: str = "",
+    marked: Sequence[float | None] = (),
+    high: float | None = None,
+) -> Chart:
+    """Lines over epochs, with a legend where there are several.
 
     Args:
-      name, label: see ``draw``.
-      series: drawn in this order; points that are None are left out.
-      x: what the axis is.
-      low, high: ends of the y axis; None for what the data take.
+      name, label: see ``draw``; the label is followed by each line in words.
+      title, note: see ``Chart``.
+      series: drawn in this order.
+      marked: by series, an epoch that is ringed.
+      high: end of the y axis; None for what the data take.
     """
 
     def plot(axes):
-        for line in series:
-            points = [(a, b) for a, b in zip(line.x, line.y, strict=True) if b is not None]
+        for place, line in enumerate(series):
+            points = line.points
             if not points:
                 continue
             own, dash = colour(line.colour), DASHES[line.colour % len(DASHES)]
             axes.plot(*zip(*points, strict=True), color=own, linestyle=dash, marker="o" if len(points) < 15 else "")
-            for at, value in points:
-                if at == line.marked:
-                    axes.plot([at], [value], "o", markersize=9, markerfacecolor="none", markeredgecolor=own)
-        axes.set_xlabel(x)
-        axes.set_ylim(low, high)
-        _whole_epochs(axes, [at for line in series for at in line.x], x)
+            for point in points:
+                if marked and point[0] == marked[place]:
+                    axes.plot(*point, "o", markersize=9, markerfacecolor="none", markeredgecolor=own)
+        axes.set_ylim(0, high)
+        _over_epochs(axes, [at for line in series for at in line.x])
 
-    return draw(name, label, plot)
+    svg = draw(name, f"{label}. {'; '.join(line.words for line in series)}", plot)
+    keys = tuple(Key(line.name, line.colour, drawn="line") for line in series) if len(series) > 1 else ()
+    return Chart(title, svg, keys, note)
 
 
-def stack(
-    name: str, label: str, x: Sequence[float], parts: Sequence[Sequence[float]], colours: Sequence[int]
-) -> Markup:
-    """Shares that make up 1, over epochs; the first lies at the bottom."""
+def stack(name: str, title: str, label: str, series: Sequence[Series]) -> Chart:
+    """Shares that make up 1, over the same epochs; the first lies at the bottom."""
 
     def plot(axes):
-        places, rows = list(x), np.array([[np.nan if v is None else v for v in part] for part in parts], float)
+        rows = np.array([[np.nan if v is None else v for v in part.y] for part in series], float)
+        places = list(series[0].x)
         if len(places) == 1:
             # One evaluation is a line without width.
             places, rows = [places[0] - 0.5, places[0] + 0.5], np.repeat(rows, 2, axis=1)
-        axes.stackplot(
-            places, np.nan_to_num(rows), colors=[colour(c) for c in colours], edgecolor=PAPER, linewidth=1, alpha=0.9
-        )
+        colours = [colour(part.colour) for part in series]
+        axes.stackplot(places, np.nan_to_num(rows), colors=colours, edgecolor=PAPER, linewidth=1, alpha=0.9)
         axes.set_ylim(0, 1)
         axes.set_xlim(min(places), max(places))
-        axes.set_xlabel("epoch")
         _percent(axes.yaxis)
-        _whole_epochs(axes, list(x), "epoch")
+        _over_epochs(axes, series[0].x)
 
-    return draw(name, label, plot)
+    svg = draw(name, f"{label}. {'; '.join(part.words for part in series)}", plot)
+    return Chart(title, svg, tuple(Key(part.name, part.colour) for part in reversed(series)))
 
 
 def rank_edges(most: int) -> list[int]:
@@ -104,12 +126,13 @@ def rank_shares(ranks: np.ndarray, edges: Sequence[int]) -> np.ndarray:
     return np.bincount(place, minlength=len(edges)) / max(len(ranks), 1)
 
 
-def bars(name: str, label: str, edges: Sequence[int], series: Sequence[tuple[Sequence[float], int]]) -> Markup:
-    """Shares by class of rank, the series side by side: each a pair of shares ``[E]`` and a colour's number."""
+def ranks(name: str, title: str, edges: Sequence[int], named: Sequence[tuple[str, int, np.ndarray]]) -> Chart:
+    """Shares of ranks by class, side by side: of each its name, a colour's number, and the ranks ``[Q]``."""
+    series = [Series(word, number, edges, rank_shares(values, edges)) for word, number, values in named]
 
     def plot(axes):
         width = 0.82 / len(series)
-        for index, (shares, number) in enumerate(series):
+        for index, (_, number, _, shares) in enumerate(series):
             left = np.arange(len(edges)) - 0.41 + index * width
             axes.bar(left, shares, width=width, align="edge", color=colour(number), edgecolor=PAPER, linewidth=0.5)
         axes.set_xticks(range(len(edges)), [_short(edge) for edge in edges])
@@ -117,33 +140,22 @@ def bars(name: str, label: str, edges: Sequence[int], series: Sequence[tuple[Seq
         axes.tick_params(axis="x", length=0)
         _percent(axes.yaxis)
 
-    return draw(name, label, plot)
+    told = "; ".join(
+        f"{word}: " + ", ".join(f"{share:.1%} up to {edge:,}" for edge, share in zip(edges, shares, strict=True))
+        for word, _, _, shares in series
+    )
+    svg = draw(name, f"{title}: share of the questions in each class of ranks. {told}", plot)
+    keys = tuple(Key(word, number) for word, number, *_ in series)
+    return Chart(title, svg, keys, "Each class begins above the one before it. 1 is a right first answer.")
 
 
-class Bins(NamedTuple):
-    """Answers by how sure the model was: ``[B]`` mean probability, share right, number; empty bins are left out."""
-
-    confidence: np.ndarray
-    right: np.ndarray
-    count: np.ndarray
-
-
-def reliability_bins(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
-    """Equal-width bins, as ``use.probability.calibration_error`` has them."""
-    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    held = count > 0
-    sums = [np.bincount(place, np.asarray(value, float), minlength=bins)[held] for value in (confidence, right)]
-    return Bins(sums[0] / count[held], sums[1] / count[held], count[held])
-
-
-def reliability(name: str, label: str, series: Sequence[tuple[Bins, int]]) -> Markup:
+def reliability(name: str, title: str, label: str, named: Sequence[tuple[Key, Bins]]) -> Chart:
     """Share right over probability; discs have areas in proportion to their numbers of answers."""
 
     def plot(axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        for bins, number in series:
-            own = colour(number)
+        for key, bins in named:
+            own = colour(key.colour)
             axes.plot(bins.confidence, bins.right, color=own, linewidth=1.3)
             area = 12 + 240 * bins.count / max(bins.count.sum(), 1)
             axes.scatter(bins.confidence, bins.right, s=area, color=own, edgecolor=PAPER, linewidth=0.7, zorder=3)
@@ -153,11 +165,16 @@ def reliability(name: str, label: str, series: Sequence[tuple[Bins, int]]) -> Ma
         _percent(axes.xaxis)
         _percent(axes.yaxis)
 
-    return draw(name, label, plot, size=(4.9, 3.6))
+    told = "; ".join(
+        f"{key.name}: " + ", ".join(f"{c:.0%} sure and {r:.0%} right ({n})" for c, r, n in zip(*bins, strict=True))
+        for key, bins in named
+    )
+    svg = draw(name, f"{label}. {told}", plot, size=(4.9, 3.6))
+    return Chart(title, svg, tuple(key for key, _ in named))
 
 
-def against(name: str, label: str, points: Sequence[tuple[float, float, float]], *, number: int) -> Markup:
-    """Means with deviations over a number: points ``(x, mean, deviation)``."""
+def against(name: str, title: str, points: Sequence[tuple[float, float, float]], number: int) -> Chart:
+    """Means with deviations over a number: points ``(x, mean, deviation)``, in the colour of this number."""
 
     def plot(axes):
         places, means, deviations = np.array(sorted(points), float).T
@@ -165,16 +182,17 @@ def against(name: str, label: str, points: Sequence[tuple[float, float, float]],
         axes.set_ylim(0, None)
         axes.grid(True, color=GRID)
 
-    return draw(name, label, plot)
+    told = ", ".join(f"{y:.3f} at {x:g}" for x, y, _ in sorted(points))
+    return Chart(title, draw(name, f"{title}: {told}", plot))
 
 
-def _whole_epochs(axes, places: Sequence[float], x: str) -> None:
+def _over_epochs(axes, places: Sequence[float]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    if x == "epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        if len(set(places)) == 1:
-            axes.set_xlim(places[0] - 1, places[0] + 1)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    if len(set(places)) == 1:
+        axes.set_xlim(places[0] - 1, places[0] + 1)
 
 
 def _percent(axis) -> None:

@@ -85,12 +85,3 @@ def read_finished(workdir: Path, name: str | None = None) -> Finished:
     # An epoch that was evaluated twice, before and after a stop, counts once, as it was last.
     rows = {row["epoch"]: flatten(row) for row in read_metrics(workdir) if "epoch" in row}
     return Finished(workdir, name or workdir.resolve().name, results, [rows[epoch] for epoch in sorted(rows)])
-
-
-def word(value: Any) -> str:
-    """A config value as a flag has it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(word, value)) or "()"
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)

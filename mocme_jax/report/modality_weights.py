@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.run_measurements import Measured, weights_by_pattern, weights_by_relation
 
 
@@ -23,25 +22,6 @@ class Bar(NamedTuple):
     name: str
     note: str
     parts: list[Part]
-
-
-class Overall(NamedTuple):
-    """A modality in the whole graph: share of the entities that have it, its mean weight there, and its views'."""
-
-    name: str
-    colour: int
-    coverage: float
-    weight: float
-    views: list[float]
-
-
-def overall(run: Finished, colours: Mapping[str, int]) -> list[Overall]:
-    """The run's own mean weights; each over the entities that have the modality, so that they need not sum to 1."""
-    graph, weights = run.results["graph"], run.results["weights"]
-    return [
-        Overall(name, colours[name], graph["modalities"].get(name, 1.0), weight, weights["view"][name])
-        for name, weight in weights["modality"].items()
-    ]
 
 
 def bar(name: str, note: str, shares: Mapping[str, float], colours: Mapping[str, int]) -> Bar:

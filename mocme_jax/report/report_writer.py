@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mocme_jax.errors import UserError
 from mocme_jax.report.finished_run import Finished, read_finished
-from mocme_jax.report.html_page import check_extra, render, write_page
+from mocme_jax.report.html_page import render, write_page
 from mocme_jax.report.run_measurements import Measured, measure
 from mocme_jax.report.runs_page import other_graphs, runs_context
 from mocme_jax.report.study_page import study_context
@@ -40,10 +40,9 @@ def write_report(
       The file.
 
     Raises:
-      UserError: a folder holds no finished run, its checkpoint can't be restored, the extra ``report`` is not
-        installed, an option does not fit, or the page can't be written.
+      UserError: a folder holds no finished run, its checkpoint can't be restored, an option does not fit,
+        or the page can't be written.
     """
-    check_extra()
     workdirs = [Path(folder) for folder in workdirs]
     if not workdirs:
         raise UserError("--workdir: expected a folder or several, got none")

@@ -14,12 +14,11 @@ from mocme_jax.evaluation.metrics import modality_patterns
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.parallel.mesh import ROWS
-from mocme_jax.report.charts import Bins, reliability_bins
 from mocme_jax.report.finished_run import STRUCTURE
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.calibration import judged
 from mocme_jax.serving.completion import Served, batches, filled
-from mocme_jax.serving.probability import BINS
+from mocme_jax.serving.probability import Bins, in_bins
 from mocme_jax.serving.run_loading import model_of
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training import setup
@@ -97,7 +96,7 @@ def measure(
             for pattern in modality_patterns({m.name: m.present for m in graph.modalities}, len(graph.entities))
         ],
         entity_weights(model.served, len(graph.entities)),
-        {name: reliability_bins(values, right, BINS) for name, values in probabilities.items()},
+        {name: in_bins(values, right) for name, values in probabilities.items()},
         "dev" if split == "valid" else split,
     )
 

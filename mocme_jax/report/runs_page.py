@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mocme_jax.config import flat
+from mocme_jax.config_values import show
 from mocme_jax.flags import OF_A_MACHINE
 from mocme_jax.report import modality_weights as weighing
 from mocme_jax.report import score_tables as scores
 from mocme_jax.report import training_curves as over_time
 from mocme_jax.report.chosen_entities import choose, describe
-from mocme_jax.report.finished_run import Finished, word
+from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.run_measurements import Measured
 
 # Of long lists: shown at once, and shown at all; results.json has the rest.
@@ -54,7 +55,8 @@ def runs_context(
         "differing": differing(all_runs),
         "curves": over_time.dev_curves(all_runs) + over_time.loss_curves(runs),
         "classes": over_time.class_charts(runs),
-        "overall": [(run, weighing.overall(run, colours)) for run, _ in weighed],
+        "weighed": [run for run, _ in weighed],
+        "colours": colours,
         "weights_over_time": over_time.weight_charts(runs),
         "views_over_time": [(run, charts) for run, _ in weighed if (charts := over_time.view_charts(run))],
         "patterns": [(run, cut(weighing.pattern_bars(one, colours))) for run, one in weighed],
@@ -72,8 +74,8 @@ def runs_context(
             for one in measured
             for name, text in zip(one.model.relations.names, one.model.relations.readable, strict=True)
         },
-        "reliability": scores.reliability_charts(runs, measured),
-        "calibration": [(run, scores.calibration_rows(one)) for run, one in shown],
+        "reliability": scores.reliability_charts(shown),
+        "calibration": [(run, one.model.calibration.report["splits"]) for run, one in shown],
         "meaning": measured[0].model.calibration.report["meaning"],
     }
 
@@ -92,7 +94,7 @@ def differing(runs: Sequence[Finished]) -> list[tuple[str, list[str]]]:
     """Config fields in which the runs differ, each with its values by run."""
     configs = [flat(run.results["config"]) for run in runs]
     names = dict.fromkeys(name for one in configs for name in one if not name.startswith(OF_A_MACHINE))
-    rows = [(name, [word(one.get(name)) for one in configs]) for name in names]
+    rows = [(name, [show(one.get(name)) for one in configs]) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 

@@ -7,9 +7,11 @@ import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.evaluation.metrics import ranking_metrics
-from mocme_jax.report.charts import Chart, Key, bars, rank_edges, rank_shares, reliability
+from mocme_jax.report import charts
+from mocme_jax.report.charts import Chart, Key
 from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.run_measurements import Measured
+from mocme_jax.training.logs.run_results import scores_of
 
 BEFORE, AFTER = 7, 0
 """Colours of the reliability diagram."""
@@ -33,12 +35,8 @@ class Group(NamedTuple):
 
 def splits_of(run: Finished) -> dict[str, dict[str, Any]]:
     """The metrics of test, of its clean rows where these are fewer, and of dev, by what they are called."""
-    test, found = run.results["test"], {}
-    if test is not None:
-        found["test"] = test["overall"]
-        if test["clean"]["count"] < test["overall"]["count"]:
-            found["test, clean rows"] = test["clean"]
-    return found | {"dev": run.results["dev"]["overall"]}
+    dev, *rest = scores_of(run.results).items()
+    return dict([*rest, dev])
 
 
 def side_by_side(runs: Sequence[Finished], baseline: Finished | None) -> list[tuple[str, list[Row]]]:
@@ -99,67 +97,33 @@ def by_answer_modalities(measured: Sequence[Measured]) -> list[Group]:
 
 def rank_charts(pairs: Sequence[tuple[Finished, Measured]]) -> list[Chart]:
     """How test's ranks are spread: by direction where there is one run, beside each other where there are several."""
-    runs, measured = ([pair[place] for pair in pairs] for place in (0, 1))
-    if any(one.ranks is None for one in measured):
+    if any(one.ranks is None for _, one in pairs):
         return []
-    edges = rank_edges(max(int(np.ceil(one.ranks.max())) for one in measured))
-    charts = []
-    if len(runs) > 1:
-        shares = [rank_shares(one.ranks, edges) for one in measured]
-        named = [(run.name, row) for run, row in zip(runs, shares, strict=True)]
-        charts.append(_rank_chart("ranks", "Ranks on test", named, edges, 0))
-    half = len(measured[0].ranks) // 2
-    parts = (("asked for the tail", measured[0].ranks[:half]), ("asked for the head", measured[0].ranks[half:]))
-    named = [(name, rank_shares(ranks, edges)) for name, ranks in parts]
-    title = "Ranks on test, by direction" + (f": {runs[0].name}" if len(runs) > 1 else "")
-    charts.append(_rank_chart("directions", title, named, edges, 2))
-    return charts
+    edges = charts.rank_edges(max(int(np.ceil(one.ranks.max())) for _, one in pairs))
+    run, one = pairs[0]
+    half = len(one.ranks) // 2
+    named = [("asked for the tail", 2, one.ranks[:half]), ("asked for the head", 3, one.ranks[half:])]
+    title = "Ranks on test, by direction"
+    if len(pairs) == 1:
+        return [charts.ranks("directions", title, edges, named)]
+    runs = [(run.name, place, one.ranks) for place, (run, one) in enumerate(pairs)]
+    return [
+        charts.ranks("ranks", "Ranks on test", edges, runs),
+        charts.ranks("directions", f"{title}: {run.name}", edges, named),
+    ]
 
 
-def _rank_chart(
-    name: str, title: str, named: Sequence[tuple[str, np.ndarray]], edges: Sequence[int], first: int
-) -> Chart:
-    told = "; ".join(
-        f"{word}: " + ", ".join(f"{share:.1%} up to {edge:,}" for edge, share in zip(edges, shares, strict=True))
-        for word, shares in named
-    )
-    label = f"{title}: share of the questions in each class of ranks. {told}"
-    svg = bars(name, label, edges, [(shares, first + place) for place, (_, shares) in enumerate(named)])
-    keys = tuple(Key(word, first + place) for place, (word, _) in enumerate(named))
-    return Chart(title, svg, keys, "Each class begins above the one before it. 1 is a right first answer.")
-
-
-def reliability_charts(runs: Sequence[Finished], measured: Sequence[Measured]) -> list[Chart]:
+def reliability_charts(pairs: Sequence[tuple[Finished, Measured]]) -> list[Chart]:
     """How often the top answers are right, by how sure the model was, before and after the fit."""
-    charts = []
-    for number, (run, one) in enumerate(zip(runs, measured, strict=True)):
-        series = [(one.reliability["before"], BEFORE), (one.reliability["after"], AFTER)]
-        told = "; ".join(
-            f"{name} calibration: "
-            + ", ".join(f"{c:.0%} sure and {r:.0%} right ({n})" for c, r, n in zip(*one.reliability[name], strict=True))
-            for name in ("before", "after")
-        )
-        svg = reliability(f"reliability-{number}", f"Top answers on {one.judged_on}, {run.name}. {told}", series)
+    found = []
+    for number, (run, one) in enumerate(pairs):
         errors = one.model.calibration.report["splits"][one.judged_on]
-        keys = tuple(
+        keys = [
             Key(f"{name} calibration", colour, f"ECE {errors[name]['error']:.3f}")
             for name, colour in (("before", BEFORE), ("after", AFTER))
-        )
-        title = f"Top answers on {one.judged_on}" + (f": {run.name}" if len(runs) > 1 else "")
-        charts.append(Chart(title, svg, keys))
-    return charts
-
-
-def calibration_rows(one: Measured) -> list[dict[str, Any]]:
-    """The calibration's report by split: questions, errors, that of chance, and how many answers above .9 are right."""
-    return [
-        {
-            "split": name,
-            "questions": split["after"]["questions"],
-            "before": split["before"]["error"],
-            "after": split["after"]["error"],
-            "by_chance": split["after"]["by_chance"],
-            "sure": split["after"]["above"]["0.9"],
-        }
-        for name, split in one.model.calibration.report["splits"].items()
-    ]
+        ]
+        title = f"Top answers on {one.judged_on}" + (f": {run.name}" if len(pairs) > 1 else "")
+        label = f"Top answers on {one.judged_on}, {run.name}"
+        named = list(zip(keys, one.reliability.values(), strict=True))
+        found.append(charts.reliability(f"reliability-{number}", title, label, named))
+    return found

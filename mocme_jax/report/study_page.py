@@ -2,17 +2,16 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mocme_jax.config import flat
+from mocme_jax.config_values import show
 from mocme_jax.flags import flags_of
-from mocme_jax.report.charts import Chart, Key, Line, against, lines
-from mocme_jax.report.finished_run import word
+from mocme_jax.report.charts import Chart, Series, against, lines
 from mocme_jax.report.modality_weights import Bar, bar
 from mocme_jax.report.study_reading import Study
-from mocme_jax.training.logs.metrics_log import flatten
 
 # Lines of one chart that can still be told apart, beside the reference's.
 _A_CHART = 4
@@ -28,14 +27,14 @@ def study_context(study: Study) -> dict[str, Any]:
         "title": f"Study {told['study']} on {told['graph'].get('name', 'a graph')}",
         "told": told,
         "flags": repeat_flags(told),
-        "changes": [(cell, [f"{k}={word(v)}" for k, v in told["cells"][cell].items()]) for cell in study.cells],
+        "changes": [(cell, [f"{k}={show(v)}" for k, v in told["cells"][cell].items()]) for cell in study.cells],
         "table": study.table,
         "unfinished": study.unfinished,
         "planned": len(told["seeds"]) * len(told["cells"]),
         "done": len(study.rows),
         "dots": dots(study.table, told["reference"]),
         "curves": curve_charts(study),
-        "weights": [weight_bar(study, cell, colours) for cell in study.cells if has_weights(study, cell)],
+        "weights": [weight_bar(study, cell, colours) for cell in study.cells if mean_weights(study, cell)],
         "against": against_charts(study, shared, colours),
         "seconds": sum(row.get("seconds") or 0 for row in study.rows),
         "clean": clean_rows(study),
@@ -84,16 +83,12 @@ def curve_charts(study: Study) -> list[Chart]:
     reference = study.told["reference"]
     others = [cell for cell in courses if cell != reference]
     high = max((max(y) for _, y in courses.values()), default=0) * 1.05
-    charts = []
+    label, charts = "MRR on dev by epoch, mean over seeds", []
     for first in range(0, max(len(others), 1), _A_CHART):
         cells = [*([reference] if reference in courses else []), *others[first : first + _A_CHART]]
-        if not cells:
-            continue
-        told = "; ".join(f"{c}: {courses[c][1][0]:.3g} to {courses[c][1][-1]:.3g}" for c in cells)
-        series = [Line(*courses[cell], place) for place, cell in enumerate(cells)]
-        svg = lines(f"curves-{first}", f"MRR on dev by epoch, mean over seeds. {told}", series, high=high)
-        keys = tuple(Key(cell, place, drawn="line") for place, cell in enumerate(cells))
-        charts.append(Chart("MRR on dev", svg, keys))
+        if cells:
+            series = [Series(cell, place, *courses[cell]) for place, cell in enumerate(cells)]
+            charts.append(lines(f"curves-{first}", "MRR on dev", label, series, high=high))
     return charts
 
 
@@ -104,11 +99,6 @@ def _mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> tuple[list[float
     by_epoch = [{epoch: value for epoch, value in curve if value is not None} for curve in curves]
     epochs = sorted(set.intersection(*(set(one) for one in by_epoch)))
     return epochs, [float(np.mean([one[epoch] for one in by_epoch])) for epoch in epochs]
-
-
-def has_weights(study: Study, cell: str) -> bool:
-    """Whether the cell has any weights to show."""
-    return any(row.get("weights", {}).get("modality") for row in study.of(cell))
 
 
 def mean_weights(study: Study, cell: str) -> dict[str, tuple[float, float]]:
@@ -136,9 +126,9 @@ def shared_numbers(
     """
     found: dict[str, dict[str, float]] = {}
     for cell, changes in cells.items():
-        for field, value in flatten(changes).items():
+        for field, value in flat(changes).items():
             if _is_number(value):
-                found.setdefault(field.replace("/", "."), {})[cell] = value
+                found.setdefault(field, {})[cell] = value
     own = flat(config)
     for field, numbers in found.items():
         if reference not in numbers and _is_number(own.get(field)):
@@ -161,35 +151,20 @@ def against_charts(study: Study, shared: Mapping[str, Mapping[str, float]], colo
         for name, colour in colours.items():
             of = [(x, *weights[cell][name]) for cell, x in cells.items() if name in weights[cell]]
             if len(of) > 1:
-                told = ", ".join(f"{y:.3f} at {x:g}" for x, y, _ in sorted(of))
-                label = f"Weight of {name} over {field}: {told}"
-                svg = against(f"against-{number}-{colour}", label, of, number=colour)
-                charts.append(Chart(f"Weight of {name} over {field}", svg))
+                charts.append(against(f"against-{number}-{colour}", f"Weight of {name} over {field}", of, colour))
         if len(points) > 1:
-            told = ", ".join(f"{y:.3f} at {x:g}" for x, y, _ in sorted(points))
-            svg = against(f"against-{number}-test", f"Test MRR over {field}: {told}", points, number=7)
-            charts.append(Chart(f"Test MRR over {field}", svg))
+            charts.append(against(f"against-{number}-test", f"Test MRR over {field}", points, 7))
     return charts
 
 
-class CleanRows(NamedTuple):
-    """A cell on test's clean rows: questions, mean MRR, and difference to the reference with its p, where there is."""
-
-    cell: str
-    questions: int
-    mrr: float
-    difference: float | None
-    p: float | None
-
-
-def clean_rows(study: Study) -> list[CleanRows]:
-    """Each cell on test's clean rows, where these are fewer than test's."""
+def clean_rows(study: Study) -> list[dict[str, Any]]:
+    """Each cell on test's clean rows where these are fewer: ``questions``, ``mrr``, ``difference``, ``p``."""
     found, table = [], {row["cell"]: row for row in study.table}
     for cell in study.cells:
         rows = [row for row in study.of(cell) if row.get("clean") and row["clean"]["count"] < row["test"]["count"]]
         values = [row["clean"]["mrr"] for row in rows if row["clean"]["mrr"] is not None]
         if values:
             own = table.get(cell, {})
-            told = own.get("clean_difference"), own.get("clean_p")
-            found.append(CleanRows(cell, rows[0]["clean"]["count"], float(np.mean(values)), *told))
+            row = {"cell": cell, "questions": rows[0]["clean"]["count"], "mrr": float(np.mean(values))}
+            found.append(row | {"difference": own.get("clean_difference"), "p": own.get("clean_p")})
     return found

@@ -11,6 +11,7 @@ import jax
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.flags import flags_of
 from mocme_jax.serving.calibration import identity_of, read_calibration
+from mocme_jax.training.logs.run_results import scores_of
 from mocme_jax.training.run_settings import describe_model
 
 FILE = "MODEL_CARD.md"
@@ -65,7 +66,8 @@ def card(results: dict, calibration: dict | None) -> str:
         *([f"- {line}" for line in results["warnings"]] or ["Nothing."]),
         "",
         "## Scores",
-        "Chosen on dev, scored once on test; both directions, filtered by all splits, ties count half, full float32.",
+        "Chosen on dev, scored once on test; both directions, filtered by all splits, ties count half, full float32. "
+        "Clean rows are those that train does not hold.",
         "",
         "| | questions | MRR | Hits@1 | Hits@3 | Hits@10 |",
         "|---|---|---|---|---|---|",
@@ -92,15 +94,10 @@ def card(results: dict, calibration: dict | None) -> str:
 
 
 def _scores(results: dict) -> Iterator[str]:
-    rows = [("dev", results["dev"]["overall"])]
-    test = results["test"]
-    if test is not None:
-        rows.append(("test", test["overall"]))
-        if test["clean"]["count"] < test["overall"]["count"]:
-            rows.append(("test, rows that train does not hold", test["clean"]))
-        for group in ("direction", "relation_kind", "answer_seen"):
-            named = test["groups"].get(group, {}).items()
-            rows += [(f"test, {group.replace('_', ' ')}: {name}", metrics) for name, metrics in named]
+    rows, test = list(scores_of(results).items()), results["test"]
+    for group in ("direction", "relation_kind", "answer_seen") if test is not None else ():
+        named = test["groups"].get(group, {}).items()
+        rows += [(f"test, {group.replace('_', ' ')}: {name}", metrics) for name, metrics in named]
     for name, metrics in rows:
         numbers = [metrics[key] for key in ("mrr", "hits@1", "hits@3", "hits@10")]
         shown = " | ".join("-" if value is None else f"{value:.4f}" for value in numbers)

@@ -132,11 +132,27 @@ def fit_groups(weighed: Weighed, groups: np.ndarray, number: int) -> tuple[Fit, 
     return Fit(sharpness, doubt), own
 
 
+class Bins(NamedTuple):
+    """Answers by how sure the model was: ``[B]`` mean probability, share right, number; empty bins are left out."""
+
+    confidence: np.ndarray
+    right: np.ndarray
+    count: np.ndarray
+
+
+def in_bins(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Bins:
+    """Answers in bins of equal width."""
+    place = _bin_of(confidence, bins)
+    count = np.bincount(place, minlength=bins)
+    held = count > 0
+    sums = [np.bincount(place, np.asarray(value, float), minlength=bins)[held] for value in (confidence, right)]
+    return Bins(sums[0] / count[held], sums[1] / count[held], count[held])
+
+
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error: mean over equal-width bins of |mean confidence - share right|, weighed by counts."""
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(place, confidence - right, minlength=bins)
-    return float(np.abs(gap).sum() / max(len(confidence), 1))
+    found = in_bins(confidence, right, bins)
+    return float(found.count @ np.abs(found.confidence - found.right) / max(len(confidence), 1))
 
 
 def error_by_chance(confidence: np.ndarray, bins: int = BINS) -> float:
@@ -146,9 +162,12 @@ def error_by_chance(confidence: np.ndarray, bins: int = BINS) -> float:
     value of a normal variable is sqrt(2 / pi) deviations. The measured error is biased upwards by as much (Roelofs et
     al., AISTATS 2022).
     """
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    variance = np.bincount(place, confidence * (1 - confidence), minlength=bins)
+    variance = np.bincount(_bin_of(confidence, bins), confidence * (1 - confidence), minlength=bins)
     return float(np.sqrt(2 / np.pi * variance).sum() / max(len(confidence), 1))
+
+
+def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.minimum((confidence * bins).astype(int), bins - 1)
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> dict:

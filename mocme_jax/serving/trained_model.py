@@ -17,16 +17,17 @@ from mocme_jax.serving.calibration import (
     Calibration,
     calibrate,
     identity_of,
+    rated_answers,
     read_calibration,
     write_calibration,
 )
-from mocme_jax.serving.completion import Completions, Served, batches, filled
+from mocme_jax.serving.completion import Served, batches, filled
 from mocme_jax.serving.explanation import Explanation, explain_triple
 from mocme_jax.serving.fitted_structure import Fitting
 from mocme_jax.serving.model_card import write_card
 from mocme_jax.serving.name_lookup import Key, Lookup
 from mocme_jax.serving.new_entities import LEARNED_TO_DO_WITHOUT, STRUCTURES, Features, extended, read_features
-from mocme_jax.serving.probability import Fit, shares
+from mocme_jax.serving.probability import shares
 from mocme_jax.serving.top_candidates import masks_of
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.run_settings import fitting_of, structure_dropout_of
@@ -138,18 +139,8 @@ class TrainedModel:
         """
         self._check_k(k)
         questions, place = np.unique(np.asarray(questions, np.int32), axis=0, return_inverse=True)
-        fits = self.calibration.answers
-        found: Completions = completion.complete_questions(self.served, questions, k, fits.sharpness, exclude=exclude)
-        known = self.served.facts.where(questions[:, :1], questions[:, 1:], found.ids)
-        fit = Fit(*(value[questions[:, 1], None] for value in fits))
-        share = shares(
-            np.where(found.ids >= 0, found.scores, 0),
-            found.log_totals[:, None],
-            found.others[:, None],
-            fit,
-            counted=known < 0,
-        )
-        parts = found.ids, found.scores, self.calibration.answers_curve(share), known
+        ids, scores, share, known = rated_answers(self.served, self.calibration.answers, questions, k, exclude)
+        parts = ids, scores, self.calibration.answers_curve(share), known
         return Answered(*(part[place.reshape(-1)] for part in parts))
 
     def answer_relations(self, pairs: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:

@@ -29,7 +29,6 @@ SIDE = 224
 WIDTH = 1280
 """Length of an image vector."""
 
-_CLASSES = 1000
 _STEM = 32
 # A stage's number of blocks, kernel, stride of its first block, expansion, channels.
 _STAGES = (
@@ -50,7 +49,7 @@ _BATCH = 8
 _CROP = SIDE / (SIDE + 32)
 
 Parameters = dict[str, Any]
-"""``stem``, ``blocks`` (a list), ``head``, ``classifier``: of each layer its ``kernel`` and ``bias``."""
+"""``stem``, ``blocks`` (a list), ``head``: of each layer its ``kernel`` and ``bias``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +72,7 @@ def _blocks() -> Iterator[_Block]:
 def load(path: Path | None = None) -> Parameters:
     """The parameters, float32, batch normalisation folded in.
 
-    Kernels are ``[rows, columns, in, out]``, those of depthwise layers ``[rows, columns, channels]``, that of the
-    classifier ``[1280, 1000]``.
+    Kernels are ``[rows, columns, in, out]``, those of depthwise layers ``[rows, columns, channels]``.
 
     Args:
       path: a state dict of the package efficientnet_lite_pytorch, written by ``torch.save``; None for the installed
@@ -115,7 +113,6 @@ def load(path: Path | None = None) -> Parameters:
         "stem": layer("_conv_stem", "_bn0", 3, 3, _STEM),
         "blocks": [block(index, shape) for index, shape in enumerate(_blocks())],
         "head": layer("_conv_head", "_bn1", 1, _STAGES[-1][-1], WIDTH),
-        "classifier": {"kernel": take("_fc.weight", _CLASSES, WIDTH).T, "bias": take("_fc.bias", _CLASSES)},
     }
 
 
@@ -183,12 +180,6 @@ def image_vectors(paths: Sequence[Path]) -> np.ndarray:
             pixels[:] = read_image(path, picture)
         rows[start : start + len(some)] = features(parameters, batch)[: len(some)]
     return rows
-
-
-def logits(parameters: Parameters, vectors: jax.Array) -> jax.Array:
-    """Scores of the 1,000 classes of ImageNet, in their usual order: ``[n, 1280]`` to ``[n, 1000]``."""
-    classifier = parameters["classifier"]
-    return jnp.matmul(vectors, classifier["kernel"], precision="highest") + classifier["bias"]
 
 
 def _relu6(x: jax.Array) -> jax.Array:

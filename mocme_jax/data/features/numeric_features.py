@@ -32,21 +32,22 @@ def numeric_modality(path: Path, entities: Sequence[str], *, min_rows: int = 5) 
       UserError: see read_numeric_rows; or an entity the graph has not, or far more cells than values.
     """
     rows = read_numeric_rows(path)
-    find = entity_finder(entities, rows.keys)
-    found = [find(key) for key in rows.keys]
+    find = entity_finder(entities, [row.key for row in rows])
+    found = [find(row.key) for row in rows]
     if None in found:
-        number = found.index(None)
+        row = rows[found.index(None)]
         raise UserError(
-            f"{path}:{rows.lines[number]}: {rows.keys[number][:60]!r} is no entity of the graph "
+            f"{path}:{row.line}: {row.key[:60]!r} is no entity of the graph "
             f"({found.count(None)} such rows); write one of its names or an id from 0 to {len(entities) - 1}"
         )
     height = len(entities)
     # Not an array of names: it would be as wide as the longest.
-    position_of = {name: position for position, name in enumerate(sorted(set(rows.attributes)))}
-    column = np.array([position_of[name] for name in rows.attributes])
-    values = np.array(rows.values)
+    names, values = zip(*(pair for row in rows for pair in row.values), strict=True)
+    position_of = {name: position for position, name in enumerate(sorted(set(names)))}
+    column = np.array([position_of[name] for name in names])
+    owner = np.repeat(np.array(found), [len(row.values) for row in rows])
     # A cell is an attribute of an entity. Only those that are given are held: all would be N times A.
-    cells, cell = np.unique(column * height + np.array(found)[rows.row], return_inverse=True)
+    cells, cell = np.unique(column * height + owner, return_inverse=True)
     means = np.bincount(cell, weights=values) / np.bincount(cell)
     attribute, entity = np.divmod(cells, height)
     counts = np.bincount(attribute)

@@ -1,9 +1,9 @@
 """Numbers of entities as people write them: a row a value, or a table with a column an attribute."""
 
 import csv
-import dataclasses
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from mocme_jax.data.readers.text_lines import read_lines, read_number
 from mocme_jax.errors import UserError
@@ -14,37 +14,15 @@ TABLE = ".csv"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 
 
-@dataclasses.dataclass
-class NumericRows:
-    """Values by row of the file. ``row``, ``attributes`` and ``values`` are of equal length, one of each a value.
+class NumericRow(NamedTuple):
+    """A row of a file: its line, whose it is as written, and pairs of an attribute and a finite number."""
 
-    Attributes:
-      lines: where each row starts, from 1.
-      keys: whose row it is, as written.
-      row: index into ``lines`` and ``keys``.
-      attributes: names.
-      values: finite numbers.
-    """
-
-    lines: list[int] = dataclasses.field(default_factory=list)
-    keys: list[str] = dataclasses.field(default_factory=list)
-    row: list[int] = dataclasses.field(default_factory=list)
-    attributes: list[str] = dataclasses.field(default_factory=list)
-    values: list[float] = dataclasses.field(default_factory=list)
-
-    def start(self, line: int, key: str) -> None:
-        """Adds a row without values."""
-        self.lines.append(line)
-        self.keys.append(key)
-
-    def give(self, attribute: str, value: float) -> None:
-        """Adds a value to the last row."""
-        self.row.append(len(self.lines) - 1)
-        self.attributes.append(attribute)
-        self.values.append(value)
+    line: int
+    key: str
+    values: list[tuple[str, float]]
 
 
-def read_numeric_rows(path: Path) -> NumericRows:
+def read_numeric_rows(path: Path) -> list[NumericRow]:
     """Reads a table if the name ends in ``.csv``, otherwise rows ``entity<TAB>attribute<TAB>value``.
 
     A table has commas between its columns and a header; its first column, whatever its name, holds the entities, each
@@ -56,29 +34,29 @@ def read_numeric_rows(path: Path) -> NumericRows:
     """
     path = Path(path)
     rows = _read_table(path) if path.suffix.lower() == TABLE else _read_triples(path)
-    if not rows.values:
+    if not any(row.values for row in rows):
         expected = "values" if path.suffix.lower() == TABLE else "rows 'entity<TAB>attribute<TAB>value'"
         raise UserError(f"{path}: holds no {expected}")
     return rows
 
 
-def _read_triples(path: Path) -> NumericRows:
+def _read_triples(path: Path) -> list[NumericRow]:
     lines = read_lines(path)
     first = 2 if lines and lines[0].split("\t")[-1].strip().lower() == "value" else 1
-    rows = NumericRows()
+    rows = []
     for number, line in enumerate(lines[first - 1 :], start=first):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != 3 or not fields[0] or not fields[1]:
             raise UserError(f"{path}:{number}: expected 'entity<TAB>attribute<TAB>value', found {line[:60]!r}")
-        rows.start(number, fields[0])
-        rows.give(fields[1], _number(fields[2], f"{path}:{number}: value", "correct or remove the line"))
+        value = _number(fields[2], f"{path}:{number}: value", "correct or remove the line")
+        rows.append(NumericRow(number, fields[0], [(fields[1], value)]))
     return rows
 
 
-def _read_table(path: Path) -> NumericRows:
+def _read_table(path: Path) -> list[NumericRow]:
     # The reader wants line ends: without them, it would join the lines of a quoted name.
     reader = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
-    rows = NumericRows()
+    rows = []
     header: list[str] = []
     line_of: dict[str, int] = {}
     while True:
@@ -104,11 +82,10 @@ def _read_table(path: Path) -> NumericRows:
             raise UserError(f"{path}:{line}: names no entity; fill in the first column or remove the line")
         if line_of.setdefault(key, line) != line:
             raise UserError(f"{path}:{line}: {key[:60]!r} has a row already, in line {line_of[key]}; keep one of them")
-        rows.start(line, key)
-        for name, cell in zip(header[1:], cells[1:], strict=True):
-            if cell:
-                place = f"{path}:{line}: column {name[:40]!r}: value"
-                rows.give(name, _number(cell, place, "correct it or leave the cell empty"))
+        cure = "correct it or leave the cell empty"
+        pairs = [(name, cell) for name, cell in zip(header[1:], cells[1:], strict=True) if cell]
+        values = [(name, _number(cell, f"{path}:{line}: column {name[:40]!r}: value", cure)) for name, cell in pairs]
+        rows.append(NumericRow(line, key, values))
 
 
 def _check_header(place: str, cells: list[str]) -> list[str]:

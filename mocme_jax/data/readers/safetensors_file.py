@@ -36,7 +36,8 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             parse_json(data[8 : 8 + length])  # refuses a name that is given twice, of which the library takes the last
             return {name: _array(name, **tensor) for name, tensor in deserialize(data)}
         except (Damaged, SafetensorError) as error:
-            raise UserError(f"{path}: truncated or no safetensors file ({error}); fetch or write it again") from None
+            reason = str(error)[:120]
+            raise UserError(f"{path}: truncated or no safetensors file ({reason}); fetch or write it again") from None
 
 
 def _array(name: str, dtype: str, shape: list[int], data: bytearray) -> np.ndarray:

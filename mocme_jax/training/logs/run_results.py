@@ -95,16 +95,21 @@ def read_results(workdir: Path) -> dict | None:
     return results | {name: one_line(results[name]) for name in ("device", "jax")}
 
 
+def scores_of(results: dict) -> dict[str, dict]:
+    """The metrics of dev, of test, and of its rows that train does not hold where these are fewer, by name."""
+    found, test = {"dev": results["dev"]["overall"]}, results["test"]
+    if test is not None:
+        found["test"] = test["overall"]
+        if test["clean"]["count"] < test["overall"]["count"]:
+            found["test, clean rows"] = test["clean"]
+    return found
+
+
 def print_results(results: dict, console: Console) -> None:
     """A table of the scores: dev, test, test's clean rows where it leaks, and each direction."""
-    rows = [_row("dev", results["dev"]["overall"])]
-    test = results["test"]
-    if test is not None:
-        rows.append(_row("test", test["overall"]))
-        if test["clean"]["count"] < test["overall"]["count"]:
-            rows.append(_row("test, clean rows", test["clean"]))
-        for direction, metrics in sorted(test["groups"].get("direction", {}).items(), reverse=True):
-            rows.append(_row(f"test, {direction}s", metrics))
+    directions = {} if results["test"] is None else results["test"]["groups"].get("direction", {})
+    scores = scores_of(results) | {f"test, {name}s": directions[name] for name in sorted(directions, reverse=True)}
+    rows = [_row(name, metrics) for name, metrics in scores.items()]
     best = results["run"]["best_epoch"]
     results_table(rows, title=f"{results['graph']['name']}, best epoch on dev: {best}", console=console)
 
