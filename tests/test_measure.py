@@ -19,6 +19,8 @@ from mocme_jax.training import setup
 from mocme_jax.training.logs.run_results import read_results
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_for_users")
 @pytest.mark.parametrize(("kind", "count", "split"), [("pmap", 1, False), ("shard_map", 4, True)])
 def test_the_planned_memory_is_the_compiled_programs(kind, count, split):
     """Within a tenth, of a training that could run: its arrays where they lie, and its program's temporaries."""
@@ -92,6 +94,7 @@ def test_synthetic_graphs_have_the_sizes_asked_for():
     np.testing.assert_array_equal(graph.train, synthetic_graph(5000, relations=9, feature_width=3).train)
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = tiny_flags(write_tiny_graph(tmp_path / "graph"), tmp_path / "run", parallel__devices=0)
@@ -124,6 +127,7 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
         assert_one_error(status, capsys.readouterr().err, name, words)
 
 
+@pytest.mark.slow
 def test_growth_is_measured_on_synthetic_graphs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--entities=500,1000", "--steps=1", "--repeats=1", "--json=growth.json", "--config.parallel.devices=2"]
