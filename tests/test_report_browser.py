@@ -12,6 +12,7 @@ pytest.importorskip("matplotlib")
 
 from mocme_jax.report.report_writer import write_report
 
+pytestmark = pytest.mark.slow
 WIDTHS = (360, 1400)
 
 
