@@ -28,6 +28,7 @@ def configure(benchmark_data, folder: str, **fields):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", RELEASED)
 def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
     _, entities, relations, counts, words = RELEASED[folder]
