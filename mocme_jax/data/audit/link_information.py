@@ -51,7 +51,7 @@ def _on_sphere(rows: np.ndarray) -> np.ndarray:
 def _gaussian(first: np.ndarray, second: np.ndarray) -> float:
     """MI of rows ``[n, r]`` under a joint Gaussian, its covariance drawn to its diagonal by 2r / (2r + n).
 
-    The model's ``gaussian_mean`` on the host: this room imports no JAX.
+    The model's ``gaussian`` on the host: this room imports no JAX.
     """
     count, width = first.shape
     covariance = np.cov(np.concatenate([first, second], axis=1).T, bias=True)
