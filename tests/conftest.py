@@ -138,5 +138,7 @@ def strange_run(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("strange_run")
     fields = {"data__modalities": "text,numeric", "train__epochs": 2, "model__structure_dropout": 0.1}
+    # As above, so that what is compiled serves both.
+    fields |= {"model__self_answers": "seen", "model__cardinality": 0.5}
     fields |= {"data__name": "a<b>&amp;\"'"}
     return _finished(tiny_flags(strange_graph(folder / "graph"), folder / "run<i>", **fields), tmp_path_factory)
