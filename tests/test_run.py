@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_runner import assert_one_error, contents, run_here, run_process
-from tiny_graph import tiny_flags, write_tiny_graph
+from tiny_graph import NO_JUMPS, tiny_flags, write_tiny_graph
 
 from mocme_jax.config import config_from_dict
 from mocme_jax.config_fields import FIELDS
@@ -178,6 +178,7 @@ def test_the_number_of_devices_does_not_matter(graph, tmp_path, monkeypatch, cap
     for devices in (1, 2, 4):
         workdir = tmp_path / str(devices)
         fields = {"data__modalities": "text", "model__experts": 0, "train__epochs": 2, "parallel__devices": devices}
+        fields |= NO_JUMPS
         assert run_here("train", *tiny_flags(graph, workdir, **fields), monkeypatch=monkeypatch) == 0
         assert f"{devices} device" in capsys.readouterr().out
         rows[devices] = read_metrics(workdir)

@@ -8,6 +8,10 @@ import numpy as np
 
 ENTITIES = 48
 
+# Fields of a training that is compared with one of another program: a negative on a class's bound, which a rounding
+# moves over it, makes no difference.
+NO_JUMPS = {"negatives__class_weights": "1.0,1.0,1.0"}
+
 
 def write_tiny_graph(folder: Path, *, seed: int = 0, width: int = 6) -> Path:
     """Writes plain files and ``text.npy`` and ``numeric.npz`` into ``folder``, and returns it.
