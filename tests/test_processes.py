@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from command_runner import ROOT, assert_one_error, environment, run_here, run_process
-from tiny_graph import tiny_flags, write_tiny_graph
+from tiny_graph import NO_JUMPS, tiny_flags, write_tiny_graph
 
 from mocme_jax.training.logs.metrics_log import read_metrics
 
 SCRIPT = ROOT / "launch" / "local_cluster.sh"
-SETTINGS = {"data__modalities": "text", "parallel__devices": 4, "parallel__shard_entities": True}
+SETTINGS = {"data__modalities": "text", "parallel__devices": 4, "parallel__shard_entities": True} | NO_JUMPS
 
 
 def cluster(folder: Path, *flags: str, python: str | Path = sys.executable, port: str = "") -> subprocess.Popen:
