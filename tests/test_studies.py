@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 from command_runner import assert_one_error, run_here, start
-from tiny_graph import tiny_flags, write_tiny_graph
+from tiny_graph import NO_JUMPS, tiny_flags, write_tiny_graph
 
 from mocme_jax.config import baseline_of, bundled_configs
 from mocme_jax.config_fields import FIELDS
@@ -73,7 +73,7 @@ def train(graph, folder, seeds, told=None, preemption=None, **fields):
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"train__average": 8.0, "parallel__devices": 2, "train__patience": 1}])
 def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields):
-    fields = {"data__modalities": "text,numeric", "train__epochs": 6, "train__eval_every": 1, **fields}
+    fields = {"data__modalities": "text,numeric", "train__epochs": 6, "train__eval_every": 1, **NO_JUMPS, **fields}
     together = train(graph, tmp_path / "lanes", [0, 3], **fields)
     for trained, seed in zip(together, (0, 3), strict=True):
         config, workdir = parse(tiny_flags(graph, tmp_path / f"run{seed}", seed=seed, **fields), "")
