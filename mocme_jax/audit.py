@@ -4,31 +4,29 @@ python -m mocme_jax.audit                     the embedded graph
 python -m mocme_jax.audit --data=FOLDER       a graph of your own, or a benchmark
 """
 
-from __future__ import annotations
-
-import argparse
+import sys
 from pathlib import Path
 
-from mocme_jax.command_line import Parser, run
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
+from mocme_jax.flags import parse_options
+
+OPTIONS = {
+    "data": Field(None, "folder of the graph; none: the embedded graph", kind=str),
+    "features": Field(None, "folder of its feature files; none: the same folder", kind=str),
+    "name": Field("", "the graph's name, as in feature files; none: the folder's"),
+}
 
 
 def main() -> None:
     """Reads the flags, audits the graph, prints the report."""
-    parser = Parser(
-        prog="python -m mocme_jax.audit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", type=Path, help="folder of the graph (default: the embedded one)")
-    parser.add_argument("--features", type=Path, help="folder of its feature files (default: the same folder)")
-    parser.add_argument("--name", default="", help="the graph's name, as in feature files (default: the folder's)")
-    flags = parser.parse_args()
-
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS)
     from mocme_jax.data.audit.graph_audit import audit
     from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
 
-    graph = load_graph(flags.data or atlas_directory(), flags.features, name=flags.name, make=("numeric",))
-    print(audit(graph).report())
+    features = Path(options["features"]) if options["features"] else None
+    folder = Path(options["data"] or atlas_directory())
+    print(audit(load_graph(folder, features, name=options["name"], make=("numeric",))).report())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -13,14 +12,6 @@ from mocme_jax.errors import UserError, one_line
 USER_ERROR = 2
 FAILED = 1
 INTERRUPTED = 130
-
-
-class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are a user's, one line as everywhere else."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises a UserError."""
-        raise UserError(f"{message}; see --help")
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The configuration of a run: defaults, checks, the text of ``--help``, and config files.
+"""The configuration of a run: defaults, checks, and config files.
 
 A configuration is an `ml_collections.ConfigDict` with the fields of `mocme_jax.config_fields.FIELDS`, nested
 by their dots. It is read at the edge of the program only; inner functions take plain arguments.
@@ -6,23 +6,24 @@ by their dots. It is read at the edge of the program only; inner functions take 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import inspect
 import re
 import runpy
-import textwrap
-from collections.abc import Collection, Mapping
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mocme_jax.config_fields import FIELDS, RULES, SECTIONS, Field, Value
-from mocme_jax.config_values import check_value, limits, show
+from mocme_jax.config_fields import FIELDS, RULES, Value
+from mocme_jax.config_removed import REMOVED
+from mocme_jax.config_values import check_value, show
 from mocme_jax.errors import UserError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-HELP_WIDTH = 100
 
 
 def default_config() -> ConfigDict:
@@ -31,23 +32,19 @@ def default_config() -> ConfigDict:
 
     config = config_dict.ConfigDict()
     for path, field in FIELDS.items():
-        *groups, name = path.split(".")
-        node = config
-        for group in groups:
-            if group not in node:
-                node[group] = config_dict.ConfigDict()
-            node = node[group]
+        section, _, name = path.rpartition(".")
+        if section and section not in config:
+            config[section] = config_dict.ConfigDict()
         # A plain None would fix the field's type to None for good.
-        node[name] = config_dict.placeholder(field.kind) if field.default is None else field.default
+        value = config_dict.placeholder(field.kind) if field.default is None else field.default
+        (config[section] if section else config)[name] = value
     return config.lock()
 
 
 def get_field(config: Mapping[str, Any], path: str) -> Value:
     """The value at a dotted path."""
-    node: Any = config
-    for name in path.split("."):
-        node = node[name]
-    return node
+    section, _, name = path.rpartition(".")
+    return (config[section] if section else config)[name]
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -65,20 +62,23 @@ def set_field(config: ConfigDict, path: str, value: Value) -> None:
       UserError: an unknown field, or a value that the field may not hold.
     """
     check_known(path)
-    *groups, name = path.split(".")
-    node = config
-    for group in groups:
-        node = node[group]
-    node[name] = check_value(path, FIELDS[path], value, "config field ")
+    section, _, name = path.rpartition(".")
+    (config[section] if section else config)[name] = check_value(path, FIELDS[path], value)
 
 
 def check_known(path: str) -> None:
-    """Raises a UserError, with the nearest field if one is near, when no field has this path."""
+    """Raises a UserError when no field has this path: what became of it, or the nearest field if one is near."""
     if path in FIELDS:
         return
+    if path in REMOVED:
+        raise UserError(_gone(path))
     if inside := [known for known in FIELDS if known.startswith(path + ".")]:
         raise UserError(f"config.{path} is a group of fields; set one of its own, such as config.{inside[0]}")
     raise UserError(f"unknown config field {path}{suggest(path, FIELDS)}")
+
+
+def _gone(path: str) -> str:
+    return f"config field {path} {REMOVED[path]}"
 
 
 def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
@@ -95,17 +95,16 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: one line for the first thing that is wrong.
     """
-    paths = set(flat(config))
-    for path in sorted(paths - FIELDS.keys()):
+    values = flat(config)
+    for path in sorted(values.keys() - FIELDS.keys()):
         check_known(path)
     for path, field in FIELDS.items():
-        if path not in paths:
+        if path not in values:
             raise UserError(f"config field {path} is missing; start a config file from default_config()")
-        check_value(path, field, get_field(config, path))
+        check_value(path, field, values[path])
     for rule in RULES:
-        values = [get_field(config, path) for path in rule.fields]
-        if not rule.holds(*values):
-            got = ", ".join(f"{path}={show(value)}" for path, value in zip(rule.fields, values, strict=True))
+        if not rule.holds(*(values[path] for path in rule.fields)):
+            got = ", ".join(f"{path}={show(values[path])}" for path in rule.fields)
             raise UserError(f"config {got}: {rule.meaning}")
 
 
@@ -150,42 +149,13 @@ def baseline_of(name_or_path: str) -> dict[str, Value]:
 
     All of ``STRUCTURE_ALONE`` is in it, for flags may have changed what the two configs have in common.
     """
-    config, _ = load_config(name_or_path)
-    try:
-        alone, _ = load_config(f"{name_or_path}:structure")
-    except UserError:
-        return dict(STRUCTURE_ALONE)
-    own = [path for path in FIELDS if get_field(alone, path) != get_field(config, path)]
-    if not own:
-        return dict(STRUCTURE_ALONE)
-    return {path: get_field(alone, path) for path in dict.fromkeys([*STRUCTURE_ALONE, *own])}
-
-
-def describe(config: ConfigDict) -> str:
-    """Every field by section, with the value `config` gives it, its meaning and what it may hold."""
-    lines, section = [], None
-    values = {path: show(get_field(config, path)) for path in FIELDS}
-    widest = max(map(len, FIELDS))
-    value_width = min(16, max(map(len, values.values())))
-    for path, field in FIELDS.items():
-        group = path.rpartition(".")[0]
-        if group != section:
-            section = group
-            lines += ["", f"{SECTIONS.get(group, group)}:"]
-        lines += describe_field(path, values[path], field, widest, value_width)
-    return "\n".join(lines[1:])
-
-
-def describe_field(name: str, value: str, field: Field, name_width: int, value_width: int) -> list[str]:
-    """One field in three columns, its meaning wrapped; a long value moves the meaning to the next line."""
-    bounds = limits(field)
-    meaning = f"{field.meaning} [{bounds}]" if bounds else field.meaning
-    head = f"  {name:<{name_width}}  {value:<{value_width}}  "
-    indent = " " * (name_width + value_width + 6)
-    wrapped = textwrap.wrap(meaning, HELP_WIDTH - len(indent), break_on_hyphens=False)
-    if len(value) > value_width:
-        return [head.rstrip(), *(indent + line for line in wrapped)]
-    return [head + wrapped[0], *(indent + line for line in wrapped[1:])]
+    config = load_config(name_or_path)[0]
+    alone = structure_alone(load_config(name_or_path)[0])
+    with contextlib.suppress(UserError):
+        own = load_config(f"{name_or_path}:structure")[0]
+        alone = own if own.data.modalities == alone.data.modalities else alone
+    before, after = flat(config), flat(alone)
+    return {path: after[path] for path in FIELDS if path in STRUCTURE_ALONE or after[path] != before[path]}
 
 
 def bundled_configs(kind: str = "") -> dict[str, Path]:
@@ -217,6 +187,8 @@ def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Pa
         return bundled[name_or_path]
     if name_or_path and (path := Path(name_or_path)).is_file():
         return path.resolve()
+    if gone := REMOVED.get(f"{flag}={name_or_path}"):
+        raise UserError(f"{flag}={name_or_path} {gone}")
     names = ", ".join(bundled)
     near = difflib.get_close_matches(Path(name_or_path).stem, bundled, 1)
     hint = f"; did you mean {flag}={near[0]}?" if near else ""
@@ -239,32 +211,63 @@ def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
     if Path(name_or_path).is_file() or not colon:
         name, argument = name_or_path, ""
     path = find_config(name)
-    try:
-        get_config = runpy.run_path(str(path)).get("get_config")
-        if not callable(get_config):
-            raise UserError(f"{path}: a config file needs a function get_config(arg=None)")
-        if argument and not inspect.signature(get_config).parameters:
-            raise UserError(f"{path}: get_config takes no argument, got :{argument}")
-        config = get_config(argument) if argument else get_config()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(_explain(path, error)) from error
+    config = load_function(path, "get_config(arg=None)")(*([argument] if argument else []))
     if not hasattr(config, "to_dict"):
         raise UserError(f"{path}: get_config must return default_config(), changed; got {type(config).__name__}")
     return config, path.stem
 
 
+def load_function(path: Path, signature: str) -> Callable[..., Any]:
+    """A function of a config, study or search file; what it raises becomes a UserError that names the line.
+
+    Args:
+      path: the file, which is run.
+      signature: the function's, for the message where the file's own does not fit.
+
+    Raises:
+      UserError: the file fails, or has no such function.
+    """
+    name = signature.partition("(")[0]
+    with _explained(path):
+        function = runpy.run_path(str(path)).get(name)
+    if not callable(function):
+        raise UserError(f"{path}: expected a function {signature}, found none")
+
+    @functools.wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        try:
+            inspect.signature(function).bind(*arguments, **named)
+        except TypeError as error:
+            found = f"{name}{inspect.signature(function)}"
+            raise UserError(f"{path}: expected a function {signature}, found {found}: {error}") from error
+        with _explained(path):
+            return function(*arguments, **named)
+
+    return checked
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_explain(path, error)) from error
+
+
 def _explain(path: Path, error: Exception) -> str:
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    trace = error.__traceback__
-    while trace is not None and not isinstance(error, SyntaxError):
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
+    frames = list(traceback.walk_tb(error.__traceback__))
+    line = next((line for frame, line in reversed(frames) if frame.f_code.co_filename == str(path)), None)
+    if isinstance(error, SyntaxError):
+        line = error.lineno
     message = str(error)
-    if unknown := re.search(r"Key \"(\w+)\" does not exist", message):
-        message = f"unknown config field {unknown[1]}{suggest(unknown[1], FIELDS)}"
+    of_config = bool(frames) and frames[-1][0].f_code.co_filename.endswith("config_dict.py")
+    if of_config and isinstance(error, AttributeError | KeyError):
+        # The error says the field's last name alone.
+        name = re.findall(r"\w+", message.replace('Key "', ""))[0]
+        gone = next((old for old in REMOVED.keys() - FIELDS.keys() if old.endswith(f".{name}")), None)
+        message = f"unknown config field {name}{suggest(name, FIELDS)}" if gone is None else _gone(gone)
     elif wrong := re.search(
         r"Could not override field '(\w+)'.*?\. (.*) is of original type <class '(\w+)'>"
         r" and cannot be casted to type <class '(\w+)'>",

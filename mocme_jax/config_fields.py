@@ -98,12 +98,6 @@ FIELDS: dict[str, Field] = {
         choices=("valid", "train"),
     ),
     "data.dev_fraction": Field(0.05, "share of train that is carved out where data.dev is train", above=0, below=1),
-    "data.noise_in": Field(
-        None, "feature modality whose rows are replaced by noise, at the share data.noise", kind=str
-    ),
-    "data.noise": Field(0.0, "share of the rows of data.noise_in that are noise; 0: none", low=0, high=1),
-    "data.missing": Field(0.0, "share of each feature modality's rows that are removed; 0: none", low=0, high=1),
-    "data.triples": Field(1.0, "share of the training triples that is trained on; 1: all", above=0, high=1),
     # Encoder and score function
     "model.width": Field(256, "width of encodings, views and relations, d", low=2),
     "model.score": Field("complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")),
@@ -207,9 +201,8 @@ FIELDS: dict[str, Field] = {
     "train.save_minutes": Field(
         10.0, "between two saves within an epoch, so that a kill costs no more; evaluations save in any case", above=0
     ),
-    "train.learning_rate": Field(0.02, "AdamW's step size, for all but the tables", above=0),
+    "train.learning_rate": Field(0.02, "Adam's step size, for all but the tables", above=0),
     "train.table_learning_rate": Field(0.1, "Adagrad's step size, for the entity and relation tables", above=0),
-    "train.weight_decay": Field(0.0, "decoupled weight decay of AdamW", low=0),
     "train.average": Field(
         0.0,
         "steps, about, of a running average of the parameters, which is evaluated and kept in their place; 0: none",
@@ -221,13 +214,7 @@ FIELDS: dict[str, Field] = {
         "parameters. Evaluation is in full float32 always",
         choices=PRECISIONS,
     ),
-    "train.dense_entities": Field(
-        200_000,
-        "with more entities than this, a step updates the rows of the entity table that it read, and no others",
-        low=0,
-    ),
     # Ranking
-    "eval.chunk": Field(0, "triples ranked at once; 0: as many as eval.score_megabytes allow", low=0),
     "eval.score_megabytes": Field(32, "memory for the scores of a chunk on one device", low=1),
     # Devices
     "parallel.mapper": Field(
@@ -274,11 +261,6 @@ RULES: tuple[Rule, ...] = (
         ("data.modalities",),
         lambda names: len(set(names)) == len(names) and (len(names) == 1 or not {"all", "structure"} & set(names)),
         "each modality once; all and structure stand alone (structure is always there)",
-    ),
-    Rule(
-        ("data.noise_in", "data.noise"),
-        lambda name, share: not share or bool(name),
-        "say which modality gets the noise",
     ),
     Rule(
         ("model.lend", "parallel.shard_entities"),

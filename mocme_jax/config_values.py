@@ -7,9 +7,11 @@ import math
 from typing import Any
 
 from mocme_jax.config_fields import Field, Value
+from mocme_jax.config_removed import REMOVED
 from mocme_jax.errors import UserError
 
 _WORDS = {str: "a word", int: "a whole number", float: "a number", bool: "true or false"}
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def show(value: Value) -> str:
@@ -24,7 +26,7 @@ def show(value: Value) -> str:
 
 
 def parse_value(path: str, field: Field, text: str, what: str = "config field ") -> Value:
-    """The value that a command line's text stands for.
+    """The value that a command line's text stands for, checked.
 
     Args:
       path: the field's name in messages, after `what`.
@@ -32,30 +34,28 @@ def parse_value(path: str, field: Field, text: str, what: str = "config field ")
         that may be unset.
 
     Raises:
-      UserError: the text is not of the field's type.
+      UserError: the text is not of the field's type, or the value is one that the field may not hold.
     """
+    value: Any = text
     if field.default is None and text.lower() in ("none", ""):
-        return None
-    if field.kind is not tuple:
-        return _parse_scalar(f"{what}{path}", field.kind, text)
-    inner = text.strip()
-    if inner[:1] + inner[-1:] in ("()", "[]"):
-        inner = inner[1:-1]
-    parts = [part.strip().strip("'\"") for part in inner.split(",")]
-    return tuple(_parse_scalar(f"{what}{path}", field.element, part) for part in parts if part)
-
-
-def _parse_scalar(name: str, kind: type, text: str) -> Value:
-    if kind is bool:
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        if text.lower() in words:
-            return words[text.lower()]
+        value = None
+    elif field.kind is tuple:
+        inner = text.strip()
+        if inner[:1] + inner[-1:] in ("()", "[]"):
+            inner = inner[1:-1]
+        parts = [part.strip().strip("'\"") for part in inner.split(",")]
+        value = tuple(_number(field.element, part) for part in parts if part)
     else:
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    raise UserError(f"{name}: expected {_WORDS[kind]}, got {text!r}")
+        value = _number(field.kind, text)
+    return check_value(path, field, value, what)
+
+
+def _number(kind: type | None, text: str) -> Value:
+    """The number, or true or false, that a text stands for; the text itself where it stands for none."""
+    try:
+        return _TRUTH.get(text.lower(), text) if kind is bool else kind(text)
+    except ValueError:
+        return text
 
 
 def check_value(path: str, field: Field, value: Any, what: str = "config field ") -> Value:
@@ -67,21 +67,20 @@ def check_value(path: str, field: Field, value: Any, what: str = "config field "
     """
     if value is None and field.default is None:
         return None
-    name = f"{what}{path}"
     if field.kind is not tuple:
-        return _check_scalar(name, field, field.kind, value)
+        return _check_scalar(path, field, field.kind, value, what)
     if not isinstance(value, tuple | list):
-        raise UserError(f"{name}: expected a tuple, got {value!r}")
+        raise UserError(f"{what}{path}: expected a tuple, got {value!r}")
     if field.length is not None and len(value) != field.length:
-        raise UserError(f"{name}: expected {field.length} values, got {len(value)}: {show(tuple(value))}")
-    return tuple(_check_scalar(name, field, field.element, part) for part in value)
+        raise UserError(f"{what}{path}: expected {field.length} values, got {len(value)}: {show(tuple(value))}")
+    return tuple(_check_scalar(path, field, field.element, part, what) for part in value)
 
 
-def _check_scalar(name: str, field: Field, kind: type, value: Any) -> Value:
+def _check_scalar(path: str, field: Field, kind: type, value: Any, what: str) -> Value:
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        raise UserError(f"{name}: expected {_WORDS[kind]}, got {value!r}")
+        raise UserError(f"{what}{path}: expected {_WORDS[kind]}, got {value!r}")
     inside = (
         (field.choices is None or value in field.choices)
         and (kind is not float or math.isfinite(value))
@@ -92,9 +91,9 @@ def _check_scalar(name: str, field: Field, kind: type, value: Any) -> Value:
     )
     if not inside:
         near = difflib.get_close_matches(str(value), map(str, field.choices or ()), 1)
-        expected = allowed(field) or "a finite number"
+        wrong = REMOVED.get(f"{path}={value}", "is not allowed")
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"{name}: {show(value)} is not allowed, expected {expected}{hint}")
+        raise UserError(f"{what}{path}: {show(value)} {wrong}, expected {allowed(field) or 'a finite number'}{hint}")
     return value
 
 
@@ -104,11 +103,3 @@ def allowed(field: Field) -> str:
         return "one of " + ", ".join(map(str, field.choices))
     words = {"at least": field.low, "above": field.above, "at most": field.high, "below": field.below}
     return " and ".join(f"{word} {show(bound)}" for word, bound in words.items() if bound is not None)
-
-
-def limits(field: Field) -> str:
-    """The same, short enough for a table: ``>= 1``, ``n3 | l2``."""
-    if field.choices is not None:
-        return " | ".join(map(str, field.choices))
-    signs = {">=": field.low, ">": field.above, "<=": field.high, "<": field.below}
-    return ", ".join(f"{sign} {show(bound)}" for sign, bound in signs.items() if bound is not None)

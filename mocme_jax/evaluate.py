@@ -8,12 +8,11 @@ from pathlib import Path
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
-from mocme_jax.flags import parse_options
+from mocme_jax.flags import MOVED, parse_options
 
 OPTIONS = {
     "workdir": Field(None, "folder of a run", kind=str),
-    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
-    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+    **MOVED,
     "json": Field(False, "print the whole report as JSON instead of a table"),
 }
 

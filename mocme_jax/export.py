@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
-from mocme_jax.flags import parse_options
+from mocme_jax.flags import MOVED, parse_options
 
 OPTIONS = {
     "workdir": Field(None, "folder of a run", kind=str),
@@ -21,8 +21,7 @@ OPTIONS = {
         "whose questions and answers are alike",
         choices=("npz", "safetensors", "parquet", "jax", "pykeen"),
     ),
-    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
-    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+    **MOVED,
 }
 
 

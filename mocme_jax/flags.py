@@ -10,23 +10,14 @@ import inspect
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mocme_jax.config import (
-    bundled_configs,
-    check_known,
-    describe,
-    describe_field,
-    flat,
-    load_config,
-    set_field,
-    suggest,
-    validate,
-)
-from mocme_jax.config_fields import FIELDS, Field, Value
-from mocme_jax.config_values import check_value, parse_value, show
+from mocme_jax.config import bundled_configs, check_known, flat, get_field, load_config, set_field, suggest, validate
+from mocme_jax.config_fields import FIELDS, SECTIONS, Field, Value
+from mocme_jax.config_values import allowed, parse_value, show
 from mocme_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +26,15 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "atlas"
 # Where a run found its data and on what it ran.
 OF_A_MACHINE = ("data.dir", "data.features_dir", "parallel.")
+# Columns of --help.
+HELP_WIDTH = 100
 _PREFIX = "config."
+
+# Of the commands that read a finished run.
+MOVED = {
+    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
+    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,22 +83,26 @@ def parse_command(
       options: the command's own.
       workdir: the default, with the names of config and options in braces.
     """
-    flags, help_wanted = _split(argv, {**options, **_config_flags(workdir)}, with_config=True)
-    chosen = dict(flags)
-    source = chosen.get("config", DEFAULT_CONFIG)
+    bundled = ", ".join(bundled_configs())
+    shared = {
+        "config": Field(DEFAULT_CONFIG, f"a config file, FILE.py or FILE.py:ARGUMENT, or one of {bundled}"),
+        "workdir": Field(re.sub(r"{(.*?)}", r"<\1>", workdir), "folder of what the command writes"),
+    }
+    texts = _texts(argv, {**options, **shared, **{_PREFIX + path: field for path, field in FIELDS.items()}})
+    source = texts.get("config", DEFAULT_CONFIG)
     config, name = load_config(source)
-    for flag, text in flags:
+    for flag, text in texts.items():
         if flag.startswith(_PREFIX):
             path = flag.removeprefix(_PREFIX)
             set_field(config, path, parse_value(path, FIELDS[path], text))
     validate(config)
-    values = _option_values(flags, options)
-    if help_wanted:
-        _print_help(doc, {**_config_flags(workdir), **options}, "--config.FIELD=VALUE")
+    values = _values(texts, options)
+    if "help" in texts:
+        _print_help(doc, {**shared, **options}, " [--config.FIELD=VALUE ...]")
         print(f"\nFields of config {name}, set by --config.FIELD=VALUE:\n\n{describe(config)}")
         raise SystemExit(0)
     names = {option: Path(value).stem for option, value in values.items() if isinstance(value, str)}
-    folder = chosen.get("workdir", workdir.format(config=name, **names))
+    folder = texts.get("workdir", workdir.format(config=name, **names))
     if not folder:
         raise UserError("--workdir: expected a folder, got nothing")
     return Command(config, Path(folder), values, source)
@@ -118,95 +121,109 @@ def parse_options(
     Raises:
       UserError, SystemExit: as for `parse`.
     """
-    flags, help_wanted = _split(argv, options, with_config=False)
-    if help_wanted:
-        _print_help(doc, options, "")
+    texts = _texts(argv, options)
+    if "help" in texts:
+        _print_help(doc, options)
         raise SystemExit(0)
-    values = _option_values(flags, options)
+    values = _values(texts, options)
     for name in required:
         if values[name] is None:
             raise UserError(f"--{name}=VALUE is missing: {options[name].meaning}")
     return values
 
 
-def _config_flags(workdir: str = "runs/{config}") -> dict[str, Field]:
-    bundled = ", ".join(bundled_configs())
-    return {
-        "config": Field(DEFAULT_CONFIG, f"a config file, FILE.py or FILE.py:ARGUMENT, or one of {bundled}"),
-        "workdir": Field(re.sub(r"{(.*?)}", r"<\1>", workdir), "folder of what the command writes"),
-    }
-
-
-def _split(argv: Sequence[str], options: Mapping[str, Field], with_config: bool) -> tuple[list[tuple[str, str]], bool]:
-    """Known flags (without dashes) and their texts in the given order, and whether help is wanted."""
-    flags, help_wanted, rest = [], False, list(argv)
+def _texts(argv: Sequence[str], known: Mapping[str, Field]) -> dict[str, str]:
+    """The texts of the flags, by their names without dashes; ``help`` among them where it is wanted."""
+    texts, rest = {}, list(argv)
     while rest:
         argument = rest.pop(0)
         if argument in ("--help", "-h"):
-            help_wanted = True
+            texts["help"] = ""
             continue
         if not argument.startswith("--") or argument == "--":
-            known = ", ".join(f"--{name}" for name in options)
-            raise UserError(f"stray argument {argument!r}: only flags are taken ({known}; see --help)")
+            flags = ", ".join(f"--{name}" for name in known if not name.startswith(_PREFIX))
+            raise UserError(f"stray argument {argument!r}: only flags are taken ({flags}; see --help)")
         flag, equals, text = argument[2:].partition("=")
-        field = _known_field(flag, options, with_config)
+        if flag not in known:
+            _refuse(flag, known)
         if not equals:
             if rest and not rest[0].startswith("--"):
                 text = rest.pop(0)
-            elif field.kind is bool:
+            elif known[flag].kind is bool:
                 text = "true"
             else:
                 raise UserError(f"--{flag} needs a value: --{flag}=VALUE")
-        flags.append((flag, text))
-    return flags, help_wanted
+        texts[flag] = text
+    return texts
 
 
-def _known_field(flag: str, options: Mapping[str, Field], with_config: bool) -> Field:
-    if flag in options:
-        return options[flag]
-    if with_config and flag.startswith(_PREFIX):
-        path = flag.removeprefix(_PREFIX)
-        check_known(path)
-        return FIELDS[path]
-    known = [*options, *(_PREFIX + path for path in FIELDS)] if with_config else list(options)
+def _refuse(flag: str, known: Mapping[str, Field]) -> None:
+    if flag.startswith(_PREFIX) and "config" in known:
+        check_known(flag.removeprefix(_PREFIX))
     # `--data.dir` for `--config.data.dir` is the likeliest slip of all.
     hint = suggest(_PREFIX + flag if _PREFIX + flag in known else flag, known, "--")
     raise UserError(f"unknown flag --{flag}{hint}")
 
 
-def _option_values(flags: Sequence[tuple[str, str]], options: Mapping[str, Field]) -> dict[str, Value]:
-    values = {name: field.default for name, field in options.items()}
-    for flag, text in flags:
-        if flag in options:
-            value = parse_value(flag, options[flag], text, "--")
-            values[flag] = check_value(flag, options[flag], value, "--")
-    return values
+def _values(texts: Mapping[str, str], options: Mapping[str, Field]) -> dict[str, Value]:
+    return {
+        name: parse_value(name, field, texts[name], "--") if name in texts else field.default
+        for name, field in options.items()
+    }
 
 
-def _print_help(doc: str, options: Mapping[str, Field], more: str) -> None:
+def _print_help(doc: str, options: Mapping[str, Field], more: str = "") -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     # A room that is a command as well is run by its __main__.
     module = None if spec is None else spec.name.removesuffix(".__main__")
     program = f"python {Path(sys.argv[0]).name}" if module is None else f"python -m {module}"
-    values = {name: show(field.default) for name, field in options.items()}
     words = {"config": "FILE", "workdir": "DIR"}
-    usage = " ".join(f"[--{name}={words.get(name, 'VALUE')}]" for name in options) + (f" [{more} ...]" if more else "")
-    print(f"usage: {program} {usage}\n\n{inspect.cleandoc(doc)}\n\nFlags:")
-    name_width = max(map(len, options), default=0) + 2
-    value_width = min(18, max(map(len, values.values()), default=0))
-    for name, field in options.items():
-        print(*describe_field(f"--{name}", values[name], field, name_width, value_width), sep="\n")
+    usage = "".join(f" [--{name}={words.get(name, 'VALUE')}]" for name in options) + more
+    print(f"usage: {program}{usage}\n\n{inspect.cleandoc(doc)}\n\nFlags:")
+    rows = {f"--{name}": (show(field.default), field) for name, field in options.items()}
+    print(*_table(rows, value_width=18), sep="\n")
+
+
+def describe(config: ConfigDict) -> str:
+    """Every field by section, with the value `config` gives it, its meaning and what it may hold."""
+    rows = {path: (show(get_field(config, path)), field) for path, field in FIELDS.items()}
+    lines, section = [], None
+    for path, line in zip(FIELDS, _table(rows, value_width=16), strict=True):
+        group = path.rpartition(".")[0]
+        if group != section:
+            section = group
+            lines += ["", f"{SECTIONS[group]}:"]
+        lines.append(line)
+    return "\n".join(lines[1:])
+
+
+def _table(rows: Mapping[str, tuple[str, Field]], value_width: int) -> list[str]:
+    """Names, values and meanings in three columns, one text per row.
+
+    A meaning is wrapped; after a value wider than its column, at most ``value_width``, it begins on the next line.
+    """
+    widest = max(map(len, rows), default=0)
+    value_width = min(value_width, max((len(value) for value, _ in rows.values()), default=0))
+    indent = " " * (widest + value_width + 6)
+    table = []
+    for name, (value, field) in rows.items():
+        meaning = f"{field.meaning} [{bounds}]" if (bounds := allowed(field)) else field.meaning
+        head = f"  {name:<{widest}}  {value:<{value_width}}  "
+        first = head if len(value) <= value_width else f"{head.rstrip()}\n{indent}"
+        wrapped = textwrap.wrap(meaning, HELP_WIDTH - len(indent), break_on_hyphens=False)
+        table.append(first + f"\n{indent}".join(wrapped))
+    return table
 
 
 def flags_of(config: Mapping[str, Any]) -> list[str]:
-    """The flags that turn the default config into this one, but for the places of a machine."""
+    """The flags that turn the default config into this one, but for places of a machine and fields that are gone."""
     default, own = flat(load_config(DEFAULT_CONFIG)[0]), flat(config)
     flags = ["--config.data.dir=FOLDER"] if own.get("data.dir") is not None else []
     for path, value in own.items():
-        if path.startswith(OF_A_MACHINE):
+        if path.startswith(OF_A_MACHINE) or path not in default:
             continue
         value = tuple(value) if isinstance(value, list) else value
-        if value != default.get(path):
+        if value != default[path]:
             # Who copies the command lets a shell read what the graph's folder was called.
             flags.append(f"--{_PREFIX}{path}={shlex.quote(show(value))}")
     return flags

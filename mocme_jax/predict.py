@@ -12,12 +12,13 @@ A probability says that this is the answer, given that the question has one that
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field
+from mocme_jax.config_fields import Field, Value
 from mocme_jax.errors import UserError
-from mocme_jax.flags import parse_options
+from mocme_jax.flags import MOVED, parse_options
 
 SPLITS = ("train", "valid", "test")
 OPTIONS = {
@@ -40,8 +41,7 @@ OPTIONS = {
     "relations": Field((), "relations that --all-new looks at; none: all"),
     "explain": Field(False, "why the triple of --head, --relation and --tail has its score"),
     "json": Field(False, "print JSON instead of a table"),
-    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
-    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+    **MOVED,
 }
 
 
@@ -49,44 +49,40 @@ def main() -> None:
     """Reads the flags, then imports JAX and answers."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
     triple = options["head"], options["relation"], options["tail"]
-    given = sum(key is not None for key in triple)
+    kind = _checked(options, given=sum(key is not None for key in triple))
+    from mocme_jax.serving import prediction_output as predict
+
+    known, k = options["exclude-known"], options["k"]
+    out = Path(options["out"]) if options["out"] else None
+    model, console = predict.read_model(Path(options["workdir"]), options["data-dir"], options["features-dir"])
+    if kind == "queries":
+        predict.predict_file(model, Path(options["queries"]), out, k=k, exclude=known or (), console=console)
+    elif kind == "all-new":
+        how = dict(relations=options["relations"], exclude=SPLITS if known is None else known, as_json=options["json"])
+        predict.predict_new(model, out, k=k, **how, console=console)
+    elif kind == "explain":
+        predict.predict_why(model, triple, as_json=options["json"])
+    else:
+        predict.predict_one(model, *triple, k=k, exclude=known or (), as_json=options["json"])
+
+
+def _checked(options: Mapping[str, Value], given: int) -> str:
+    """What is asked: ``queries``, ``all-new``, ``explain``, or ``one`` question; ``given``: of head, relation, tail."""
     asked = [name for name in ("queries", "all-new", "explain") if options[name]]
     if len(asked) > 1:
         raise UserError(f"--{asked[0]} and --{asked[1]} don't go together")
-    if asked in (["queries"], ["all-new"]) and given:
-        raise UserError(f"--{asked[0]} takes no --head, --relation or --tail")
-    if asked == ["queries"] and options["out"] is None:
+    kind = asked[0] if asked else "one"
+    if kind in ("queries", "all-new") and given:
+        raise UserError(f"--{kind} takes no --head, --relation or --tail")
+    if kind == "queries" and options["out"] is None:
         raise UserError("--queries needs --out=FILE, where the answers go")
-    if not asked and given != 2:
+    if kind == "one" and given != 2:
         raise UserError("give two of --head, --relation and --tail, or --queries, --all-new or --explain")
-    if asked == ["explain"] and given != 3:
+    if kind == "explain" and given != 3:
         raise UserError("--explain needs --head, --relation and --tail")
-    if asked not in (["queries"], ["all-new"]) and options["out"] is not None:
+    if kind in ("one", "explain") and options["out"] is not None:
         raise UserError("--out goes with --queries or --all-new; redirect what is printed instead")
-
-    from mocme_jax.serving import prediction_output as predict
-
-    exclude = options["exclude-known"]
-    out = Path(options["out"]) if options["out"] else None
-    model, console = predict.read_model(Path(options["workdir"]), options["data-dir"], options["features-dir"])
-    if asked == ["queries"]:
-        predict.predict_file(
-            model, Path(options["queries"]), out, k=options["k"], exclude=exclude or (), console=console
-        )
-    elif asked == ["all-new"]:
-        predict.predict_new(
-            model,
-            out,
-            k=options["k"],
-            relations=options["relations"],
-            exclude=SPLITS if exclude is None else exclude,
-            as_json=options["json"],
-            console=console,
-        )
-    elif asked == ["explain"]:
-        predict.predict_why(model, triple, as_json=options["json"])
-    else:
-        predict.predict_one(model, *triple, k=options["k"], exclude=exclude or (), as_json=options["json"])
+    return kind
 
 
 if __name__ == "__main__":

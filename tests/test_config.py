@@ -6,19 +6,20 @@ import pytest
 
 from mocme_jax.config import (
     bundled_configs,
+    check_known,
     config_from_dict,
     default_config,
-    describe,
     find_config,
     get_field,
     load_config,
     set_field,
     validate,
 )
-from mocme_jax.config_fields import FIELDS, RULES, SECTIONS
+from mocme_jax.config_fields import FIELDS, RULES, SECTIONS, Field
+from mocme_jax.config_removed import REMOVED
 from mocme_jax.config_values import parse_value, show
 from mocme_jax.errors import UserError
-from mocme_jax.flags import parse, parse_command, parse_options
+from mocme_jax.flags import describe, parse, parse_command, parse_options
 
 BUNDLED = ("atlas", "db15k", "kvc16k", "mkg_w", "mkg_y", "tiva")
 
@@ -51,14 +52,15 @@ def test_every_field_has_a_meaning_and_a_section():
     assert all(path in FIELDS for rule in RULES for path in rule.fields)
 
 
-@pytest.mark.parametrize("name", BUNDLED)
-def test_bundled_config_is_valid_and_documented(name):
-    config, found = load_config(name)
-    validate(config)
-    assert found == name
-    text = find_config(name).read_text(encoding="utf-8")
-    for word in ("Command", "Modalities", "Machine", "Minutes", "Scores", "python -m mocme_jax.train"):
-        assert word in text.split('"""')[1], word
+def test_bundled_configs_are_valid_and_documented():
+    assert tuple(bundled_configs()) == BUNDLED
+    for name in BUNDLED:
+        config, found = load_config(name)
+        validate(config)
+        assert found == name
+        text = find_config(name).read_text(encoding="utf-8").split('"""')[1]
+        for word in ("Command", "Modalities", "Machine", "Minutes", "Scores", "python -m mocme_jax.train"):
+            assert word in text, f"{name}: {word}"
 
 
 def test_choices_are_the_words_the_program_knows():
@@ -81,43 +83,69 @@ def test_choices_are_the_words_the_program_knows():
         assert set(FIELDS[path].choices) == set(known), path
 
 
-def test_all_configs_are_bundled():
-    assert tuple(bundled_configs()) == BUNDLED
-
-
-@pytest.mark.parametrize("path", FIELDS)
-def test_values_outside_the_bounds_are_refused(path):
-    field = FIELDS[path]
-    outside = []
-    outside += [field.low - 1] if field.low is not None else []
-    outside += [field.high + 1] if field.high is not None else []
-    outside += [field.above] if field.above is not None else []
-    outside += [field.below] if field.below is not None else []
-    outside += [float("nan"), float("inf")] if float in (field.kind, field.element) else []
-    outside += ["no such word"] if field.choices and str in (field.kind, field.element) else []
+def outside(field: Field) -> list:
+    """Values that a field may not hold, of its own type."""
+    bounds = [] if field.low is None else [field.low - 1]
+    bounds += [] if field.high is None else [field.high + 1]
+    bounds += [bound for bound in (field.above, field.below) if bound is not None]
     kind = field.element if field.kind is tuple else field.kind
-    for value in outside:
-        value = kind(value)
-        given = (value,) * (field.length or 1) if field.kind is tuple else value
-        message = message_of(set_field, default_config(), path, given)
-        assert path in message
-        assert show(value) in message
-        assert "expected" in message
+    bounds += [float("nan"), float("inf")] if kind is float else []
+    bounds += ["no such word"] if field.choices and kind is str else []
+    return [kind(bound) for bound in bounds]
 
 
-@pytest.mark.parametrize("path", FIELDS)
-def test_values_of_another_type_are_refused(path):
-    field = FIELDS[path]
-    wrong = {str: 3, int: 1.5, float: "x", bool: 1, tuple: 3}[field.kind]
-    assert path in message_of(set_field, default_config(), path, wrong)
-    if field.kind is int:
-        assert path in message_of(set_field, default_config(), path, True)
+def test_values_outside_the_bounds_are_refused():
+    config, tried = default_config(), 0
+    for path, field in FIELDS.items():
+        for value in outside(field):
+            given = (value,) * (field.length or 1) if field.kind is tuple else value
+            message = message_of(set_field, config, path, given)
+            for word in (path, show(value), "expected"):
+                assert word in message, f"{path}={value}: {message}"
+            tried += 1
+    assert tried > len(FIELDS)
+    assert config.to_dict() == default_config().to_dict()
 
 
-@pytest.mark.parametrize("path", FIELDS)
-def test_shown_values_read_back_as_themselves(path):
-    field = FIELDS[path]
-    assert parse_value(path, field, show(field.default)) == field.default
+def test_values_of_another_type_are_refused():
+    wrong = {str: 3, int: 1.5, float: "x", bool: 1, tuple: 3}
+    for path, field in FIELDS.items():
+        assert path in message_of(set_field, default_config(), path, wrong[field.kind])
+        if field.kind is int:
+            assert path in message_of(set_field, default_config(), path, True)
+
+
+def test_shown_values_read_back_as_themselves():
+    for path, field in FIELDS.items():
+        assert parse_value(path, field, show(field.default)) == field.default, path
+
+
+def test_what_is_gone_is_said_in_flags_files_and_old_configs(tmp_path, monkeypatch):
+    # Entries count once FIELDS has no such field, so that none is forgotten when it goes.
+    monkeypatch.setattr("mocme_jax.config.FIELDS", {path: FIELDS[path] for path in FIELDS if path not in REMOVED})
+    fields = [path for path in REMOVED if "=" not in path]
+    assert {"data.noise", "eval.chunk", "model.structure_experts", "negatives.many_weights"} <= set(fields)
+    for path in fields:
+        section, name = path.split(".")
+        reason = f"config field {path} {REMOVED[path]}"
+        with pytest.raises(UserError) as caught:
+            check_known(path)
+        assert str(caught.value) == reason
+        assert message_of(config_from_dict, {section: {name: 1}}) == reason
+        for line in (f"c.{path} = 1", f"c.{section}.update({name}=1)", f"c.model.width = 8 if c.{path} else 4"):
+            file = write_config(tmp_path, f"def get_config():\n  c = default_config()\n  {line}\n  return c\n")
+            assert message_of(load_config, file) == f"{file}, line 4: {reason}"
+
+
+def test_fields_words_and_studies_that_are_gone_answer():
+    gone = [path for path in REMOVED if "=" not in path and path not in FIELDS]
+    assert len(gone) >= 7
+    for path in gone:
+        assert message_of(flags, f"--config.{path}=1") == f"config field {path} {REMOVED[path]}"
+    field = Field("mean", "how it is fused", choices=("mean", "sum"))
+    message = message_of(parse_value, "fusion.intra", field, "best")
+    assert f"fusion.intra: best {REMOVED['fusion.intra=best']}, expected one of mean, sum" in message
+    assert REMOVED["--study=parts"] in message_of(find_config, "parts", "studies", "--study")
 
 
 def test_validate_sees_what_plain_assignment_lets_through():
@@ -150,14 +178,14 @@ def test_overrides_reach_the_config():
     config, workdir = flags(
         "--config.data.dir=folder", "--config.seed", "7", "--config=db15k", "--config.data.modalities=text",
         "--config.negatives.class_weights=(0,1,2)", "--config.train.learning_rate=1e-4",
-        "--config.fusion.weight_gradients", "--config.negatives.batch_candidates=false",
+        "--config.model.relative_scales", "--config.negatives.batch_candidates=false",
     )  # fmt: skip
     assert config.data.name == "DB15K"
     assert workdir == Path("runs/db15k")
     assert (config.data.dir, config.seed, config.data.modalities) == ("folder", 7, ("text",))
     assert config.negatives.class_weights == (0.0, 1.0, 2.0)
     assert config.train.learning_rate == 1e-4
-    assert config.fusion.weight_gradients is True
+    assert config.model.relative_scales is True
     assert config.negatives.batch_candidates is False
 
 
@@ -170,29 +198,29 @@ def test_defaults_without_flags():
     assert flags("--config.data.dir=x", "--config.data.dir=none")[0].data.dir is None
 
 
-@pytest.mark.parametrize(
-    ("argument", "words"),
-    [
-        ("--config.data.dri=x", "unknown config field data.dri; did you mean data.dir?"),
-        ("--config.width=8", "unknown config field width; did you mean model.width?"),
-        ("--data.dir=x", "unknown flag --data.dir; did you mean --config.data.dir?"),
-        ("--wokdir=x", "unknown flag --wokdir; did you mean --workdir?"),
-        ("--config.model=x", "config.model is a group"),
-        ("--config.train.epochs=many", "config field train.epochs: expected a whole number, got 'many'"),
-        ("--config.train.epochs=1.5", "config field train.epochs: expected a whole number, got '1.5'"),
-        ("--config.fusion.weight_gradients=maybe", "expected true or false, got 'maybe'"),
-        ("--config.model.score=complx", "did you mean complex?"),
-        ("--config.negatives.class_weights=1,2", "expected 3 values, got 2"),
-        ("--config=db15", "did you mean --config=db15k?"),
-        ("--config=nowhere.py", "bundled configs atlas, db15k, kvc16k, mkg_w, mkg_y, tiva"),
-        ("--config", "--config needs a value"),
-        ("--workdir=", "--workdir: expected a folder"),
-        ("stray", "stray argument 'stray'"),
-        ("-v", "stray argument '-v'"),
-    ],
+BAD_ARGUMENTS = (
+    ("--config.data.dri=x", "unknown config field data.dri; did you mean data.dir?"),
+    ("--config.width=8", "unknown config field width; did you mean model.width?"),
+    ("--data.dir=x", "unknown flag --data.dir; did you mean --config.data.dir?"),
+    ("--wokdir=x", "unknown flag --wokdir; did you mean --workdir?"),
+    ("--config.model=x", "config.model is a group"),
+    ("--config.train.epochs=many", "config field train.epochs: expected a whole number, got 'many'"),
+    ("--config.train.epochs=1.5", "config field train.epochs: expected a whole number, got '1.5'"),
+    ("--config.model.relative_scales=maybe", "expected true or false, got 'maybe'"),
+    ("--config.model.score=complx", "did you mean complex?"),
+    ("--config.negatives.class_weights=1,2", "expected 3 values, got 2"),
+    ("--config=db15", "did you mean --config=db15k?"),
+    ("--config=nowhere.py", "bundled configs atlas, db15k, kvc16k, mkg_w, mkg_y, tiva"),
+    ("--config", "--config needs a value"),
+    ("--workdir=", "--workdir: expected a folder"),
+    ("stray", "stray argument 'stray'"),
+    ("-v", "stray argument '-v'"),
 )
-def test_bad_arguments_get_one_line(argument, words):
-    assert words in message_of(flags, argument)
+
+
+def test_bad_arguments_get_one_line():
+    for argument, words in BAD_ARGUMENTS:
+        assert words in message_of(flags, argument), argument
 
 
 def write_config(folder, body: str) -> str:
@@ -212,25 +240,28 @@ def test_a_config_file_may_take_an_argument(tmp_path):
     assert not (tmp_path / "__pycache__").exists()
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ("def get_config(arg=None):\n  c = default_config()\n  c.data.dri = 'x'\n  return c\n",
-         ("line 4", "unknown config field dri", "did you mean data.dir?")),
-        ("def get_config(arg=None):\n  c = default_config()\n  c.train.epochs = 'x'\n  return c\n",
-         ("line 4", "config field epochs: expected int, got x")),
-        ("def get_config(arg=None)\n  pass\n", ("line 2", "SyntaxError")),
-        ("import no_such_module\n", ("line 2", "no_such_module")),
-        ("x = 1\n", ("get_config",)),
-        ("def get_config(arg=None):\n  return {}\n", ("default_config()",)),
-    ],
+BROKEN_FILES = (
+    ("def get_config(arg=None):\n  c = default_config()\n  c.data.dri = 'x'\n  return c\n",
+     ("line 4", "unknown config field dri", "did you mean data.dir?")),
+    ("def get_config(arg=None):\n  return default_config().data.dri\n", ("line 3", "did you mean data.dir?")),
+    ("def get_config(arg=None):\n  c = default_config()\n  c.train.epochs = 'x'\n  return c\n",
+     ("line 4", "config field epochs: expected int, got x")),
+    ("def get_config(arg=None)\n  pass\n", ("line 2", "SyntaxError")),
+    ("import no_such_module\n", ("line 2", "no_such_module")),
+    ("def get_config(arg=None):\n  return {}['mine']\n", ("line 3: KeyError: 'mine'",)),
+    ("x = 1\n", ("expected a function get_config(arg=None), found none",)),
+    ("def get_config(one, two):\n  pass\n", ("expected a function get_config(arg=None), found get_config(one, two)",)),
+    ("def get_config(arg=None):\n  return {}\n", ("default_config()",)),
 )  # fmt: skip
-def test_a_broken_config_file_is_named_with_its_line(tmp_path, body, words):
-    path = write_config(tmp_path, body)
-    message = message_of(flags, f"--config={path}")
-    assert path in message
-    for word in words:
-        assert word in message
+
+
+def test_a_broken_config_file_is_named_with_its_line(tmp_path):
+    for body, words in BROKEN_FILES:
+        path = write_config(tmp_path, body)
+        message = message_of(flags, f"--config={path}")
+        assert path in message, body
+        for word in words:
+            assert word in message, body
 
 
 def test_help_lists_every_field_with_the_value_of_the_config():
@@ -249,8 +280,6 @@ def test_help_lists_every_field_with_the_value_of_the_config():
 
 
 def test_options_beside_and_without_a_config():
-    from mocme_jax.config_fields import Field
-
     options = {
         "seeds": Field((0,), "seeds to run", low=0),
         "dir": Field(None, "folder of the graph", kind=str),

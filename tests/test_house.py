@@ -23,12 +23,13 @@ SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 ROOMS = ("errors", "data", "method", "additions", "parallel", "evaluation", "training", "serving", "measure")
 ROOMS += ("studies", "report", "commands")
 # Where fields of a configuration are read; all others hold it as an opaque value.
-READS_CONFIG = ("config", "config_fields", "config_values", "flags", "training.setup", "training.run_settings")
+READS_CONFIG = ("config", "config_fields", "config_removed", "config_values", "flags")
+READS_CONFIG += ("training.setup", "training.run_settings")
 SECTIONS = {path.partition(".")[0] for path in FIELDS}
 # What gives a configuration, by the name it is called by.
 GIVES_CONFIG = {"parse", "default_config", "config_from_dict", "load_config", "with_fields", "here", "changed"}
 GIVES_CONFIG |= {"structure_alone", "to_dict", "copy_and_resolve_references"}
-WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_values", "flags", "command_line")
+WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_removed", "config_values", "flags", "command_line")
 # Of the data alone it needs JAX, and is imported once its encoder is asked for.
 RUNS_A_NETWORK = "data.features.efficientnet"
 JAX_FAMILY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}

@@ -273,13 +273,19 @@ def test_the_command_of_a_study_runs_it_again(tiny_run, tmp_path):
 
 
 def test_a_study_of_a_number_shows_weights_over_it(tiny_run, tmp_path):
-    cells = {"clean": {}, **{f"noise {share}": {"data.noise": share} for share in (0.25, 0.5, 1.0)}}
-    folder = write_study(tmp_path / "study", results_of(tiny_run)["config"], cells)
-    write_report([folder], tmp_path / "out.html")
-    text = (tmp_path / "out.html").read_text(encoding="utf-8")
-    # The config holds the reference's share.
-    assert re.search(r"Weight of text over data.noise: 0\.\d+ at 0, 0.275 at 0.25, 0.250 at 0.5, 0.225 at 1", text)
-    assert "Test MRR over data.noise" in text
+    noise = {f"noise {share}": {"graph.noise": share} for share in (0.0, 0.25, 0.5, 1.0)}
+    # The config holds the reference's temperature, 1.
+    hotter = {"full": {}, **{f"temperature {value}": {"fusion.temperature": value} for value in (0.25, 0.5, 2.0)}}
+    cases = {
+        "graph.noise": (noise, r"0\.300 at 0, 0.275 at 0.25, 0.250 at 0.5, 0.225 at 1"),
+        "fusion.temperature": (hotter, r"0.275 at 0.25, 0.250 at 0.5, 0.300 at 1, 0.225 at 2"),
+    }
+    for number, (cells, weights) in cases.items():
+        folder = write_study(tmp_path / number, results_of(tiny_run)["config"], cells)
+        write_report([folder], tmp_path / "out.html")
+        text = (tmp_path / "out.html").read_text(encoding="utf-8")
+        assert re.search(f"Weight of text over {number}: {weights}", text), number
+        assert f"Test MRR over {number}" in text
 
 
 def test_a_study_that_has_only_begun_has_a_page(tiny_run, tmp_path):

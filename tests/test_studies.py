@@ -11,7 +11,10 @@ from tiny_graph import NO_JUMPS, tiny_flags, write_tiny_graph
 
 from mocme_jax.config import baseline_of, bundled_configs
 from mocme_jax.config_fields import FIELDS
+from mocme_jax.errors import UserError
 from mocme_jax.flags import parse
+from mocme_jax.studies.degraded_graph import without_rows
+from mocme_jax.studies.graph_change import change_dataset, fields_of
 from mocme_jax.studies.random_search import load_space
 from mocme_jax.studies.search_space import draw
 from mocme_jax.studies.seed_training import train_seeds
@@ -23,6 +26,7 @@ from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.run import train_and_evaluate
 
+STUDIES = ("beside", "components", "estimators", "missing", "negatives", "noise", "sparse")
 STUDY = """
 def get_cells(config, modalities, alone):
     return {"full": {}, "plain": {"negatives.weighting": "uniform"}, "structure alone": alone}
@@ -332,34 +336,93 @@ def test_a_point_that_diverges_counts_as_the_worst(graph, tmp_path, monkeypatch,
     assert "step 2 (epoch 1): the loss or its gradient is not finite; it counts as failed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("study", bundled_configs("studies"))
-@pytest.mark.parametrize("name", bundled_configs())
-def test_every_bundled_study_fits_every_config(study, name):
+def test_every_bundled_study_fits_every_config():
     from mocme_jax.config import load_config
 
-    config, _ = load_config(name)
-    modalities = ["text"] if name != "atlas" else ["image", "numeric", "text"]
-    cells = load_cells(study, config, modalities, baseline_of(name))
-    first, *others = cells.values()
-    assert first == {}
-    assert len(others) > 2
-    assert all(others)
-    assert all(set(changes) <= set(FIELDS) for changes in others)
+    assert tuple(bundled_configs("studies")) == STUDIES
+    for study in STUDIES:
+        for name in bundled_configs():
+            config, _ = load_config(name)
+            modalities = ["text"] if name != "atlas" else ["image", "numeric", "text"]
+            cells, change_graph = load_cells(study, config, modalities, baseline_of(name))
+            first, *others = cells.values()
+            assert fields_of(first) == {}, f"{study} of {name}"
+            assert len(others) > 2, f"{study} of {name}"
+            assert all(others), f"{study} of {name}"
+            assert all(set(fields_of(changes)) <= set(FIELDS) for changes in others), f"{study} of {name}"
+            assert (change_graph is None) == (study not in ("missing", "noise", "sparse"))
 
 
-@pytest.mark.parametrize("kind", ["full", "structure"])
-@pytest.mark.parametrize("name", bundled_configs())
-def test_every_bundled_search_stays_around_its_config(kind, name):
+CHANGING_STUDY = """
+def get_cells(config, modalities, alone):
+    return {"full": {}, "half": {"graph.share": SHARE}, "half, wider": {"graph.share": 0.5, "model.width": 10}}
+
+
+def change_graph(graph, seed, share):
+    return graph.replace(train=graph.train[: int(share * len(graph.train))])
+"""
+
+
+@pytest.mark.slow
+def test_a_cell_may_change_the_graph_and_is_told_by_how(graph, tmp_path, monkeypatch, capsys):
+    file, folder = tmp_path / "halves.py", tmp_path / "study"
+    file.write_text(CHANGING_STUDY.replace("SHARE", "0.5"))
+    flags = [*tiny_flags(graph, folder), f"--study={file}", "--seeds=1"]
+    assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
+    assert "cell 3 of 3: half, wider  graph.share=0.5 --config.model.width=10" in capsys.readouterr().out
+    rows = read_rows(folder)
+    assert [row["changes"] for row in rows] == [{}, {"graph.share": 0.5}, {"graph.share": 0.5, "model.width": 10}]
+    # Another number of steps an epoch leaves another curve; all triples are known to the filter in all cells.
+    assert rows[0]["dev"] != rows[1]["dev"]
+    assert json.loads((folder / "study.json").read_text())["cells"]["half"] == {"graph.share": 0.5}
+    assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
+    assert "cell" not in capsys.readouterr().out.partition("halves")[0]
+    assert read_rows(folder) == rows
+    # The same name with another change is another cell.
+    file.write_text(CHANGING_STUDY.replace("SHARE", "0.25"))
+    assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
+    assert [row["changes"] for row in read_rows(folder)[3:]] == [{"graph.share": 0.25}]
+
+
+@pytest.mark.slow
+def test_a_cell_that_goes_on_is_of_the_same_graph(graph, tmp_path):
+    config, _ = parse(tiny_flags(graph, tmp_path, data__modalities="text", train__eval_every=1), "")
+    dataset = setup.load_dataset(config)
+
+    def train_without(missing, told, preemption=None):
+        poorer = change_dataset(dataset, without_rows, 0, {"missing": missing})
+        return train_seeds(config, poorer, [0], tmp_path / "cell", preemption=preemption, console=make_console(told))
+
+    preemption = Preemption()
+
+    def stop_after_two(line):
+        preemption.requested = preemption.requested or line.startswith("epoch 2/")
+
+    with pytest.raises(BaseException, match="stopped after step 8 of 16"):
+        train_without(0.5, Told(stop_after_two), preemption)
+    with pytest.raises(UserError, match="another graph or other features: graph change differs"):
+        train_without(0.25, Told())
+    told = Told()
+    train_without(0.5, told)
+    assert told.lines[0].startswith("going on after step 8")
+
+
+KINDS = (("full", ""), ("structure", ":structure"))
+
+
+def test_every_bundled_search_stays_around_its_config():
     from mocme_jax.config import get_field, load_config
 
-    config, _ = load_config(name if kind == "full" else f"{name}:structure")
-    space = load_space(kind, config)
-    assert {"loss.regularisation", "train.table_learning_rate"} <= set(space) <= set(FIELDS)
-    for number in range(1, 21):
-        point = draw(space, 0, number)
-        changed(config, point)
-        for path in ("loss.regularisation", "train.table_learning_rate"):
-            assert 0.49 < point[path] / get_field(config, path) < 2.01
+    sources = [(kind, name + argument) for kind, argument in KINDS for name in bundled_configs()]
+    for kind, source in sources:
+        config, _ = load_config(source)
+        space = load_space(kind, config)
+        assert {"loss.regularisation", "train.table_learning_rate"} <= set(space) <= set(FIELDS), source
+        for number in range(1, 21):
+            point = draw(space, 0, number)
+            changed(config, point)
+            for path in ("loss.regularisation", "train.table_learning_rate"):
+                assert 0.49 < point[path] / get_field(config, path) < 2.01, f"{source}: {path}"
 
 
 def test_no_flag_gets_into_the_structural_baseline():
@@ -369,6 +432,8 @@ def test_no_flag_gets_into_the_structural_baseline():
     assert alone["model.experts"] == 0
     assert baseline_of("atlas")["loss.regulariser"] == "n3"
     assert "loss.regulariser" not in alone
+    # A config that is its baseline already has no other.
+    assert baseline_of("atlas:structure")["model.experts"] == 0
 
 
 def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypatch, capsys):
@@ -380,7 +445,17 @@ def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypa
     refused(*flags, "--study=component", words="did you mean --study=components?")
     refused(*flags, f"--study={study_file}", "--cells=ful", words="there is no cell ful; there are full, plain")
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("def get_cells(config, modalities, alone):\n    return {'a': {'fusion.inner': 'sum'}}\n")
-    refused(*flags, f"--study={wrong}", words="unknown config field fusion.inner")
+    head = "def get_cells(config, modalities, alone):\n    "
+    bodies = {
+        "return {'a': {'fusion.inner': 'sum'}}": "unknown config field fusion.inner",
+        "return {'a': {'data.noise': 0.5}}": "config field data.noise is gone: ",
+        "return {'a': {'graph.noise': 0.5}}": "expected a function change_graph(graph, seed, ...), found none",
+        "return {'a': {'graph.noise': 0.5}}\ndef change_graph(graph, seed): pass": "cell a does not fit change_graph: ",
+        "return {'a': {'model.width': config.eval.chunk}}": f"{wrong}, line 2: config field eval.chunk is gone: ",
+        "return {}": "has no cells for a graph with the modalities none",
+    }
+    for body, words in bodies.items():
+        wrong.write_text(f"{head}{body}\n")
+        refused(*flags, f"--study={wrong}", words=words)
     split = [*flags, f"--study={study_file}", "--config.parallel.shard_entities=True"]
     refused(*split, words="whole tables")

@@ -26,7 +26,6 @@ class Evaluator:
       graph: names, ``train`` (for what counts as seen), and the splits to rank.
       known: every known triple, int32 ``[T, 3]`` a split, to be filtered.
       mapper: the devices.
-      chunk: triples ranked at once, or 0 for as many as the memory allows.
       score_bytes: memory for a chunk's scores on one device.
       additions: of the graph.
     """
@@ -38,13 +37,12 @@ class Evaluator:
         known: Sequence[np.ndarray],
         *,
         mapper: Mapper,
-        chunk: int = 0,
         score_bytes: int = 32 << 20,
         additions: Additions | None = None,
     ):
         self.graph = graph
         self._known, self._additions = known, additions or Additions()
-        self._chunk, self._score_bytes = chunk or None, score_bytes
+        self._score_bytes = score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
         def query(params: Any, questions: jax.Array, answers: jax.Array, relations: jax.Array) -> jax.Array:
@@ -64,7 +62,6 @@ class Evaluator:
             self._plans[split] = plan_evaluation(
                 triples,
                 known,
-                chunk=self._chunk,
                 score_bytes=self._score_bytes,
                 corrections=self._additions.corrections(*queries.T),
             )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
-from mocme_jax.flags import parse_options
+from mocme_jax.flags import MOVED, parse_options
 
 OPTIONS = {
     "workdir": Field(None, "folder of a run or of a study, or folders of runs: DIR,DIR", kind=tuple, element=str),
@@ -23,8 +23,7 @@ OPTIONS = {
     "baseline": Field(None, "folder of a run of structure alone, to stand beside one run", kind=str),
     "entities": Field((), "entities whose weights are shown, by name or id; none: some of different patterns"),
     "images": Field(None, "folder of pictures named for entities, as prepare takes it (extra: images)", kind=str),
-    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
-    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+    **MOVED,
 }
 
 

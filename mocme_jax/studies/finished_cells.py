@@ -55,7 +55,7 @@ class Rows:
 
         Args:
           cell: its name.
-          changes: its fields that differ from the study's config.
+          changes: what it has that differs from the study's config and graph.
           trained: a seed each.
           seconds: that it took, all seeds together; a row gets its share.
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mocme_jax.config import find_config
-from mocme_jax.errors import UserError
+from mocme_jax.config import find_config, load_function
 from mocme_jax.studies.finished_cells import Rows
 from mocme_jax.studies.search_space import Space, draw
 from mocme_jax.studies.study import as_flags, changed, identity_of_study, run_cell
@@ -31,11 +29,7 @@ def load_space(name_or_path: str, config: ConfigDict) -> Space:
     Raises:
       UserError: no such file, or a field or value that the config can't have.
     """
-    path = find_config(name_or_path, "search", "--space")
-    get_space = runpy.run_path(str(path)).get("get_space")
-    if not callable(get_space):
-        raise UserError(f"{path}: a search file needs a function get_space(config)")
-    space = get_space(config)
+    space = load_function(find_config(name_or_path, "search", "--space"), "get_space(config)")(config)
     changed(config, draw(space, 0, 1))
     return space
 

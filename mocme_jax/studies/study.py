@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from mocme_jax.config import find_config, validate
+from mocme_jax.config import find_config, load_function, validate
 from mocme_jax.config_fields import Value
 from mocme_jax.config_values import show
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.studies.finished_cells import Rows
+from mocme_jax.studies.graph_change import PREFIX, change_dataset, fields_of, load_graph_change, words_of
 from mocme_jax.studies.seed_training import train_seeds
 from mocme_jax.studies.study_table import make_table, print_table, write_table
 from mocme_jax.training import setup
@@ -33,12 +34,14 @@ from mocme_jax.training.run_settings import seed_of, with_fields
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-# By name, what a cell changes: config field -> value.
+# By name, what a cell changes: config field, or word of its file's ``change_graph`` -> value.
 Cells = Mapping[str, Mapping[str, Value]]
 
 
-def load_cells(name_or_path: str, config: ConfigDict, modalities: Sequence[str], alone: Mapping[str, Value]) -> Cells:
-    """The cells of a study file; the first is the one that the others are compared with.
+def load_cells(
+    name_or_path: str, config: ConfigDict, modalities: Sequence[str], alone: Mapping[str, Value]
+) -> tuple[Cells, Callable[..., KnowledgeGraph] | None]:
+    """The cells of a study file, the first of which the others are compared with, and its ``change_graph``.
 
     Args:
       name_or_path: a study of ``configs/studies`` by name, or a file of one's own.
@@ -50,15 +53,12 @@ def load_cells(name_or_path: str, config: ConfigDict, modalities: Sequence[str],
       UserError: no such study, or a cell that changes what can't be changed.
     """
     path = find_config(name_or_path, "studies", "--study")
-    get_cells = runpy.run_path(str(path)).get("get_cells")
-    if not callable(get_cells):
-        raise UserError(f"{path}: a study file needs a function get_cells(config, modalities, alone)")
-    cells = get_cells(config, list(modalities), dict(alone))
+    cells = load_function(path, "get_cells(config, modalities, alone)")(config, list(modalities), dict(alone))
     if not cells:
         raise UserError(f"{path}: has no cells for a graph with the modalities {', '.join(modalities) or 'none'}")
     for changes in cells.values():
-        changed(config, changes)
-    return cells
+        changed(config, fields_of(changes))
+    return cells, load_graph_change(path, cells)
 
 
 def changed(config: ConfigDict, changes: Mapping[str, Value]) -> ConfigDict:
@@ -85,7 +85,7 @@ def run_study(
     """Runs what is not finished of a study, prints and writes its table, and returns it.
 
     Args:
-      config: what every cell starts from; its seed is that of the dev split, of noise and of what is removed, which
+      config: what every cell starts from; its seed is that of the dev split and of changes of the graph, which
         all seeds share.
       name: of the study, see ``load_cells``.
       workdir: the study's folder.
@@ -107,7 +107,7 @@ def run_study(
 
     dataset = setup.load_dataset(config, notify=note)
     graph = dataset.graph
-    cells = load_cells(name, config, [modality.name for modality in graph.modalities], alone)
+    cells, change_graph = load_cells(name, config, [modality.name for modality in graph.modalities], alone)
     chosen = _chosen(cells, only)
     use_compilation_cache()
     note(f"{graph.name}: study {name}, {len(chosen)} cells, seeds {' '.join(map(str, seeds))}; dev: {dataset.dev}")
@@ -121,7 +121,8 @@ def run_study(
             missing = [seed for seed in seeds if seed not in rows.of(cell, changes)]
             if missing:
                 note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}")
-                run_cell(rows, cell, changes, config, dataset, missing, preemption=preemption, console=console)
+                signals = dict(preemption=preemption, console=console)
+                run_cell(rows, cell, changes, config, dataset, missing, **signals, change_graph=change_graph)
                 write_table(rows, make_table(rows, cells, seeds, clean))
         table = make_table(rows, cells, seeds, clean)
         write_table(rows, table)
@@ -140,12 +141,15 @@ def run_cell(
     *,
     preemption: Preemption,
     console: Console,
+    change_graph: Callable[..., KnowledgeGraph] | None = None,
     test: bool = True,
 ) -> None:
     """Trains a cell's seeds together and adds their rows; what it had begun before goes on."""
-    own, start = changed(config, changes), time.perf_counter()
+    own, start = changed(config, fields_of(changes)), time.perf_counter()
     if any(path.startswith("data.") for path in changes):
         dataset = setup.load_dataset(own)
+    if words := words_of(changes):
+        dataset = change_dataset(dataset, change_graph, seed_of(own), words)
     name = f"{rows.ranks_path(cell, seeds[0]).stem}-{seeds[-1]}.{len(seeds)}"
     folder = rows.folder / "under_way" / name
     trained = train_seeds(own, dataset, seeds, folder, preemption=preemption, console=console, test=test)
@@ -179,5 +183,6 @@ def _chosen(cells: Cells, only: Sequence[str]) -> Cells:
 
 
 def as_flags(changes: Mapping[str, Value]) -> str:
-    """The changes as flags of ``mocme_jax.train``."""
-    return " ".join(f"--config.{path}={show(value)}" for path, value in changes.items())
+    """The changes as flags of ``mocme_jax.train``; those of the graph itself have none, and are named alone."""
+    dashes = {path: "" if path.startswith(PREFIX) else "--config." for path in changes}
+    return " ".join(f"{dashes[path]}{path}={show(value)}" for path, value in changes.items())

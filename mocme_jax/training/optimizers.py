@@ -26,8 +26,8 @@ class OptimizerState(NamedTuple):
     structure: Any
 
 
-def create_optimizers(learning_rate: float, table_learning_rate: float, decay: float = 0.0) -> Optimizers:
-    """Adagrad at ``table_learning_rate`` for the structure and relation tables, AdamW at ``learning_rate`` else.
+def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optimizers:
+    """Adagrad at ``table_learning_rate`` for the structure and relation tables, Adam at ``learning_rate`` else.
 
     Rows of tables are looked up by id, so their gradients are sparse, which Adagrad's per-coordinate rates suit (Duchi
     et al., 2011).
@@ -36,12 +36,11 @@ def create_optimizers(learning_rate: float, table_learning_rate: float, decay: f
       learning_rate: of projections, experts, gates and estimators.
       table_learning_rate: of the tables. Adagrad's sums start at 0: a larger start would drown the small gradients
         of a mean loss, and so would optax's eps, which stands under the root.
-      decay: decoupled weight decay of Adam's parameters.
     """
     adagrad = optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20)
-    rest = optax.adamw(learning_rate, weight_decay=decay)
     model = optax.partition(
-        {"table": adagrad, "rest": rest}, lambda params: jax.tree_util.tree_map_with_path(_label, params)
+        {"table": adagrad, "rest": optax.adam(learning_rate)},
+        lambda params: jax.tree_util.tree_map_with_path(_label, params),
     )
     return Optimizers(model, adagrad)
 

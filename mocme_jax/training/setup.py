@@ -15,7 +15,6 @@ from mocme_jax.additions import cardinality, lending, self_answers
 from mocme_jax.additions.addition import Additions, Bar, Cost, TableAddition
 from mocme_jax.data.audit.graph_audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.audit.link_information import link_information
-from mocme_jax.data.graph.degrade import degrade
 from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.splits import carve_dev, clean_rows
@@ -64,20 +63,17 @@ class Dataset:
     dev: str
 
 
+# With more entities, a step updates the rows of the entity table that it read, and no others: a pass over all rows
+# would take longer.
+DENSE_ENTITIES = 200_000
+
+
 def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None) -> Dataset:
-    """Reads and audits the graph that ``config.data`` names, settles its dev split, and makes it as poor as wanted.
+    """Reads and audits the graph that ``config.data`` names, and settles its dev split.
 
     Raises:
       UserError: the data are missing or malformed, or no dev split can be had.
     """
-    data, dataset = config.data, _load(config, notify)
-    poorer = dict(noise_in=data.noise_in, noise=data.noise, missing=data.missing, triples=data.triples)
-    if dataset.graph.mapped and (data.noise or data.missing or data.triples < 1):
-        raise UserError(f"{dataset.graph.name}: data.noise, data.missing and data.triples want triples in memory")
-    return dataclasses.replace(dataset, graph=degrade(dataset.graph, **poorer, seed=config.seed))
-
-
-def _load(config: ConfigDict, notify: Callable[[str], None] | None) -> Dataset:
     data = config.data
     if data.dir is None and data.name != "atlas":
         raise UserError(f"config {data.name}: say where the graph is, with --config.data.dir=FOLDER")
@@ -259,7 +255,7 @@ def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper, seed
 
 def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
     """Whether a step updates the rows that it read, and no others: not where every entity is a candidate."""
-    return entities > config.train.dense_entities and not pool_covers(config.negatives.pool, entities)
+    return entities > DENSE_ENTITIES and not pool_covers(config.negatives.pool, entities)
 
 
 def build_program(
@@ -271,7 +267,7 @@ def build_program(
       UserError: ``config.train.batch_size`` does not divide by the devices.
     """
     settings, split = config.train, config.parallel.shard_entities
-    optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.weight_decay)
+    optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate)
     loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
     program = make_train_program(
         loss,
@@ -343,7 +339,6 @@ def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: 
         dataset.graph,
         dataset.known,
         mapper=mapper,
-        chunk=config.eval.chunk,
         score_bytes=config.eval.score_megabytes << 20,
         additions=additions_of(config, dataset.graph),
     )

@@ -1,13 +1,16 @@
 """Graphs made poorer: what changes, what stays, and that shares nest."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.data.graph.degrade import degrade, noisy, thinned
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.errors import UserError
 from mocme_jax.flags import parse
+from mocme_jax.studies.degraded_graph import noisy, thinned, with_fewer_triples, with_noise, without_rows
+from mocme_jax.studies.graph_change import change_dataset
 from mocme_jax.training import setup
 
 
@@ -27,12 +30,12 @@ def changed_rows(before, after):
 
 
 def test_nothing_asked_changes_nothing(graph):
-    same = degrade(graph)
-    assert same.fingerprint() == graph.fingerprint()
+    for same in (with_noise(graph, 0, 0.0), without_rows(graph, 0, 0.0), with_fewer_triples(graph, 0, 1.0)):
+        assert same.fingerprint() == graph.fingerprint()
 
 
 def test_noise_replaces_so_many_rows_of_one_modality_by_rows_of_its_mean_and_spread(graph):
-    poorer = degrade(graph, noise_in="text", noise=0.5)
+    poorer = with_noise(graph, 0, 0.5, "text")
     text, other = graph.modalities
     rows = changed_rows(text, poorer.modalities[0])
     assert len(rows) == round(0.5 * text.present.sum())
@@ -58,7 +61,7 @@ def test_shares_nest_and_rows_keep_their_noise(graph):
 
 
 def test_missing_rows_are_gone_from_every_modality(graph):
-    poorer = degrade(graph, missing=0.5)
+    poorer = without_rows(graph, 0, 0.5)
     for before, after in zip(graph.modalities, poorer.modalities, strict=True):
         assert after.present.sum() == before.present.sum() - round(0.5 * before.present.sum())
         assert not (after.present & ~before.present).any()
@@ -70,40 +73,41 @@ def test_missing_rows_are_gone_from_every_modality(graph):
 
 
 def test_a_share_of_train_is_kept_and_dev_and_test_stay(graph):
-    poorer = degrade(graph, triples=0.25)
+    poorer = with_fewer_triples(graph, 0, 0.25)
     kept = {tuple(row) for row in graph.train.tolist()}
     assert len(poorer.train) == 75
     assert {tuple(row) for row in poorer.train.tolist()} <= kept
     assert poorer.valid is graph.valid
     assert poorer.test is graph.test
-    assert {tuple(row) for row in degrade(graph, triples=0.1).train.tolist()} <= {
+    assert {tuple(row) for row in with_fewer_triples(graph, 0, 0.1).train.tolist()} <= {
         tuple(row) for row in poorer.train.tolist()
     }
 
 
 def test_what_can_not_be_is_told(graph):
     with pytest.raises(UserError, match="noise in audio, but its feature modalities are text, image"):
-        degrade(graph, noise_in="audio", noise=0.5)
+        with_noise(graph, 0, 0.5, "audio")
     with pytest.raises(UserError, match="leaves none"):
-        degrade(graph, triples=0.001)
+        with_fewer_triples(graph, 0, 0.001)
 
 
-def test_a_run_is_made_poorer_by_its_config_and_filters_by_all_that_is_known(tmp_path):
+def test_a_dataset_of_another_graph_filters_by_all_that_is_known_and_tells_of_it(tmp_path):
     folder = write_tiny_graph(tmp_path / "graph")
+    fields = {"data__modalities": "text,numeric"}
+    whole = setup.load_dataset(parse(tiny_flags(folder, tmp_path / "run", **fields), "")[0])
 
-    def dataset(**fields):
-        fields = {"data__modalities": "text,numeric", **fields}
-        return setup.load_dataset(parse(tiny_flags(folder, tmp_path / "run", **fields), "")[0])
-
-    whole, poorer = dataset(), dataset(data__missing=0.5, data__triples=0.5)
+    poorer = change_dataset(whole, with_fewer_triples, 0, {"triples": 0.5})
     assert poorer.fingerprint == whole.fingerprint
-    assert len(poorer.known[0]) == len(whole.known[0])
+    assert poorer.parts == whole.parts | {"graph change": '{"triples": 0.5}'}
+    assert poorer.known is whole.known
     assert len(poorer.graph.train) == round(0.5 * len(whole.graph.train))
-    for before, after in zip(whole.graph.modalities, poorer.graph.modalities, strict=True):
-        assert after.coverage == pytest.approx(before.coverage / 2, abs=0.02)
-    with pytest.raises(UserError, match="say which modality"):
-        dataset(data__noise=0.5)
-    noisy_numeric = dataset(data__noise_in="numeric", data__noise=1.0).graph.modalities
-    names = [modality.name for modality in noisy_numeric]
-    same = [np.array_equal(a.features, b.features) for a, b in zip(noisy_numeric, whole.graph.modalities, strict=True)]
-    assert dict(zip(names, same, strict=True)) == {"text": True, "numeric": False}
+    thin = change_dataset(whole, without_rows, 0, {"missing": 0.5}).graph.modalities
+    noise = change_dataset(whole, with_noise, 0, {"noise": 1.0, "noise_in": "numeric"}).graph.modalities
+    for before, fewer, noisy_or_not in zip(whole.graph.modalities, thin, noise, strict=True):
+        assert fewer.coverage == pytest.approx(before.coverage / 2, abs=0.02)
+        assert np.array_equal(noisy_or_not.features, before.features) == (before.name == "text")
+    other_seed = change_dataset(whole, with_fewer_triples, 1, {"triples": 0.5}).graph.train
+    assert not np.array_equal(poorer.graph.train, other_seed)
+    on_disk = dataclasses.replace(whole, graph=whole.graph.replace(mapped=True))
+    with pytest.raises(UserError, match="needs its triples in memory"):
+        change_dataset(on_disk, with_fewer_triples, 0, {"triples": 0.5})
