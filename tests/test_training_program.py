@@ -57,12 +57,16 @@ def tiny(**changes):
     return tiny_model(**(dict(widths=(5,)) | changes))
 
 
-def made(model, optimizers, objective, *, entities=ENTITIES, mapper=ONE, split=False, average=0.0, seed=1, **choices):
+def made(
+    model, optimizers, objective, *, entities=ENTITIES, mapper=ONE, split=False, average=0.0, seeds=(1,), **choices
+):
     """A compiled program and the plan of its state."""
     loss = make_loss(model, objective, entities=entities, devices=mapper.count, split=split)
-    run = make_train_program(loss, optimizers, mapper=mapper, split=split, average_steps=average, **choices)
+    run = make_train_program(
+        loss, optimizers, mapper=mapper, split=split, average_steps=average, seeds=len(seeds) > 1, **choices
+    )
     metrics = (*loss.metrics, "norm/gradient")
-    sizes = dict(entities=entities, mapper=mapper, split=split, seeds=[seed])
+    sizes = dict(entities=entities, mapper=mapper, split=split, seeds=seeds)
     kept = dict(averages=average > 0, guided=loss.guided, metrics=metrics)
     return run, plan_train_state(model, optimizers, **sizes, **kept)
 
@@ -170,6 +174,40 @@ def test_a_step_that_is_not_finite_is_the_last_of_its_call(changes):
     state, latest = run(state, data(*where), jnp.int32(100))
     assert not finite(latest)
     assert int(state.step) == bad + 1
+
+
+@pytest.mark.slow
+def test_of_several_seeds_one_that_is_not_finite_ends_alone():
+    """The call goes on while one is finite. What it says of another is of its first bad step; the rest is untouched."""
+    optimizers, objective = Optimizers(optax.sgd(0.3), optax.sgd(0.3)), tiny_objective(**EVERYTHING)
+    sizes = dict(batch_size=BATCH, triples=TRIPLES)
+    run, plan = made(tiny(experts=0), optimizers, objective, seeds=(1, 2, 3), **sizes)
+    panel = ONE.place(jnp.stack([data().inputs.panel] * 3), WHOLE)
+    held = data()._replace(inputs=data().inputs._replace(panel=panel))
+
+    def end(*bad):
+        """The state, the latest metrics, and each seed's first step with relation 0, after a call of 20."""
+        state = plan.create()
+        relation = state.params.model["params"]["relation"]
+        for lane in bad:
+            relation = relation.at[lane, 0].set(3e38)
+        state.params.model["params"]["relation"] = relation
+        rows = [jax.vmap(lambda s, k=key: batch_rows(run_keys(k)[0], s, **sizes))(jnp.arange(20)) for key in state.key]
+        used = np.asarray(data().triples)[np.stack(rows), 1]
+        first = [1 + int(np.argmax(own)) for own in (used == 0).any(axis=2)]
+        return *jax.device_get(run(state, held, jnp.int32(20))), first
+
+    (whole, latest, _), (state, others, first) = end(), end(1)
+    assert latest["step"].tolist() == [20, 20, 20]
+    assert others["step"].tolist() == [20, first[1], 20]
+    assert finite(others).tolist() == [True, False, True]
+    for lane in (0, 2):
+        for one, other in ((state, whole), (others, latest)):
+            stacked = [jax.tree.map(lambda x, n=lane: x[n] if np.ndim(x) else x, tree) for tree in (one, other)]
+            chex.assert_trees_all_equal(*stacked)
+    state, others, first = end(0, 1, 2)
+    assert others["step"].tolist() == first
+    assert state.step == max(first) < 20
 
 
 def test_a_copied_state_goes_on_in_the_same_way():
@@ -403,7 +441,7 @@ def test_a_tiny_graph_is_learned_by_heart():
     inputs = ONE.place(jax.device_get(tiny_inputs(20, (5,))), WHOLE)
     model, optimizers = tiny(width=16, estimator="infonce"), create_optimizers(5e-3, 0.1)
     objective = tiny_objective(pool=20, structure_dropout=0.1, regularisation=0.0)
-    run, plan = made(model, optimizers, objective, entities=20, batch_size=40, triples=40, seed=0)
+    run, plan = made(model, optimizers, objective, entities=20, batch_size=40, triples=40, seeds=(0,))
     encode, state = make_encode_program(model, entities=20, mapper=ONE), plan.create()
 
     def mrr():
