@@ -24,7 +24,7 @@ ROOMS = ("errors", "data", "method", "additions", "parallel", "evaluation", "tra
 ROOMS += ("studies", "report", "commands")
 # Where fields of a configuration are read; all others hold it as an opaque value.
 READS_CONFIG = ("config", "config_fields", "config_removed", "config_values", "flags")
-READS_CONFIG += ("training.setup", "training.run_settings")
+READS_CONFIG += ("training.setup", "training.dataset_setup", "training.run_settings")
 SECTIONS = {path.partition(".")[0] for path in FIELDS}
 # What gives a configuration, by the name it is called by.
 GIVES_CONFIG = {"parse", "default_config", "config_from_dict", "load_config", "with_fields", "here", "changed"}
@@ -164,7 +164,9 @@ def test_config_is_read_in_setup_alone():
     """Elsewhere a configuration is passed on; what it says is a plain value or an object that setup built."""
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
     reading = {name: config_reads(tree) for name, tree in trees.items()}
-    assert {"training.setup", "training.run_settings"} <= {name for name, lines in reading.items() if lines}
+    assert {"training.setup", "training.dataset_setup", "training.run_settings"} <= {
+        name for name, lines in reading.items() if lines
+    }
     assert not {name: lines for name, lines in reading.items() if lines and name not in READS_CONFIG}
     templates = [path for path in (PACKAGE / "report" / "templates").rglob("*") if path.is_file()]
     assert templates

@@ -1,4 +1,4 @@
-"""What a configuration says of a run beside its graph and model, as plain values: with ``setup`` the reader of fields.
+"""What a configuration says of a run beside its graph and model, as plain values.
 
 A configuration is a ``ConfigDict``, or the nested dict that a checkpoint or ``results.json`` holds of one.
 """

@@ -1,10 +1,13 @@
-"""From a configuration to a graph, a model and an objective: with ``run_settings`` the reader of config fields."""
+"""From a configuration to a model, an objective, a training and an evaluator.
+
+Fields of a configuration are read here, in ``dataset_setup`` and in ``run_settings``, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +16,8 @@ import numpy as np
 
 from mocme_jax.additions import cardinality, lending, self_answers
 from mocme_jax.additions.addition import Additions, Bar, Cost, TableAddition
-from mocme_jax.data.audit.graph_audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.audit.link_information import link_information
-from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.data.graph.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.method import egns
@@ -31,6 +31,8 @@ from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.candidates import pool_covers
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import Mapper, Program
+from mocme_jax.training.dataset_setup import Dataset as Dataset
+from mocme_jax.training.dataset_setup import load_dataset as load_dataset
 from mocme_jax.training.device_data import make_inputs, make_train_data
 from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.objective import Objective, make_loss
@@ -42,84 +44,9 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """A graph ready for training.
-
-    Attributes:
-      graph: ``train`` is what is trained on and ``valid`` is the dev split, released or carved out of train.
-      known: every split as released, for filtering.
-      fingerprint: of the graph as it was read, before a dev split was carved.
-      parts: the same of each part.
-      warnings: the audit's, one line each.
-      dev: what the dev split is, in words.
-    """
-
-    graph: KnowledgeGraph
-    known: tuple[np.ndarray, ...]
-    fingerprint: str
-    parts: dict[str, str]
-    warnings: list[str]
-    dev: str
-
-
 # With more entities, a step updates the rows of the entity table that it read, and no others: a pass over all rows
 # would take longer.
 DENSE_ENTITIES = 200_000
-
-
-def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None) -> Dataset:
-    """Reads and audits the graph that ``config.data`` names, and settles its dev split.
-
-    Raises:
-      UserError: the data are missing or malformed, or no dev split can be had.
-    """
-    data = config.data
-    if data.dir is None and data.name != "atlas":
-        raise UserError(f"config {data.name}: say where the graph is, with --config.data.dir=FOLDER")
-    graph = load_graph(
-        atlas_directory() if data.dir is None else Path(data.dir),
-        Path(data.features_dir) if data.features_dir else None,
-        # A graph of one's own, trained with the default config, is called by its folder.
-        name="" if data.dir is not None and data.name == "atlas" else data.name,
-        modalities=() if "all" in data.modalities else (tuple(data.modalities) or ("structure",)),
-        make=tuple(data.make),
-        notify=notify,
-    )
-    known, (fingerprint, parts) = tuple(graph.splits.values()), graph.fingerprints()
-    if graph.mapped:
-        usable = _usable_mapped(config, graph)
-        return Dataset(usable, known, fingerprint, parts, [], "valid split on disk; audited when it was written")
-    report = audit(graph)
-    warnings = report.warnings()
-    if data.dev == "valid" and report.valid_is_clean:
-        return Dataset(_with_clean_valid(graph), known, fingerprint, parts, warnings, "released valid split")
-    if data.dev == "valid":
-        warnings.append(
-            "the released valid split can't choose a model: dev is carved out of train instead (data.dev=train)"
-        )
-    train, dev = carve_dev(graph.train, data.dev_fraction, config.seed, avoid=graph.test)
-    if not len(dev):
-        raise UserError(f"{graph.name}: no triple can leave train for a dev split; raise data.dev_fraction")
-    share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
-    return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, parts, warnings, share)
-
-
-def _usable_mapped(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
-    """A graph whose triples stay on the disk: what an audit would hold in memory, `prepare` has seen to."""
-    usable = _with_clean_valid(graph)
-    if config.data.dev != "valid" or len(usable.valid) < CLEAN_ENOUGH * len(graph.valid) or not len(graph.valid):
-        raise UserError(
-            f"{graph.name}: mapped triples need a valid split that shares no triple with the others "
-            f"({len(usable.valid):,} of {len(graph.valid):,} do), and data.dev=valid; "
-            "mocme_jax.prepare --triples --dev-fraction=0.01 makes one"
-        )
-    return usable
-
-
-def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
-    """Without the few rows that other splits hold too: they would choose the model on what it trains on, or on test."""
-    return graph.replace(valid=np.asarray(graph.valid[clean_rows(graph.valid, graph.train, graph.test)]))
 
 
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:

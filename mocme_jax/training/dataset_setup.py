@@ -1,0 +1,94 @@
+"""From a configuration to a graph with its dev split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mocme_jax.data.audit.graph_audit import CLEAN_ENOUGH, audit
+from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.graph.splits import carve_dev, clean_rows
+from mocme_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A graph ready for training.
+
+    Attributes:
+      graph: ``train`` is what is trained on and ``valid`` is the dev split, released or carved out of train.
+      known: every split as released, for filtering.
+      fingerprint: of the graph as it was read, before a dev split was carved.
+      parts: the same of each part.
+      warnings: the audit's, one line each.
+      dev: what the dev split is, in words.
+    """
+
+    graph: KnowledgeGraph
+    known: tuple[np.ndarray, ...]
+    fingerprint: str
+    parts: dict[str, str]
+    warnings: list[str]
+    dev: str
+
+
+def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None) -> Dataset:
+    """Reads and audits the graph that ``config.data`` names, and settles its dev split.
+
+    Raises:
+      UserError: the data are missing or malformed, or no dev split can be had.
+    """
+    data = config.data
+    if data.dir is None and data.name != "atlas":
+        raise UserError(f"config {data.name}: say where the graph is, with --config.data.dir=FOLDER")
+    graph = load_graph(
+        atlas_directory() if data.dir is None else Path(data.dir),
+        Path(data.features_dir) if data.features_dir else None,
+        # A graph of one's own, trained with the default config, is called by its folder.
+        name="" if data.dir is not None and data.name == "atlas" else data.name,
+        modalities=() if "all" in data.modalities else (tuple(data.modalities) or ("structure",)),
+        make=tuple(data.make),
+        notify=notify,
+    )
+    known, (fingerprint, parts) = tuple(graph.splits.values()), graph.fingerprints()
+    if graph.mapped:
+        usable = _usable_mapped(config, graph)
+        return Dataset(usable, known, fingerprint, parts, [], "valid split on disk; audited when it was written")
+    report = audit(graph)
+    warnings = report.warnings()
+    if data.dev == "valid" and report.valid_is_clean:
+        return Dataset(_with_clean_valid(graph), known, fingerprint, parts, warnings, "released valid split")
+    if data.dev == "valid":
+        warnings.append(
+            "the released valid split can't choose a model: dev is carved out of train instead (data.dev=train)"
+        )
+    train, dev = carve_dev(graph.train, data.dev_fraction, config.seed, avoid=graph.test)
+    if not len(dev):
+        raise UserError(f"{graph.name}: no triple can leave train for a dev split; raise data.dev_fraction")
+    share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
+    return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, parts, warnings, share)
+
+
+def _usable_mapped(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
+    """A graph whose triples stay on the disk: what an audit would hold in memory, `prepare` has seen to."""
+    usable = _with_clean_valid(graph)
+    if config.data.dev != "valid" or len(usable.valid) < CLEAN_ENOUGH * len(graph.valid) or not len(graph.valid):
+        raise UserError(
+            f"{graph.name}: mapped triples need a valid split that shares no triple with the others "
+            f"({len(usable.valid):,} of {len(graph.valid):,} do), and data.dev=valid; "
+            "mocme_jax.prepare --triples --dev-fraction=0.01 makes one"
+        )
+    return usable
+
+
+def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
+    """Without the few rows that other splits hold too: they would choose the model on what it trains on, or on test."""
+    return graph.replace(valid=np.asarray(graph.valid[clean_rows(graph.valid, graph.train, graph.test)]))
