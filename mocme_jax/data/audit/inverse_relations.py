@@ -1,8 +1,7 @@
 """Relations that say the same backwards: symmetric ones, and pairs of inverses.
 
-A test triple ``(h, r, t)`` whose reverse ``(t, r', h)`` is in train is answered by a rule of one line, so
-scores on it say little. (The flaw that WN18RR and FB15k-237 were made to remove: Toutanova and Chen 2015;
-Dettmers et al. 2018.)
+A test triple whose reverse is in train is answered by a one-line rule, so scores on it say little; WN18RR and FB15k-237
+were made to remove this flaw (Toutanova and Chen 2015; Dettmers et al. 2018).
 """
 
 import dataclasses

@@ -13,12 +13,11 @@ _WIDTH = 32
 def link_information(modality: Modality, triples: np.ndarray) -> float:
     """What a modality tells of a triple: the mutual information in nats between what its head and its tail carry.
 
-    A mean over all training triples, of which those whose ends do not both carry it tell nothing. So it says before
-    anything is trained what a modality is worth: coordinates tell much of a neighbour, noise tells nothing.
+    A mean over all training triples, where those whose ends do not both carry it count as 0.
 
     Rows are projected at random to 32 columns at most and to the unit sphere, and taken as jointly Gaussian:
-    log (det C_h det C_t / det C_ht) / 2 with a shrunk covariance C. What the same estimate finds after the tails have
-    been shuffled is taken off, which leaves 0 where there is nothing to find.
+    log (det C_h det C_t / det C_ht) / 2 with a shrunk covariance C, less the same estimate after the tails have been
+    shuffled.
 
     Args:
       modality: of all entities.

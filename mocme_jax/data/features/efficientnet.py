@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: what a network that was trained on the photographs of ImageNet sees in a picture.
+"""EfficientNet-Lite0, trained on ImageNet, as an encoder of pictures.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019. The Lite variant
 (TensorFlow's models/official/efficientnet/lite) has ReLU6 for swish and no squeeze-and-excitation. The weights are
@@ -117,7 +117,7 @@ def load(path: Path | None = None) -> Parameters:
 
 
 def picture(image: Image.Image) -> np.ndarray:
-    """The middle of a picture as the network wants it: as in its training, 87.5% of the shorter side, a square.
+    """The middle square of a picture, 87.5% of its shorter side as in the network's training.
 
     Transparent margins are cut off and what is still transparent is laid on mid grey.
 
@@ -159,16 +159,10 @@ def features(parameters: Parameters, images: jax.Array) -> jax.Array:
 
 
 def image_vectors(paths: Sequence[Path]) -> np.ndarray:
-    """The vectors of image files, see features.
-
-    Args:
-      paths: n files in one of image.FORMATS.
-
-    Returns:
-      float32 ``[n, 1280]``.
+    """The vectors of n image files, float32 ``[n, 1280]``, see features.
 
     Raises:
-      UserError: see load, and image.read_image.
+      UserError: see load, and image_layout.read_image.
     """
     parameters = jax.device_put(load())
     rows = np.zeros((len(paths), WIDTH), np.float32)

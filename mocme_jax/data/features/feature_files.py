@@ -1,7 +1,7 @@
-"""Feature files of a folder as modalities: one file a modality, named for it.
+"""Feature files of a folder as modalities: one file per modality, named for it.
 
-Besides ``<modality>.{npy,npz,safetensors,pth,pt}`` the layouts of published feature sets are understood as
-they are: ``embeddings/{DB15K,MKG-W,MKG-Y,TIVA,Kuai16K}-{visual,textual,numeric,audio,video}.pth`` (or without
+Besides ``<modality>.{npy,npz,safetensors,pth,pt}`` these layouts of published feature sets are read:
+``embeddings/{DB15K,MKG-W,MKG-Y,TIVA,Kuai16K}-{visual,textual,numeric,audio,video}.pth`` (or without
 the subfolder) and ``{img,text,numeric}_features.pth``.
 """
 

@@ -43,7 +43,7 @@ def prepare(
       text: ``names`` (or labels and descriptions beside the graph), or a file ``name<TAB>text``; entities
         that the file leaves out get their name.
       encoder: see encode_texts.
-      numeric: see numeric_modality, also for ``min_rows``.
+      numeric, min_rows: see numeric_modality.
       images: see image_files.
       image_encoder: see image_encoders.image_encoder.
       overwrite: replace what is there; otherwise nothing is written if a file is in the way.

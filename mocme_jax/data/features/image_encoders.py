@@ -17,14 +17,11 @@ _TRANSFORMERS = "transformers"
 
 
 def image_encoder(name: str) -> Callable[[Sequence[Path]], np.ndarray]:
-    """A function from n image files to float32 ``[n, d]``.
+    """A function from n image files to float32 ``[n, d]``; it raises a UserError where its package is missing.
 
     Args:
-      name: ``layout`` (304 wide: colours and shapes, see image.image_vector; no weights), ``efficientnet-lite0`` (1,280
-        wide, see efficientnet.features) or ``transformers:MODEL`` (see image_transformers.image_vectors).
-
-    Raises:
-      UserError: there is no such encoder. Packages that are missing are told of by the function.
+      name: ``layout`` (304 wide: colours and shapes, see image_layout), ``efficientnet-lite0`` (1,280 wide, see
+        efficientnet) or ``transformers:MODEL`` (see transformers_encoder); a UserError for any other.
     """
     kind, _, model = name.partition(":")
     if kind == _TRANSFORMERS and model:

@@ -15,13 +15,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def image_files(folder: Path, entities: Sequence[str]) -> tuple[dict[int, list[Path]], list[Path]]:
-    """Which pictures show which entity.
+    """Pictures by entity id, and those that belong to no entity.
 
-    A picture is ``<entity>.png`` (or another suffix), or any picture in a folder ``<entity>/``; the entity
-    stands there by id or by name, percent-encoded where a name holds a slash.
-
-    Returns:
-      Pictures by entity id, and the pictures that no entity was found for.
+    A picture is ``<entity>.png`` (or another suffix), or any picture in a folder ``<entity>/``, named by id or by name,
+    percent-encoded where a name holds a slash.
 
     Raises:
       UserError: there is no such folder, or no picture in it belongs to an entity.
@@ -54,15 +51,12 @@ def image_files(folder: Path, entities: Sequence[str]) -> tuple[dict[int, list[P
 
 
 def image_modality(files: dict[int, list[Path]], entities: int, encoder: str = DEFAULT_ENCODER) -> Modality:
-    """The modality ``image``: the vector of each entity's picture, or the mean of its pictures' vectors.
+    """The modality ``image`` of N ``entities``: the mean vector of each one's pictures.
 
     Args:
       files: pictures by entity id, see image_files.
-      entities: how many there are in all.
-      encoder: see image_encoder.
-
-    Raises:
-      UserError: see image_encoder, and image.read_image.
+      entities: N.
+      encoder: see image_encoder, also for its errors.
     """
     ids = sorted(files)
     vectors = image_encoder(encoder)([path for index in ids for path in files[index]])

@@ -94,21 +94,8 @@ def opaque(image: Image.Image) -> Image.Image:
 
 
 def image_vectors(paths: list[Path]) -> np.ndarray:
-    """The vectors of image files.
-
-    Args:
-      paths: n files in one of the FORMATS, whatever their names end in.
-
-    Returns:
-      float32 ``[n, 304]``.
-
-    Raises:
-      UserError: see ``read_image``.
-    """
-    rows = np.zeros((len(paths), IMAGE_WIDTH), np.float32)
-    for row, path in zip(rows, paths, strict=True):
-        row[:] = read_image(path, image_vector)
-    return rows
+    """The vectors of n image files, float32 ``[n, 304]``; see ``read_image`` for errors."""
+    return np.stack([read_image(path, image_vector) for path in paths])
 
 
 def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:

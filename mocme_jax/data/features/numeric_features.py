@@ -15,13 +15,12 @@ _CELLS, _LEAST_SHARE = 1 << 24, 256
 
 
 def numeric_modality(path: Path, entities: Sequence[str], *, min_rows: int = 5) -> Modality:
-    """The modality ``numeric`` from rows ``entity<TAB>attribute<TAB>value``, or a table of an entity a row.
+    """The modality ``numeric`` from rows ``entity<TAB>attribute<TAB>value``, or a table with one row per entity.
 
-    Each attribute is replaced by its rank among the entities that have it, scaled to (-1, 1) with ties
-    sharing their mean rank: one outlier cannot flatten the rest, and units drop out. An entity with several
-    values of one attribute counts with their mean. Features are ``[values, 0 where missing | 1 where given,
-    else 0]``, so ``[N, 2 A]``, with the attributes in alphabetic order; an entity is present if it has any
-    attribute that was kept.
+    Each attribute is replaced by its rank among the entities that have it, scaled to (-1, 1) with ties sharing their
+    mean rank, so that neither outliers nor units matter. Several values of one attribute count with their mean.
+    Features are ``[values, 0 where missing | 1 where given, else 0]``, ``[N, 2 A]``, attributes in alphabetic order; an
+    entity is present if it has any attribute that was kept.
 
     Args:
       path: see read_numeric_rows; entities by id or by name.

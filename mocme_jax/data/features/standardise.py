@@ -27,11 +27,10 @@ def fit_scale(modality: Modality) -> Scale:
 def standardise(modality: Modality, scale: Scale | None = None, *, clip: float = 5.0) -> Modality:
     """Centred columns at one common scale, rows with mean square norm about 1.
 
-    Columns are centred over the entities that have the modality and all divided by the deviation of the whole matrix:
-    each by its own would blow up what hardly varies, such as the last components of a reduced encoding or an attribute
-    of five entities, and bend the distances that the features are there for. What then lies beyond ``clip`` deviations
-    is clipped. The last division, by the square root of the width, makes a projection with unit-variance entries give
-    unit-variance coordinates at any width. Columns in units of their own belong into ``prepare --numeric`` first.
+    Columns are centred over the entities that have the modality, divided by the deviation of the whole matrix (each by
+    its own would blow up columns that hardly vary), clipped, and divided by the square root of the width, so that a
+    projection with unit-variance entries gives unit-variance coordinates. Columns in units of their own belong into
+    ``prepare --numeric`` first.
 
     Args:
       modality: the rows.

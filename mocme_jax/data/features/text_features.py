@@ -52,11 +52,7 @@ def read_labels(path: Path, entities: Sequence[str]) -> dict[int, str]:
 
 
 def read_descriptions(path: Path, entities: Sequence[str]) -> dict[int, str]:
-    """Texts by entity id from rows ``name or id<TAB>text``; several rows of one entity are joined by a space.
-
-    Raises:
-      UserError: a line without a tab, or a name the graph has not.
-    """
+    """Texts by entity id from rows ``name or id<TAB>text``; several rows of one entity are joined by a space."""
     rows = []
     for number, line in enumerate(read_lines(path), start=1):
         key, tab, text = line.partition("\t")

@@ -17,20 +17,17 @@ if TYPE_CHECKING:
 
 
 def image_vectors(model: str, paths: Sequence[Path]) -> np.ndarray:
-    """The vectors of image files.
+    """The vectors of n image files, float32 ``[n, d]``.
 
     A model of pictures and texts (CLIP, SigLIP) gives its embedding of the picture; any other the mean of its last
     layer over the positions, for the layer that some have on top is often untrained.
 
     Args:
       model: a name of the model hub, or a folder.
-      paths: n files in one of image.FORMATS.
-
-    Returns:
-      float32 ``[n, d]``.
+      paths: see image_layout.read_image, also for errors.
 
     Raises:
-      UserError: a package is missing, the model cannot be loaded or is none of pictures; see also image.read_image.
+      UserError: a package is missing, or the model cannot be loaded or is none of pictures.
     """
     processor, network = _load(model)
 

@@ -49,18 +49,17 @@ def load_graph(
 ) -> KnowledgeGraph:
     """Reads a graph, reads its feature files, and makes the features that can be made.
 
-    Without a file, ``text`` is encoded from what can be read about each entity (see entity_texts), and
-    ``numeric`` is made from ``numeric_triples.tsv``; both folders are searched for their sources. Encoded
-    text is kept for the next time under a fingerprint of texts and encoder: in ``cache_dir`` if given, else
-    in ``<features_dir>/made_features`` if that can be written, else in ``~/.cache/mocme_jax/features``.
+    Without a file, ``text`` is encoded from what can be read about each entity (see entity_texts), and ``numeric`` is
+    made from ``numeric_triples.tsv``; both folders are searched for their sources. Encoded text is kept for later runs:
+    in ``cache_dir`` if given, else in ``<features_dir>/made_features`` or, where that can't be written, in
+    ``~/.cache/mocme_jax/features``.
 
     Args:
       directory: the graph, in OpenKE layout (``train2id.txt``), mapped (``train_triples.npy``) or plain
         (``train.txt``).
       features_dir: feature files; None for the graph's folder.
       name: what the graph is called, also among feature files named for datasets; the folder's name by default.
-      modalities: what is wanted; none for all that files offer or that can be made. ``structure`` is accepted and
-        passed over, so that ``("structure",)`` reads no features.
+      modalities: what is wanted; none for all there is or that can be made; ``("structure",)`` for no features.
       encoder: see encode_texts.
       make: what may be made unasked, where ``modalities`` names nothing.
       notify: told in one line of work that takes a while.

@@ -89,8 +89,8 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
     """A modality from a feature matrix, its missing rows cleared.
 
     Args:
-      name: the modality's name, used in messages.
-      rows: ``[N, d_m]`` of any float or integer type. An all-NaN row marks a missing entity.
+      name: as in messages.
+      rows: ``[N, d_m]`` of any float or integer type.
       present: bool ``[N]``, or None to take every row that is not all NaN.
 
     Raises:

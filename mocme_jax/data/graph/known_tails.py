@@ -13,11 +13,7 @@ from mocme_jax.data.graph.triple_keys import pieces
 
 
 def reciprocal(triples: np.ndarray, num_relations: int) -> np.ndarray:
-    """Both directions of each triple as queries with their answers.
-
-    Args:
-      triples: int ``[T, 3]``, columns head, relation, tail, relations in ``[0, R)``.
-      num_relations: R.
+    """Both directions of each triple ``[T, 3]`` of R relations as queries with their answers.
 
     Returns:
       int32 ``[2T, 3]``, columns entity, relation, answer. The first T rows predict tails, ``(h, r) -> t``;
@@ -59,28 +55,13 @@ class KnownTails:
         return np.where(found, group, len(self.keys))
 
     def lookup(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where each query's answers lie in `tails`.
-
-        Args:
-          queries: int ``[Q, 2]``, as in `groups`.
-
-        Returns:
-          ``(starts, counts)``, int64 ``[Q]`` each; a query that no triple answers has count 0.
-        """
+        """Where the answers of each query ``[Q, 2]`` lie in `tails`: starts and counts, int64 ``[Q]`` each."""
         group = self.groups(queries)
         counts = np.append(np.diff(self.offsets), 0)
         return np.where(counts[group] > 0, self.offsets[group], 0), counts[group]
 
     def pairs(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Every known answer of every query, one row a pair.
-
-        Args:
-          queries: int ``[Q, 2]``, as in `groups`.
-
-        Returns:
-          ``(rows, tails)``: int64 positions in `queries`, ascending, and int32 entities, both ``[sum of
-          counts]``.
-        """
+        """Every known answer of the queries ``[Q, 2]``: int64 positions in `queries`, ascending, and int32 entities."""
         starts, counts = self.lookup(queries)
         rows = np.repeat(np.arange(len(starts)), counts)
         first = np.cumsum(counts) - counts
@@ -131,9 +112,6 @@ def distinct_facts(
 
     Returns:
       int64 ``[K]``: ``(entity * 2R + relation) * N + answer``.
-
-    Raises:
-      ValueError: an id lies outside the graph.
     """
     found = [np.zeros(0, np.int64)]
     for triples in triples_list:

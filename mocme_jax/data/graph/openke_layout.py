@@ -1,8 +1,7 @@
 """Graphs in the OpenKE layout: names with ids, and one file of id triples a split.
 
-``entity2id.txt`` and ``relation2id.txt`` hold a count, then ``name id`` with a tab or, where a line has none,
-the last space between them. ``train2id.txt``, ``valid2id.txt`` and ``test2id.txt`` hold a count, then ``head
-tail relation``: in that order on disk, and turned to head, relation, tail here.
+``entity2id.txt`` and ``relation2id.txt`` hold a count, then ``name id``, separated by a tab or, where a line has none,
+the last space. ``train2id.txt``, ``valid2id.txt`` and ``test2id.txt`` hold a count, then ``head tail relation``.
 """
 
 import itertools
@@ -67,11 +66,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_id_triples(path: Path, entities: int, relations: int) -> np.ndarray:
-    """Triples int32 ``[T, 3]`` (head, relation, tail) from rows ``head tail relation`` under a count line.
-
-    Raises:
-      UserError: the count does not fit, or a row is not three ids within range.
-    """
+    """Triples int32 ``[T, 3]`` (head, relation, tail) from rows ``head tail relation`` under a count line."""
     lines = read_lines(path)
     take_count(path, lines)
     rows = id_rows(path, lines[1:], first_line=2, columns="head tail relation")

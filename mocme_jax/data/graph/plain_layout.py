@@ -96,10 +96,16 @@ def _by_name_files(
     triples = {}
     for split, (rows, first) in splits.items():
         path = folder / f"{split}.txt"
-        try:
-            ids = [(entity_ids[head], relation_ids[relation], entity_ids[tail]) for head, relation, tail in rows]
-        except KeyError:
-            raise _unknown_name(path, rows, first, entity_ids, relation_ids) from None
+        ids = []
+        for number, (head, relation, tail) in enumerate(rows, start=first):
+            try:
+                ids.append((entity_ids[head], relation_ids[relation], entity_ids[tail]))
+            except KeyError as unknown:
+                token, file = unknown.args[0], "entity2id.txt"
+                if head in entity_ids and relation not in relation_ids:
+                    file = "relation2id.txt"
+                what = f"{token[:60]!r} is not in {file}; add it or remove both name files"
+                raise UserError(f"{path}:{number}: {what}") from None
         array = np.array(ids, np.int64).reshape(-1, 3)
         check_ids(path, array, len(entities), len(relations), first)
         triples[split] = array.astype(np.int32)
@@ -113,17 +119,3 @@ def _lookup(names: list[str], tokens: set[str], ids_first: bool = False) -> dict
     if numbers and (ids_first or not tokens <= by_name.keys()):
         return {token: int(token) for token in tokens}
     return by_name
-
-
-def _unknown_name(
-    path: Path, rows: list[list[str]], first: int, entity_ids: dict[str, int], relation_ids: dict[str, int]
-) -> UserError:
-    for number, (head, relation, tail) in enumerate(rows, start=first):
-        for token, ids, file in (
-            (head, entity_ids, "entity2id.txt"),
-            (relation, relation_ids, "relation2id.txt"),
-            (tail, entity_ids, "entity2id.txt"),
-        ):
-            if token not in ids:
-                return UserError(f"{path}:{number}: {token[:60]!r} is not in {file}; add it or remove both name files")
-    raise AssertionError("every token has an id")

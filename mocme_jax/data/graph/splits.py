@@ -26,15 +26,13 @@ def carve_dev(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits training triples into train and dev, at random but without leak.
 
-    Every entity and relation of train stays in train. All copies of a triple leave train together (dev holds
-    one). A triple and its reverse by an inverse or symmetric relation (see inverse_relations) stay on one
-    side.
+    Every entity and relation of train stays in train. All copies of a triple leave train together (dev holds one). A
+    triple and its reverse by an inverse or symmetric relation (see inverse_relations) stay on one side.
 
     Args:
       train: int ``[T, 3]`` (head, relation, tail).
-      fraction: about what share of the distinct triples goes to dev, in (0, 1); less where the rules leave
-        no more.
-      seed: equal seeds give equal splits.
+      fraction: about what share of the distinct triples goes to dev, in (0, 1); less where the rules leave no more.
+      seed: of the choice.
       avoid: int ``[T', 3]``, triples that must not be in dev (those of test, where test overlaps train).
       inverses: the relation pairs that count as inverse; None to find them in train.
 

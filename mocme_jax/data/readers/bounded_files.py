@@ -1,7 +1,4 @@
-"""Files that strangers made: only regular ones are opened, and no size that they claim is believed.
-
-Every reader opens its file here, and asks here before it takes memory for what the file says of itself.
-"""
+"""Files of unknown origin: only regular files are opened, and claimed sizes are checked before memory is taken."""
 
 import math
 import mmap
@@ -20,7 +17,7 @@ _MOST = 1 << 62
 
 
 class Damaged(Exception):
-    """A file holds something else than it claims, or than it should; the message says what, without the path."""
+    """A file does not hold what it claims or should; the message says what, without the path."""
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -74,26 +71,19 @@ def map_file(path: Path) -> mmap.mmap | bytes:
 
 
 def whole_number(value: object, what: str = "a size") -> int:
-    """``value``, if it is a whole number that a size, a place or an id can be.
-
-    Raises:
-      Damaged: it is anything else.
-    """
+    """``value`` if it can be a size, a place or an id; else Damaged is raised."""
     if type(value) is not int or not 0 <= value < _MOST:
         raise Damaged(f"{what} that is no whole number in range")
     return value
 
 
 def claimed_count(shape: Sequence[object], itemsize: int, held: int) -> int:
-    """The number of elements of an array, once its claims are checked against the bytes there are for it.
+    """The number of elements of an array of this shape; Damaged if it needs more bytes than the file holds for it.
 
     Args:
       shape: as the file says.
       itemsize: bytes of an element.
       held: bytes that the file has for the array.
-
-    Raises:
-      Damaged: a malformed shape, or one that needs more bytes.
     """
     # Axes are counted before their product is taken: that of a million long numbers takes hours.
     if len(shape) > MOST_AXES:

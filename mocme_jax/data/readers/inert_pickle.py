@@ -1,9 +1,8 @@
 """Reads the pickle inside a ``torch.save`` file as data, never as a program.
 
-A pickle is a program for a stack machine that may call any function. This machine knows the few instructions
-that tensors, numbers, strings and containers of them need; it looks nothing up and calls nothing. A global is
-a name, and the only names it accepts rebuild tensors into the descriptions below. Anything else is refused,
-by name.
+A pickle is a program for a stack machine that may call any function. This machine knows the few instructions that
+tensors, numbers, strings and containers need; it looks nothing up and calls nothing. The only globals it accepts
+rebuild tensors into the descriptions below. Anything else is refused by name.
 """
 
 import dataclasses

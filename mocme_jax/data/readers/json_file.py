@@ -27,8 +27,7 @@ def parse_json(data: bytes) -> Any:
     """What a JSON text holds.
 
     Raises:
-      Damaged: the text is longer than LARGEST, not UTF-8, no JSON, nested too deeply, or gives one name twice in an
-        object, of which different readers would take different ones.
+      Damaged: longer than LARGEST, not UTF-8, no JSON, nested too deeply, or a name is given twice in an object.
     """
     if len(data) > LARGEST:
         raise Damaged(f"{len(data):,} bytes, where such a text has at most {LARGEST:,}")

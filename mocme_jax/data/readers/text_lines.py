@@ -12,8 +12,7 @@ _DIGITS = 18
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without line ends, a byte-order mark or blank lines at the end.
 
-    Only line feeds end a line: names may hold other Unicode separators. ``lines[i]`` is line ``i + 1`` of the
-      file.
+    Only line feeds end a line: names may hold other Unicode separators.
 
     Raises:
       UserError: the file is missing, unreadable, not UTF-8, or holds a zero byte, as no text does.
@@ -57,11 +56,7 @@ def read_number(text: str) -> float | None:
 
 
 def take_count(path: Path, lines: list[str]) -> None:
-    """Checks that the first line announces how many lines follow.
-
-    Raises:
-      UserError: the first line is no whole number, or the number is wrong (a truncated file, most often).
-    """
+    """Raises a UserError unless the first line is the number of lines that follow it."""
     announced = lines[0].strip() if lines else ""
     count = read_whole_number(announced)
     if count is None:

@@ -1,8 +1,7 @@
 """Tensors from ``torch.save`` files, without torch and without running a pickle's code.
 
-Both layouts: the zip of torch 1.6 and later (``data.pkl`` and one uncompressed member a storage), and the
-older one (five pickles in a row, then the storages). Source: torch/serialization.py and torch/_utils.py of
-PyTorch 2.
+Two layouts: the zip of torch 1.6 and later (``data.pkl`` and one uncompressed member per storage), and the older one
+(five pickles, then the storages). Source: torch/serialization.py and torch/_utils.py of PyTorch 2.
 """
 
 import functools
@@ -33,9 +32,8 @@ _Choose = Callable[[Path, Any], dict[str, Tensor]]
 def read_torch(path: Path) -> np.ndarray:
     """The one tensor in a ``torch.save`` file.
 
-    The file holds a tensor or a parameter, or a dict, list or tuple (nested ones too) with exactly one in it.
-    Types are kept, except that bfloat16 becomes float32. Sizes are checked against the file before memory is
-    taken. The array may be read-only.
+    The file holds a tensor or a parameter, or a nest of dicts, lists and tuples with exactly one in it. Types are
+    kept, except that bfloat16 becomes float32. The array may be read-only.
 
     Raises:
       UserError: the file is missing, truncated or no torch file, holds no tensor or several, or asks for
@@ -46,13 +44,10 @@ def read_torch(path: Path) -> np.ndarray:
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a ``torch.save`` file of a state dict, by name.
-
-    Types, sizes and arrays are as in read_torch.
+    """The tensors of a ``torch.save`` file of a state dict, by name; see read_torch.
 
     Raises:
-      UserError: see read_torch; or the file holds anything but a dict of tensors by name, or two of them share a
-        storage.
+      UserError: see read_torch; or it holds anything but tensors by name, or two of them share a storage.
     """
     return _read(path, _named_tensors, _STATE_DICT)
 

@@ -1,7 +1,4 @@
-"""Members of zip archives that strangers made, read into memory within bounds and never written anywhere.
-
-Names are keys and nothing else, so that one with ``../`` in it leads nowhere.
-"""
+"""Members of zip archives of unknown origin, read into memory within bounds; their names are never used as paths."""
 
 import io
 import os
