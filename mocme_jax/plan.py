@@ -9,8 +9,12 @@ import sys
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
 from mocme_jax.flags import parse_command
-from mocme_jax.measure.device_memory import DEVICE_MEMORY
 
+# What one device holds, in GB (10^9 bytes), as its maker's data sheet says.
+DEVICE_MEMORY = {
+    **{"t4": 16.0, "l4": 24.0, "a100-40": 40.0, "a100-80": 80.0, "h100": 80.0, "h200": 141.0},
+    **{"tpu-v4": 32.0, "tpu-v5e": 16.0, "tpu-v5p": 95.0, "tpu-v6e": 32.0},
+}
 OPTIONS = {
     "entities": Field(1e6, "entities of the graph, such as 1e6", low=10),
     "triples": Field(1e7, "training triples", low=1),

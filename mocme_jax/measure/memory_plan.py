@@ -1,8 +1,7 @@
 """What a run of a given size needs: memory a device by part, what travels a step, and hours at a measured rate.
 
-Nothing is guessed: the real training program is compiled for arrays that are never made, and its arguments, temporaries
-and collectives are read off. On another kind of device temporaries differ; the tables, which make most of a large run,
-do not.
+The training program is compiled for arrays that are never made, and its arguments, temporaries and collectives are read
+off. On another kind of device only the temporaries differ.
 """
 
 from __future__ import annotations
@@ -127,13 +126,9 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
     """Prints and returns what each number of devices needs, up to those that this process has.
 
     Args:
-      config: the model, the batch, whether tables are split.
-      sizes: of the graph.
+      config, sizes: see ``need``.
       memory: of one device, in GB (10^9 bytes); the fewest devices that fit are told.
       benchmark: a file of ``benchmark --json`` whose rate of the full model is taken for the hours, or None.
-
-    Raises:
-      UserError: the file holds no such rate.
     """
     console, needs, batch_size = make_console(), {}, describe_model(config)["batch_size"]
     rate = _rate(benchmark) if benchmark else None

@@ -14,7 +14,7 @@ from rich.console import Console
 from mocme_jax import __version__
 from mocme_jax.config import config_from_dict, structure_alone
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.measure.device_limits import Calibration, calibrate
+from mocme_jax.measure.device_limits import calibrate
 from mocme_jax.measure.saved_figures import SETTING, read_figures, setting_of
 from mocme_jax.measure.synthetic_graph import synthetic_graph
 from mocme_jax.measure.timed_stages import Stage, evaluation_stages, row_of, timed, training_stage
@@ -73,8 +73,9 @@ def measure(
                 console.print(f"{stage.name}: ready after {stage.cost.seconds:.1f} s of compiling")
         for stage, *_ in stages:
             if stage.precision not in limits:
-                limits[stage.precision] = calibrate(jax.local_devices()[0], stage.precision)
-                console.print(_limits_line(stage.precision, limits[stage.precision]), soft_wrap=True)
+                most = limits[stage.precision] = calibrate(jax.local_devices()[0], stage.precision)
+                rates = f"products at {most.flops / 1e9:,.0f} GFLOP/s, copies at {most.bytes / 1e9:,.1f} GB/s"
+                console.print(f"one device, {stage.precision}: {rates}", soft_wrap=True)
         seconds = timed([stage for stage, *_ in stages], repeats)
         rows += [
             row_of(stage, own, limits[stage.precision], *rest)
@@ -113,11 +114,6 @@ def _stages(config: ConfigDict, graph: KnowledgeGraph, dataset: Any, steps: int)
     ]
 
 
-def _limits_line(precision: str, limits: Calibration) -> str:
-    rates = f"products at {limits.flops / 1e9:,.0f} GFLOP/s, copies at {limits.bytes / 1e9:,.1f} GB/s"
-    return f"one device, {precision}: {rates}"
-
-
 def _print(figures: dict, console: Console) -> None:
     shown = []
     for row in figures["rows"]:
@@ -144,27 +140,21 @@ def _print(figures: dict, console: Console) -> None:
 
 
 def compare(paths: Sequence[str]) -> list[dict]:
-    """Prints saved figures side by side, rates as ratios to the first file's, and returns the rows.
-
-    Raises:
-      UserError: a file is missing or is none of this command's.
-    """
+    """Prints saved figures side by side, rates as ratios to the first file's, and returns the rows."""
     files = [read_figures(path) for path in paths]
-    first = {setting_of(row): row for row in files[0]["rows"]}
-    rows = []
-    for path, figures in zip(paths, files, strict=True):
-        for row in figures["rows"]:
-            base = first.get(setting_of(row))
-            rows.append(
-                {
-                    "stage": " ".join(map(str, setting_of(row))),
-                    "file": Path(path).name,
-                    "device": figures["device"],
-                    "rate": f"{row['rate']:,.0f} {row['unit']}",
-                    "ratio": f"{row['rate'] / base['rate']:.2f}" if base else "",
-                    "share of limit": f"{row['share']:.0%}",
-                }
-            )
+    first = {setting_of(row): row["rate"] for row in files[0]["rows"]}
+    rows = [
+        {
+            "stage": " ".join(map(str, setting_of(row))),
+            "file": Path(path).name,
+            "device": figures["device"],
+            "rate": f"{row['rate']:,.0f} {row['unit']}",
+            "ratio": f"{row['rate'] / first[setting_of(row)]:.2f}" if setting_of(row) in first else "",
+            "share of limit": f"{row['share']:.0%}",
+        }
+        for path, figures in zip(paths, files, strict=True)
+        for row in figures["rows"]
+    ]
     rows.sort(key=lambda row: row["stage"])
     results_table(rows, title=f"ratios to {Path(paths[0]).name}")
     return rows

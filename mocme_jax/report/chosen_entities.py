@@ -37,11 +37,7 @@ class Entity(NamedTuple):
 
 
 def choose(measured: Measured, keys: Sequence[str], count: int = DEFAULT_COUNT) -> list[int]:
-    """Ids of the entities that were asked for, or of one a pattern and then more, those with most facts first.
-
-    Raises:
-      UserError: a name is not known.
-    """
+    """Ids of the entities asked for, or of one per pattern and then more, those with most facts first."""
     if keys:
         return list(dict.fromkeys(measured.model.entities.ids(keys).tolist()))
     facts = _facts(measured)
@@ -60,15 +56,7 @@ def choose(measured: Measured, keys: Sequence[str], count: int = DEFAULT_COUNT) 
 
 
 def describe(measured: Measured, ids: Sequence[int], images: Path | None) -> list[Entity]:
-    """What the report tells of entities.
-
-    Args:
-      ids: which.
-      images: a folder of pictures named for entities (see ``image_folder``), or None.
-
-    Raises:
-      UserError: the folder is none, no picture of it belongs to an entity, or one can't be read.
-    """
+    """What the report tells of entities; ``images`` is a folder of pictures named for them, see ``image_folder``."""
     model, weights = measured.model, measured.weights
     files = {} if images is None else image_files(images, model.entities.names)[0]
     facts = _facts(measured)

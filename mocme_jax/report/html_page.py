@@ -19,12 +19,7 @@ def check_extra() -> None:
 
 
 def render(template: str, context: dict[str, Any]) -> str:
-    """A page of the folder ``templates``.
-
-    Args:
-      template: its file's name.
-      context: what it names; a name that is missing is an error.
-    """
+    """The page that a file of the folder ``templates`` makes of a context; a name that is missing there is an error."""
     import jinja2
     from markupsafe import Markup
 
@@ -46,11 +41,7 @@ def render(template: str, context: dict[str, Any]) -> str:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Writes a page whole or not at all.
-
-    Raises:
-      UserError: it can't be written.
-    """
+    """Writes a page whole, or raises a UserError."""
     try:
         write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:

@@ -74,11 +74,7 @@ def measure(
     features_dir: str | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Measured:
-    """Restores a run's best checkpoint on one device and measures.
-
-    Raises:
-      UserError: see ``restore_best``.
-    """
+    """Restores a run's best checkpoint on one device and measures; see ``restore_best`` for errors."""
     use_compilation_cache()
     restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, alone=True, notify=notify)
     model = model_of(Path(workdir), restored, notify)

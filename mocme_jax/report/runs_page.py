@@ -30,11 +30,7 @@ def runs_context(
     Args:
       shown: one run, or several side by side; all sections are of them.
       baseline: of structure alone: one of ``shown``, or another that the scores alone are put beside.
-      entities: names of chosen entities; none for the report's own choice.
-      images: a folder of pictures named for entities, or None.
-
-    Raises:
-      UserError: an entity is not known, or the folder of pictures is of no use.
+      entities, images: see ``write_report``.
     """
     compared = [*shown, *([baseline] if baseline is not None and baseline not in shown else [])]
     runs, measured = ([pair[place] for pair in shown] for place in (0, 1))

@@ -1,5 +1,6 @@
 """The page about a study: its table, differences to the reference, curves and weights by cell."""
 
+import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from mocme_jax.flags import flags_of
 from mocme_jax.report.charts import Chart, Series, against, lines
 from mocme_jax.report.modality_weights import Bar, bar
 from mocme_jax.report.study_reading import Study
+from mocme_jax.studies.study_table import spread
 
 # Lines of one chart that can still be told apart, beside the reference's.
 _A_CHART = 4
@@ -101,18 +103,15 @@ def _mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> tuple[list[float
     return epochs, [float(np.mean([one[epoch] for one in by_epoch])) for epoch in epochs]
 
 
-def mean_weights(study: Study, cell: str) -> dict[str, tuple[float, float]]:
+def mean_weights(study: Study, cell: str) -> dict[str, dict[str, float | None]]:
     """Mean and deviation over the seeds of each modality's weight."""
-    found: dict[str, list[float]] = {}
-    for row in study.of(cell):
-        for name, value in row.get("weights", {}).get("modality", {}).items():
-            found.setdefault(name, []).append(value)
-    return {name: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0) for name, v in found.items()}
+    rows = [row.get("weights", {}).get("modality", {}) for row in study.of(cell)]
+    return {name: spread([row[name] for row in rows if name in row]) for name in dict.fromkeys(itertools.chain(*rows))}
 
 
 def weight_bar(study: Study, cell: str, colours: Mapping[str, int]) -> Bar:
     """The cell's mean weights, scaled to 1 beside each other: each is a mean over the entities that have it."""
-    means = {name: mean for name, (mean, _) in mean_weights(study, cell).items()}
+    means = {name: told["mean"] for name, told in mean_weights(study, cell).items()}
     total = sum(means.values()) or 1.0
     return bar(cell, "", {name: value / total for name, value in means.items()}, colours)
 
@@ -140,16 +139,21 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _points(cells: Mapping[str, float], told: Mapping[str, Mapping]) -> list[tuple[float, float, float]]:
+    """Number, mean and deviation of each cell that has them."""
+    return [(x, told[cell]["mean"], told[cell]["deviation"] or 0) for cell, x in cells.items() if cell in told]
+
+
 def against_charts(study: Study, shared: Mapping[str, Mapping[str, float]], colours: Mapping[str, int]) -> list[Chart]:
     """Weights of each modality, and test MRR, over a number that the cells differ in: noise, or what is missing."""
     charts = []
     for number, (field, values) in enumerate(shared.items()):
         cells = {cell: value for cell, value in values.items() if study.of(cell)}
         tests = {row["cell"]: row["test"] for row in study.table}
-        points = [(x, tests[c]["mean"], tests[c]["deviation"] or 0) for c, x in cells.items() if c in tests]
         weights = {cell: mean_weights(study, cell) for cell in cells}
+        points = _points(cells, tests)
         for name, colour in colours.items():
-            of = [(x, *weights[cell][name]) for cell, x in cells.items() if name in weights[cell]]
+            of = _points(cells, {cell: row[name] for cell, row in weights.items() if name in row})
             if len(of) > 1:
                 charts.append(against(f"against-{number}-{colour}", f"Weight of {name} over {field}", of, colour))
         if len(points) > 1:

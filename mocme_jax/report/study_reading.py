@@ -5,11 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.errors import UserError
 from mocme_jax.studies.study_folder import STUDY, TABLE, read_rows
+from mocme_jax.studies.study_table import spread
 
 # What the table has of each cell: split and metric of the rows.
 _SCORES = {"dev": ("dev", "mrr"), "test": ("test", "mrr"), "hits@1": ("test", "hits@1"), "hits@10": ("test", "hits@10")}
@@ -99,15 +98,10 @@ def summarised(study: Study) -> list[dict[str, Any]]:
     for cell in study.cells:
         rows = study.of(cell)
         if rows:
-            means = {name: _mean([row[split][key] for row in rows]) for name, (split, key) in _SCORES.items()}
+            means = {name: spread([row[split][key] for row in rows]) for name, (split, key) in _SCORES.items()}
             table.append({"cell": cell, "seeds": len(rows), **means, "difference": None, "p": None})
     reference = next((row for row in table if row["cell"] == study.told["reference"]), None)
     for row in table:
         if reference is not None:
             row["difference"] = row["test"]["mean"] - reference["test"]["mean"]
     return table
-
-
-def _mean(values: list[float]) -> dict[str, float | None]:
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "deviation": deviation}

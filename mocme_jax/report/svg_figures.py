@@ -1,8 +1,7 @@
 """A Matplotlib figure as SVG that belongs to the page: its colours, its font, no address of anything outside.
 
-Charts are drawn with the colours below, which stand for names. In the page a name is a CSS custom property, so that one
-drawing serves light, dark and print. No text of a stranger is drawn: names stand in the page's own legends, where they
-are escaped, wrap, and are never taken for mathematics.
+Charts are drawn with the colours below, each of which becomes a CSS custom property, so that one drawing serves light,
+dark and print. No text from data is drawn: names stand in the page's own legends, where they are escaped and wrap.
 """
 
 from __future__ import annotations

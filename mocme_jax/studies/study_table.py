@@ -35,14 +35,14 @@ def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int], c
     for name, of in finished.items():
         if not of:
             continue
-        line = {"cell": name, "seeds": len(of), "dev": _spread([row["dev"]["mrr"] for row in of.values()])}
+        line = {"cell": name, "seeds": len(of), "dev": spread([row["dev"]["mrr"] for row in of.values()])}
         if diverged := sum("diverged" in row for row in of.values()):
             line["diverged"] = diverged
         if tests := list(scored[name].values()):
-            line["test"] = _spread([row["test"]["mrr"] for row in tests])
+            line["test"] = spread([row["test"]["mrr"] for row in tests])
             if clean.any():
-                line["clean"] = _spread([row["clean"]["mrr"] for row in tests])
-            line |= {f"hits@{k}": _spread([row["test"][f"hits@{k}"] for row in tests]) for k in (1, 10)}
+                line["clean"] = spread([row["clean"]["mrr"] for row in tests])
+            line |= {f"hits@{k}": spread([row["test"][f"hits@{k}"] for row in tests]) for k in (1, 10)}
             shared = sorted(scored[name].keys() & scored[reference].keys())
             line |= _difference(rows, name, reference, shared, np.ones_like(clean))
             if not clean.all() and clean.sum() > 1:
@@ -98,7 +98,8 @@ def _difference(rows: Rows, name: str, reference: str, seeds: list[int], counted
     return {"difference": found.mean, "p": found.p}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """``mean`` and standard ``deviation``, which one value has not."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "deviation": deviation}
 
