@@ -1,7 +1,6 @@
-"""Files of answers that go on after the last whole row: TSV, JSONL, and Parquet made of JSONL at the end.
+"""Files of answers that are continued after the last whole row: TSV, JSONL, and Parquet made of JSONL at the end.
 
-Beside the rows stands ``FILE.settings.json``, which says what they answer: a file of other settings is never gone on
-with.
+``FILE.settings.json`` beside it says what the rows answer; a file of other settings is never continued.
 """
 
 import json

@@ -79,14 +79,10 @@ def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -
         ("answers", calibration.answers, calibration.answers_curve),
         ("relations", calibration.relations, calibration.relations_curve),
     )
-    kept = {"of": identity, "report": calibration.report, "missing": calibration.missing.tolist()} | {
-        name: {
-            **{part: np.asarray(value).tolist() for part, value in fit._asdict().items()},
-            "curve": {part: value.tolist() for part, value in curve._asdict().items()},
-        }
-        for name, fit, curve in parts
+    kept = {"of": identity, "report": calibration.report, "missing": calibration.missing} | {
+        name: {**fit._asdict(), "curve": curve._asdict()} for name, fit, curve in parts
     }
-    text = json.dumps(kept, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(kept, indent=1, allow_nan=False, default=np.ndarray.tolist) + "\n"
     try:
         write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode()))
     except OSError:
@@ -95,11 +91,7 @@ def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -
 
 
 def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> Calibration:
-    """Fits on dev, and judges on dev and on test, which has no say in the fit.
-
-    Args:
-      train, dev, test: int32 ``[T, 3]``; test may be empty.
-    """
+    """Fits on dev, and judges on dev and on test, which may be empty; int32 ``[T, 3]`` each."""
     relations = served.model.num_relations
     asked = reciprocal(dev, relations)
     fits, own = probability.fit_groups(_weigh(served, asked), asked[:, 1], 2 * relations)
@@ -109,11 +101,7 @@ def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarr
     relation_fit = probability.fit_weighed(_weigh_relations(dev, *between))
     relation_share, relation_right = _top_relations(dev, *between, relation_fit)
     relation_curve = probability.fit_curve(relation_share, relation_right)
-    report = {
-        "meaning": MEANING,
-        "own_fits": int(own.sum()),
-        "splits": {},
-    }
+    report = {"meaning": MEANING, "own_fits": int(own.sum()), "splits": {}}
     plain = _unfitted(relations)
     for name, triples in (("dev", dev), ("test", test)):
         if not len(triples):
@@ -174,11 +162,10 @@ def _unfitted(relations: int) -> Fit:
 
 
 def missing_shares(train: np.ndarray, dev: np.ndarray, num_entities: int, num_relations: int) -> np.ndarray:
-    """How often a question has an answer that is missing, as far as dev tells.
+    """How often a question has an answer that is missing, as far as dev tells: float64 ``[2R, 2]``.
 
-    Returns:
-      float64 ``[2R, 2]``: of the questions (entity, relation in [0, 2R)) to which train knows no answer, and of those
-      to which it knows one, the share that dev answers; drawn to the share of all questions as if by one more.
+    Of the questions (entity, relation in [0, 2R)) to which train knows no answer, and of those to which it knows one,
+    the share that dev answers; drawn to the share of all questions as if by one more.
     """
     count = 2 * num_relations
     places = [

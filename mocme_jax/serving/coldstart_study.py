@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.features.similarity import NEIGHBOURS, cosines, nearest
 from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.graph.known_tails import KnownTails, known_tails, reciprocal
@@ -28,8 +27,9 @@ from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.held_out_entities import HeldOut, give, hold_out, write_graph
 from mocme_jax.serving.run_loading import load
 from mocme_jax.training import setup
+from mocme_jax.training.checkpoints.run_folder import write_whole
 from mocme_jax.training.logs.progress import make_console, results_table
-from mocme_jax.training.logs.run_results import read_results
+from mocme_jax.training.logs.run_results import read_results, scores_of
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.training.run_settings import structure_dropout_of, with_fields
 
@@ -80,6 +80,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: 
     ranks |= baseline_ranks(held, tails, asked, seed)
     about = asked[:, 0] >= len(held.rest.entities)
     groups = {"all": np.ones(len(asked), bool), "about": about, "for": asked[:, 2] >= len(held.rest.entities)}
+    rest = scores_of(read_results(Path(workdir) / "run"))
     results = {
         "graph": graph.name,
         "held_out": len(held.ids),
@@ -89,14 +90,13 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: 
         "given": given,
         "structure_dropout": structure_dropout_of(config),
         "modalities": {m.name: float(m.present.mean()) for m in held.modalities},
-        "rest": {"test_mrr": _mrr_of(Path(workdir) / "run")},
+        "rest": {"test_mrr": rest["test"]["mrr"] if "test" in rest else None},
         "ranks": {
             name: {group: ranking_metrics(row[chosen]) for group, chosen in groups.items()}
             for name, row in ranks.items()
         },
     }
-    text = json.dumps(results, indent=1) + "\n"
-    write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode()))
+    write_whole(Path(workdir) / FILE, json.dumps(results, indent=1) + "\n")
     rows = [
         {"model": name}
         | {f"MRR {group}": metrics["mrr"] for group, metrics in one.items()}
@@ -176,8 +176,3 @@ def neighbour_ranks(
         scores[known.tails[starts[place] : starts[place] + counts[place]]] = -np.inf
         ranks[place] = 1 + (scores > gold).sum() + (scores == gold).sum() / 2
     return ranks
-
-
-def _mrr_of(workdir: Path) -> float | None:
-    results = read_results(workdir)
-    return results["test"]["overall"]["mrr"] if results["test"] else None

@@ -77,11 +77,11 @@ def give(held: HeldOut, most: int, seed: int) -> tuple[np.ndarray, HeldOut]:
 def write_graph(folder: Path, graph: KnowledgeGraph) -> None:
     """Writes a graph in the OpenKE layout with a ``.npy`` of each modality, as ``load_graph`` reads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, names in (("entity", graph.entities), ("relation", graph.relations)):
-        lines = [f"{name}\t{index}\n" for index, name in enumerate(names)]
-        (folder / f"{kind}2id.txt").write_text(f"{len(lines)}\n" + "".join(lines), encoding="utf-8")
+    names = {"entity": graph.entities, "relation": graph.relations}
+    parts = {kind: [f"{name}\t{index}\n" for index, name in enumerate(some)] for kind, some in names.items()}
     for split, triples in graph.splits.items():
-        lines = [f"{head} {tail} {relation}\n" for head, relation, tail in triples.tolist()]
-        (folder / f"{split}2id.txt").write_text(f"{len(lines)}\n" + "".join(lines), encoding="utf-8")
+        parts[split] = [f"{head} {tail} {relation}\n" for head, relation, tail in triples.tolist()]
+    for part, lines in parts.items():
+        (folder / f"{part}2id.txt").write_text(f"{len(lines)}\n" + "".join(lines), encoding="utf-8")
     for modality in graph.modalities:
         write_features(folder / f"{modality.name}.npy", modality)

@@ -25,12 +25,7 @@ _USE = (
 
 
 def write_card(workdir: Path, results: dict) -> None:
-    """Writes the card of a finished run; process 0 alone does, and a folder that can't be written stays without.
-
-    Args:
-      workdir: the run's folder; a calibration in it is told of.
-      results: what the run wrote to ``results.json``.
-    """
+    """Writes the card of a run with these ``results.json``, on process 0, unless the folder can't be written."""
     if jax.process_index():
         return
     kept = read_calibration(workdir, identity_of(results["fingerprint"], results["run"]))

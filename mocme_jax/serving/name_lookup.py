@@ -33,11 +33,7 @@ class Lookup:
         return len(self.names)
 
     def extended(self, names: Sequence[str]) -> "Lookup":
-        """The same with more names behind.
-
-        Raises:
-          UserError: a name is there already, or twice among the new.
-        """
+        """The same with more names behind; a UserError if one is there already, or twice among the new."""
         for position, name in enumerate(names):
             if name in self._by_name or name in names[:position]:
                 raise UserError(f"{self.kind} {name!r}: is there already; a new one needs a name of its own")

@@ -1,12 +1,10 @@
 """The most probable triples that nobody wrote down, of the whole graph, without holding all scores.
 
-Every question (entity, relation, ?) is asked in both directions. A probability is given that the question has an answer
-that is missing (see ``probability``); most questions have none. So a triple's chance is its probability times how often
-a question of this relation has one (see ``calibration.missing_shares``): about the chance that a sample of triples as
-large as dev holds it. Of its two questions, the one with the larger chance counts.
-
-Chances of a question's answers sum to no more than the question's own: only a few of them can be among the best of all,
-and a question is asked for more answers only if its last one still is.
+Every question (entity, relation, ?) is asked in both directions. A triple's chance is its probability, which is given
+that the question has a missing answer, times how often a question of this relation has one (see
+``calibration.missing_shares``): about the chance that a sample of triples as large as dev holds it. Of its two
+questions, the one with the larger chance counts. A question is asked for more answers only while its last one is still
+among the best of all.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,16 +1,15 @@
 """From scores to probabilities, and how far they can be believed.
 
-What is meant: **a question has one answer that is missing; the probability is that this candidate is it.** The
-candidates are all entities but the other known answers of the question, as in filtered ranking; for an answer that is
-known already, it is what the probability would be if it were not.
+**A question has one answer that is missing; the probability is that this candidate is it.** The candidates are all
+entities but the other known answers of the question, as in filtered ranking; a known answer's probability is what it
+would be if it were not known.
 
     share(e) = doubt / n + (1 - doubt) * exp(sharpness * score(e)) / sum over the n candidates of exp(sharpness * score)
     p(e)     = curve(share(e))
 
 Sharpness is an inverse temperature (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). Doubt is the
-share of answers that the model can't see coming: without it the few hopeless questions of a dev split would blunt all
-the others. Both make dev's answers most likely. The curve rises and is fitted to how often dev's top answers are right
-(isotonic regression; Zadrozny and Elkan, KDD 2002). Shares sum to 1 over the candidates, probabilities nearly do.
+share of answers that the model can't see coming. Both make dev's answers most likely. The curve is fitted to how often
+dev's top answers are right (isotonic regression; Zadrozny and Elkan, KDD 2002). Shares sum to 1 over the candidates.
 """
 
 from typing import NamedTuple
@@ -65,12 +64,7 @@ class Curve(NamedTuple):
 
 
 def fit_curve(share: np.ndarray, right: np.ndarray) -> Curve:
-    """How often answers with a share are right: isotonic regression, through (0, 0).
-
-    Args:
-      share: float ``[n]``.
-      right: ``[n]`` in [0, 1].
-    """
+    """How often answers ``right [n]`` in [0, 1] with a ``share [n]`` are right: isotonic regression through (0, 0)."""
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(share, kind="stable")
@@ -156,11 +150,10 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
 
 
 def error_by_chance(confidence: np.ndarray, bins: int = BINS) -> float:
-    """The calibration error to expect if the probabilities were exactly right, of so few answers.
+    """The calibration error to expect of so few answers if the probabilities were exactly right.
 
     In a bin, the sum of p minus the number that are right has mean 0 and variance sum p (1 - p), and the mean absolute
-    value of a normal variable is sqrt(2 / pi) deviations. The measured error is biased upwards by as much (Roelofs et
-    al., AISTATS 2022).
+    value of a normal variable is sqrt(2 / pi) deviations (Roelofs et al., AISTATS 2022).
     """
     variance = np.bincount(_bin_of(confidence, bins), confidence * (1 - confidence), minlength=bins)
     return float(np.sqrt(2 / np.pi * variance).sum() / max(len(confidence), 1))

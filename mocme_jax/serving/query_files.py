@@ -14,7 +14,6 @@ from mocme_jax.serving.trained_model import TrainedModel
 
 CHUNK = 2048
 _ASKED = ("", "?")
-_COLUMNS = ("head", "relation", "tail")
 
 
 class Question(NamedTuple):
@@ -26,12 +25,7 @@ class Question(NamedTuple):
 
 
 def read_questions(path: Path, model: TrainedModel, *, skip: int = 0) -> Iterator[Question]:
-    """Questions of a file: rows ``head<TAB>relation<TAB>tail``, of which one is ``?`` or empty.
-
-    Args:
-      path: a file, read line by line.
-      model: whose names they are.
-      skip: how many to pass over.
+    """Questions of a file after the first ``skip``: rows ``head<TAB>relation<TAB>tail``, one of them ``?`` or empty.
 
     Raises:
       UserError: the file can't be read, or a row is malformed or names what the graph has not.
