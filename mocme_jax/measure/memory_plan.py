@@ -4,14 +4,13 @@ The training program is compiled for arrays that are never made, and its argumen
 off. On another kind of device only the temporaries differ.
 """
 
-from __future__ import annotations
-
 import math
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from mocme_jax.additions.addition import Bar
 from mocme_jax.errors import UserError
@@ -24,9 +23,6 @@ from mocme_jax.training import setup
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.run_settings import describe_model, splits_tables
 from mocme_jax.training.train_state import TrainData, data_spec
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 _COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 _ARRAY = re.compile(r"(pred|[a-z]+(\d+))\[([\d,]*)\]")

@@ -1,14 +1,13 @@
 """A benchmark in one run: what the devices can do, what the program does, and the share of the one in the other."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from mocme_jax import __version__
@@ -21,9 +20,6 @@ from mocme_jax.measure.timed_stages import Stage, evaluation_stages, row_of, tim
 from mocme_jax.training import setup
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.run_settings import describe_model, devices_of, with_fields
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 
 def measure(

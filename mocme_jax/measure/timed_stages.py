@@ -1,13 +1,12 @@
 """Stages of a run as they are timed: training steps, the encoding of all entities, filtered evaluation."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.measure.device_limits import Calibration
@@ -17,8 +16,22 @@ from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.run_settings import candidates_per_query, describe_model, splits_tables
 from mocme_jax.training.step import finite
 
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+
+class Compiled(NamedTuple):
+    """A program compiled ahead of its first call, and what the compiler says of one device's part.
+
+    Attributes:
+      seconds: it took to trace and compile.
+      flops: operations; the body of a loop counts once.
+      moved: bytes that must move: the compiler's count, which takes every operand as read from memory though caches
+        spare most of that, but never more than all arguments and results.
+      memory: bytes of arguments, results and temporaries.
+    """
+
+    seconds: float
+    flops: float
+    moved: float
+    memory: int
 
 
 class Stage(NamedTuple):
@@ -43,23 +56,6 @@ class Stage(NamedTuple):
     steps: int
     candidates: int
     cost: Compiled
-
-
-class Compiled(NamedTuple):
-    """A program compiled ahead of its first call, and what the compiler says of one device's part.
-
-    Attributes:
-      seconds: it took to trace and compile.
-      flops: operations; the body of a loop counts once.
-      moved: bytes that must move: the compiler's count, which takes every operand as read from memory though caches
-        spare most of that, but never more than all arguments and results.
-      memory: bytes of arguments, results and temporaries.
-    """
-
-    seconds: float
-    flops: float
-    moved: float
-    memory: int
 
 
 def compiled(program: Program, *arguments: Any) -> Compiled:

@@ -8,14 +8,12 @@ by the share of their similarity. ``nearest`` has one neighbour, by the cosine o
 the ten nearest by one modality; ``random`` nothing.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mocme_jax.data.features.similarity import NEIGHBOURS, cosines, nearest
 from mocme_jax.data.features.standardise import fit_scale, standardise
@@ -26,17 +24,13 @@ from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.held_out_entities import HeldOut, give, hold_out, write_graph
 from mocme_jax.serving.run_loading import load
+from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.run_folder import write_whole
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.logs.run_results import read_results, scores_of
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.training.run_settings import structure_dropout_of, with_fields
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
-    from mocme_jax.serving.trained_model import TrainedModel
 
 FILE = "coldstart.json"
 
