@@ -39,6 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
             path.unlink(missing_ok=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What reads the benchmarks is slow."""
+    for item in items:
+        if "benchmark_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_dropped() -> Iterator[None]:
     """Lets compiled programs go before all together meet the limit of a process's mappings."""
