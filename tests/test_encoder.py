@@ -124,6 +124,7 @@ COMBINATIONS = [("complementarity", estimator) for estimator in ESTIMATORS]
 COMBINATIONS += [(fusion, "club") for fusion in FUSIONS if fusion != "complementarity"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fusion", "estimator"), COMBINATIONS)
 def test_every_combination_is_finite_and_reads_nothing_that_the_mask_hides(fusion, estimator):
     """Neither in values nor in gradients, for entities and for the panel."""
