@@ -9,8 +9,8 @@ if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
   cat <<'HELP'
 usage: bash launch/test.sh [arguments of pytest]
 
-Makes .venv in the clone, installs mocme_jax with its development extra into it, then runs ruff, shellcheck and
-pytest on two processes. All run even if one fails; the exit status is 0 only if all passed.
+Makes .venv in the clone, installs mocme_jax with its development extra into it, then runs ruff, mypy, shellcheck
+and pytest on two processes. All run even if one fails; the exit status is 0 only if all passed.
 -m "not slow" leaves out what trains for real or starts processes.
 Needs Python 3.11 to 3.13 with the venv module; PYTHON=/path/to/python chooses one.
 HELP
@@ -24,6 +24,9 @@ failed=()
 say "ruff"
 "$venv_python" -m ruff check --quiet --output-format concise . || failed+=("ruff check")
 "$venv_python" -m ruff format --quiet --check . || failed+=("ruff format")
+
+say "mypy"
+"$venv_python" -m mypy || failed+=(mypy)
 
 if [[ -x .venv/bin/shellcheck ]]; then
   shellcheck=.venv/bin/shellcheck

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from mocme_jax.data.graph.known_tails import distinct_facts
 
 # NumPy's outside of compiled programs, JAX's inside.
-Array = TypeVar("Array", np.ndarray, jax.Array)
+Array: TypeAlias = Any
 
 
 class TableAddition(Protocol):
@@ -45,7 +45,10 @@ class ScoreAddition(NamedTuple):
     rows: Any
     whole: Any
 
-    title = ""
+    @property
+    def title(self) -> str:
+        """What a person reads."""
+        raise NotImplementedError
 
     def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
         """Scores ``[B, S]`` of queries with relations int32 ``[B]``, adjusted; runs in compiled programs.

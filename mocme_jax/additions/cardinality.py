@@ -23,7 +23,10 @@ class Cardinality(ScoreAddition):
       whole: float32 ``[2R]``, the bonus: added to the score of those that have answered another query.
     """
 
-    title = "relation's cardinality"
+    @property
+    def title(self) -> str:
+        """What a person reads."""
+        return "relation's cardinality"
 
     def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
         """With the bonus of each candidate; see ``ScoreAddition``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ HITS = (1, 3, 10)
 KIND_THRESHOLD = 1.5
 
 
-def ranking_metrics(ranks: np.ndarray) -> dict[str, float | int | None]:
+def ranking_metrics(ranks: np.ndarray) -> dict[str, Any]:
     """Mean reciprocal rank, mean rank and hits, in float64.
 
     Args:

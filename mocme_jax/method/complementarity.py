@@ -94,7 +94,9 @@ class Fusion(Protocol):
       estimator: of the mutual information between parts that ``weights`` wants; None if it wants none.
     """
 
-    estimator: Estimator | None
+    @property
+    def estimator(self) -> Estimator | None:
+        """See above."""
 
     def init(self, parts: int, width: int) -> jax.Array | None:
         """The fusion's own learned kernel for c parts of width d; None if it learns none."""

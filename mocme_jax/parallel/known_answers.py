@@ -8,7 +8,7 @@ batch and its candidates take part in, never on the number of entities.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def index_known(
     hub = np.searchsorted(hubs, reverse)
     is_hub = np.append(hubs, -1)[hub] == reverse
     edges = low + np.arange(rows + 1)
-    return KnownAnswers(
+    arrays: dict[str, Any] = dict(
         first=np.searchsorted(entity, edges).astype(np.int32),
         relations=relation.astype(np.int32),
         answers=answer.astype(np.int32),
@@ -93,6 +93,7 @@ def index_known(
         listed_first=np.searchsorted(entity[is_hub], edges).astype(np.int32),
         listed=hub[is_hub].astype(np.int32),
     )
+    return KnownAnswers(**arrays)
 
 
 def known_columns(

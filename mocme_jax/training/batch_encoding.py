@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mocme_jax.method.encoder import Carried, Encoding, Panel
+from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.parallel.candidates import Columns
 from mocme_jax.parallel.entity_tables import Inputs, look_up, look_up_everywhere
@@ -91,7 +91,7 @@ def encode_roles(
       structure_dropout, feature_dropout: chances; see the configuration.
     """
     hide_key, noise_key = jax.random.split(key)
-    panel: Panel = model.apply(params, fetched.panel, method="encode_panel")
+    panel: Any = model.apply(params, fetched.panel, method="encode_panel")
     hidden = None
     if structure_dropout:
         hidden = (jax.random.uniform(hide_key, columns.ids.shape) < structure_dropout)[columns.places]
@@ -104,7 +104,8 @@ def encode_roles(
             ones = jnp.ones((rows, len(carried.features), model.encoder.width))
             noise = dropout(noise_key, columns.places[:rows], ones, feature_dropout)
         arguments = carried, panel, None if hidden is None else hidden[:rows], noise
-        return model.apply(params, *arguments, answers=answers, method="encode")
+        encoding: Any = model.apply(params, *arguments, answers=answers, method="encode")
+        return encoding
 
     if model.features_in == "all":
         encoding = encode(len(columns.places), True)

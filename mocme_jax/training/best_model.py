@@ -78,5 +78,6 @@ def restore_best(
         entities = len(dataset.graph.entities)
         shapes = params_shapes(model, entities=entities, mapper=mapper, split=split)
         saved = Saves(checkpoints, None, entities, notify).newest("best", shapes)
+        assert saved is not None  # it was found above
         params = mapper.place(saved.arrays, params_spec(split))
     return Restored(config, saved.meta, dataset, mapper, model, params)

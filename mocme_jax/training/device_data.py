@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +27,11 @@ def make_inputs(
     The panel is ``[P]``; of several seeds it is ``[S, P]``, one per seed.
     """
     modalities = [standardise(modality) for modality in graph.modalities]
-    present = np.stack([np.ones(len(graph.entities), bool), *(m.present for m in modalities)], axis=1)
+    features: tuple[Any, ...] = tuple(modality.features for modality in modalities)
+    present: Any = np.stack([np.ones(len(graph.entities), bool), *(m.present for m in modalities)], axis=1)
     panels = [choose_panel(present, panel_size, seed) for seed in seeds]
-    panel = panels[0] if len(seeds) == 1 else np.stack(panels)
-    return mapper.place(Inputs(tuple(m.features for m in modalities), present, panel), inputs_spec(split))
+    panel: Any = panels[0] if len(seeds) == 1 else np.stack(panels)
+    return mapper.place(Inputs(features, present, panel), inputs_spec(split))
 
 
 def make_train_data(
@@ -77,8 +79,10 @@ def make_known(
     def share(device: int) -> KnownAnswers:
         own = known[device]
         # Hubs are whole, and without any a step spares what they cost.
-        whole = dict(hub_entities=own.hub_entities, hub_relations=own.hub_relations, bars=bars)
-        return KnownAnswers(*map(_filled, own[:-1], longest[:-1]))._replace(**whole)
+        pairs: Any = zip(own[:-1], longest[:-1], strict=True)
+        filled: list[Any] = [_filled(*pair) for pair in pairs]
+        known_here = KnownAnswers(*filled)
+        return known_here._replace(hub_entities=own.hub_entities, hub_relations=own.hub_relations, bars=bars)
 
     return mapper.place_shares(share, known_spec(True))
 

@@ -42,9 +42,8 @@ def make_encode_program(
 
     def program(params: Params, inputs: Inputs):
         start = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
-        arguments = dict(split=split, devices=devices)
         with jax.default_matmul_precision("highest"):
-            everyone = look_up_everywhere(params.structure, inputs, inputs.panel, **arguments)
+            everyone = look_up_everywhere(params.structure, inputs, inputs.panel, split=split, devices=devices)
             panel = model.apply(params.model, everyone, method="encode_panel")
 
         def one(number):

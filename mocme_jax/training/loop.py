@@ -180,7 +180,9 @@ class Loop:
         state = state._replace(sums=self.training.mapper.place(jax.tree.map(np.zeros_like, sums), WHOLE))
         whole = self.whole(state)
         means = {name: np.atleast_1d(total) for name, total in sums.totals.items()}
-        shown, better, stopped = {"loss": [], "dev MRR": []}, [], []
+        shown: dict[str, list[float]] = {"loss": [], "dev MRR": []}
+        better: list[int] = []
+        stopped: list[int] = []
         for number in self.going:
             position, start = self.positions[number], time.perf_counter()
             params = self.lanes.of(state.evaluated, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -177,8 +177,9 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         total = ranking + fit
         metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **shares}
         if objective.regularisation:
-            ends, rows = (roles.heads, roles.tails), (row, reciprocal)
-            penalty = _penalty(model, params, objective.regulariser, ends, relation, rows)
+            both: Any = row, reciprocal
+            ends = roles.heads, roles.tails
+            penalty = _penalty(model, params, objective.regulariser, ends, relation, both)
             metrics["loss/regularisation"] = objective.regularisation * penalty
             total = total + metrics["loss/regularisation"]
         metrics["loss/total"] = total
@@ -224,21 +225,22 @@ def _penalty(
     def mean(factors: jax.Array) -> jax.Array:
         return jnp.mean(regulariser.penalty(moduli(factors.astype(jnp.float32))))
 
-    entities = sum(mean(end) for end in ends)
+    entities = mean(ends[0]) + mean(ends[1])
     if regulariser.of_queries:
-        both = zip(ends, (relation, relation + model.num_relations), strict=True)
-        return entities + sum(mean(model.apply(params, end, ids, method="query")[0]) for end, ids in both)
+        forward, _ = model.apply(params, ends[0], relation, method="query")
+        backward, _ = model.apply(params, ends[1], relation + model.num_relations, method="query")
+        return entities + (mean(forward) + mean(backward))
     if model.score.phases:
         # Phases have modulus 1 whatever they are.
         return entities
-    return entities + 0.5 * sum(mean(row) for row in rows)
+    return entities + 0.5 * (mean(rows[0]) + mean(rows[1]))
 
 
 def _shares(weights: egns.Weights, across: Across) -> dict[str, jax.Array]:
     """Metrics: each class's share of the negatives, and of their weight, over the whole batch."""
-    if weights.counts is None:
-        return {}
-    metrics = {}
+    metrics: dict[str, jax.Array] = {}
+    if weights.counts is None or weights.totals is None:
+        return metrics
     for kind, amounts in (("share", weights.counts), ("weight", weights.totals)):
         # Devices hold unlike numbers of negatives, so the mean of their shares would be another.
         amounts = across.sum(amounts)

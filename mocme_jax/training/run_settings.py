@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mocme_jax.config_fields import Value
 
-    Config = ConfigDict | Mapping[str, Any]
+    Config: TypeAlias = ConfigDict | Mapping[str, Any]
 
 
 def schedule_of(config: Config, triples: int) -> Schedule:
@@ -85,7 +85,7 @@ def with_fields(config: Config, changes: Mapping[str, Value]) -> ConfigDict:
     Raises:
       UserError: an unknown field, or a value that its field may not hold; fields are not checked against each other.
     """
-    result = config_from_dict(config if isinstance(config, dict) else config.to_dict())
+    result = config_from_dict(config.to_dict() if hasattr(config, "to_dict") else config)
     for path, value in changes.items():
         set_field(result, path, value)
     return result
@@ -99,7 +99,7 @@ def here(config: Config, data_dir: str | None, features_dir: str | None, *, alon
       data_dir, features_dir: None where the run found them.
       alone: on one device with whole tables.
     """
-    changes = {"parallel.devices": min(devices_of(config)[0], jax.device_count())}
+    changes: dict[str, Value] = {"parallel.devices": min(devices_of(config)[0], jax.device_count())}
     if alone:
         changes = {"parallel.devices": 1, "parallel.mapper": "none", "parallel.shard_entities": False}
     places = {"data.dir": data_dir, "data.features_dir": features_dir}

@@ -23,7 +23,7 @@ from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.method import egns
 from mocme_jax.method.complementarity import FUSIONS, Complementarity, Fusion
 from mocme_jax.method.encoder import Encoder
-from mocme_jax.method.losses import logistic_loss, margin_softmax_loss, softmax_loss
+from mocme_jax.method.losses import Loss, logistic_loss, margin_softmax_loss, softmax_loss
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.mutual_information import ESTIMATORS
 from mocme_jax.method.regularisers import REGULARISERS
@@ -86,7 +86,7 @@ def build_fusion(config: ConfigDict, name: str) -> Fusion:
 def build_objective(config: ConfigDict) -> Objective:
     """The objective that ``config.negatives`` and ``config.loss`` describe."""
     negatives, loss = config.negatives, config.loss
-    weightings = {
+    weightings: dict[str, egns.Weighting] = {
         "uniform": egns.uniform,
         "self_adversarial": egns.self_adversarial,
         "entropy": egns.EntropyGuided(
@@ -99,13 +99,14 @@ def build_objective(config: ConfigDict) -> Objective:
         ),
     }
     softmax = {"gradient": softmax_loss, "sum": margin_softmax_loss}[negatives.weights_in]
+    losses: dict[str, Loss] = {"softmax": softmax, "logistic": functools.partial(logistic_loss, margin=loss.margin)}
     return Objective(
         pool=negatives.pool,
         batch_candidates=negatives.batch_candidates,
         guided=negatives.sampling == "entropy",
         reference=egns.REFERENCES[negatives.reference],
         weighting=weightings[negatives.weighting],
-        loss={"softmax": softmax, "logistic": functools.partial(logistic_loss, margin=loss.margin)}[loss.kind],
+        loss=losses[loss.kind],
         regulariser=REGULARISERS[loss.regulariser],
         regularisation=loss.regularisation,
         query_dropout=loss.query_dropout,

@@ -89,7 +89,9 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
         metrics["norm/gradient"] = jnp.sqrt(optax.tree.norm(gradients, squared=True) + squares)
         params = Params(optax.apply_updates(state.params.model, updates), table)
         opt_state = OptimizerState(model_state, table_state)
-        entropy = state.entropy if seen is None else remembered(state.entropy, seen, across_devices(devices))
+        entropy = state.entropy
+        if entropy is not None and seen is not None:
+            entropy = remembered(entropy, seen, across_devices(devices))
         state = state._replace(params=params, opt_state=opt_state, entropy=entropy, step=state.step + 1)
         return state, metrics
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,14 +90,20 @@ def data_spec(split: bool) -> TrainData:
     return TrainData(ROWS if split else WHOLE, known_spec(split), inputs_spec(split))
 
 
+# Axes of trees of several seeds. Not typed as arrays, whose places in the trees they take.
+_EACH: Any = 0
+_SHARED: Any = None
+
+
 def state_axes(averages: bool, guided: bool) -> TrainState:
     """Which axis of the states of several seeds, trained together, counts the seeds; None where they share a value."""
-    return TrainState(0, 0, 0 if averages else None, Sums(None, 0), 0 if guided else None, None, 0)
+    average, entropy = (_EACH if wanted else _SHARED for wanted in (averages, guided))
+    return TrainState(_EACH, _EACH, average, Sums(_SHARED, _EACH), entropy, _SHARED, _EACH)
 
 
 def data_axes() -> TrainData:
     """The same of what is read: every seed has a panel of its own ``[S, P]``, and all of them the same graph."""
-    return TrainData(None, None, Inputs(None, None, 0))
+    return TrainData(_SHARED, _SHARED, Inputs(_SHARED, _SHARED, _EACH))
 
 
 class StatePlan(NamedTuple):

@@ -89,9 +89,9 @@ class Checkpoints:
         Raises:
           UserError: this save or one before it can't be written.
         """
-        manager = self._manager(which)
-        if manager is None:
+        if not self._create:
             raise ValueError(f"{self.folder} was opened with create=False, for reading only")
+        manager = self._manager(which)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         try:
             saved = manager.save(number, args=args)
@@ -102,11 +102,10 @@ class Checkpoints:
 
     def numbers(self, which: Which) -> list[int]:
         """What is there, oldest first, once saves under way are complete."""
-        manager = self._manager(which)
-        if manager is None:
+        if not self._create and not (self.folder / which).is_dir():
             return []
         self.wait()
-        return sorted(manager.all_steps())
+        return sorted(self._manager(which).all_steps())
 
     def read_meta(self, which: Which, number: int) -> dict:
         """The JSON saved with a checkpoint; no array is read.
@@ -201,13 +200,11 @@ class Checkpoints:
             if kind is None:
                 raise
 
-    def _manager(self, which: Which) -> ocp.CheckpointManager | None:
+    def _manager(self, which: Which) -> ocp.CheckpointManager:
         if which not in NAMES:
             raise ValueError(f"checkpoint {which!r}, expected one of {NAMES}")
         if which not in self._managers:
             folder = self.folder / which
-            if not self._create and not folder.is_dir():
-                return None
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=KEPT,
                 create=self._create,

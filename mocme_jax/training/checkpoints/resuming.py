@@ -47,7 +47,7 @@ def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tupl
     saves.forget_after("last", position.number)
     saves.forget_after("best", -1 if best is None else best.number)
     if position.best_step and (best is None or best.number != position.best_number):
-        if position.evaluated and position.best_step == position.step:
+        if saved is not None and position.evaluated and position.best_step == position.step:
             saves.save("best", position, saved.arrays.evaluated)
         else:
             position.take_best(Position(**best.meta["position"]) if best else Position())

@@ -17,8 +17,8 @@ from mocme_jax.errors import UserError
 FORMAT = 2
 
 # Fields that may differ when a run goes on: they change how long or where it runs, not what it computes.
-_FREE_FIELDS = ("train.epochs", "train.patience", "train.save_minutes", "eval.", "parallel.", "data.dir")
-_FREE_FIELDS += ("data.features_dir",)
+_FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_minutes", "eval.", "parallel.")
+_FREE_FIELDS += ("data.dir", "data.features_dir")
 
 
 @dataclasses.dataclass

@@ -44,7 +44,7 @@ class Saves:
     def __init__(
         self, checkpoints: Checkpoints, identity: dict | None, entities: int | None, notify: Callable[[str], None]
     ):
-        self.checkpoints, self.identity, self.notify = checkpoints, identity, notify
+        self.checkpoints, self.identity, self.notify = checkpoints, identity or {}, notify
         self.table = None if entities is None else ("structure", entities)
 
     def save(self, which: Which, position: Position, arrays: Any, lanes: list[dict] | None = None) -> None:
@@ -115,13 +115,14 @@ class Saves:
 
     def _read(self, which: Which, number: int, target: Any, accept: Callable | None) -> tuple[Saved | None, str]:
         """A checkpoint as every process finds it, or None and why not."""
-        meta = arrays = None
+        meta: dict = {}
+        arrays = None
         reason = "another process can't read it"
         try:
             meta = opened(self.checkpoints.read_meta(which, number))
         except Unreadable as error:
             reason = str(error)
-        if not everyone([meta is not None]).all():
+        if not everyone([bool(meta)]).all():
             return None, reason
         if accept is not None:
             accept(meta)

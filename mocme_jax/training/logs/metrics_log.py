@@ -129,7 +129,7 @@ def _complete_rows(path: Path) -> list[tuple[bytes, dict]]:
 
 def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one: ``{"dev": {"mrr": 1}}`` becomes ``{"dev/mrr": 1}``."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}/")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -34,8 +35,8 @@ def describe(
     """
     # The state counts the step as taken.
     step = int(whole.step) - 1
-    key = run_keys(np.asarray(jax.device_get(whole.key)))[0]
-    rows = np.asarray(batch_rows(key, step, batch_size=batch_size, triples=len(graph.train)))
+    key = run_keys(jnp.asarray(jax.device_get(whole.key)))[0]
+    rows = np.asarray(batch_rows(key, jnp.int32(step), batch_size=batch_size, triples=len(graph.train)))
     norms = {path: _number(optax.tree.norm(leaf)) for path, leaf in arrays_by_path(whole.params).items()}
     return {
         "step": step + 1,

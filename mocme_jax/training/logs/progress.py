@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +21,7 @@ def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console
     A `quiet` one prints nothing.
     """
     # No markup: names of graphs and relations hold square brackets.
-    plain = {"highlight": False, "markup": False, "quiet": quiet}
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "quiet": quiet}
     console = Console(file=file, **plain)
     return console if console.is_terminal else Console(file=file, width=PLAIN_WIDTH, **plain)
 
@@ -37,7 +37,8 @@ class Progress:
     def __init__(self, total_epochs: int, *, console: Console | None = None):
         self.total_epochs = total_epochs
         self.console = console or make_console()
-        self._bar = self._task = None
+        self._bar: RichProgress | None = None
+        self._task = TaskID(0)
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -71,7 +72,7 @@ class Progress:
         shown = format_metrics(metrics or {})
         if self._bar is not None:
             share = steps_done / steps_total if steps_total else 1.0
-            changes = {"latest": shown} if shown else {}
+            changes: dict[str, Any] = {"latest": shown} if shown else {}
             self._bar.update(
                 self._task,
                 completed=epoch - 1 + share,
