@@ -99,8 +99,7 @@ def run_study(
       Stopped: a signal has ended the study in good order.
     """
     preemption, console = preemption or Preemption(), make_console()
-    first = seed_of(config)
-    seeds = range(first, first + seeds)
+    own = range(seed_of(config), seed_of(config) + seeds)
 
     def note(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
@@ -110,21 +109,21 @@ def run_study(
     cells, change_graph = load_cells(name, config, [modality.name for modality in graph.modalities], alone)
     chosen = _chosen(cells, only)
     use_compilation_cache()
-    note(f"{graph.name}: study {name}, {len(chosen)} cells, seeds {' '.join(map(str, seeds))}; dev: {dataset.dev}")
+    note(f"{graph.name}: study {name}, {len(chosen)} cells, seeds {' '.join(map(str, own))}; dev: {dataset.dev}")
     for line in dataset.warnings:
         note(f"warning: {line}")
     with locked(workdir):
-        rows = Rows(workdir, identity_of_study(name, config, cells, dataset, seeds))
+        rows = Rows(workdir, identity_of_study(name, config, cells, dataset, own))
         clean = clean_rows(graph.splits["test"], dataset.known[0])
         preemption.something_to_save()
         for number, (cell, changes) in enumerate(chosen.items(), 1):
-            missing = [seed for seed in seeds if seed not in rows.of(cell, changes)]
+            missing = [seed for seed in own if seed not in rows.of(cell, changes)]
             if missing:
                 note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}")
                 signals = dict(preemption=preemption, console=console)
                 run_cell(rows, cell, changes, config, dataset, missing, **signals, change_graph=change_graph)
-                write_table(rows, make_table(rows, cells, seeds, clean))
-        table = make_table(rows, cells, seeds, clean)
+                write_table(rows, make_table(rows, cells, own, clean))
+        table = make_table(rows, cells, own, clean)
         write_table(rows, table)
     print_table(table, f"{graph.name}, {name}", console)
     note(f"rows: {Path(workdir) / 'rows.jsonl'}   table: {Path(workdir) / 'table.json'}")
