@@ -27,7 +27,7 @@ def features_of(model, index):
 def written_out(model, start, features, present, given):
     """The row after the steps, of one loss a question over a list of its candidates."""
     served, relations, count = model.served, len(model.relations), len(model.entities)
-    variables, score = served.params.model, served.model.score
+    variables, score = served.params.model, served.model.score.name
     assert score == "complex"
     table = jnp.asarray(model.encode(range(count)))
     rows, known = variables["params"]["relation"], known_answers(model)

@@ -84,8 +84,8 @@ def test_known_columns_equal_the_set(hubs, repeated):
 def test_what_is_ruled_out_is_marked():
     triples, entities, relations, truth = queries_and_truth(False)
     never = np.arange(RELATIONS) % 2 == 1
-    bars = (SelfAnswers(np.tile(never, 2)),)
-    known = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1), bars=bars)
+    bars = (SelfAnswers(jnp.tile(never, 2)),)
+    known = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1))._replace(bars=bars)
     columns = np.arange(ENTITIES, dtype=np.int32)
     arguments = known, jnp.asarray(entities), jnp.asarray(relations), columns, np.ones(ENTITIES, bool)
     mask = alone(lambda: known_columns(*arguments, split=False, everything=True))()

@@ -35,7 +35,7 @@ class TableAddition(Protocol):
 
 
 class ScoreAddition(NamedTuple):
-    """Adds to the scores of candidates; a subclass says what, and has a ``title``.
+    """Adds to the scores of candidates; a subclass says what.
 
     Attributes:
       rows: a tree of arrays ``[N, k]``, one row per entity; split over the devices, and by blocks of candidates.
@@ -47,7 +47,7 @@ class ScoreAddition(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What a person reads."""
+        """What an explanation calls it."""
         raise NotImplementedError
 
     def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
@@ -75,14 +75,6 @@ class Bar(Protocol):
     def ruled_out(self, entities: Array, relations: Array) -> Array:
         """The entity that is no answer to each query ``[Q]``, int32; -1 where there is none."""
         ...
-
-
-class Cost(NamedTuple):
-    """Memory that an addition takes in evaluation: bytes per entity, on the device that holds its row or on each."""
-
-    title: str
-    row_bytes: int
-    split: bool
 
 
 @dataclasses.dataclass(frozen=True)

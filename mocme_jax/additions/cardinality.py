@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.additions.addition import Cost, ScoreAddition
+from mocme_jax.additions.addition import ScoreAddition
 from mocme_jax.data.graph.triple_keys import distinct_triples
 
 
@@ -25,7 +25,7 @@ class Cardinality(ScoreAddition):
 
     @property
     def title(self) -> str:
-        """What a person reads."""
+        """What an explanation calls it."""
         return "relation's cardinality"
 
     def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
@@ -75,6 +75,6 @@ def _capped(counts: np.ndarray) -> np.ndarray:
     return np.minimum(counts, 2).astype(np.uint8)
 
 
-def cost(relations: int) -> Cost:
-    """A byte for each entity and relation asked for its tails or its heads."""
-    return Cost("relations' cardinality", 2 * relations, split=True)
+def memory(entities: int, relations: int) -> int:
+    """Bytes on a device that holds the rows of so many entities: one for each of their answers to a relation."""
+    return entities * 2 * relations

@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.additions.addition import Cost
 from mocme_jax.data.features.similarity import NEIGHBOURS, SHARPNESS, joined_units
 from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import Modality
@@ -151,6 +150,6 @@ def _highest(values: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.take_along_axis(places, kept, axis=1), axis=1)
 
 
-def cost() -> Cost:
-    """Lenders and their weights, and the number of triples, on every device."""
-    return Cost("who lends structure", 8 * NEIGHBOURS + 4, split=False)
+def memory(entities: int) -> int:
+    """Bytes on every device: lenders and their weights, and the number of triples, four each."""
+    return 4 * (2 * NEIGHBOURS + 1) * entities

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class SelfAnswers(NamedTuple):
       never: bool ``[2R]``, whether no entity answers a query about itself.
     """
 
-    never: Array
+    never: Any
 
     def ruled_out(self, entities: Array, relations: Array) -> Array:
         """The entity itself, or -1; see ``Bar``."""

@@ -32,8 +32,6 @@ from mocme_jax.parallel.sharded_tables import held_places, take_everywhere
 
 SCORE_BYTES = 32 * 2**20
 MIN_CHUNK = 8
-# What of a plan the program reads.
-_PLACED = ("heads", "relations", "gold_rows", "gold_columns", "gold_corrections", "known_rows", "known_columns")
 # A score below all others, and above that of what is no candidate at all.
 _LOWEST = np.finfo(np.float32).min
 
@@ -134,7 +132,7 @@ def plan_evaluation(
         known_columns.append(pair_columns)
 
     width = max(map(len, heads))
-    placed = _stack(gold_queries, chunk, -1, np.int64)
+    places = _stack(gold_queries, chunk, -1, np.int64)
     corrections = np.zeros(len(queries), np.float32) if corrections is None else corrections
     return EvaluationPlan(
         queries=queries,
@@ -143,8 +141,8 @@ def plan_evaluation(
         relations=_stack(relations, width, None),
         gold_rows=_stack(gold_rows, chunk, 0),
         gold_columns=_stack(gold_columns, chunk, 0),
-        gold_queries=placed,
-        gold_corrections=np.where(placed >= 0, corrections[placed], np.float32(0)),
+        gold_queries=places,
+        gold_corrections=np.where(places >= 0, corrections[places], np.float32(0)),
         known_rows=_stack(known_rows, max(map(len, known_rows)), width),
         known_columns=_stack(known_columns, max(map(len, known_columns)), 0),
     )
@@ -201,7 +199,8 @@ def make_ranker(
         rows = mapper.whole_shape(vectors.answers)[0]
         if rows != padded_size(plan.num_entities, mapper.count):
             raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
-        chunks = mapper.place({field: getattr(plan, field) for field in _PLACED}, WHOLE)
+        fields = ["heads", "relations", "gold_rows", "gold_columns", "gold_corrections", "known_rows", "known_columns"]
+        chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
         counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE), additions)
         better, ties, finite = jax.device_get(counts)
         if not finite.all():

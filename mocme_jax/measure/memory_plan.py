@@ -78,9 +78,8 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     }
     if state.entropy is not None:
         parts["entropies of negatives"] = _bytes(state.entropy)
-    for cost in setup.addition_costs(config, sizes.relations):
-        held = mapper.table_rows(sizes.entities, cost.split) // (mapper.count if cost.split else 1)
-        parts[f"{cost.title}, in evaluation"] = held * cost.row_bytes
+    held = mapper.table_rows(sizes.entities, True) // mapper.count
+    parts |= setup.addition_bytes(config, sizes.entities, held, sizes.relations)
     return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
 
 

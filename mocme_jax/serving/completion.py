@@ -111,9 +111,9 @@ def complete_questions(
             gold = filled(np.asarray(asked[part]), size)
             kept = known[1] != gold[known[0]]
             known = tuple(pair[kept] for pair in known)
-            left = _both(known, out)
-        else:
-            left = _both(facts.tails(exclude).pairs(rows), out) if exclude else out
+        listed = facts.tails(exclude).pairs(rows) if asked is None else known
+        # Some pairs may stand twice.
+        left = tuple(map(np.concatenate, zip(listed, out, strict=True)))
         best = programs.complete_questions(
             served.model,
             served.params.model,
@@ -133,11 +133,6 @@ def complete_questions(
         ids = np.where(np.isfinite(best.scores), best.ids, -1)
         found.append((ids[:number, :k], best.scores[:number, :k], log_total[:number], others[:number]))
     return Completions(*map(np.concatenate, zip(*found, strict=True)))
-
-
-def _both(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]):
-    """Pairs of rows and ids, joined; some may stand twice."""
-    return tuple(map(np.concatenate, zip(first, second, strict=True)))
 
 
 def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:

@@ -54,7 +54,12 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
         "entities": len(model.entities),
         "relations": len(model.relations),
         "tables": {name: list(table.shape) for name, table in tables.items()},
-        "never_itself": never_itself(model),
+        "never_itself": [
+            relation
+            for bar in model.served.facts.additions.bars
+            if isinstance(bar, SelfAnswers)
+            for relation in np.flatnonzero(bar.never[: len(model.relations)]).tolist()
+        ],
         **roles,
         "run": model.identity,
         "version": __version__,
@@ -102,12 +107,6 @@ def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
         "cardinality": bonus,
     }
     return tables | ({"core": np.asarray(parameters["core"])} if "core" in parameters else {})
-
-
-def never_itself(model: TrainedModel) -> list[int]:
-    """The relations in [0, R) whose questions are never answered by the entity that they are about."""
-    bars = [bar for bar in model.served.facts.additions.bars if isinstance(bar, SelfAnswers)]
-    return [relation for bar in bars for relation in np.flatnonzero(bar.never[: len(model.relations)]).tolist()]
 
 
 def cardinality_of(model: TrainedModel) -> Cardinality:

@@ -43,7 +43,8 @@ def make_train_data(
     share. ``bars`` rule out negatives.
     """
     train = graph.train
-    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split, bars=bars)
+    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split)
+    known = known._replace(bars=mapper.place(bars, WHOLE))
     if not split:
         return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), known, inputs)
     held = padded_size(len(train), mapper.count) // mapper.count
@@ -55,13 +56,7 @@ def make_train_data(
 
 
 def make_known(
-    train: np.ndarray,
-    entities: int,
-    relations: int,
-    mapper: Mapper,
-    *,
-    split: bool = False,
-    bars: tuple[Bar, ...] = (),
+    train: np.ndarray, entities: int, relations: int, mapper: Mapper, *, split: bool = False
 ) -> KnownAnswers:
     """The index of known answers, placed; ``train`` int ``[T, 3]``, N entities, R relations; see ``index_known``."""
     held = padded_size(entities, mapper.count) // mapper.count if split else entities
@@ -72,7 +67,7 @@ def make_known(
         hubs = np.sort(all_rows(hubs))
     known = {device: index_known(facts, hubs, entities, relations, device * held, held) for device in own}
     if not split:
-        return mapper.place(known[0]._replace(bars=bars), known_spec(False))
+        return mapper.place(known[0], known_spec(False))
     # Every device's arrays must be as long as the longest, whoever holds it.
     longest = everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0)
 
@@ -82,7 +77,7 @@ def make_known(
         pairs: Any = zip(own[:-1], longest[:-1], strict=True)
         filled: list[Any] = [_filled(*pair) for pair in pairs]
         known_here = KnownAnswers(*filled)
-        return known_here._replace(hub_entities=own.hub_entities, hub_relations=own.hub_relations, bars=bars)
+        return known_here._replace(hub_entities=own.hub_entities, hub_relations=own.hub_relations)
 
     return mapper.place_shares(share, known_spec(True))
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mocme_jax.additions import cardinality, lending, self_answers
-from mocme_jax.additions.addition import Additions, Bar, Cost, TableAddition
+from mocme_jax.additions.addition import Additions, Bar, TableAddition
 from mocme_jax.data.audit.link_information import link_information
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
@@ -254,10 +254,11 @@ def table_additions_of(
     return () if found is None else (found,)
 
 
-def addition_costs(config: ConfigDict, relations: int) -> list[Cost]:
-    """What additions take in evaluation, for R relations."""
-    costs = [cardinality.cost(relations)] if config.model.cardinality else []
-    return [*costs, lending.cost()] if config.model.lend else costs
+def addition_bytes(config: ConfigDict, entities: int, held: int, relations: int) -> dict[str, int]:
+    """What additions take on a device by their names, for N entities, of which it holds so many, and R relations."""
+    counts = {"relations' cardinality, in evaluation": cardinality.memory(held, relations)}
+    lenders = {"who lends structure, in evaluation": lending.memory(entities)}
+    return (counts if config.model.cardinality else {}) | (lenders if config.model.lend else {})
 
 
 def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: Mapper) -> Evaluator:
