@@ -14,22 +14,37 @@ fail() {
   exit 2
 }
 
-# Whether "$1" runs, is Python 3.11 to 3.13 and can make a virtual environment. Being on PATH is not enough: version
-# managers leave commands there that only print an error, and some systems ship Python without ensurepip.
+# Prints the rank of Python "$1" among versions and the path of its interpreter, if it runs, is Python 3.11 to 3.13 and
+# can make a virtual environment. Being on PATH is not enough: version managers leave commands there that only print an
+# error, and some systems ship Python without ensurepip.
 usable_python() {
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-    >/dev/null 2>&1
+  "$1" -c '
+import sys, venv, ensurepip
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    sys.exit(1)
+print(1000 * sys.version_info[1] + sys.version_info[2], sys.executable)
+' 2>/dev/null
 }
 
+# Prints the path of the newest usable Python: on PATH, or among pyenv's versions, whose commands on PATH may be off.
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3.13 python3.12 python3.11 python3 python; do
-    if usable_python "$candidate"; then
-      command -v "$candidate"
-      return
+  local candidate found newest="0 "
+  if [[ -n "${PYTHON:-}" ]]; then
+    found="$(usable_python "$PYTHON")" || fail "PYTHON=$PYTHON is not Python 3.11 to 3.13 with the venv module"
+    printf '%s\n' "${found#* }"
+    return
+  fi
+  for candidate in python3.13 python3.12 python3.11 python3 python \
+    "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.1[123].*/bin/python; do
+    found="$(usable_python "$candidate")" || continue
+    if ((${found%% *} > ${newest%% *})); then
+      newest="$found"
     fi
   done
-  fail "no Python 3.11 to 3.13 with the venv module found; install one, or name it: PYTHON=/path/to/python bash $0"
+  if [[ "$newest" == "0 " ]]; then
+    fail "no Python 3.11 to 3.13 with the venv module found; install one, or name it: PYTHON=/path/to/python bash $0"
+  fi
+  printf '%s\n' "${newest#* }"
 }
 
 # What an installation depends on; another value than the stamp's means installing again. The clone's path is in it
@@ -50,14 +65,14 @@ PYTHON
 # the stamp NAME is not up to date. Whatever the extras, the core is installed then, so its stamp is renewed too.
 prepare_environment() {
   local name="$1" extras="${2:-}" stamp="$root/.venv/installed-$1" python wanted
-  if ! usable_python "$venv_python"; then
+  if ! usable_python "$venv_python" >/dev/null; then
     python="$(find_python)"
     say "making .venv with $("$python" --version 2>&1) ($python)"
     "$python" -m venv --clear "$root/.venv" || fail "could not make $root/.venv with $python; see above"
   fi
   wanted="$(fingerprint)"
   if [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]]; then
-    say "installed already ($name)"
+    say "installed already ($name): $("$venv_python" --version 2>&1) in $root/.venv"
     return
   fi
   say "installing into .venv ($name); the first time this fetches a few hundred MB"
