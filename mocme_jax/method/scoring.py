@@ -9,7 +9,6 @@ Complex vectors of d/2 coordinates are stored as d reals: the first half real pa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -56,23 +55,30 @@ def _distance_match(coordinates: Callable, modulus: Callable) -> Callable:
     """-sum_j modulus(q_j - t_j) for all pairs, a few coordinates j at a time.
 
     Args:
-      coordinates: ``[B, d] -> [J, p, B]``, coordinate j as p reals.
-      modulus: ``[p, B, C] -> [B, C]``.
+      coordinates: ``[B, d] -> p arrays [J, B]``, coordinate j as p reals.
+      modulus: ``p arrays [B, C] -> [B, C]``.
     """
 
     def match(q: jax.Array, tails: jax.Array) -> jax.Array:
-        u, v = coordinates(q), coordinates(tails)
-        step = math.gcd(len(u), _COORDINATES_AT_ONCE)
-        blocks = tuple(x.reshape(-1, step, *x.shape[1:]) for x in (u, v))
+        pair = coordinates(q), coordinates(tails)
+        count, step = len(pair[0][0]), _COORDINATES_AT_ONCE
+        whole = count - count % step
+
+        def rows(j):
+            return jax.tree.map(lambda x: x[j], pair)
 
         # Recomputed in the backward pass: the differences of all coordinates would not fit in memory.
         @jax.checkpoint
         def add(total, block):
-            for u, v in zip(*block, strict=True):
-                total = total - modulus(u[:, :, None] - v[:, None, :])
+            for u, v in block:
+                total = total - modulus(*(x[:, None] - y[None, :] for x, y in zip(u, v, strict=True)))
             return total, None
 
-        return jax.lax.scan(add, jnp.zeros((len(q), len(tails)), q.dtype), blocks)[0]
+        # Each coordinate of a pass is an array of its own. If a loop reads several rows of one array, XLA for CPU in
+        # jax 0.10 does not vectorise it.
+        blocks = tuple(rows(slice(j, whole, step)) for j in range(step))
+        total, _ = jax.lax.scan(add, jnp.zeros((len(q), len(tails)), q.dtype), blocks)
+        return add(total, tuple(map(rows, range(whole, count))))[0]
 
     return match
 
@@ -92,20 +98,17 @@ def complex_moduli(x: jax.Array) -> jax.Array:
     return jnp.sqrt(real**2 + imaginary**2 + 1e-18)
 
 
-def _complex_coordinates(x: jax.Array) -> jax.Array:
-    return jnp.stack(split_complex(x)).transpose(2, 0, 1)
+def _complex_coordinates(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    real, imaginary = split_complex(x)
+    return real.T, imaginary.T
 
 
-def _complex_modulus(difference: jax.Array) -> jax.Array:
-    return jnp.sqrt(difference[0] ** 2 + difference[1] ** 2 + 1e-18)
+def _complex_modulus(real: jax.Array, imaginary: jax.Array) -> jax.Array:
+    return jnp.sqrt(real**2 + imaginary**2 + 1e-18)
 
 
-def _real_coordinates(x: jax.Array) -> jax.Array:
-    return x.T[:, None, :]
-
-
-def _real_modulus(difference: jax.Array) -> jax.Array:
-    return jnp.abs(difference[0])
+def _real_coordinates(x: jax.Array) -> tuple[jax.Array]:
+    return (x.T,)
 
 
 def distmult_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
@@ -161,7 +164,7 @@ def tucker_query(head: jax.Array, relation: jax.Array, core: jax.Array) -> jax.A
 
 
 _rotate_match = _distance_match(_complex_coordinates, _complex_modulus)
-_transe_match = _distance_match(_real_coordinates, _real_modulus)
+_transe_match = _distance_match(_real_coordinates, jnp.abs)
 
 _EVERY = (
     Score("complex", complex_query, _dot_match, _dot_pair, complex_moduli, lambda d, core: d),
