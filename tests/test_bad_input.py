@@ -47,6 +47,7 @@ def openke(folder: Path) -> Path:
         ("--config=mgk_w", ["mgk_w", "did you mean --config=mkg_w?"]),
         ("--config=db15k", ["db15k", "--config.data.dir=FOLDER"]),
         ("--data.dir=here", ["--config.data.dir"]),
+        ("--config.data.noise=0.5", ["config field data.noise is gone", "--study=noise"]),
     ],
 )
 def test_configuration(flag, words, tmp_path, monkeypatch, capsys):
@@ -60,7 +61,7 @@ def test_configuration(flag, words, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("command", "flags", "word"),
     [
-        ("audit", ["--dta=x"], "--dta=x"),
+        ("audit", ["--dta=x"], "unknown flag --dta; did you mean --data?"),
         ("prepare", ["--out=x"], "--data"),
         ("prepare", ["--data=x", "--out=x", "--min-rows=few"], "few"),
         ("evaluate", [], "--workdir"),

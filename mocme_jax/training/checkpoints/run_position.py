@@ -14,7 +14,7 @@ from mocme_jax.config import flat
 from mocme_jax.errors import UserError
 
 # Of what a checkpoint holds; raised whenever that changes.
-FORMAT = 2
+FORMAT = 3
 
 # Fields that may differ when a run goes on: they change how long or where it runs, not what it computes.
 _FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_minutes", "eval.", "parallel.")
@@ -119,8 +119,8 @@ def check_format(workdir: Any, saved: dict) -> None:
     """
     if saved.get("format") != FORMAT:
         raise UserError(
-            f"{workdir}: holds a run of mocme_jax {saved.get('version')}, whose checkpoints this one ({__version__}) "
-            "does not read; use that version, or name another folder with --workdir=DIR"
+            f"{workdir}: holds a run of mocme_jax {saved.get('version')} in format {saved.get('format')}, and this one "
+            f"({__version__}) reads format {FORMAT}; use that version, or name another folder with --workdir=DIR"
         )
 
 
