@@ -60,10 +60,6 @@ class Finished:
         rows = [row for row in self.rows if name in row]
         return [row["epoch"] for row in rows], [row[name] for row in rows]
 
-    def names(self, prefix: str) -> list[str]:
-        """The flat names that begin so, of any row, in their order."""
-        return list(dict.fromkeys(name for row in self.rows for name in row if name.startswith(prefix)))
-
 
 def read_finished(workdir: Path, name: str | None = None) -> Finished:
     """Reads a run's folder.

@@ -78,8 +78,6 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         entities=Lookup("entity", graph.entities, _labels(folders, LABELS_FILE, graph.entities)),
         relations=Lookup("relation", graph.relations, _labels(folders, RELATION_LABELS_FILE, graph.relations)),
         saved=restored.saved,
-        dev_words=restored.dataset.dev,
-        warnings=tuple(restored.dataset.warnings),
         notify=notify,
     )
 

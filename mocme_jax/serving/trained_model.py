@@ -45,8 +45,6 @@ class TrainedModel:
       graph: the graph that it was trained on; ``valid`` is its dev split.
       entities, relations: names and ids.
       saved: what the checkpoint says of itself.
-      dev_words: what the dev split is.
-      warnings: the audit's.
       notify: told of work that takes a while.
       base: the model that this one adds entities to.
     """
@@ -57,8 +55,6 @@ class TrainedModel:
     entities: Lookup
     relations: Lookup
     saved: dict
-    dev_words: str = ""
-    warnings: tuple[str, ...] = ()
     notify: Callable[[str], None] | None = None
     base: "TrainedModel | None" = None
 

@@ -95,7 +95,7 @@ def opaque(image: Image.Image) -> Image.Image:
 
 def image_vectors(paths: list[Path]) -> np.ndarray:
     """The vectors of n image files, float32 ``[n, 304]``; see ``read_image`` for errors."""
-    return np.stack([read_image(path, image_vector) for path in paths])
+    return np.array([read_image(path, image_vector) for path in paths], np.float32).reshape(-1, IMAGE_WIDTH)
 
 
 def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:

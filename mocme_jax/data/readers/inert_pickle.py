@@ -7,8 +7,9 @@ rebuild tensors into the descriptions below. Anything else is refused by name.
 
 import dataclasses
 import io
+import mmap
 import pickletools
-from typing import Any, Protocol
+from typing import Any, BinaryIO
 
 from mocme_jax.data.readers.bounded_files import MOST_AXES, Damaged, whole_number
 
@@ -79,15 +80,7 @@ _KNOWN = {
 }
 
 
-class Stream(Protocol):
-    """What a pickle is read from: a file, bytes in memory, or a mapped file."""
-
-    def read(self, size: int, /) -> bytes: ...  # noqa: D102
-    def seek(self, place: int, /) -> Any: ...  # noqa: D102
-    def tell(self) -> int: ...  # noqa: D102
-
-
-def load(stream: Stream) -> Any:
+def load(stream: BinaryIO | mmap.mmap) -> Any:
     """Reads one pickle from the stream, up to and with its last instruction.
 
     Returns:
