@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 
 from mocme_jax.data.features.image_folder import image_files
 from mocme_jax.data.features.image_layout import read_image
+from mocme_jax.report.finished_run import Finished
+from mocme_jax.report.modality_weights import bar
 from mocme_jax.report.run_measurements import Measured
 
 if TYPE_CHECKING:
@@ -24,18 +27,6 @@ _SIDE = 128
 _MOST_PICTURES = 3
 
 
-class Entity(NamedTuple):
-    """One entity: readable and full ``name``, training ``facts``, weights by modality, and of views, and pictures."""
-
-    label: str
-    name: str
-    facts: int
-    pattern: str
-    modality: dict[str, float]
-    view: dict[str, list[float]]
-    pictures: list[Markup]
-
-
 def choose(measured: Measured, keys: Sequence[str], count: int = DEFAULT_COUNT) -> list[int]:
     """Ids of the entities asked for, or of one per pattern and then more, those with most facts first."""
     if keys:
@@ -44,37 +35,49 @@ def choose(measured: Measured, keys: Sequence[str], count: int = DEFAULT_COUNT) 
     by_facts = np.argsort(-facts, kind="stable").tolist()
     patterns, numbers = np.unique(np.asarray(measured.patterns, object).astype(str), return_counts=True)
     frequent = patterns[np.argsort(-numbers, kind="stable")].tolist()
-    queues = {pattern: [] for pattern in frequent}
-    for index in by_facts:
-        if len(queue := queues[measured.patterns[index]]) < count:
-            queue.append(index)
-    found: list[int] = []
-    for turn in range(count):
-        found += [queues[pattern][turn] for pattern in frequent if turn < len(queues[pattern])]
-    kept = found[:count]
+    queues = [[i for i in by_facts if measured.patterns[i] == pattern][:count] for pattern in frequent[:count]]
+    kept = [i for turn in itertools.zip_longest(*queues) for i in turn if i is not None][:count]
     return sorted(kept, key=lambda index: frequent.index(measured.patterns[index]))
 
 
-def describe(measured: Measured, ids: Sequence[int], images: Path | None) -> list[Entity]:
-    """What the report tells of entities; ``images`` is a folder of pictures named for them, see ``image_folder``."""
-    model, weights = measured.model, measured.weights
-    files = {} if images is None else image_files(images, model.entities.names)[0]
-    facts = _facts(measured)
+def chosen_entities(
+    weighed: Sequence[tuple[Finished, Measured]], colours: Mapping[str, int], keys: Sequence[str], images: Path | None
+) -> list[dict[str, Any]]:
+    """What the report tells of entities, and their weights in each run that has them; chosen in the first run.
+
+    Args:
+      weighed: runs with modalities.
+      colours: of the modalities.
+      keys: names that were asked for; none for the report's own choice.
+      images: a folder of pictures named for entities, see ``image_folder``, or None.
+    """
+    if not weighed:
+        return []
+    first = weighed[0][1]
+    names, readable, facts = first.model.entities.names, first.model.entities.readable, _facts(first)
+    files = {} if images is None else image_files(images, names)[0]
+    places = [{name: index for index, name in enumerate(one.model.entities.names)} for _, one in weighed]
+
+    def weights(run: Finished, one: Measured, index: int) -> dict[str, Any]:
+        named = list(enumerate(one.modalities))
+        shares = {name: one.weights.modality[index, m] for m, name in named}
+        views = {name: one.weights.view[index, m].tolist() for m, name in named if one.weights.present[index, m]}
+        return {"bar": bar(run.name, "", shares, colours), "view": views if len(weighed) == 1 else {}}
+
     return [
-        Entity(
-            model.entities.readable[index],
-            model.entities.names[index],
-            int(facts[index]),
-            measured.patterns[index],
-            dict(zip(measured.modalities, weights.modality[index].tolist(), strict=True)),
-            {
-                name: weights.view[index, place].tolist()
-                for place, name in enumerate(measured.modalities)
-                if weights.present[index, place]
-            },
-            [read_image(path, _thumbnail) for path in files.get(index, [])[:_MOST_PICTURES]],
-        )
-        for index in ids
+        {
+            "label": readable[index],
+            "name": names[index],
+            "facts": int(facts[index]),
+            "pattern": first.patterns[index],
+            "pictures": [read_image(path, _thumbnail) for path in files.get(index, [])[:_MOST_PICTURES]],
+            "runs": [
+                weights(*pair, place[names[index]])
+                for pair, place in zip(weighed, places, strict=True)
+                if names[index] in place
+            ],
+        }
+        for index in choose(first, keys)
     ]
 
 

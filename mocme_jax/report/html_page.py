@@ -35,7 +35,12 @@ def render(template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": score, "signed": signed, "percent": percent, "count": count}
+    environment.filters |= {
+        "score": lambda value, digits=3: _told(value, f",.{digits}f"),
+        "signed": lambda value: _told(value, "+.3f").replace("-", "−"),
+        "percent": lambda value, digits=0: _told(value, f".{digits}%"),
+        "count": lambda value: _told(value, ","),
+    }
     style = environment.loader.get_source(environment, "style.css")[0]
     return environment.get_template(template).render(style=Markup(style), **context)
 
@@ -49,21 +54,5 @@ def write_page(path: Path, text: str) -> None:
         raise UserError(f"{path}: can't be written ({reason}); name another place with --out=FILE") from error
 
 
-def score(value: float | None, digits: int = 3) -> str:
-    """A metric, or a dash where there is none."""
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference of metrics, with its sign."""
-    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
-
-
-def percent(value: float | None, digits: int = 0) -> str:
-    """A share in percent."""
-    return "–" if value is None else f"{value:.{digits}%}"
-
-
-def count(value: int | None) -> str:
-    """A whole number in groups of three."""
-    return "–" if value is None else f"{value:,}"
+def _told(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

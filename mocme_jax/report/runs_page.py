@@ -10,7 +10,7 @@ from mocme_jax.flags import OF_A_MACHINE
 from mocme_jax.report import modality_weights as weighing
 from mocme_jax.report import score_tables as scores
 from mocme_jax.report import training_curves as over_time
-from mocme_jax.report.chosen_entities import choose, describe
+from mocme_jax.report.chosen_entities import chosen_entities
 from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.run_measurements import Measured
 
@@ -57,7 +57,7 @@ def runs_context(
         "views_over_time": [(run, charts) for run, _ in weighed if (charts := over_time.view_charts(run))],
         "patterns": [(run, cut(weighing.pattern_bars(one, colours))) for run, one in weighed],
         "relation_weights": [(run, cut(weighing.relation_bars(one, colours), 6)) for run, one in weighed],
-        "entities": _entities(weighed, colours, entities, images),
+        "entities": chosen_entities(weighed, colours, entities, images),
         "chosen": bool(entities),
         "pictures": images is not None,
         "has_images": any("image" in run.modalities for run in runs),
@@ -99,22 +99,3 @@ def cut(rows: list, first: int = FIRST) -> dict[str, Any]:
     # One that is folded alone takes as much room as it would in the open.
     first = first if len(rows) > first + 1 else len(rows)
     return {"first": rows[:first], "rest": rows[first:MOST], "left_out": max(0, len(rows) - MOST)}
-
-
-def _entities(weighed, colours, keys: Sequence[str], images: Path | None) -> list[dict[str, Any]]:
-    """Chosen entities with their weights in each run that has modalities; chosen in the first of them."""
-    if not weighed:
-        return []
-    ids = choose(weighed[0][1], keys)
-    first = describe(weighed[0][1], ids, images)
-    names = [entity.name for entity in first]
-    found = [{"entity": entity, "runs": []} for entity in first]
-    for run, one in weighed:
-        known = set(one.model.entities.names)
-        held = [name for name in names if name in known]
-        told = dict(zip(held, describe(one, one.model.entities.ids(held).tolist(), None), strict=True))
-        for row in found:
-            if (entity := told.get(row["entity"].name)) is not None:
-                bar = weighing.bar(run.name, "", entity.modality, colours)
-                row["runs"].append({"bar": bar, "view": entity.view if len(weighed) == 1 else {}})
-    return found

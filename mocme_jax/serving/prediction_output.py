@@ -55,12 +55,7 @@ def predict_file(
     model: TrainedModel, queries: Path, out: Path, *, k: int, exclude: Sequence[str], console: Console
 ) -> None:
     """Answers a file of questions into another, going on where that one ends."""
-    settings = {
-        "run": model.identity,
-        "queries": _digest(queries),
-        "k": k,
-        "exclude": list(exclude),
-    }
+    settings = {"run": model.identity, "queries": _digest(queries), "k": k, "exclude": list(exclude)}
     with RowFile(out, settings) as file:
         if file.finished:
             console.print(f"{out}: is complete already")
