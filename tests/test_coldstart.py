@@ -41,7 +41,7 @@ def test_what_is_held_out_leaves_no_trace_and_nothing_else_is_lost(graph, tmp_pa
     assert hold_out(graph, 0.2, seed=1).ids.tolist() == held.ids.tolist() != hold_out(graph, 0.2, seed=2).ids.tolist()
     write_graph(tmp_path / "rest", held.rest)
     again = load_graph(tmp_path / "rest", name="tiny")
-    assert again.fingerprint() == held.rest.fingerprint()
+    assert again.fingerprints() == held.rest.fingerprints()
 
 
 @pytest.mark.parametrize("most", [0, 1, 2])

@@ -31,7 +31,7 @@ def changed_rows(before, after):
 
 def test_nothing_asked_changes_nothing(graph):
     for same in (with_noise(graph, 0, 0.0), without_rows(graph, 0, 0.0), with_fewer_triples(graph, 0, 1.0)):
-        assert same.fingerprint() == graph.fingerprint()
+        assert same.fingerprints() == graph.fingerprints()
 
 
 def test_noise_replaces_so_many_rows_of_one_modality_by_rows_of_its_mean_and_spread(graph):

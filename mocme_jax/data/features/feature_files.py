@@ -31,27 +31,6 @@ _OF_DATASET = re.compile(r"^(.+)-(visual|textual|numeric|audio|video)$", re.IGNO
 _DATASET_ALIASES = {"kuai16k": "kvc16k"}
 
 
-def read_features(
-    folder: Path, entities: Sequence[str], graph_name: str, only: Sequence[str] | None = None
-) -> tuple[Modality, ...]:
-    """The modalities that the folder has files for, in alphabetic order.
-
-    Args:
-      folder: where the files lie.
-      entities: names by id; row i of a full matrix belongs to entity i.
-      graph_name: chooses among files named for several datasets.
-      only: the modalities to read, or None for all.
-
-    Raises:
-      UserError: two files give one modality, or a file is unreadable, has another height than the graph has
-        entities, ids out of range or twice, or NaN or infinite values in a row that is not masked.
-    """
-    paths = feature_paths(folder, graph_name)
-    return tuple(
-        read_feature_file(path, name, entities) for name, path in paths.items() if only is None or name in only
-    )
-
-
 def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
     """The feature files of a folder by modality, sorted; see the module for the names.
 
@@ -111,8 +90,14 @@ def read_feature_file(path: Path, name: str, entities: Sequence[str]) -> Modalit
     * ``.npz``, ``.safetensors``: ``rows`` with ``ids`` (entity ids, or names in an ``.npz``), or ``rows [N,
       d]`` with ``present`` (bool ``[N]``) or without; or a single array of any name.
 
+    Args:
+      path: the file.
+      name: of the modality.
+      entities: names by id; row i of a full matrix belongs to entity i.
+
     Raises:
-      UserError: see read_features.
+      UserError: the file is unreadable, has another height than the graph has entities, ids out of range or twice, or
+        NaN or infinite values in a row that is not masked.
     """
     # A bool is a byte, and in a stranger's file not always 0 or 1.
     arrays = {

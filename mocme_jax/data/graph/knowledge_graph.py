@@ -59,12 +59,8 @@ class KnowledgeGraph:
         """A copy with the named attributes changed."""
         return dataclasses.replace(self, **changes)
 
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) over names, triples and features: equal only for equal graphs."""
-        return self.fingerprints()[0]
-
     def fingerprints(self) -> tuple[str, dict[str, str]]:
-        """`fingerprint`, and SHA-256 (hex) of each part by what it is called, to tell where two graphs differ."""
+        """SHA-256 (hex) over names, triples and features, and of each part by name, to tell where two graphs differ."""
         whole, parts = hashlib.sha256(), {}
         for name, contents in self._parts():
             part = hashlib.sha256()

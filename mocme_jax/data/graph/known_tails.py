@@ -42,23 +42,21 @@ class KnownTails:
     num_entities: int
     num_relations: int
 
-    def groups(self, queries: np.ndarray) -> np.ndarray:
-        """The group of each query, int64 ``[Q]``; G for a query that no triple answers.
+    def lookup(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where each query's answers lie in `tails`.
 
         Args:
           queries: int ``[Q, 2]`` (or more columns, which are ignored): entity, relation in ``[0, 2R)``.
+
+        Returns:
+          Starts and counts, int64 ``[Q]`` each; 0 and 0 for a query that no triple answers.
         """
         queries = np.asarray(queries, np.int64)
         wanted = queries[:, 0] * (2 * self.num_relations) + queries[:, 1]
         group = np.searchsorted(self.keys, wanted)
         found = np.append(self.keys, -1)[group] == wanted
-        return np.where(found, group, len(self.keys))
-
-    def lookup(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the answers of each query ``[Q, 2]`` lie in `tails`: starts and counts, int64 ``[Q]`` each."""
-        group = self.groups(queries)
-        counts = np.append(np.diff(self.offsets), 0)
-        return np.where(counts[group] > 0, self.offsets[group], 0), counts[group]
+        counts = np.append(np.diff(self.offsets), 0)[group]
+        return np.where(found, self.offsets[group], 0), np.where(found, counts, 0)
 
     def pairs(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every known answer of the queries ``[Q, 2]``: int64 positions in `queries`, ascending, and int32 entities."""

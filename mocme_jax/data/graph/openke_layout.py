@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.data.readers.text_lines import read_lines, read_whole_number, take_count
+from mocme_jax.data.readers.text_lines import DIGITS, read_lines, read_whole_number, take_count
 from mocme_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -69,28 +69,18 @@ def read_id_triples(path: Path, entities: int, relations: int) -> np.ndarray:
     """Triples int32 ``[T, 3]`` (head, relation, tail) from rows ``head tail relation`` under a count line."""
     lines = read_lines(path)
     take_count(path, lines)
-    rows = id_rows(path, lines[1:], first_line=2, columns="head tail relation")
-    triples = rows[:, [0, 2, 1]]
+    rows = list(map(str.split, lines[1:]))
+    tokens = list(itertools.chain.from_iterable(rows))
+    # All at once, and with a look at every row only where that fails.
+    digits, longest = "".join(tokens) or "0", max(map(len, tokens), default=0)
+    if not (set(map(len, rows)) <= {3} and longest <= DIGITS and digits.isascii() and digits.isdecimal()):
+        wrong = (len(row) != 3 or any(read_whole_number(token) is None for token in row) for row in rows)
+        row = next(place for place, is_wrong in enumerate(wrong) if is_wrong)
+        found = " ".join(rows[row])[:60]
+        raise UserError(f"{path}:{row + 2}: expected three ids 'head tail relation', found {found!r}")
+    triples = np.array(list(map(int, tokens)), np.int64).reshape(-1, 3)[:, [0, 2, 1]]
     check_ids(path, triples, entities, relations, first_line=2)
     return triples.astype(np.int32)
-
-
-def id_rows(path: Path, lines: list[str], first_line: int, columns: str) -> np.ndarray:
-    """Lines of three whole numbers as int64 ``[T, 3]``; ``columns`` says what they are, for the message."""
-    rows = list(map(str.split, lines))
-    flat = list(itertools.chain.from_iterable(rows))
-    # All at once, and with a look at every token only where that fails.
-    digits = "".join(flat)
-    if set(map(len, rows)) <= {3} and (not digits or (digits.isascii() and digits.isdecimal())):
-        try:
-            return np.array(list(map(int, flat)), np.int64).reshape(-1, 3)
-        except (ValueError, OverflowError):
-            pass
-    for number, row in enumerate(rows, start=first_line):
-        if len(row) != 3 or any(read_whole_number(token) is None for token in row):
-            found = " ".join(row)[:60]
-            raise UserError(f"{path}:{number}: expected three ids '{columns}', found {found!r}")
-    raise UserError(f"{path}: expected three ids '{columns}' a line")
 
 
 def check_ids(path: Path, triples: np.ndarray, entities: int, relations: int, first_line: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from mocme_jax.data.readers.bounded_files import read_file
 from mocme_jax.errors import UserError
 
-_DIGITS = 18
+DIGITS = 18
 
 
 def read_lines(path: Path) -> list[str]:
@@ -40,7 +40,7 @@ def read_whole_number(text: str) -> int | None:
 
     Python's ``int`` takes more: signs, underscores, digits of other scripts; and it raises beyond 4,300 digits.
     """
-    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdecimal() else None
+    return int(text) if len(text) <= DIGITS and text.isascii() and text.isdecimal() else None
 
 
 def read_number(text: str) -> float | None:
