@@ -288,6 +288,18 @@ def test_a_study_of_a_number_shows_weights_over_it(tiny_run, tmp_path):
         assert f"Test MRR over {number}" in text
 
 
+def test_a_seed_that_diverged_is_done_and_has_no_score(tmp_path):
+    cell = list(CELLS)[1]
+    folder = write_study(tmp_path / "study", {}, CELLS, left_out=[(cell, 2)])
+    row = {"cell": cell, "seed": 2, "changes": CELLS[cell], "dev": {"mrr": 0.0}, "best_epoch": 0, "diverged": 7}
+    with open(folder / "rows.jsonl", "a", encoding="utf-8") as file:
+        file.write(f"\n{json.dumps(row)}\n")
+    study = read_study(folder)
+    assert study.unfinished == []
+    assert [row["seed"] for row in study.of(cell)] == [0, 1]
+    assert [row["seeds"] for row in study.table] == [3, 2, *[3] * (len(CELLS) - 2)]
+
+
 def test_a_study_that_has_only_begun_has_a_page(tiny_run, tmp_path):
     folder = write_study(tmp_path / "study", results_of(tiny_run)["config"], CELLS)
     (folder / "rows.jsonl").unlink()

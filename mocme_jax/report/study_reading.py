@@ -22,7 +22,8 @@ class Study:
       folder: where it lies.
       told: what ``study.json`` holds: ``study``, ``reference``, ``seeds``, ``config``, ``cells`` (changes by cell),
         ``graph``, ``warnings``, ``jax``, ``device``, ``version``, ``fingerprint``.
-      rows: a finished training each: ``cell``, ``seed``, ``dev``, ``test``, ``clean``, ``curve``, ``weights`` ...
+      rows: a finished training each: ``cell``, ``seed``, ``dev``, ``test``, ``clean``, ``curve``, ``weights`` ...; one
+        that diverged before it was evaluated has no ``test``.
       table: a row a cell: ``cell``, ``seeds``, ``dev``, ``test``, ``hits@1``, ``hits@10`` (mean and deviation each),
         ``difference``, ``p``; made of ``rows`` where the study has not written it yet.
     """
@@ -39,15 +40,15 @@ class Study:
         return [reference, *(cell for cell in self.told["cells"] if cell != reference)]
 
     def of(self, cell: str) -> list[dict[str, Any]]:
-        """The rows of a cell."""
-        return [row for row in self.rows if row["cell"] == cell]
+        """The rows of a cell that were scored on test."""
+        return [row for row in self.rows if row["cell"] == cell and "test" in row]
 
     @property
     def unfinished(self) -> list[tuple[str, list[int]]]:
         """Cells that lack seeds, with the seeds that they lack."""
         found = []
         for cell in self.cells:
-            done = {row["seed"] for row in self.of(cell)}
+            done = {row["seed"] for row in self.rows if row["cell"] == cell}
             missing = [seed for seed in self.told["seeds"] if seed not in done]
             if missing:
                 found.append((cell, missing))
@@ -74,7 +75,8 @@ def read_study(folder: Path) -> Study:
         what = ", ".join(wrong) or "a reference among its cells"
         raise UserError(f"{folder / STUDY}: is no study's, it lacks {what}; run the study again to have it written")
     # The last of a cell and seed; those of a search that did without test have nothing to show here.
-    rows = list({(row["cell"], row["seed"]): row for row in read_rows(folder) if "test" in row}.values())
+    shown = [row for row in read_rows(folder) if row.keys() & {"test", "diverged"}]
+    rows = list({(row["cell"], row["seed"]): row for row in shown}.values())
     study = Study(folder, {"warnings": [], "jax": "", "device": "", "version": "", "fingerprint": ""} | told, rows, [])
     table = _read_table(folder / TABLE) or summarised(study)
     return dataclasses.replace(study, table=sorted(table, key=lambda row: row["cell"] != told["reference"]))
@@ -87,6 +89,9 @@ def _read_table(path: Path) -> list[dict[str, Any]] | None:
     table = read_json(path)
     rows = table.get("rows") if isinstance(table, dict) else None
     wanted = {"cell", "seeds", *_SCORES}
+    if isinstance(rows, list):
+        # A cell whose seeds all diverged before they were evaluated has no scores.
+        rows = [row for row in rows if not isinstance(row, dict) or "diverged" not in row or "test" in row]
     if not isinstance(rows, list) or not all(isinstance(row, dict) and wanted <= row.keys() for row in rows):
         return None
     return [{"difference": None, "p": None} | row for row in rows]
