@@ -210,6 +210,8 @@ class Loop:
                 stopped.append(number)
             shown["loss"].append(train["loss/total"])
             shown["dev MRR"].append(dev["mrr"])
+        if not shown["loss"]:
+            return state
         if self.lanes.improved(whole, better):
             self._save(whole)
         steps = schedule.steps_per_epoch
