@@ -55,20 +55,7 @@ class Command:
 
 
 def parse(argv: Sequence[str], doc: str) -> tuple[ConfigDict, Path]:
-    """Reads ``--config``, ``--workdir`` and ``--config.FIELD`` flags.
-
-    Args:
-      argv: the arguments without the program's name. ``--flag=value`` and ``--flag value`` are the same,
-        a true or false flag alone means true, the last of equal flags counts.
-      doc: the command's docstring, shown by ``--help``.
-
-    Returns:
-      The validated configuration, and the workdir (default ``runs/<config name>``).
-
-    Raises:
-      UserError: an unknown flag or field, a value that is not allowed, a stray argument, a missing config.
-      SystemExit: status 0, after ``--help`` was printed.
-    """
+    """`parse_command` of a command without options of its own: its config and its workdir."""
     command = parse_command(argv, doc, {})
     return command.config, command.workdir
 
@@ -76,12 +63,18 @@ def parse(argv: Sequence[str], doc: str) -> tuple[ConfigDict, Path]:
 def parse_command(
     argv: Sequence[str], doc: str, options: Mapping[str, Field], workdir: str = "runs/{config}"
 ) -> Command:
-    """`parse` for a command that has options of its own beside the config, such as ``--seeds=5``.
+    """Reads ``--config``, ``--workdir``, ``--config.FIELD`` and a command's own flags, such as ``--seeds=5``.
 
     Args:
-      argv, doc: as for `parse`.
+      argv: the arguments without the program's name. ``--flag=value`` and ``--flag value`` are the same,
+        a true or false flag alone means true, the last of equal flags counts.
+      doc: the command's docstring, shown by ``--help``.
       options: the command's own.
       workdir: the default, with the names of config and options in braces.
+
+    Raises:
+      UserError: an unknown flag or field, a value that is not allowed, a stray argument, a missing config.
+      SystemExit: status 0, after ``--help`` was printed.
     """
     bundled = ", ".join(bundled_configs())
     shared = {
@@ -114,12 +107,12 @@ def parse_options(
     """Reads the flags of a command that has no config; absent ones have their field's default.
 
     Args:
-      argv, doc: as for `parse`.
+      argv, doc: as for `parse_command`.
       options: the command's flags by name, without dashes.
       required: names that must be given.
 
     Raises:
-      UserError, SystemExit: as for `parse`.
+      UserError, SystemExit: as for `parse_command`.
     """
     texts = _texts(argv, options)
     if "help" in texts:
