@@ -13,7 +13,7 @@ def use_compilation_cache() -> None:
 
     The folder is made for its owner alone: the files in it are code that will be run.
     """
-    if jax.config.read("jax_compilation_cache_dir") is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mocme_jax" / "compiled"
     try:
