@@ -42,17 +42,14 @@ def load_graph(
     *,
     name: str = "",
     modalities: Sequence[str] = (),
-    encoder: str = DEFAULT_ENCODER,
     make: Sequence[str] = ("text", "numeric"),
-    cache_dir: Path | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> KnowledgeGraph:
     """Reads a graph, reads its feature files, and makes the features that can be made.
 
     Without a file, ``text`` is encoded from what can be read about each entity (see entity_texts), and ``numeric`` is
     made from ``numeric_triples.tsv``; both folders are searched for their sources. Encoded text is kept for later runs:
-    in ``cache_dir`` if given, else in ``<features_dir>/made_features`` or, where that can't be written, in
-    ``~/.cache/mocme_jax/features``.
+    in ``<features_dir>/made_features`` or, where that can't be written, in ``~/.cache/mocme_jax/features``.
 
     Args:
       directory: the graph, in OpenKE layout (``train2id.txt``), mapped (``train_triples.npy``) or plain
@@ -60,7 +57,6 @@ def load_graph(
       features_dir: feature files; None for the graph's folder.
       name: what the graph is called, also among feature files named for datasets; the folder's name by default.
       modalities: what is wanted; none for all there is or that can be made; ``("structure",)`` for no features.
-      encoder: see encode_texts.
       make: what may be made unasked, where ``modalities`` names nothing.
       notify: told in one line of work that takes a while.
 
@@ -89,7 +85,7 @@ def load_graph(
     if "text" in wanted_or_made - found.keys():
         texts = entity_texts(graph, *folders)
         if is_readable(texts):
-            found["text"] = _encoded(texts, encoder, features_dir, cache_dir, notify)
+            found["text"] = _encoded(texts, features_dir, notify)
     for kind in sorted(wanted - found.keys()):
         raise UserError(_not_to_be_had(kind, graph, features_dir, folders))
     return graph.replace(modalities=tuple(found[kind] for kind in sorted(found)))
@@ -143,32 +139,24 @@ def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders
     return f"{features_dir}: no features for {kind}; there are: {offered}. Add a file such as {kind}.npy"
 
 
-def _encoded(
-    texts: list[str],
-    encoder: str,
-    features_dir: Path,
-    cache_dir: Path | None,
-    notify: Callable[[str], None] | None,
-) -> Modality:
-    key = hashlib.sha256("\0".join([encoder, *texts]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    file_name = f"text-{re.sub(r'[^A-Za-z0-9.]+', '-', encoder)}-{key}.npy"
+def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None] | None) -> Modality:
+    key = hashlib.sha256("\0".join([DEFAULT_ENCODER, *texts]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    file_name = f"text-{DEFAULT_ENCODER}-{key}.npy"
     beside, fallback = features_dir / MADE_FOLDER, default_cache_dir()
-    candidates = [Path(cache_dir)] if cache_dir is not None else [beside, fallback]
     present = np.array([bool(text.strip()) for text in texts])
-    for folder in candidates:
+    for folder in (beside, fallback):
         rows = _read_made(folder / file_name, len(texts))
         if rows is not None:
             return make_modality("text", rows, present)
     if notify is not None:
-        notify(f"encoding {present.sum():,} texts with {encoder} (once; kept for the next run)")
-    rows = encode_texts(texts, encoder)
-    if cache_dir is None:
-        candidates = [beside] if _may_write(features_dir) else [fallback]
+        notify(f"encoding {present.sum():,} texts with {DEFAULT_ENCODER} (once; kept for the next run)")
+    rows = encode_texts(texts)
+    place = beside if _may_write(features_dir) else fallback
     try:
-        write_atomically(candidates[0] / file_name, lambda file: np.save(file, rows))
+        write_atomically(place / file_name, lambda file: np.save(file, rows))
     except OSError as error:
         if notify is not None:
-            notify(f"{candidates[0]}: text features could not be kept there ({error.strerror}); going on without")
+            notify(f"{place}: text features could not be kept there ({error.strerror}); going on without")
     return make_modality("text", rows, present)
 
 

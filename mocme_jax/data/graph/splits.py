@@ -22,7 +22,6 @@ def carve_dev(
     seed: int,
     *,
     avoid: np.ndarray | None = None,
-    inverses: list[InverseRelation] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits training triples into train and dev, at random but without leak.
 
@@ -34,7 +33,6 @@ def carve_dev(
       fraction: about what share of the distinct triples goes to dev, in (0, 1); less where the rules leave no more.
       seed: of the choice.
       avoid: int ``[T', 3]``, triples that must not be in dev (those of test, where test overlaps train).
-      inverses: the relation pairs that count as inverse; None to find them in train.
 
     Returns:
       train and dev, their rows in the order they had.
@@ -46,7 +44,7 @@ def carve_dev(
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
     _, first, copy_of = np.unique(triple_keys(train)[0], return_index=True, return_inverse=True)
     distinct = train[first]
-    groups = _twin_groups(distinct, inverse_relations(distinct) if inverses is None else inverses)
+    groups = _twin_groups(distinct, inverse_relations(distinct))
     order = np.random.default_rng(seed).permutation(len(groups))
     allowed = np.ones(len(distinct), bool) if avoid is None else clean_rows(distinct, avoid)
     entity_uses = np.bincount(distinct[:, [0, 2]].ravel())
