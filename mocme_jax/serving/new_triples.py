@@ -78,7 +78,7 @@ def new_triples(
     for triples in served.facts.splits.values():
         to_itself[triples[triples[:, 0] == triples[:, 2], 1]] = True
     # A triple may be found twice, once in each direction.
-    most, least = 2 * k, 0.0
+    most = 2 * k
 
     def asked(questions: np.ndarray, depth: int) -> tuple[_Found, np.ndarray]:
         """Answers to questions by their place, and the value of the last answer that each was asked for."""
@@ -88,9 +88,9 @@ def new_triples(
         missing = calibration.missing[pairs[:, 1], some.astype(int)]
         value = np.where(ids >= 0, share * missing[:, None], -1.0)
         listed = (ids >= 0) & ((ids != pairs[:, :1]) | to_itself[pairs[:, 1] % count][:, None])
-        rows, columns = at = np.nonzero(listed)
-        columns = questions[rows], ids[at], scores[at].astype(np.float64), share[at], missing[rows], value[at]
-        return _Found(*columns), value[:, -1]
+        rows, _ = at = np.nonzero(listed)
+        found = questions[rows], ids[at], scores[at].astype(np.float64), share[at], missing[rows], value[at]
+        return _Found(*found), value[:, -1]
 
     kept = _Found(np.zeros(0, np.int64), np.zeros(0, np.int32), *(np.zeros(0) for _ in range(4)))
     # Places of questions among all, of which there may be more than memory holds.
@@ -111,7 +111,7 @@ def new_triples(
             deeper, lasts = deeper[lasts >= least], lasts[lasts >= least]
             if told is not None:
                 told(start + len(part), len(questions))
-        questions = deeper if depth < entities else ()
+        questions = deeper if depth < entities else range(0)
         depth = min(depth * _MORE, entities)
     return _triples(kept, directed, entities, count, calibration, k)
 

@@ -43,7 +43,7 @@ def read_numeric_rows(path: Path) -> list[NumericRow]:
 def _read_triples(path: Path) -> list[NumericRow]:
     lines = read_lines(path)
     first = 2 if lines and lines[0].split("\t")[-1].strip().lower() == "value" else 1
-    rows = []
+    rows: list[NumericRow] = []
     for number, line in enumerate(lines[first - 1 :], start=first):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != 3 or not fields[0] or not fields[1]:
@@ -56,7 +56,7 @@ def _read_triples(path: Path) -> list[NumericRow]:
 def _read_table(path: Path) -> list[NumericRow]:
     # The reader wants line ends: without them, it would join the lines of a quoted name.
     reader = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
-    rows = []
+    rows: list[NumericRow] = []
     header: list[str] = []
     line_of: dict[str, int] = {}
     while True:
