@@ -160,7 +160,10 @@ def test_metrics_are_added_up_step_by_step():
     assert int(state.sums.steps) == 9
 
 
-@pytest.mark.parametrize("changes", [{"average": 48.0}, {"mapper": SHARDED, "split": False} | HEADS])
+ON_DEVICES = pytest.param({"mapper": SHARDED, "split": False} | HEADS, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("changes", [{"average": 48.0}, ON_DEVICES])
 def test_a_step_that_is_not_finite_is_the_last_of_its_call(changes):
     """With a relation's row at the edge of float32, the first loss that uses it overflows."""
     where = changes.get("mapper", ONE), changes.get("split", False)
@@ -331,6 +334,7 @@ def test_no_step_gathers_the_table():
         assert (max(heights) >= entities // 4) == (not split), sorted(heights)[-3:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "count", "split", "block"), [("pmap", 2, False, 5), ("shard_map", 4, True, 3), ("none", 1, False, 7)]
 )
