@@ -62,8 +62,13 @@ def naive_ranks(scores, queries, splits, num_relations):
     return np.array(ranks), np.array(all_ties)
 
 
-@pytest.mark.parametrize("match_fn", [dot_match, distance_match])
-@pytest.mark.parametrize(("chunk", "block"), [(None, 512), (1, 8), (5, 16), (13, 37), (82, 1), (1000, 36)])
+@pytest.mark.parametrize(
+    ("match_fn", "chunk", "block"),
+    [
+        *((dot_match, chunk, block) for chunk, block in ((None, 512), (5, 16), (82, 1))),
+        *((distance_match, chunk, block) for chunk, block in ((1, 8), (13, 37), (1000, 36))),
+    ],
+)
 def test_ranks_equal_a_plain_loop(match_fn, chunk, block):
     train, test, vectors, table = small_graph()
     queries = reciprocal(test, 3)
@@ -173,8 +178,10 @@ def test_what_is_asked_and_what_answers_may_differ():
     assert ranks.tolist() == [2, 2]
 
 
-@pytest.mark.parametrize(("kind", "count"), [("pmap", 2), ("pmap", 8), ("shard_map", 1), ("shard_map", 4), ("none", 4)])
-@pytest.mark.parametrize("chunk", [5, 1000])
+@pytest.mark.parametrize(
+    ("kind", "count", "chunk"),
+    [("pmap", 2, 5), ("pmap", 8, 1000), ("shard_map", 1, 1000), ("shard_map", 4, 5), ("none", 4, 1000)],
+)
 def test_devices_do_not_change_ranks(kind, count, chunk):
     train, test, _, _ = small_graph()
     rng = np.random.default_rng(1)
