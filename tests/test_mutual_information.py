@@ -10,8 +10,11 @@ import numpy as np
 import optax
 import pytest
 
+from mocme_jax.method.complementarity import Complementarity, Vectors
+from mocme_jax.method.complementarity import estimate as estimate_of_parts
 from mocme_jax.method.mutual_information import ESTIMATORS, conditional_gaussian, gaussian, other_pairs
 
+PLAIN = ESTIMATORS
 ESTIMATORS = {name: one._replace(information=jax.jit(one.information)) for name, one in ESTIMATORS.items()}
 infonce, club = ESTIMATORS["infonce"].information, ESTIMATORS["club"].information
 WIDTH = 4
@@ -248,3 +251,16 @@ def test_other_pairs():
     present = np.array([[True, False, True], [False, True, False]])
     expected = [[[i != j and row[i] and row[j] for j in range(3)] for i in range(3)] for row in present]
     np.testing.assert_array_equal(other_pairs(jnp.asarray(present)), expected)
+
+
+@pytest.mark.parametrize("name", ["infonce", "gaussian"])
+def test_what_learns_nothing_takes_numpy_arrays_alone(name):
+    """Also through ``estimate``, uncompiled: width 4 is below what parts are projected to, which leaves them as is."""
+    panel, known = correlated(0.9, 60, 3), np.ones((60, 3), bool)
+    # ``estimate`` brings parts to unit mean square.
+    panel = panel / np.sqrt((panel**2).mean(axis=-1, keepdims=True))
+    expected = ESTIMATORS[name].information(panel, known, {})
+    np.testing.assert_allclose(PLAIN[name].information(panel, known), expected, rtol=1e-4, atol=1e-4)
+    through, fit = estimate_of_parts(Complementarity(PLAIN[name]), Vectors(panel), known)
+    np.testing.assert_allclose(through, expected, rtol=1e-4, atol=1e-4)
+    assert fit == 0

@@ -237,6 +237,7 @@ def fuse(
       kernel: what the fusion learned, see ``Fusion.init``.
       information: ``[c, c]``, from ``estimate``.
     """
+    prior = jnp.asarray(prior)
     redundant = None if information is None else redundancy(information, present)
     # A part that is alone has all the weight, whatever the fusion.
     alone = present.shape[1] == 1

@@ -26,13 +26,13 @@ def _unit(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-12)
 
 
-def infonce(parts: jax.Array, present: jax.Array, parameters: dict) -> jax.Array:
+def infonce(parts: jax.Array, present: jax.Array, parameters: dict | None = None) -> jax.Array:
     """InfoNCE: mean of critic(x_i, x_j) - log mean over the panel of exp critic(x_i, x_j') (van den Oord et al., 2018).
 
     A lower bound of MI, and at most log P. The critic is a scaled cosine, or bilinear if ``parameters`` holds
     ``bilinear [c, c, r, r]``.
     """
-    return _panel_mean(_infonce(parts, present, parameters), present)
+    return _panel_mean(_infonce(parts, present, parameters or {}), present)
 
 
 def _infonce(parts: jax.Array, present: jax.Array, parameters: dict) -> jax.Array:
@@ -95,6 +95,7 @@ def gaussian(parts: jax.Array, present: jax.Array, parameters: dict | None = Non
     entities with uncorrelated coordinates had been seen. The diagonal of the result is 0.
     """
     del parameters
+    parts, present = jnp.asarray(parts), jnp.asarray(present)
     kind, r, c = parts.dtype, parts.shape[-1], parts.shape[1]
     # No elimination in less.
     parts = parts.astype(jnp.float32)
