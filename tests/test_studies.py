@@ -164,7 +164,7 @@ def test_a_seed_that_diverges_ends_alone(step, changes, graph, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_seed_whose_scores_are_not_finite_ends_alone(graph, tmp_path, monkeypatch):
-    fields = {"train__epochs": 4, "train__eval_every": 1}
+    fields = {"train__epochs": 4, "train__eval_every": 1, "train__average": 0.0}
     undisturbed = train(graph, tmp_path / "undisturbed", [0, 1], **fields)
     evaluate = Loop._evaluate
 
