@@ -1,4 +1,4 @@
-"""Writes modalities as files that read_features reads."""
+"""Writes modalities as feature files."""
 
 import os
 import tempfile

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.features import image_layout as image
-from mocme_jax.data.features import transformers_encoder as image_transformers
+from mocme_jax.data.features import image_layout, transformers_encoder
 from mocme_jax.errors import UserError
 
 DEFAULT_ENCODER = "layout"
@@ -25,14 +24,14 @@ def image_encoder(name: str) -> Callable[[Sequence[Path]], np.ndarray]:
     """
     kind, _, model = name.partition(":")
     if kind == _TRANSFORMERS and model:
-        return functools.partial(image_transformers.image_vectors, model)
+        return functools.partial(transformers_encoder.image_vectors, model)
     if name == "efficientnet-lite0":
         # Not above: the rest of this package's preparation needs no JAX, which takes a second to start.
         from mocme_jax.data.features import efficientnet
 
         return efficientnet.image_vectors
     if name == DEFAULT_ENCODER:
-        return image.image_vectors
+        return image_layout.image_vectors
     near = difflib.get_close_matches(kind, (*ENCODERS, _TRANSFORMERS), 1)
     meant = f"{_TRANSFORMERS}:MODEL" if near == [_TRANSFORMERS] else "".join(near)
     hint = f"did you mean {meant}?" if near else f"use {', '.join(ENCODERS)} or {_TRANSFORMERS}:MODEL"

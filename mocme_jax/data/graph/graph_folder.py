@@ -142,7 +142,9 @@ def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders
 def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None] | None) -> Modality:
     key = hashlib.sha256("\0".join([DEFAULT_ENCODER, *texts]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     file_name = f"text-{DEFAULT_ENCODER}-{key}.npy"
-    beside, fallback = features_dir / MADE_FOLDER, default_cache_dir()
+    # Where the data folder can't be written: the XDG cache directory.
+    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    beside, fallback = features_dir / MADE_FOLDER, root / "mocme_jax" / "features"
     present = np.array([bool(text.strip()) for text in texts])
     for folder in (beside, fallback):
         rows = _read_made(folder / file_name, len(texts))
@@ -158,12 +160,6 @@ def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None]
         if notify is not None:
             notify(f"{place}: text features could not be kept there ({error.strerror}); going on without")
     return make_modality("text", rows, present)
-
-
-def default_cache_dir() -> Path:
-    """Where made features are kept when the data folder cannot be written: the XDG cache directory."""
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "mocme_jax" / "features"
 
 
 def _may_write(folder: Path) -> bool:
