@@ -48,6 +48,7 @@ def test_the_planned_memory_is_the_compiled_programs(kind, count, split):
     assert (planned.collective > 0) == (count > 1)
 
 
+@pytest.mark.slow
 def test_the_plan_tells_the_fewest_devices_that_fit(tmp_path, monkeypatch, capsys):
     """A table of 2 million rows of 8 numbers, with its optimizer state and features of 4, is .16 GB and more."""
     monkeypatch.chdir(tmp_path)
