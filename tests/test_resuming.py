@@ -100,6 +100,7 @@ def two(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_any_damage_is_found_and_costs_one_checkpoint(two, tmp_path):
     """A bit in the middle or at the end of every file, half of it, all of it.
 
