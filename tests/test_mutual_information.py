@@ -97,12 +97,14 @@ def test_infonce_does_not_exceed_log_panel(scale):
             assert float(values.max()) <= math.log(panel) + 1e-4
 
 
+@pytest.mark.slow
 def test_a_fitted_critic_is_a_tighter_bound():
     for rho in (0.5, 0.9):
         plain, fit = estimate("infonce", rho)[0, 1], estimate("infonce_bilinear", rho)[0, 1]
         assert plain <= fit < true_mi(rho)
 
 
+@pytest.mark.slow
 def test_a_fitted_critic_finds_what_a_cosine_cannot_see():
     """Negative correlation: the cosine sees less than nothing, the bilinear critic the same MI as positive."""
     sign = np.array([1, -1, 1], np.float32)[:, None]
