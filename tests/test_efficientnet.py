@@ -125,6 +125,7 @@ def test_the_middle_of_a_picture_is_taken():
     assert (picture(Image.new("RGBA", (9, 5), (0, 0, 0, 0))) == 1 / 128).all()
 
 
+@pytest.mark.slow
 def test_batches_come_back_in_order(tmp_path, parameters):
     paths = [tmp_path / f"{index}.png" for index in range(11)]
     for index, path in enumerate(paths):
