@@ -182,6 +182,7 @@ def test_what_is_asked_and_what_answers_may_differ():
     ("kind", "count", "chunk"),
     [("pmap", 2, 5), ("pmap", 8, 1000), ("shard_map", 1, 1000), ("shard_map", 4, 5), ("none", 4, 1000)],
 )
+@pytest.mark.slow
 def test_devices_do_not_change_ranks(kind, count, chunk):
     train, test, _, _ = small_graph()
     rng = np.random.default_rng(1)
