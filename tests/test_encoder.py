@@ -33,7 +33,10 @@ def with_hidden(inputs, value):
     return inputs._replace(features=features)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+TRAINED = [pytest.param(estimator, marks=pytest.mark.slow) for estimator in ("infonce_bilinear", "club")]
+
+
+@pytest.mark.parametrize("estimator", ["gaussian", "infonce", *TRAINED])
 def test_batch_order_and_padding_do_not_matter(estimator):
     _, inputs, params, encode = made(estimator=estimator)
     whole = encode(params, inputs, EVERYBODY)
