@@ -124,6 +124,7 @@ def encoded(restored, share, mapper):
     return np.asarray(mapper.whole_tables(vectors.answers, ROWS))[: len(graph.entities)]
 
 
+@pytest.mark.slow
 def test_all_devices_lend_alike(run):
     restored = restore_best(run, alone=True)
     alone = encoded(restored, 0.5, Mapper("none", 1))
