@@ -67,6 +67,7 @@ def test_what_is_cut_off_or_missing_is_refused(mapped):
         read_triples(folder)
 
 
+@pytest.mark.slow
 def test_prepared_triples_train_as_the_text_does(tmp_path, monkeypatch, capsys):
     """On split tables, where each device has a share of the triples; metrics are the same to the last bit."""
     monkeypatch.chdir(tmp_path)
