@@ -11,7 +11,8 @@ usage: bash launch/quickstart.sh [flags of mocme_jax.train]
 
 Makes .venv in the clone, installs mocme_jax into it and runs `python -m mocme_jax.train` with the flags given;
 without flags it trains on the embedded graph, atlas. When nothing has changed the set-up takes about a second.
-Needs Python 3.11 to 3.13 with the venv module; PYTHON=/path/to/python chooses one.
+Needs Python 3.11 to 3.13 with the venv module and takes the newest that is installed, unless PYTHON=/path/to/python
+names one.
 
 Every flag and config field: .venv/bin/python -m mocme_jax.train --help
 HELP
