@@ -59,9 +59,9 @@ def _distance_match(coordinates: Callable, modulus: Callable) -> Callable:
       modulus: ``p arrays [B, C] -> [B, C]``.
     """
 
-    def match(q: jax.Array, tails: jax.Array) -> jax.Array:
+    def total_of(q: jax.Array, tails: jax.Array, step: int) -> jax.Array:
         pair = coordinates(q), coordinates(tails)
-        count, step = len(pair[0][0]), _COORDINATES_AT_ONCE
+        count = len(pair[0][0])
         whole = count - count % step
 
         def rows(j):
@@ -80,6 +80,18 @@ def _distance_match(coordinates: Callable, modulus: Callable) -> Callable:
         total, _ = jax.lax.scan(add, jnp.zeros((len(q), len(tails)), q.dtype), blocks)
         return add(total, tuple(map(rows, range(whole, count))))[0]
 
+    @jax.custom_vjp
+    def match(q: jax.Array, tails: jax.Array) -> jax.Array:
+        return total_of(q, tails, _COORDINATES_AT_ONCE)
+
+    def forward(q, tails):
+        return match(q, tails), (q, tails)
+
+    def backward(saved, gradient):
+        # One coordinate a pass: its differences are still in the cache when they are summed over rows and columns.
+        return jax.vjp(lambda q, tails: total_of(q, tails, 1), *saved)[1](gradient)
+
+    match.defvjp(forward, backward)
     return match
 
 
