@@ -7,7 +7,7 @@ import pytest
 from mocme_jax.config import load_config, set_field, validate
 from mocme_jax.data.features.text_features import DEFAULT_ENCODER, encode_texts, entity_texts
 from mocme_jax.data.graph.graph_folder import is_readable, read_triples
-from mocme_jax.training import setup
+from mocme_jax.training.setup import builders
 
 # Folder: entities, relations, rows of train, valid and test, words that the warnings must hold. The counts are the
 # releases' own; what overlaps was counted by hand.
@@ -45,7 +45,7 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
         negatives__weighting="uniform",
         parallel__devices=1,
     )
-    dataset = setup.load_dataset(config)
+    dataset = builders.load_dataset(config)
     graph = dataset.graph
     assert (len(graph.entities), len(graph.relations)) == (entities, relations)
     assert tuple(map(len, dataset.known)) == counts
@@ -65,18 +65,18 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
         assert dataset.dev == "released valid split"
         assert len(graph.train) == counts[0]
 
-    model = setup.build_model(config, graph)
+    model = builders.build_model(config, graph)
     with config.unlocked():
         config.train.batch_size = 1024
         # Cardinality ranks far above chance before anything is learned.
         config.model.cardinality = 0.0
-    mapper = setup.build_mapper(config)
-    training = setup.build_training(config, model, graph, mapper)
-    encode = setup.build_encode(config, model, graph, mapper, setup.table_additions_of(config, graph))
+    mapper = builders.build_mapper(config)
+    training = builders.build_training(config, model, graph, mapper)
+    encode = builders.build_encode(config, model, graph, mapper, builders.table_additions_of(config, graph))
     state = training.plan.create()
     few = np.random.default_rng(0).permutation(counts[2])[:500]
-    part = setup.Dataset(graph.replace(test=graph.test[few]), dataset.known, "", {}, [], "")
-    evaluator = setup.build_evaluator(config, model, part, mapper)
+    part = builders.Dataset(graph.replace(test=graph.test[few]), dataset.known, "", {}, [], "")
+    evaluator = builders.build_evaluator(config, model, part, mapper)
     before = evaluator.metrics(state.params.model, encode(state.params, training.inputs)[0], "test")["mrr"]
     state, latest = training.program(state, training.data, jnp.int32(min(60, len(graph.train) // 1024)))
     report = evaluator.report(state.params.model, encode(state.params, training.inputs)[0], "test")

@@ -11,7 +11,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.flags import parse
 from mocme_jax.studies.degraded_graph import noisy, thinned, with_fewer_triples, with_noise, without_rows
 from mocme_jax.studies.graph_change import change_dataset
-from mocme_jax.training import setup
+from mocme_jax.training.setup import builders
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_what_can_not_be_is_told(graph):
 def test_a_dataset_of_another_graph_filters_by_all_that_is_known_and_tells_of_it(tmp_path):
     folder = write_tiny_graph(tmp_path / "graph")
     fields = {"data__modalities": "text,numeric"}
-    whole = setup.load_dataset(parse(tiny_flags(folder, tmp_path / "run", **fields), "")[0])
+    whole = builders.load_dataset(parse(tiny_flags(folder, tmp_path / "run", **fields), "")[0])
 
     poorer = change_dataset(whole, with_fewer_triples, 0, {"triples": 0.5})
     assert poorer.fingerprint == whole.fingerprint

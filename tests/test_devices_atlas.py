@@ -6,7 +6,7 @@ import pytest
 
 from mocme_jax.config import load_config
 from mocme_jax.parallel.mesh import WHOLE, Mapper
-from mocme_jax.training import setup
+from mocme_jax.training.setup import builders
 
 # A model leaves its start, where all entities are alike, by doubling differences again and again, those of rounding
 # among them; so the steps that are compared begin behind that.
@@ -25,7 +25,7 @@ def prepared(compiled_as_for_users):
     # several devices is for test_entropy.py and test_candidates.py to say.
     config.negatives.class_weights, config.negatives.many = (1.0, 1.0, 1.0), 0
     config.negatives.sampling = "uniform"
-    dataset = setup.load_dataset(config)
+    dataset = builders.load_dataset(config)
     mapper = Mapper("pmap", 1)
     training = training_on(config, dataset, mapper, False)
     state, _ = training.program(training.plan.create(), training.data, mapper.place(np.int32(WARM), WHOLE))
@@ -35,7 +35,7 @@ def prepared(compiled_as_for_users):
 
 def training_on(config, dataset, mapper, split):
     config.parallel.shard_entities = split
-    return setup.build_training(config, setup.build_model(config, dataset.graph), dataset.graph, mapper)
+    return builders.build_training(config, builders.build_model(config, dataset.graph), dataset.graph, mapper)
 
 
 def losses(training, start):

@@ -24,7 +24,7 @@ ROOMS = ("errors", "data", "method", "additions", "parallel", "evaluation", "tra
 ROOMS += ("studies", "report", "commands")
 # Where fields of a configuration are read; all others hold it as an opaque value.
 READS_CONFIG = ("config", "config_fields", "config_removed", "config_values", "flags")
-READS_CONFIG += ("training.setup", "training.dataset_setup", "training.run_settings")
+READS_CONFIG += ("training.setup.builders", "training.setup.datasets", "training.setup.settings")
 SECTIONS = {path.partition(".")[0] for path in FIELDS}
 # What gives a configuration, by the name it is called by.
 GIVES_CONFIG = {"parse", "default_config", "config_from_dict", "load_config", "with_fields", "here", "changed"}
@@ -164,7 +164,7 @@ def test_config_is_read_in_setup_alone():
     """Elsewhere a configuration is passed on; what it says is a plain value or an object that setup built."""
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
     reading = {name: config_reads(tree) for name, tree in trees.items()}
-    assert {"training.setup", "training.dataset_setup", "training.run_settings"} <= {
+    assert {"training.setup.builders", "training.setup.datasets", "training.setup.settings"} <= {
         name for name, lines in reading.items() if lines
     }
     assert not {name: lines for name, lines in reading.items() if lines and name not in READS_CONFIG}
@@ -219,7 +219,7 @@ def test_commands_import_jax_only_once_their_flags_are_read():
 
 # Additions to the method, under whatever name: the rest of the program knows their interface alone.
 ADDED = re.compile(r"\blend|\blent\b|cardinal|self_answers?\b|\bloops\b", re.IGNORECASE)
-NAMES_ADDITIONS = ("training.setup", "serving.exported_tables")
+NAMES_ADDITIONS = ("training.setup.builders", "serving.exported_tables")
 
 
 def test_additions_are_named_in_their_own_files_and_where_they_are_made():
@@ -236,6 +236,12 @@ def test_each_addition_lives_in_one_file():
     files = {name.partition(".")[2] for name in MODULES if name.startswith("additions.")}
     assert files == {"addition", "lending", "cardinality", "self_answers"}
     assert not own_imports("additions.addition") & {f"additions.{name}" for name in files}
+
+
+def test_no_two_modules_share_a_name():
+    """A name is told apart without its folder: in a traceback, in an editor's tabs."""
+    bases = [path.stem for path in MODULES.values() if not path.stem.startswith("__")]
+    assert not {base for base in bases if bases.count(base) > 1}
 
 
 def test_no_drawer_for_everything():

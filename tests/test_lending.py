@@ -14,8 +14,8 @@ from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import make_modality
 from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.run_loading import load
-from mocme_jax.training import setup
 from mocme_jax.training.best_model import restore_best
+from mocme_jax.training.setup import builders
 
 ENTITIES = 40
 
@@ -117,9 +117,9 @@ def encoded(restored, share, mapper):
     """All entities' vectors ``[N, d]``, encoded with another share on some devices."""
     config, graph = config_from_dict(restored.config.to_dict()), restored.dataset.graph
     config.model.lend = share
-    inputs = setup.build_inputs(config, graph, mapper)
+    inputs = builders.build_inputs(config, graph, mapper)
     params = mapper.place(jax.device_get(restored.params), "whole")
-    encode = setup.build_encode(config, restored.model, graph, mapper, setup.table_additions_of(config, graph))
+    encode = builders.build_encode(config, restored.model, graph, mapper, builders.table_additions_of(config, graph))
     vectors, _ = encode(params, inputs)
     return np.asarray(mapper.whole_tables(vectors.answers, ROWS))[: len(graph.entities)]
 
@@ -143,22 +143,22 @@ def test_a_loaded_model_answers_from_what_was_evaluated(run):
 def test_lenders_are_read_from_the_folder_of_the_run(run, tmp_path):
     restored = restore_best(run, alone=True)
     config, graph = config_from_dict(restored.config.to_dict()), restored.dataset.graph
-    (found,) = setup.table_additions_of(config, graph)
+    (found,) = builders.table_additions_of(config, graph)
     assert (run / FILE).is_file()
     for kept, wanted in zip(read_lenders(run, len(graph.entities), 0.5), found, strict=True):
         np.testing.assert_array_equal(kept, wanted)
     (tmp_path / FILE).write_bytes(found._replace(weights=found.weights / 2).file()[1])
-    (kept,) = setup.table_additions_of(config, graph, tmp_path)
+    (kept,) = builders.table_additions_of(config, graph, tmp_path)
     np.testing.assert_array_equal(kept.weights, found.weights / 2)
     config.model.lend = 0.0
-    assert setup.table_additions_of(config, graph, tmp_path) == ()
+    assert builders.table_additions_of(config, graph, tmp_path) == ()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "another graph's", "no such entity", "missing"])
 def test_lenders_are_found_anew_where_the_file_is_of_no_use(run, tmp_path, damage):
     restored = restore_best(run, alone=True)
     config, graph = restored.config, restored.dataset.graph
-    (found,) = setup.table_additions_of(config, graph)
+    (found,) = builders.table_additions_of(config, graph)
     wrong = found._replace(weights=found.weights / 2)
     if damage == "another graph's":
         wrong = Lending(*(rows[1:] for rows in wrong[:-1]), wrong.share)
@@ -170,5 +170,5 @@ def test_lenders_are_found_anew_where_the_file_is_of_no_use(run, tmp_path, damag
         path.write_bytes(path.read_bytes()[: 300 if damage == "cut" else 0])
     if damage == "missing":
         path.unlink()
-    for kept, wanted in zip(*setup.table_additions_of(config, graph, tmp_path), found, strict=True):
+    for kept, wanted in zip(*builders.table_additions_of(config, graph, tmp_path), found, strict=True):
         np.testing.assert_array_equal(kept, wanted)

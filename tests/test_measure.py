@@ -15,8 +15,8 @@ from mocme_jax.measure.device_limits import Calibration
 from mocme_jax.measure.memory_plan import Sizes, collective_bytes, need
 from mocme_jax.measure.synthetic_graph import synthetic_graph
 from mocme_jax.parallel.mesh import Mapper
-from mocme_jax.training import setup
 from mocme_jax.training.logs.run_results import read_results
+from mocme_jax.training.setup import builders
 
 
 @pytest.mark.slow
@@ -28,8 +28,8 @@ def test_the_planned_memory_is_the_compiled_programs(kind, count, split):
     config.parallel.mapper, config.parallel.devices, config.parallel.shard_entities = kind, count, split
     config.model.width, config.negatives.pool, config.train.batch_size = 32, 64, 32
     graph = synthetic_graph(3000, relations=500, feature_width=20)
-    mapper, model = setup.build_mapper(config), setup.build_model(config, graph)
-    training = setup.build_training(config, model, graph, mapper)
+    mapper, model = builders.build_mapper(config), builders.build_model(config, graph)
+    training = builders.build_training(config, model, graph, mapper)
     state = training.plan.create()
     analysis = training.program.lower(state, training.data, jnp.int32(1)).compile().memory_analysis()
     planned = need(config, Sizes(3000, 500, len(graph.train), (20,)), Mapper("shard_map", count))

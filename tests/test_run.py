@@ -13,8 +13,8 @@ from tiny_graph import NO_JUMPS, tiny_flags, write_tiny_graph
 
 from mocme_jax.config import config_from_dict
 from mocme_jax.config_fields import FIELDS
-from mocme_jax.training import setup
 from mocme_jax.training.logs.metrics_log import read_metrics
+from mocme_jax.training.setup import builders
 
 pytestmark = pytest.mark.slow
 FULL = {"data__modalities": "text,numeric"}
@@ -215,10 +215,10 @@ def build(graph: Path, **sections):
         **sections,
     }
     config = config_from_dict(sections)
-    dataset = setup.load_dataset(config)
-    model = setup.build_model(config, dataset.graph)
-    mapper = setup.build_mapper(config)
-    training = setup.build_training(config, model, dataset.graph, mapper)
+    dataset = builders.load_dataset(config)
+    model = builders.build_model(config, dataset.graph)
+    mapper = builders.build_mapper(config)
+    training = builders.build_training(config, model, dataset.graph, mapper)
     train = lambda state, steps: training.program(state, training.data, jnp.int32(steps))  # noqa: E731
     return config, dataset, model, mapper, training, train
 
@@ -308,6 +308,6 @@ def test_a_tiny_graph_is_learnt_by_heart(graph):
     state = training.plan.create()
     for _ in range(60):
         state, _ = train(state, 2)
-    vectors, _ = setup.build_encode(config, model, dataset.graph, mapper, ())(state.params, training.inputs)
-    evaluator = setup.build_evaluator(config, model, dataset, mapper)
+    vectors, _ = builders.build_encode(config, model, dataset.graph, mapper, ())(state.params, training.inputs)
+    evaluator = builders.build_evaluator(config, model, dataset, mapper)
     assert evaluator.metrics(state.params.model, vectors, "train")["mrr"] == 1.0

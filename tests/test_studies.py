@@ -20,11 +20,11 @@ from mocme_jax.studies.search_space import draw
 from mocme_jax.studies.seed_training import train_seeds
 from mocme_jax.studies.study import changed, load_cells
 from mocme_jax.studies.study_folder import read_rows
-from mocme_jax.training import setup
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.run import train_and_evaluate
+from mocme_jax.training.setup import builders
 
 STUDIES = ("beside", "components", "estimators", "missing", "negatives", "noise", "sparse")
 STUDY = """
@@ -71,7 +71,7 @@ class Told(io.StringIO):
 def train(graph, folder, seeds, told=None, preemption=None, **fields):
     config, _ = parse(tiny_flags(graph, folder, **fields), "")
     console = make_console(told or Told())
-    return train_seeds(config, setup.load_dataset(config), seeds, folder, preemption=preemption, console=console)
+    return train_seeds(config, builders.load_dataset(config), seeds, folder, preemption=preemption, console=console)
 
 
 @pytest.mark.slow
@@ -387,7 +387,7 @@ def test_a_cell_may_change_the_graph_and_is_told_by_how(graph, tmp_path, monkeyp
 @pytest.mark.slow
 def test_a_cell_that_goes_on_is_of_the_same_graph(graph, tmp_path):
     config, _ = parse(tiny_flags(graph, tmp_path, data__modalities="text", train__eval_every=1), "")
-    dataset = setup.load_dataset(config)
+    dataset = builders.load_dataset(config)
 
     def train_without(missing, told, preemption=None):
         poorer = change_dataset(dataset, without_rows, 0, {"missing": missing})

@@ -19,9 +19,9 @@ from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.parallel.mesh import WHOLE, Mapper
-from mocme_jax.training import setup
 from mocme_jax.training.logs.progress import make_console, results_table
-from mocme_jax.training.run_settings import describe_model, splits_tables
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import describe_model, splits_tables
 from mocme_jax.training.train_state import TrainData, data_spec
 
 _COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
@@ -57,10 +57,10 @@ class Need(NamedTuple):
 def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     """Compiles the training program for a graph of those sizes, and reads off what it needs."""
     split = splits_tables(config)
-    model = setup.build_model_of(config, sizes.relations, sizes.widths, (0.0,) * len(sizes.widths))
-    plan, program = setup.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
-    bars = setup.bars_of(config, np.zeros((0, 3), np.int32), sizes.relations)
-    data = _data_shapes(sizes, setup.panel_size(config), bars, mapper, split)
+    model = builders.build_model_of(config, sizes.relations, sizes.widths, (0.0,) * len(sizes.widths))
+    plan, program = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
+    bars = builders.bars_of(config, np.zeros((0, 3), np.int32), sizes.relations)
+    data = _data_shapes(sizes, builders.panel_size(config), bars, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()
     devices, state = mapper.count if split else 1, plan.shapes
@@ -79,7 +79,7 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     if state.entropy is not None:
         parts["entropies of negatives"] = _bytes(state.entropy)
     held = mapper.table_rows(sizes.entities, True) // mapper.count
-    parts |= setup.addition_bytes(config, sizes.entities, held, sizes.relations)
+    parts |= builders.addition_bytes(config, sizes.entities, held, sizes.relations)
     return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
 
 

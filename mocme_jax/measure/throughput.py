@@ -17,9 +17,9 @@ from mocme_jax.measure.device_limits import calibrate
 from mocme_jax.measure.saved_figures import SETTING, read_figures, setting_of
 from mocme_jax.measure.synthetic_graph import synthetic_graph
 from mocme_jax.measure.timed_stages import Stage, evaluation_stages, row_of, timed, training_stage
-from mocme_jax.training import setup
 from mocme_jax.training.logs.progress import make_console, results_table
-from mocme_jax.training.run_settings import describe_model, devices_of, with_fields
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import describe_model, devices_of, with_fields
 
 
 def measure(
@@ -48,7 +48,7 @@ def measure(
     console = make_console()
     rows, limits = [], {}
     if not entities:
-        dataset = setup.load_dataset(config, notify=console.print)
+        dataset = builders.load_dataset(config, notify=console.print)
         graphs = [dataset.graph]
     else:
         graphs = (synthetic_graph(int(size)) for size in entities)
@@ -60,7 +60,7 @@ def measure(
         for count, kind, precision in settings:
             changes = {"parallel.devices": count, "parallel.mapper": kind, "train.precision": precision}
             one = with_fields(config, changes)
-            count = setup.build_mapper(one).count
+            count = builders.build_mapper(one).count
             setting = {"devices": count, "mapper": kind}
             if entities:
                 setting = {"entities": len(graph.entities)} | setting

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.measure.device_limits import Calibration
 from mocme_jax.parallel.mesh import WHOLE, Program
-from mocme_jax.training import setup
 from mocme_jax.training.entity_encoding import make_encode_program
-from mocme_jax.training.run_settings import candidates_per_query, describe_model, splits_tables
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import candidates_per_query, describe_model, splits_tables
 from mocme_jax.training.step import finite
 
 
@@ -72,13 +72,13 @@ def compiled(program: Program, *arguments: Any) -> Compiled:
 
 def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: int) -> Stage:
     """Training steps, from where the last call ended."""
-    mapper = setup.build_mapper(config)
-    model = setup.build_model(config, graph)
-    training = setup.build_training(config, model, graph, mapper)
+    mapper = builders.build_mapper(config)
+    model = builders.build_model(config, graph)
+    training = builders.build_training(config, model, graph, mapper)
     state, batch, entities = [training.plan.create()], training.batch_size, len(graph.entities)
     count = mapper.place(np.int32(steps), WHOLE)
     cost = compiled(training.program, state[0], training.data, count)
-    if setup.updates_rows_alone(config, entities):
+    if builders.updates_rows_alone(config, entities):
         # Tables are written where they lie, a few rows a step: their size says nothing of what must move.
         cost = cost._replace(moved=0.0)
 
@@ -91,14 +91,14 @@ def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: 
     return Stage(name, call, "triples/s", describe_model(config)["precision"], steps * batch, steps, scores, cost)
 
 
-def evaluation_stages(config: ConfigDict, dataset: setup.Dataset) -> list[Stage]:
+def evaluation_stages(config: ConfigDict, dataset: builders.Dataset) -> list[Stage]:
     """The encoding of every entity, and the ranking of test in both directions, in full float32 as always."""
-    graph, mapper = dataset.graph, setup.build_mapper(config)
-    model = setup.build_model(config, graph)
-    training = setup.build_training(config, model, graph, mapper)
+    graph, mapper = dataset.graph, builders.build_mapper(config)
+    model = builders.build_model(config, graph)
+    training = builders.build_training(config, model, graph, mapper)
     params, inputs = training.plan.create().params, training.inputs
-    encode = setup.build_encode(config, model, graph, mapper, setup.table_additions_of(config, graph))
-    evaluator = setup.build_evaluator(config, model, dataset, mapper)
+    encode = builders.build_encode(config, model, graph, mapper, builders.table_additions_of(config, graph))
+    evaluator = builders.build_evaluator(config, model, dataset, mapper)
     entities, queries, width = len(graph.entities), 2 * len(graph.test), describe_model(config)["width"]
 
     # The body of a loop counts once; in one block there is no loop. It is compiled for its cost, and never run.

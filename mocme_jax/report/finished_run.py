@@ -8,7 +8,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.flags import flags_of
 from mocme_jax.training.logs.metrics_log import flatten, read_metrics
 from mocme_jax.training.logs.run_results import read_results
-from mocme_jax.training.run_settings import describe_model, seed_of
+from mocme_jax.training.setup.settings import describe_model, seed_of
 
 CLASSES = ("easy", "ambiguous", "hard")
 STRUCTURE = "structure"

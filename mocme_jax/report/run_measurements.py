@@ -21,9 +21,9 @@ from mocme_jax.serving.completion import Served, batches, filled
 from mocme_jax.serving.probability import Bins, in_bins
 from mocme_jax.serving.run_loading import model_of
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training import setup
 from mocme_jax.training.best_model import Restored, restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.setup import builders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def test_ranks(served: Served, restored: Restored) -> np.ndarray | None:
     dataset = restored.dataset
     if not len(dataset.graph.test):
         return None
-    evaluator = setup.build_evaluator(restored.config, restored.model, dataset, restored.mapper)
+    evaluator = builders.build_evaluator(restored.config, restored.model, dataset, restored.mapper)
     entities, tables = len(dataset.graph.entities), served.tables
     rows = [np.asarray(table).reshape(-1, table.shape[-1])[:entities] for table in (tables.questions, tables.answers)]
     vectors = restored.mapper.place(EntityVectors(*rows), EntityVectors(ROWS, ROWS))

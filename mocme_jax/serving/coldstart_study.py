@@ -25,12 +25,12 @@ from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.held_out_entities import HeldOut, give, hold_out, write_graph
 from mocme_jax.serving.run_loading import load
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.run_folder import write_whole
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.logs.run_results import read_results, scores_of
 from mocme_jax.training.run import train_and_evaluate
-from mocme_jax.training.run_settings import structure_dropout_of, with_fields
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import structure_dropout_of, with_fields
 
 FILE = "coldstart.json"
 
@@ -46,7 +46,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: 
       given: triples of each held-out entity that the model is told, at most; its others are asked.
     """
     console = make_console()
-    dataset = setup.load_dataset(config, notify=console.print)
+    dataset = builders.load_dataset(config, notify=console.print)
     # The released splits: a dev split that was carved out of train would be held out twice.
     graph = dataset.graph.replace(**dict(zip(dataset.graph.splits, dataset.known, strict=True)))
     held = hold_out(graph, share, seed)

@@ -12,7 +12,7 @@ from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.flags import flags_of
 from mocme_jax.serving.calibration import identity_of, read_calibration
 from mocme_jax.training.logs.run_results import scores_of
-from mocme_jax.training.run_settings import describe_model
+from mocme_jax.training.setup.settings import describe_model
 
 FILE = "MODEL_CARD.md"
 

@@ -19,11 +19,11 @@ from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.top_candidates import in_blocks
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training import setup
 from mocme_jax.training.best_model import Restored, restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.entity_encoding import make_encode_program
-from mocme_jax.training.run_settings import data_folders
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import data_folders
 
 RELATION_LABELS_FILE = "relation_labels.tsv"
 
@@ -54,13 +54,13 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
     """What ``load`` returns, of a checkpoint that was restored on one device (``alone``)."""
     graph, model = restored.dataset.graph, restored.model
     entities, relations = len(graph.entities), len(graph.relations)
-    inputs = setup.build_inputs(restored.config, graph, restored.mapper)
+    inputs = builders.build_inputs(restored.config, graph, restored.mapper)
     # Once for all: whatever is encoded, explained or added later starts from the table as it was evaluated.
-    before_encoding = setup.table_additions_of(restored.config, graph, workdir)
+    before_encoding = builders.table_additions_of(restored.config, graph, workdir)
     params = restored.params._replace(structure=changed(restored.params.structure, before_encoding))
     encode = make_encode_program(model, entities=entities, mapper=restored.mapper)
     vectors, _ = encode(params, inputs)
-    additions = setup.additions_of(restored.config, graph)
+    additions = builders.additions_of(restored.config, graph)
     splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
     served = Served(
         model,

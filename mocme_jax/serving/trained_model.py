@@ -30,7 +30,7 @@ from mocme_jax.serving.new_entities import LEARNED_TO_DO_WITHOUT, STRUCTURES, Fe
 from mocme_jax.serving.probability import shares
 from mocme_jax.serving.top_candidates import masks_of
 from mocme_jax.training.logs.run_results import read_results
-from mocme_jax.training.run_settings import fitting_of, structure_dropout_of
+from mocme_jax.training.setup.settings import fitting_of, structure_dropout_of
 
 Keys = Key | Iterable[Key]
 

@@ -17,7 +17,7 @@ from mocme_jax.config import load_function
 from mocme_jax.config_fields import Value
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
-from mocme_jax.training.setup import Dataset
+from mocme_jax.training.setup.builders import Dataset
 
 PREFIX = "graph."
 

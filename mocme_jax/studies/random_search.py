@@ -9,12 +9,12 @@ from mocme_jax.config import find_config, load_function
 from mocme_jax.studies.finished_cells import Rows
 from mocme_jax.studies.search_space import Space, draw
 from mocme_jax.studies.study import as_flags, changed, identity_of_study, run_cell
-from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.run_folder import locked
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.preemption import Preemption
-from mocme_jax.training.run_settings import seed_of
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import seed_of
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -59,7 +59,7 @@ def search(
         console.print(line, soft_wrap=True, markup=False)
 
     space, seed = load_space(name, config), seed_of(config)
-    dataset = setup.load_dataset(config, notify=note)
+    dataset = builders.load_dataset(config, notify=note)
     points = {"as it is": {}} | {f"trial {number}": draw(space, seed, number) for number in range(1, trials)}
     use_compilation_cache()
     with locked(workdir):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
 from mocme_jax.training.logs.progress import Progress
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
+from mocme_jax.training.setup import builders
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ class Trained(NamedTuple):
 
 def train_seeds(
     config: ConfigDict,
-    dataset: setup.Dataset,
+    dataset: builders.Dataset,
     seeds: Sequence[int],
     folder: Path,
     *,
@@ -62,7 +62,7 @@ def train_seeds(
       Stopped: a signal has asked for the end, and the state is on the disk.
       UserError: the folder can't be written, or holds something else.
     """
-    loop = Loop(config, dataset, setup.build_mapper(config), seeds, preemption or Preemption())
+    loop = Loop(config, dataset, builders.build_mapper(config), seeds, preemption or Preemption())
     with open_checkpoints(folder) as checkpoints, Progress(loop.schedule.epochs, console=console) as progress:
         state = loop.resume(checkpoints, folder, progress.note)
         with MetricsLog(folder, keep_until_step=loop.position.evaluated_step, tensorboard=False) as log:

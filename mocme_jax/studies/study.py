@@ -22,14 +22,14 @@ from mocme_jax.studies.finished_cells import Rows
 from mocme_jax.studies.graph_change import PREFIX, change_dataset, fields_of, load_graph_change, words_of
 from mocme_jax.studies.seed_training import train_seeds
 from mocme_jax.studies.study_table import make_table, print_table, write_table
-from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.run_folder import locked
 from mocme_jax.training.checkpoints.run_position import identity_of
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import graph_of
 from mocme_jax.training.preemption import Preemption
-from mocme_jax.training.run_settings import seed_of, with_fields
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import seed_of, with_fields
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -104,7 +104,7 @@ def run_study(
     def note(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
-    dataset = setup.load_dataset(config, notify=note)
+    dataset = builders.load_dataset(config, notify=note)
     graph = dataset.graph
     cells, change_graph = load_cells(name, config, [modality.name for modality in graph.modalities], alone)
     chosen = _chosen(cells, only)
@@ -135,7 +135,7 @@ def run_cell(
     cell: str,
     changes: Mapping[str, Value],
     config: ConfigDict,
-    dataset: setup.Dataset,
+    dataset: builders.Dataset,
     seeds: Sequence[int],
     *,
     preemption: Preemption,
@@ -146,7 +146,7 @@ def run_cell(
     """Trains a cell's seeds together and adds their rows; what it had begun before goes on."""
     own, start = changed(config, fields_of(changes)), time.perf_counter()
     if any(path.startswith("data.") for path in changes):
-        dataset = setup.load_dataset(own)
+        dataset = builders.load_dataset(own)
     if words := words_of(changes):
         dataset = change_dataset(dataset, change_graph, seed_of(own), words)
     name = f"{rows.ranks_path(cell, seeds[0]).stem}-{seeds[-1]}.{len(seeds)}"
@@ -157,7 +157,7 @@ def run_cell(
 
 
 def identity_of_study(
-    name: str, config: ConfigDict, cells: Cells, dataset: setup.Dataset, seeds: Sequence[int]
+    name: str, config: ConfigDict, cells: Cells, dataset: builders.Dataset, seeds: Sequence[int]
 ) -> dict:
     """What ``study.json`` says; a study that goes on must agree in graph and config."""
     identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, np.zeros(0))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
-from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_position import check_format
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
-from mocme_jax.training.run_settings import here, splits_tables
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import here, splits_tables
 from mocme_jax.training.train_state import params_shapes, params_spec
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Restored:
 
     config: ConfigDict
     saved: dict
-    dataset: setup.Dataset
+    dataset: builders.Dataset
     mapper: Mapper
     model: MoCME
     params: Params
@@ -67,14 +67,14 @@ def restore_best(
         if newest is None:
             raise UserError(f"{Path(workdir) / 'best'}: holds no checkpoint; train there first, or mend --workdir")
         config = here(newest.meta["config"], data_dir, features_dir, alone=alone)
-        dataset = setup.load_dataset(config, notify=notify)
+        dataset = builders.load_dataset(config, notify=notify)
         if dataset.fingerprint != newest.meta["fingerprint"]:
             raise UserError(
                 f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now; "
                 "say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
             )
-        mapper, split = setup.build_mapper(config), splits_tables(config)
-        model = setup.build_model(config, dataset.graph)
+        mapper, split = builders.build_mapper(config), splits_tables(config)
+        model = builders.build_model(config, dataset.graph)
         entities = len(dataset.graph.entities)
         shapes = params_shapes(model, entities=entities, mapper=mapper, split=split)
         saved = Saves(checkpoints, None, entities, notify).newest("best", shapes)

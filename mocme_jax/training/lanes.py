@@ -20,7 +20,7 @@ from mocme_jax.parallel.mesh import WHOLE
 from mocme_jax.training.checkpoints.resuming import resume
 from mocme_jax.training.checkpoints.run_position import Position, check_same_run, furthest
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
-from mocme_jax.training.setup import Training
+from mocme_jax.training.setup.builders import Training
 from mocme_jax.training.train_state import TrainState
 
 

@@ -14,7 +14,6 @@ import optax
 from mocme_jax.method.mocme import EntityVectors, Params
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.parallel.processes import everyone
-from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.orbax_store import Checkpoints
 from mocme_jax.training.checkpoints.run_position import Position, furthest, identity_of
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
@@ -23,8 +22,9 @@ from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress
 from mocme_jax.training.logs.run_results import weight_names
 from mocme_jax.training.preemption import Preemption, Stopped
-from mocme_jax.training.run_settings import schedule_of
 from mocme_jax.training.schedule import Pace
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import schedule_of
 from mocme_jax.training.step import finite
 from mocme_jax.training.train_state import TrainState
 
@@ -52,7 +52,7 @@ class Loop:
     def __init__(
         self,
         config: ConfigDict,
-        dataset: setup.Dataset,
+        dataset: builders.Dataset,
         mapper: Mapper,
         seeds: Sequence[int],
         preemption: Preemption,
@@ -60,11 +60,11 @@ class Loop:
     ):
         graph = dataset.graph
         self.dataset, self.seeds, self._preemption = dataset, list(seeds), preemption
-        self.model = setup.build_model(config, graph)
-        self.training = setup.build_training(config, self.model, graph, mapper, self.seeds)
-        self.additions = setup.table_additions_of(config, graph)
-        self._encode = setup.build_encode(config, self.model, graph, mapper, self.additions)
-        self.evaluator = setup.build_evaluator(config, self.model, dataset, mapper)
+        self.model = builders.build_model(config, graph)
+        self.training = builders.build_training(config, self.model, graph, mapper, self.seeds)
+        self.additions = builders.table_additions_of(config, graph)
+        self._encode = builders.build_encode(config, self.model, graph, mapper, self.additions)
+        self.evaluator = builders.build_evaluator(config, self.model, dataset, mapper)
         self.schedule = schedule_of(config, len(graph.train))
         panel = np.asarray(jax.device_get(self.training.inputs.panel))
         self.identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, panel)

@@ -7,11 +7,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from mocme_jax.training import setup
 from mocme_jax.training.best_model import restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
+from mocme_jax.training.setup import builders
 
 
 def evaluate_workdir(
@@ -35,10 +35,10 @@ def evaluate_workdir(
     notify = partial(console.print, soft_wrap=True, markup=False)
     restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, notify=notify)
     config, dataset, mapper, model = restored.config, restored.dataset, restored.mapper, restored.model
-    evaluator = setup.build_evaluator(config, model, dataset, mapper)
-    inputs = setup.build_inputs(config, dataset.graph, mapper)
-    additions = setup.table_additions_of(config, dataset.graph, workdir)
-    vectors, weights = setup.build_encode(config, model, dataset.graph, mapper, additions)(restored.params, inputs)
+    evaluator = builders.build_evaluator(config, model, dataset, mapper)
+    inputs = builders.build_inputs(config, dataset.graph, mapper)
+    additions = builders.table_additions_of(config, dataset.graph, workdir)
+    vectors, weights = builders.build_encode(config, model, dataset.graph, mapper, additions)(restored.params, inputs)
     results = results_of(
         restored.saved["config"],
         dataset,

@@ -13,7 +13,6 @@ import jax
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.parallel.processes import everyone
-from mocme_jax.training import setup
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_folder import locked, write_whole
 from mocme_jax.training.compilation_cache import use_compilation_cache
@@ -23,7 +22,8 @@ from mocme_jax.training.logs.progress import Progress, make_console
 from mocme_jax.training.logs.run_results import print_results, results_of, write_results
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
-from mocme_jax.training.run_settings import describe_model, seed_of
+from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import describe_model, seed_of
 from mocme_jax.training.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
     def note(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
-    mapper = setup.build_mapper(config)
-    dataset = setup.load_dataset(config, notify=console.print)
+    mapper = builders.build_mapper(config)
+    dataset = builders.load_dataset(config, notify=console.print)
     graph = dataset.graph
     use_compilation_cache()
     note(_headline(config, dataset, mapper, workdir))
@@ -125,7 +125,7 @@ def _held(workdir: Path, writes: bool):
         yield
 
 
-def _headline(config: ConfigDict, dataset: setup.Dataset, mapper: Mapper, workdir: Path) -> str:
+def _headline(config: ConfigDict, dataset: builders.Dataset, mapper: Mapper, workdir: Path) -> str:
     graph, devices, model = dataset.graph, mapper.count, describe_model(config)
     names = " + ".join(["structure", *(f"{m.name} {m.coverage:.0%}" for m in graph.modalities)])
     kind = jax.local_devices()[0].device_kind

@@ -19,7 +19,7 @@ from mocme_jax.training.checkpoints.run_folder import write_whole
 from mocme_jax.training.logs.progress import results_table
 
 if TYPE_CHECKING:
-    from mocme_jax.training.setup import Dataset
+    from mocme_jax.training.setup.builders import Dataset
 
 
 def results_of(config: dict, dataset: Dataset, position: dict, *, dev: dict, test: dict | None, weights: dict) -> dict:

@@ -31,12 +31,12 @@ from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.candidates import pool_covers
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import Mapper, Program
-from mocme_jax.training.dataset_setup import Dataset as Dataset
-from mocme_jax.training.dataset_setup import load_dataset as load_dataset
 from mocme_jax.training.device_data import make_inputs, make_train_data
 from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.objective import Objective, make_loss
 from mocme_jax.training.optimizers import create_optimizers
+from mocme_jax.training.setup.datasets import Dataset as Dataset
+from mocme_jax.training.setup.datasets import load_dataset as load_dataset
 from mocme_jax.training.step import make_train_program
 from mocme_jax.training.train_state import StatePlan, TrainData, plan_train_state
 
