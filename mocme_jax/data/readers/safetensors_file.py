@@ -27,12 +27,12 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
       UserError: the file is missing, truncated, holds a type NumPy has not, or its tensors overlap or leave gaps.
     """
     with open_file(path) as file:
-        start = file.read(8)
-        length, held = int.from_bytes(start, "little"), os.fstat(file.fileno()).st_size
+        length, held = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
         try:
             if length > min(_LONGEST_HEADER, held):
                 raise Damaged(f"the header is {length:,} bytes long; at most {_LONGEST_HEADER:,} are read")
-            data = start + file.read()
+            file.seek(0)
+            data = file.read()
             parse_json(data[8 : 8 + length])  # refuses a name that is given twice, of which the library takes the last
             return {name: _array(name, **tensor) for name, tensor in deserialize(data)}
         except (Damaged, SafetensorError) as error:
