@@ -22,21 +22,13 @@ OPTIONS = {
 def main() -> None:
     """Reads the flags, then imports JAX and runs the study."""
     command = parse_command(sys.argv[1:], __doc__, OPTIONS, "studies/{config}-{study}")
-    config, options = command.config, command.options
     from mocme_jax.training.preemption import Preemption
 
     with Preemption() as preemption:
         from mocme_jax.studies.study import run_study
 
-        run_study(
-            config,
-            options["study"],
-            command.workdir,
-            seeds=options["seeds"],
-            alone=baseline_of(command.source),
-            only=options["cells"],
-            preemption=preemption,
-        )
+        alone = baseline_of(command.source)
+        run_study(command.config, workdir=command.workdir, **command.options, alone=alone, preemption=preemption)
 
 
 if __name__ == "__main__":

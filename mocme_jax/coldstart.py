@@ -23,14 +23,7 @@ def main() -> None:
     command = parse_command(sys.argv[1:], __doc__, OPTIONS)
     from mocme_jax.serving.coldstart_study import study
 
-    options = command.options
-    study(
-        command.config,
-        command.workdir,
-        share=options["share"],
-        seed=options["held-seed"],
-        given=options["given"],
-    )
+    study(command.config, command.workdir, **command.options)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,7 @@ def main() -> int:
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
     from mocme_jax.training.reevaluation import evaluate_workdir
 
-    same = evaluate_workdir(
-        Path(options["workdir"]),
-        data_dir=options["data-dir"],
-        features_dir=options["features-dir"],
-        as_json=options["json"],
-    )
+    same = evaluate_workdir(Path(options.pop("workdir")), as_json=options.pop("json"), **options)
     return 0 if same else 1
 
 

@@ -31,9 +31,9 @@ def main() -> None:
     from mocme_jax.serving.exported_tables import export
     from mocme_jax.serving.prediction_output import read_model
 
-    model, console = read_model(Path(options["workdir"]), options["data-dir"], options["features-dir"])
+    model, console = read_model(Path(options["workdir"]), options["data_dir"], options["features_dir"])
     for path in export(model, Path(options["out"]), options["formats"]):
-        console.print(f"{path}: {path.stat().st_size:,} bytes", soft_wrap=True)
+        console.print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

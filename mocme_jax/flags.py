@@ -44,7 +44,7 @@ class Command:
     Attributes:
       config: the configuration.
       workdir: the run's folder.
-      options: the command's own.
+      options: the command's own, by their Python names.
       source: the config's name or file, as it was given.
     """
 
@@ -104,7 +104,7 @@ def parse_command(
 def parse_options(
     argv: Sequence[str], doc: str, options: Mapping[str, Field], required: Sequence[str] = ()
 ) -> dict[str, Value]:
-    """Reads the flags of a command that has no config; absent ones have their field's default.
+    """The flags of a command that has no config, by their Python names; absent ones have their field's default.
 
     Args:
       argv, doc: as for `parse_command`.
@@ -159,8 +159,9 @@ def _refuse(flag: str, known: Mapping[str, Field]) -> None:
 
 
 def _values(texts: Mapping[str, str], options: Mapping[str, Field]) -> dict[str, Value]:
+    """By Python names: ``data_dir`` for ``--data-dir``."""
     return {
-        name: parse_value(name, field, texts[name], "--") if name in texts else field.default
+        name.replace("-", "_"): parse_value(name, field, texts[name], "--") if name in texts else field.default
         for name, field in options.items()
     }
 

@@ -52,9 +52,9 @@ def main() -> None:
     kind = _checked(options, given=sum(key is not None for key in triple))
     from mocme_jax.serving import prediction_output as predict
 
-    known, k = options["exclude-known"], options["k"]
+    known, k = options["exclude_known"], options["k"]
     out = Path(options["out"]) if options["out"] else None
-    model, console = predict.read_model(Path(options["workdir"]), options["data-dir"], options["features-dir"])
+    model, console = predict.read_model(Path(options["workdir"]), options["data_dir"], options["features_dir"])
     if kind == "queries":
         predict.predict_file(model, Path(options["queries"]), out, k=k, exclude=known or (), console=console)
     elif kind == "all-new":
@@ -68,7 +68,7 @@ def main() -> None:
 
 def _checked(options: Mapping[str, Value], given: int) -> str:
     """What is asked: ``queries``, ``all-new``, ``explain``, or ``one`` question; ``given``: of head, relation, tail."""
-    asked = [name for name in ("queries", "all-new", "explain") if options[name]]
+    asked = [name for name in ("queries", "all-new", "explain") if options[name.replace("-", "_")]]
     if len(asked) > 1:
         raise UserError(f"--{asked[0]} and --{asked[1]} don't go together")
     kind = asked[0] if asked else "one"

@@ -41,40 +41,21 @@ OPTIONS = {
 def main() -> None:
     """Reads the flags, makes the features, writes them, says what was written."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("data", "out"))
-    data, out, numeric, images = (
-        options[name] and Path(options[name]) for name in ("data", "out", "numeric", "images")
-    )
+    options |= {name: options[name] and Path(options[name]) for name in ("data", "out", "numeric", "images")}
+    of_triples = {name: options.pop(name) for name in ("dev_fraction", "seed")}
     from mocme_jax.data.features.feature_making import prepare, prepare_triples
     from mocme_jax.data.features.image_encoders import DEFAULT_ENCODER
 
-    if options["triples"]:
-        if options["text"] or numeric or images:
+    if options.pop("triples"):
+        if options["text"] or options["numeric"] or options["images"]:
             raise UserError("--triples writes the graph alone; make its features by another call")
-        prepare_triples(
-            data,
-            out,
-            dev_fraction=options["dev-fraction"],
-            seed=options["seed"],
-            overwrite=options["overwrite"],
-            notify=print,
-        )
+        prepare_triples(options["data"], options["out"], **of_triples, overwrite=options["overwrite"])
         return
-    if options["dev-fraction"] is not None:
+    if of_triples["dev_fraction"] is not None:
         raise UserError("--dev-fraction goes with --triples")
-    if options["image-encoder"] and not images:
+    if options["image_encoder"] and not options["images"]:
         raise UserError("--image-encoder goes with --images")
-    prepare(
-        data,
-        out,
-        text=options["text"],
-        encoder=options["encoder"],
-        numeric=numeric,
-        min_rows=options["min-rows"],
-        images=images,
-        image_encoder=options["image-encoder"] or DEFAULT_ENCODER,
-        overwrite=options["overwrite"],
-        notify=print,
-    )
+    prepare(**options | {"image_encoder": options["image_encoder"] or DEFAULT_ENCODER})
 
 
 if __name__ == "__main__":

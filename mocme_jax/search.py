@@ -21,20 +21,12 @@ OPTIONS = {
 def main() -> None:
     """Reads the flags, then imports JAX and searches."""
     command = parse_command(sys.argv[1:], __doc__, OPTIONS, "studies/{config}-search-{space}")
-    options = command.options
     from mocme_jax.training.preemption import Preemption
 
     with Preemption() as preemption:
         from mocme_jax.studies.random_search import search
 
-        search(
-            command.config,
-            options["space"],
-            command.workdir,
-            trials=options["trials"],
-            minutes=options["minutes"],
-            preemption=preemption,
-        )
+        search(command.config, workdir=command.workdir, **command.options, preemption=preemption)
 
 
 if __name__ == "__main__":

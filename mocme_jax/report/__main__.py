@@ -30,7 +30,7 @@ OPTIONS = {
 def main() -> None:
     """Reads the flags, then imports JAX and writes."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
-    folders = {name: Path(options[name]) if options[name] else None for name in ("out", "baseline", "images")}
+    options |= {name: options[name] and Path(options[name]) for name in ("out", "baseline", "images")}
     from mocme_jax.report.html_page import check_extra
 
     check_extra()
@@ -38,15 +38,8 @@ def main() -> None:
     from mocme_jax.training.logs.progress import make_console
 
     console = make_console()
-    path = write_report(
-        [Path(folder) for folder in options["workdir"]],
-        **folders,
-        entities=options["entities"],
-        data_dir=options["data-dir"],
-        features_dir=options["features-dir"],
-        notify=lambda line: console.print(line, soft_wrap=True, markup=False),
-    )
-    console.print(f"{path}: {path.stat().st_size:,} bytes", soft_wrap=True, markup=False)
+    path = write_report([Path(folder) for folder in options.pop("workdir")], **options, notify=console.print)
+    console.print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

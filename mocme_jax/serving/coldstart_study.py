@@ -35,21 +35,21 @@ from mocme_jax.training.setup.settings import structure_dropout_of, with_fields
 FILE = "coldstart.json"
 
 
-def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: int = 0) -> dict:
+def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, given: int = 0) -> dict:
     """Holds out, trains on the rest, completes the held-out entities, and writes ``coldstart.json``.
 
     Args:
       config: of the training; its data say which graph.
       workdir: gets ``graph/``, the rest of it, and ``run/``, the training, which goes on if it was stopped.
       share: of the entities to hold out.
-      seed: of the choice.
+      held_seed: of the choice.
       given: triples of each held-out entity that the model is told, at most; its others are asked.
     """
     console = make_console()
     dataset = builders.load_dataset(config, notify=console.print)
     # The released splits: a dev split that was carved out of train would be held out twice.
     graph = dataset.graph.replace(**dict(zip(dataset.graph.splits, dataset.known, strict=True)))
-    held = hold_out(graph, share, seed)
+    held = hold_out(graph, share, held_seed)
     counts = f"{len(held.ids):,} of {len(graph.entities):,} entities held out, with {len(held.triples):,} triples"
     console.print(f"{graph.name}: {counts}")
     folder = Path(workdir) / "graph"
@@ -62,7 +62,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: 
     model = load(Path(workdir) / "run", notify=console.print)
     names = [graph.entities[index] for index in held.ids]
     features = {m.name: np.where(m.present[:, None], m.features, np.nan) for m in held.modalities}
-    told, held = give(held, given, seed)
+    told, held = give(held, given, held_seed)
     grown = model.add_entities(names, features, told.tolist())
     known = [held.rest.train, held.rest.valid, held.rest.test, told, held.triples]
     tails = known_tails(known, len(grown.entities), len(grown.relations))
@@ -71,7 +71,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: 
     if given:
         unfitted = model.add_entities(names, features, told.tolist(), fit=False)
         ranks["MoCME, structure not fitted"] = model_ranks(unfitted, held, known)
-    ranks |= baseline_ranks(held, tails, asked, seed)
+    ranks |= baseline_ranks(held, tails, asked, held_seed)
     about = asked[:, 0] >= len(held.rest.entities)
     groups = {"all": np.ones(len(asked), bool), "about": about, "for": asked[:, 2] >= len(held.rest.entities)}
     rest = scores_of(read_results(Path(workdir) / "run"))
@@ -80,7 +80,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, seed: int, given: 
         "held_out": len(held.ids),
         "triples": len(held.triples),
         "share": share,
-        "seed": seed,
+        "seed": held_seed,
         "given": given,
         "structure_dropout": structure_dropout_of(config),
         "modalities": {m.name: float(m.present.mean()) for m in held.modalities},

@@ -35,7 +35,7 @@ def load_space(name_or_path: str, config: ConfigDict) -> Space:
 
 
 def search(
-    config: ConfigDict, name: str, workdir: Path, *, trials: int, minutes: float, preemption: Preemption | None = None
+    config: ConfigDict, space: str, workdir: Path, *, trials: int, minutes: float, preemption: Preemption | None = None
 ) -> dict:
     """Tries what is not tried yet of a search's points, and returns the best on dev; test is never scored.
 
@@ -43,7 +43,7 @@ def search(
 
     Args:
       config: what every point starts from; its seed draws the points, and is that of each training.
-      name: of the space, see ``load_space``.
+      space: its name, see ``load_space``.
       workdir: the search's folder.
       trials: points, with those tried before.
       minutes: after which no further point is begun; counts the minutes of points tried before too.
@@ -54,16 +54,13 @@ def search(
     """
     preemption = preemption or Preemption()
     console = make_console()
-
-    def note(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False)
-
-    space, seed = load_space(name, config), seed_of(config)
+    note = console.print
+    ranges, seed = load_space(space, config), seed_of(config)
     dataset = builders.load_dataset(config, notify=note)
-    points = {"as it is": {}} | {f"trial {number}": draw(space, seed, number) for number in range(1, trials)}
+    points = {"as it is": {}} | {f"trial {number}": draw(ranges, seed, number) for number in range(1, trials)}
     use_compilation_cache()
     with locked(workdir):
-        rows = Rows(workdir, identity_of_study(name, config, points, dataset, [seed]))
+        rows = Rows(workdir, identity_of_study(space, config, points, dataset, [seed]))
         preemption.something_to_save()
         for point, changes in points.items():
             if seed in rows.of(point, changes):
@@ -78,6 +75,6 @@ def search(
         {"point": row["cell"], "dev MRR": row["dev"]["mrr"], "best epoch": row["best_epoch"], **row["changes"]}
         for row in best[:_LISTED]
     ]
-    results_table(table, title=f"{dataset.graph.name}, search {name}: the best on dev", console=console)
+    results_table(table, title=f"{dataset.graph.name}, search {space}: the best on dev", console=console)
     note(f"the best of {len(best)}: {as_flags(best[0]['changes']) or 'the config as it is'}")
     return best[0]

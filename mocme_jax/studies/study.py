@@ -74,12 +74,12 @@ def changed(config: ConfigDict, changes: Mapping[str, Value]) -> ConfigDict:
 
 def run_study(
     config: ConfigDict,
-    name: str,
+    study: str,
     workdir: Path,
     *,
     seeds: int,
     alone: Mapping[str, Value],
-    only: Sequence[str] = (),
+    cells: Sequence[str] = (),
     preemption: Preemption | None = None,
 ) -> dict:
     """Runs what is not finished of a study, prints and writes its table, and returns it.
@@ -87,11 +87,11 @@ def run_study(
     Args:
       config: what every cell starts from; its seed is that of the dev split and of changes of the graph, which
         all seeds share.
-      name: of the study, see ``load_cells``.
+      study: its name, see ``load_cells``.
       workdir: the study's folder.
       seeds: how many, from the config's on, trained together.
       alone: see ``load_cells``.
-      only: names of cells to run; all, where there are none. The first cell is run in any case.
+      cells: names of those to run; all, where there are none. The first cell is run in any case.
       preemption: entered, takes signals.
 
     Raises:
@@ -100,20 +100,17 @@ def run_study(
     """
     preemption, console = preemption or Preemption(), make_console()
     own = range(seed_of(config), seed_of(config) + seeds)
-
-    def note(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False)
-
+    note = console.print
     dataset = builders.load_dataset(config, notify=note)
     graph = dataset.graph
-    cells, change_graph = load_cells(name, config, [modality.name for modality in graph.modalities], alone)
-    chosen = _chosen(cells, only)
+    found, change_graph = load_cells(study, config, [modality.name for modality in graph.modalities], alone)
+    chosen = _chosen(found, cells)
     use_compilation_cache()
-    note(f"{graph.name}: study {name}, {len(chosen)} cells, seeds {' '.join(map(str, own))}; dev: {dataset.dev}")
+    note(f"{graph.name}: study {study}, {len(chosen)} cells, seeds {' '.join(map(str, own))}; dev: {dataset.dev}")
     for line in dataset.warnings:
         note(f"warning: {line}")
     with locked(workdir):
-        rows = Rows(workdir, identity_of_study(name, config, cells, dataset, own))
+        rows = Rows(workdir, identity_of_study(study, config, found, dataset, own))
         clean = clean_rows(graph.splits["test"], dataset.known[0])
         preemption.something_to_save()
         for number, (cell, changes) in enumerate(chosen.items(), 1):
@@ -122,10 +119,10 @@ def run_study(
                 note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}")
                 signals = dict(preemption=preemption, console=console)
                 run_cell(rows, cell, changes, config, dataset, missing, **signals, change_graph=change_graph)
-                write_table(rows, make_table(rows, cells, own, clean))
-        table = make_table(rows, cells, own, clean)
+                write_table(rows, make_table(rows, found, own, clean))
+        table = make_table(rows, found, own, clean)
         write_table(rows, table)
-    print_table(table, f"{graph.name}, {name}", console)
+    print_table(table, f"{graph.name}, {study}", console)
     note(f"rows: {Path(workdir) / 'rows.jsonl'}   table: {Path(workdir) / 'table.json'}")
     return table
 

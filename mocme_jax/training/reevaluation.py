@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 from mocme_jax.training.best_model import restore_best
@@ -32,8 +31,7 @@ def evaluate_workdir(
     """
     use_compilation_cache()
     console = make_console(sys.stderr if as_json else None)
-    notify = partial(console.print, soft_wrap=True, markup=False)
-    restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, notify=notify)
+    restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, notify=console.print)
     config, dataset, mapper, model = restored.config, restored.dataset, restored.mapper, restored.model
     evaluator = builders.build_evaluator(config, model, dataset, mapper)
     inputs = builders.build_inputs(config, dataset.graph, mapper)
@@ -60,7 +58,6 @@ def evaluate_workdir(
         f"the same numbers as {workdir / 'results.json'}"
         if same
         else f"NOT the numbers of {workdir / 'results.json'}; that file was written on {before['device']}, "
-        f"jax {before['jax']}, and this is {results['device']}, jax {results['jax']}",
-        soft_wrap=True,
+        f"jax {before['jax']}, and this is {results['device']}, jax {results['jax']}"
     )
     return same

@@ -47,12 +47,9 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
     preemption = preemption or Preemption()
     writes = jax.process_index() == 0
     console = make_console(quiet=not writes)
-
-    def note(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False)
-
+    note = console.print
     mapper = builders.build_mapper(config)
-    dataset = builders.load_dataset(config, notify=console.print)
+    dataset = builders.load_dataset(config, notify=note)
     graph = dataset.graph
     use_compilation_cache()
     note(_headline(config, dataset, mapper, workdir))

@@ -16,12 +16,12 @@ PLAIN_WIDTH = 160
 
 
 def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console:
-    """A console on `file`, or on standard output; colours and width only where it is a terminal.
+    """A console on `file`, or on standard output; colours and width only where it is a terminal. No line is folded.
 
     A `quiet` one prints nothing.
     """
     # No markup: names of graphs and relations hold square brackets.
-    plain: dict[str, Any] = {"highlight": False, "markup": False, "quiet": quiet}
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "quiet": quiet, "soft_wrap": True}
     console = Console(file=file, **plain)
     return console if console.is_terminal else Console(file=file, width=PLAIN_WIDTH, **plain)
 
@@ -121,7 +121,7 @@ def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_format(row[name]) if name in row else "") for name in columns))
-    (console or make_console()).print(table)
+    (console or make_console()).print(table, soft_wrap=False)
 
 
 def _format(value: Any) -> str:
