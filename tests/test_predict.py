@@ -8,6 +8,7 @@ from command_runner import assert_one_error, run_here
 
 import mocme_jax
 from mocme_jax.errors import UserError
+from mocme_jax.serving import run_loading
 from mocme_jax.serving.answer_files import RowFile
 
 
@@ -16,9 +17,25 @@ def model(tiny_run):
     return mocme_jax.load(tiny_run)
 
 
+@pytest.fixture(scope="module")
+def loaded():
+    """Models by where they were read from, so that their programs are compiled once."""
+    return {}
+
+
 @pytest.fixture
-def predict(tiny_run, monkeypatch, capsys):
+def predict(tiny_run, loaded, monkeypatch, capsys):
     """Runs the command on the tiny run; returns its status and what it printed."""
+
+    read = run_loading.load
+
+    def load(workdir, *, notify, **folders):
+        place = (workdir, *folders.items())
+        if place not in loaded:
+            loaded[place] = read(workdir, notify=notify, **folders)
+        return loaded[place]
+
+    monkeypatch.setattr(run_loading, "load", load)
 
     def start(*argv):
         status = run_here("predict", f"--workdir={tiny_run}", *map(str, argv), monkeypatch=monkeypatch)
@@ -81,14 +98,15 @@ def test_a_file_of_questions_is_answered(predict, model, queries, tmp_path):
     np.testing.assert_allclose([float(row[6]) for row in flat], [float(row[6]) for row in rows], rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["tsv", "jsonl"])
 def test_a_file_that_was_cut_off_goes_on_after_its_last_whole_row(predict, queries, tmp_path, suffix, monkeypatch):
     whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
     monkeypatch.setattr("mocme_jax.serving.query_files.CHUNK", 4)
-    predict(f"--queries={queries}", f"--out={whole}", "--k=3")
+    for path in (whole, cut):
+        predict(f"--queries={queries}", f"--out={path}", "--k=3")
     text = whole.read_bytes()
-    for length in (0, len(text) // 3, len(text) - 1) if suffix == "tsv" else (30, len(text) // 2 + 7, len(text) - 1):
+    assert cut.read_bytes() == text
+    for length in (0, 30, len(text) // 3, len(text) // 2 + 7, len(text) - 1):
         cut.write_bytes(text[:length])
         status, _, notes = predict(f"--queries={queries}", f"--out={cut}", "--k=3")
         assert status == 0, length
