@@ -115,6 +115,14 @@ def tiny_run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def model(tiny_run):
+    """That run's model, loaded once, so that its programs are compiled once."""
+    import mocme_jax
+
+    return mocme_jax.load(tiny_run)
+
+
+@pytest.fixture(scope="session")
 def tiny_baseline(tmp_path_factory) -> Path:
     """The workdir of a finished run of structure alone on the tiny graph; for reading only."""
     from tiny_graph import tiny_flags, write_tiny_graph

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from test_ranking import naive_ranks
 
-import mocme_jax
 from mocme_jax.additions.addition import Additions
 from mocme_jax.additions.cardinality import find_cardinality
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
@@ -85,11 +84,6 @@ def test_the_ranker_adds_it_to_every_candidate(kind, count):
     ranks, _ = ranker(jnp.asarray(table), placed, plan)
     np.testing.assert_array_equal(ranks, expected)
     assert (ranks != naive_ranks(plain, queries, [train, test], RELATIONS)[0]).any()
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
 
 
 def without(model):

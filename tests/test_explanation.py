@@ -5,18 +5,12 @@ import json
 import numpy as np
 import pytest
 
-import mocme_jax
 from mocme_jax.parallel.entity_tables import Inputs, look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.explanation import carried_by, masked_scores
 from mocme_jax.serving.exported_tables import cardinality_of
 
 TRIPLE = ("place 4", "next", "place 5")
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
 
 
 def complex_score(model, head, relation, tail) -> float:

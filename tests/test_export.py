@@ -21,11 +21,6 @@ from mocme_jax.serving.top_candidates import in_blocks
 DOC = (Path(__file__).resolve().parent.parent / "docs" / "use.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
-
-
 def lines_with(word: str) -> str:
     """The one block of Python in the docs that holds a word."""
     (block,) = [block for block in re.findall(r"```python\n(.*?)```", DOC, re.DOTALL) if word in block]

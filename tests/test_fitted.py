@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 from test_use import known_answers
 
-import mocme_jax
 from mocme_jax.method.encoder import Carried
 from mocme_jax.serving import fitted_structure as fitted
 from mocme_jax.serving.exported_tables import cardinality_of
 from mocme_jax.serving.fitted_structure import STEPS, given_answers
 
 TRIPLES = [("new", "next", "place 7"), ("place 5", "next", "new"), ("new", "member of", "place 6")]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
 
 
 def features_of(model, index):
@@ -73,6 +67,7 @@ def written_out(model, start, features, present, given):
 
 
 @pytest.mark.parametrize(("structure", "regulariser"), [("missing", "dura"), ("inferred", "dura"), ("inferred", "n3")])
+@pytest.mark.slow
 def test_the_row_is_that_of_the_loss_written_out(model, structure, regulariser, monkeypatch):
     monkeypatch.setitem(model.saved["config"]["loss"], "regulariser", regulariser)
     features = features_of(model, 5)

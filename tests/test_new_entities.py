@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-import mocme_jax
 from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.errors import UserError
@@ -14,11 +13,6 @@ from mocme_jax.method.encoder import Carried
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.inferred_structure import infer_structure
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
 
 
 def rows_of(model, ids) -> dict[str, np.ndarray]:

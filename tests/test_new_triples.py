@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 from test_use import all_scores, known_answers
 
-import mocme_jax
 from mocme_jax.serving import new_triples as module
 from mocme_jax.serving.calibration import missing_shares
 from mocme_jax.serving.new_triples import new_triples
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
 
 
 def brute_force(model, relations, exclude):

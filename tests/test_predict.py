@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 from command_runner import assert_one_error, run_here
 
-import mocme_jax
 from mocme_jax.errors import UserError
 from mocme_jax.serving import run_loading
 from mocme_jax.serving.answer_files import RowFile
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +20,6 @@ def loaded():
 @pytest.fixture
 def predict(tiny_run, loaded, monkeypatch, capsys):
     """Runs the command on the tiny run; returns its status and what it printed."""
-
     read = run_loading.load
 
     def load(workdir, *, notify, **folders):

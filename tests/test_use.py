@@ -14,11 +14,6 @@ from mocme_jax.serving.completion import complete_questions
 from mocme_jax.serving.exported_tables import cardinality_of
 
 
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    return mocme_jax.load(tiny_run)
-
-
 def all_scores(model) -> np.ndarray:
     """ComplEx, Re(sum h r conj t), float64 ``[2R, N, N]``, from what the model gives out, and cardinality's part.
 
