@@ -47,11 +47,12 @@ def get_field(config: Mapping[str, Any], path: str) -> Value:
     return (config[section] if section else config)[name]
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every value by its dotted path, of a ``ConfigDict`` or of a nested dict that JSON holds."""
+def flat(nested: Mapping[str, Any], prefix: str = "", *, between: str = ".") -> dict[str, Any]:
+    """Every value by its path, such as ``model.width``, of a ``ConfigDict`` or of a nested dict that JSON holds."""
     found = {}
-    for name, value in config.items():
-        found |= flat(value, f"{prefix}{name}.") if hasattr(value, "items") else {prefix + name: value}
+    for name, value in nested.items():
+        inner = hasattr(value, "items")
+        found |= flat(value, f"{prefix}{name}{between}", between=between) if inner else {prefix + name: value}
     return found
 
 

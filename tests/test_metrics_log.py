@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mocme_jax.config import flat
 from mocme_jax.errors import UserError
-from mocme_jax.training.logs.metrics_log import MetricsLog, flatten, read_metrics
+from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
 
 
 def test_rows_are_there_at_once_and_plain(tmp_path):
@@ -55,7 +56,7 @@ def test_without_a_resume_all_rows_stay(tmp_path):
 
 
 def test_flatten_joins_names():
-    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": 3}}, "f": {}}) == {"a": 1, "b/c": 2, "b/d/e": 3}
+    assert flat({"a": 1, "b": {"c": 2, "d": {"e": 3}}, "f": {}}, between="/") == {"a": 1, "b/c": 2, "b/d/e": 3}
 
 
 def test_tensorboard_gets_the_scalars(tmp_path, monkeypatch):

@@ -35,11 +35,6 @@ MIN_CHUNK = 8
 # A score below all others, and above that of what is no candidate at all.
 _LOWEST = np.finfo(np.float32).min
 
-# (params, entities [B, d] as questions, and as answers, relation ids int32 [B]) -> query vectors [B, d_q]
-QueryFn = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
-# (query vectors [B, d_q], candidates [S, d]) -> scores [B, S], higher is better
-MatchFn = Callable[[jax.Array, jax.Array], jax.Array]
-# (params, entity vectors, plan) -> (ranks float64 [2T], ties int32 [2T])
 Ranker = Callable[[Any, EntityVectors, "EvaluationPlan"], tuple[np.ndarray, np.ndarray]]
 
 
@@ -158,8 +153,8 @@ def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.i
 
 
 def make_ranker(
-    query_fn: QueryFn,
-    match_fn: MatchFn,
+    query_fn: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array],
+    match_fn: Callable[[jax.Array, jax.Array], jax.Array],
     *,
     mapper: Mapper,
     block: int = 512,

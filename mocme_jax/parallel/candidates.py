@@ -58,8 +58,7 @@ def pool_covers(pool: int, entities: int) -> bool:
 
 def choose_columns(
     key: jax.Array,
-    heads: jax.Array,
-    tails: jax.Array,
+    batch: jax.Array,
     entropy: jax.Array | None,
     *,
     entities: int,
@@ -71,14 +70,14 @@ def choose_columns(
 
     Args:
       key: of the draw.
-      heads, tails: int32 ``[B]``, the whole batch's.
+      batch: int32 ``[B, 3]``, the whole batch's triples.
       entropy: ``[N]`` for a pool that is guided by it, see ``guided_pool``; None for a uniform one.
       entities: N.
       pool: entities to draw, or all in their order.
       in_batch: whether heads and tails are candidates; where the pool is all, they are so anyway.
       devices: D; B divides by it.
     """
-    size, everything = len(heads), pool_covers(pool, entities)
+    size, everything = len(batch), pool_covers(pool, entities)
     count = entities if everything else pool
     filled = padded_size(count, devices)
     if everything:
@@ -86,7 +85,7 @@ def choose_columns(
     else:
         chosen = sample_pool(key, entities, pool) if entropy is None else guided_pool(key, entropy, pool)
         drawn = jnp.resize(chosen, (filled,))
-    ids = jnp.concatenate([heads, tails, drawn])
+    ids = jnp.concatenate([batch[:, 0], batch[:, 2], drawn])
     parts = ((0, size), (size, size), (2 * size, filled))
     places = jnp.concatenate([share(first + jnp.arange(rows), devices) for first, rows in parts])
     scored = places < 2 * size + count

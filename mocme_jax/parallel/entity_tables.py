@@ -49,11 +49,3 @@ def look_up_everywhere(structure: jax.Array, inputs: Inputs, ids: jax.Array, *, 
     filled = jnp.resize(ids, (padded_size(len(ids), devices),))
     own = look_up(structure, inputs, share(filled, devices), split=True)
     return jax.tree.map(lambda rows: gathered(rows)[: len(ids)], own)
-
-
-def own_rows(structure: jax.Array, inputs: Inputs, first: jax.Array, rows: int) -> Carried:
-    """What so many entities from ``first`` on carry, out of the tables that this device holds."""
-    return jax.tree.map(
-        lambda table: jax.lax.dynamic_slice_in_dim(table, first, rows),
-        Carried(structure, inputs.features, inputs.present),
-    )

@@ -4,9 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from mocme_jax.config import flat
 from mocme_jax.errors import UserError
 from mocme_jax.flags import flags_of
-from mocme_jax.training.logs.metrics_log import flatten, read_metrics
+from mocme_jax.training.logs.metrics_log import read_metrics
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.setup.settings import describe_model, seed_of
 
@@ -79,5 +80,5 @@ def read_finished(workdir: Path, name: str | None = None) -> Finished:
         lacking = ", ".join(sorted(missing))
         raise UserError(f"{workdir / 'results.json'}: lacks {lacking}; train again to have it written")
     # An epoch that was evaluated twice, before and after a stop, counts once, as it was last.
-    rows = {row["epoch"]: flatten(row) for row in read_metrics(workdir) if "epoch" in row}
+    rows = {row["epoch"]: flat(row, between="/") for row in read_metrics(workdir) if "epoch" in row}
     return Finished(workdir, name or workdir.resolve().name, results, [rows[epoch] for epoch in sorted(rows)])

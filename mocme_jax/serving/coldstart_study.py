@@ -8,7 +8,6 @@ by the share of their similarity. ``nearest`` has one neighbour, by the cosine o
 the ten nearest by one modality; ``random`` nothing.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.held_out_entities import HeldOut, give, hold_out, write_graph
 from mocme_jax.serving.run_loading import load
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training.checkpoints.run_folder import write_whole
+from mocme_jax.training.checkpoints.run_folder import write_json
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.logs.run_results import read_results, scores_of
 from mocme_jax.training.run import train_and_evaluate
@@ -90,7 +89,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, gi
             for name, row in ranks.items()
         },
     }
-    write_whole(Path(workdir) / FILE, json.dumps(results, indent=1) + "\n")
+    write_json(Path(workdir) / FILE, results)
     rows = [
         {"model": name}
         | {f"MRR {group}": metrics["mrr"] for group, metrics in one.items()}

@@ -17,8 +17,8 @@ from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.errors import UserError
 from mocme_jax.studies.seed_training import Trained
 from mocme_jax.studies.study_folder import RANKS, ROWS, STUDY, read_rows
-from mocme_jax.training.checkpoints.run_folder import write_whole, writing
-from mocme_jax.training.checkpoints.run_position import check_same_run
+from mocme_jax.training.checkpoints.run_folder import write_json, write_whole, writing
+from mocme_jax.training.checkpoints.run_position import as_json, check_same_run
 
 
 class Rows:
@@ -39,7 +39,7 @@ class Rows:
             check_same_run(folder, read_json(path), identity)
         with writing(self.folder):
             (self.folder / RANKS).mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(identity, indent=1) + "\n")
+        write_json(path, identity)
         self._rows = read_rows(self.folder)
         if os.path.lexists(self.folder / ROWS):
             # Without half a line at its end, to which the next row would be added.
@@ -47,7 +47,7 @@ class Rows:
 
     def of(self, cell: str, changes: Mapping) -> dict[int, dict]:
         """The finished rows of a cell, by seed; rows of the same name with other changes do not count."""
-        wanted = _plain(changes)
+        wanted = as_json(dict(changes))
         return {row["seed"]: row for row in self._rows if row["cell"] == cell and row["changes"] == wanted}
 
     def add(self, cell: str, changes: Mapping, trained: list[Trained], seconds: float) -> None:
@@ -64,7 +64,7 @@ class Rows:
         """
         rows = []
         for one in trained:
-            row = {"cell": cell, "changes": _plain(changes), **one.row, "seconds": seconds / len(trained)}
+            row = {"cell": cell, "changes": as_json(dict(changes)), **one.row, "seconds": seconds / len(trained)}
             rows.append(row)
             if one.ranks is not None:
                 path = self.ranks_path(cell, row["seed"])
@@ -95,8 +95,3 @@ class Rows:
     def ranks_path(self, cell: str, seed: int) -> Path:
         """Where a seed's ranks are."""
         return self.folder / RANKS / f"{re.sub(r'[^A-Za-z0-9.=-]+', '_', cell)}.{seed}.npy"
-
-
-def _plain(changes: Mapping) -> dict:
-    """As JSON gives them back."""
-    return json.loads(json.dumps(dict(changes)))

@@ -21,8 +21,9 @@ from mocme_jax.errors import UserError
 from mocme_jax.studies.finished_cells import Rows
 from mocme_jax.studies.graph_change import PREFIX, change_dataset, fields_of, load_graph_change, words_of
 from mocme_jax.studies.seed_training import train_seeds
-from mocme_jax.studies.study_table import make_table, print_table, write_table
-from mocme_jax.training.checkpoints.run_folder import locked
+from mocme_jax.studies.study_folder import TABLE
+from mocme_jax.studies.study_table import make_table, print_table
+from mocme_jax.training.checkpoints.run_folder import locked, write_json
 from mocme_jax.training.checkpoints.run_position import identity_of
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console
@@ -119,9 +120,9 @@ def run_study(
                 note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}")
                 signals = dict(preemption=preemption, console=console)
                 run_cell(rows, cell, changes, config, dataset, missing, **signals, change_graph=change_graph)
-                write_table(rows, make_table(rows, found, own, clean))
+                write_json(rows.folder / TABLE, make_table(rows, found, own, clean))
         table = make_table(rows, found, own, clean)
-        write_table(rows, table)
+        write_json(rows.folder / TABLE, table)
     print_table(table, f"{graph.name}, {study}", console)
     note(f"rows: {Path(workdir) / 'rows.jsonl'}   table: {Path(workdir) / 'table.json'}")
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,8 +9,6 @@ from rich.console import Console
 
 from mocme_jax.studies.finished_cells import Rows
 from mocme_jax.studies.paired_test import paired_difference
-from mocme_jax.studies.study_folder import TABLE
-from mocme_jax.training.checkpoints.run_folder import write_whole
 from mocme_jax.training.logs.progress import results_table
 
 
@@ -51,11 +48,6 @@ def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int], c
         line["seconds"] = sum(row["seconds"] for row in of.values())
         table.append(line)
     return {"reference": reference, "rows": table}
-
-
-def write_table(rows: Rows, table: dict) -> None:
-    """Writes ``table.json``."""
-    write_whole(rows.folder / TABLE, json.dumps(table, indent=1) + "\n")
 
 
 def print_table(table: dict, title: str, console: Console) -> None:

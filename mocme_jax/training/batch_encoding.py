@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.parallel.candidates import Columns
-from mocme_jax.parallel.entity_tables import Inputs, look_up, look_up_everywhere
 
 
 class Fetched(NamedTuple):
@@ -43,30 +42,6 @@ class Roles(NamedTuple):
     encoding: Encoding
 
 
-def fetch(
-    structure: jax.Array, inputs: Inputs, columns: Columns, *, batch: int, everything: bool, split: bool, devices: int
-) -> Fetched:
-    """Looks up what a step reads, out of whole or split tables.
-
-    Args:
-      structure: the table, or this device's rows of it.
-      inputs: the features, or this device's rows of them.
-      columns: the step's.
-      batch: B', heads on this device.
-      everything: whether the pool is all entities; a split table's rows are then taken where they lie.
-      split: whether tables are split.
-      devices: D.
-    """
-    ids = columns.ids[columns.places]
-    if everything and split:
-        asked = look_up(structure, inputs, ids[: 2 * batch], split=True)
-        own = Carried(structure, inputs.features, inputs.present)
-        carried = jax.tree.map(lambda *parts: jnp.concatenate(parts), asked, own)
-    else:
-        carried = look_up(structure, inputs, ids, split=split)
-    return Fetched(carried, look_up_everywhere(structure, inputs, inputs.panel, split=split, devices=devices))
-
-
 def encode_roles(
     model: MoCME,
     params: Any,
@@ -80,15 +55,8 @@ def encode_roles(
 ) -> Roles:
     """Encodes this device's columns, and its heads and tails as questions.
 
-    A draw belongs to a place in the whole list of columns, so that it does not depend on the devices.
-
-    Args:
-      model, params: the module and its variables.
-      fetched: what the columns and the panel carry.
-      columns: the step's.
-      key: of what is hidden.
-      batch: B', heads on this device.
-      structure_dropout, feature_dropout: chances; see the configuration.
+    A draw belongs to a place in the whole list of columns, so that it does not depend on the devices. ``batch`` is B',
+    heads on this device.
     """
     hide_key, noise_key = jax.random.split(key)
     panel: Any = model.apply(params, fetched.panel, method="encode_panel")

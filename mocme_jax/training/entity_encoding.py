@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from mocme_jax.additions.addition import TableAddition, changed
-from mocme_jax.method.encoder import Encoding
+from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size
-from mocme_jax.parallel.entity_tables import Inputs, inputs_spec, look_up, look_up_everywhere, own_rows
+from mocme_jax.parallel.entity_tables import Inputs, inputs_spec, look_up, look_up_everywhere
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, Program
 from mocme_jax.training.train_state import params_spec
 
@@ -52,7 +52,8 @@ def make_encode_program(
             ids = start + first + jnp.arange(block, dtype=jnp.int32)
             real = (ids < entities) & (first + jnp.arange(block) >= number * block)
             if split:
-                carried = own_rows(params.structure, inputs, first, block)
+                own = Carried(params.structure, inputs.features, inputs.present)
+                carried = jax.tree.map(lambda table: jax.lax.dynamic_slice_in_dim(table, first, block), own)
             else:
                 carried = look_up(params.structure, inputs, jnp.minimum(ids, entities - 1), split=False)
             encoding: Encoding = model.apply(params.model, carried, panel, method="encode")

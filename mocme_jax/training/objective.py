@@ -10,14 +10,15 @@ import jax.numpy as jnp
 
 from mocme_jax.method import egns
 from mocme_jax.method.across import Across
+from mocme_jax.method.encoder import Carried
 from mocme_jax.method.losses import Loss
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.regularisers import Regulariser
 from mocme_jax.parallel.candidates import Columns, choose_columns, pool_covers
 from mocme_jax.parallel.device_axis import across_devices, gathered, share
-from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.parallel.entity_tables import Inputs, look_up, look_up_everywhere
 from mocme_jax.parallel.known_answers import KnownAnswers, count_known, known_columns
-from mocme_jax.training.batch_encoding import Fetched, dropout, encode_roles, fetch
+from mocme_jax.training.batch_encoding import Fetched, dropout, encode_roles
 
 # What each precision means for a product of float32 matrices, in JAX's words; not every device knows all three.
 PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
@@ -112,16 +113,8 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         return slice(own_entities if everything or not objective.batch_candidates else 0, None)
 
     def columns_of(batch: jax.Array, key: jax.Array, entropy: jax.Array | None) -> Columns:
-        return choose_columns(
-            jax.random.fold_in(key, 0),
-            batch[:, 0],
-            batch[:, 2],
-            entropy,
-            entities=entities,
-            pool=objective.pool,
-            in_batch=objective.batch_candidates,
-            devices=devices,
-        )
+        sizes = dict(entities=entities, pool=objective.pool, devices=devices)
+        return choose_columns(jax.random.fold_in(key, 0), batch, entropy, **sizes, in_batch=objective.batch_candidates)
 
     def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> Negatives:
         head, relation, tail = batch.T
@@ -132,9 +125,16 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         marks = known_columns(known, entities, relations, ids, scored, split=split, everything=everything)
         return Negatives(~marks & scored, count_known(known, entities, relations, split=split))
 
-    def fetch_rows(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Fetched:
-        size = len(batch) // devices
-        return fetch(structure, inputs, columns, batch=size, everything=everything, split=split, devices=devices)
+    def fetch(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Fetched:
+        ids = columns.ids[columns.places]
+        if everything and split:
+            # The pool's rows are this device's own, and are taken where they lie.
+            asked = look_up(structure, inputs, ids[: 2 * (len(batch) // devices)], split=True)
+            own = Carried(structure, inputs.features, inputs.present)
+            carried = jax.tree.map(lambda *parts: jnp.concatenate(parts), asked, own)
+        else:
+            carried = look_up(structure, inputs, ids, split=split)
+        return Fetched(carried, look_up_everywhere(structure, inputs, inputs.panel, split=split, devices=devices))
 
     def loss(params, fetched: Fetched, columns: Columns, negatives: Negatives, batch: jax.Array, key):
         # The precision of a product is its gradient's too.
@@ -185,7 +185,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         metrics["loss/total"] = total
         return total, (metrics, seen)
 
-    return StepLoss(guided, columns_of, negatives_of, fetch_rows, loss, _metrics(objective))
+    return StepLoss(guided, columns_of, negatives_of, fetch, loss, _metrics(objective))
 
 
 def _metrics(objective: Objective) -> tuple[str, ...]:

@@ -14,12 +14,12 @@ from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.parallel.processes import everyone
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
-from mocme_jax.training.checkpoints.run_folder import locked, write_whole
+from mocme_jax.training.checkpoints.run_folder import locked, write_json, write_whole
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs import nonfinite
 from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress, make_console
-from mocme_jax.training.logs.run_results import print_results, results_of, write_results
+from mocme_jax.training.logs.run_results import print_results, results_of
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
@@ -65,7 +65,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
         sizes = dict(batch_size=loop.training.batch_size, steps_per_epoch=schedule.steps_per_epoch)
         told = nonfinite.describe(graph, loop.whole(state), latest, **sizes)
         if writes:
-            nonfinite.write(workdir, told)
+            nonfinite.write(path, told)
         checkpoints.wait()
         raise FloatingPointError(
             f"{error}; {path} holds its triples and norms; checkpoints are of steps before it; lower "
@@ -101,7 +101,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
             preemption.something_to_save()
             log.write({"test": results["test"]["overall"] if results["test"] else None})
         if writes:
-            write_results(workdir, results)
+            write_json(Path(workdir) / "results.json", results)
     print_results(results, console)
     note(f"results: {Path(workdir) / 'results.json'}   checkpoint: {Path(workdir) / 'best'}")
     return results

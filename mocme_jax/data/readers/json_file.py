@@ -1,6 +1,8 @@
 """JSON that somebody else may have written: bounded, UTF-8, every name once."""
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,22 @@ def read_json(path: Path) -> Any:
         return parse_json(read_file(path, LARGEST))
     except Damaged as error:
         raise UserError(f"{path}: is not JSON ({error}); fetch or write it again") from None
+
+
+def rows_of(path: Path) -> list[tuple[bytes, dict]]:
+    """The lines of a file that hold a JSON object, each with the object; half a line, which a kill leaves, does not.
+
+    Without the file there are none.
+
+    Raises:
+      UserError: the file can't be read.
+    """
+    rows = []
+    for line in read_file(path).split(b"\n") if os.path.lexists(path) else ():
+        with contextlib.suppress(Damaged):
+            if isinstance(row := parse_json(line), dict):
+                rows.append((line, row))
+    return rows
 
 
 def parse_json(data: bytes) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mocme_jax.errors import UserError
 
@@ -51,6 +53,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
         os.replace(fresh, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value that JSON can hold; see ``write_whole``."""
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,8 +50,8 @@ class Position:
 
     @property
     def number(self) -> int:
-        """Of a checkpoint made here: a step has one before its evaluation and one after it."""
-        return number_of(self.step, self.evaluated)
+        """Of a checkpoint made here; later ones are higher: a step has one before its evaluation, one after it."""
+        return 2 * self.step + self.evaluated
 
     @property
     def evaluated_step(self) -> int:
@@ -60,7 +61,7 @@ class Position:
     @property
     def best_number(self) -> int:
         """Of the checkpoint in best/ that belongs to it."""
-        return number_of(self.best_step, True)
+        return 2 * self.best_step + 1
 
     def judge(self, mrr: float, patience: int) -> bool:
         """Takes in an evaluation on dev, and returns whether it is the best so far.
@@ -84,11 +85,6 @@ class Position:
 def furthest(positions: Sequence[Position]) -> Position:
     """Of several seeds, the one with the most steps."""
     return max(positions, key=lambda position: position.number)
-
-
-def number_of(step: int, evaluated: bool) -> int:
-    """A later state has a higher number, and no number stands for two states."""
-    return 2 * step + evaluated
 
 
 def identity_of(config: dict, parts: dict[str, str], fingerprint: str, panel: np.ndarray) -> dict:
@@ -139,7 +135,7 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
             f"{workdir}: holds a run on another graph or other features: {', '.join(other)} "
             f"differ{'s' if len(other) == 1 else ''}; put them back, {elsewhere}"
         )
-    then, now = (_as_json(flat(one["config"])) for one in (saved, identity))
+    then, now = (as_json(flat(one["config"])) for one in (saved, identity))
     changed = [
         f"{path} ({then.get(path)} there, {now.get(path)} now)"
         for path in {**then, **now}
@@ -154,6 +150,6 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
         )
 
 
-def _as_json(fields: dict[str, Any]) -> dict[str, Any]:
-    """Tuples as JSON gives them back."""
-    return {path: list(value) if isinstance(value, tuple) else value for path, value in fields.items()}
+def as_json(value: Any) -> Any:
+    """As JSON gives it back: tuples as lists."""
+    return json.loads(json.dumps(value))

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mocme_jax.data.readers.bounded_files import Damaged, read_file
-from mocme_jax.data.readers.json_file import parse_json
+from mocme_jax.config import flat
+from mocme_jax.data.readers.json_file import rows_of
 from mocme_jax.training.checkpoints.run_folder import write_whole, writing
 
 FILE_NAME = "metrics.jsonl"
@@ -82,7 +82,7 @@ class MetricsLog:
             # Before the checkpoint of the same step, which would let nobody write the row again.
             os.fsync(self._file.fileno())
             if self._board is not None and isinstance(plain.get("epoch"), int):
-                for name, value in flatten(plain).items():
+                for name, value in flat(plain, between="/").items():
                     if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
                         self._board.add_scalar(name, value, plain["epoch"])
                 self._board.flush()
@@ -110,32 +110,12 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
     Raises:
       UserError: the file can't be read.
     """
-    path = Path(workdir) / FILE_NAME
-    return [row for _, row in _complete_rows(path)] if os.path.lexists(path) else []
+    return [row for _, row in _complete_rows(Path(workdir) / FILE_NAME)]
 
 
 def _complete_rows(path: Path) -> list[tuple[bytes, dict]]:
-    """The lines that hold a row, each with the row."""
-    rows = []
-    for line in read_file(path).split(b"\n"):
-        try:
-            row = parse_json(line)
-        except Damaged:
-            continue
-        if isinstance(row, dict) and all(type(row.get(name, 0)) is int for name in ("epoch", "step")):
-            rows.append((line, row))
-    return rows
-
-
-def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one: ``{"dev": {"mrr": 1}}`` becomes ``{"dev/mrr": 1}``."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}/")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    numbers = ("epoch", "step")
+    return [(line, row) for line, row in rows_of(path) if all(type(row.get(name, 0)) is int for name in numbers)]
 
 
 def _plain(value: Any) -> Any:

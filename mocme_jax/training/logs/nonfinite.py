@@ -54,15 +54,9 @@ def describe(
     }
 
 
-def write(workdir: Path, description: dict) -> Path:
-    """Writes ``nonfinite.json`` and returns its path.
-
-    Raises:
-      UserError: it can't be written.
-    """
-    path = Path(workdir) / FILE_NAME
+def write(path: Path, description: dict) -> None:
+    """Writes it; see ``write_whole``."""
     write_whole(path, json.dumps(description, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    return path
 
 
 def _number(value) -> float | str:

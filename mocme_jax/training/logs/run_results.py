@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from mocme_jax import __version__
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.errors import UserError, one_line
-from mocme_jax.training.checkpoints.run_folder import write_whole
 from mocme_jax.training.logs.progress import results_table
 
 if TYPE_CHECKING:
@@ -58,15 +56,6 @@ def graph_of(dataset: Dataset) -> dict:
         "modalities": {modality.name: modality.coverage for modality in graph.modalities},
         "dev": dataset.dev,
     }
-
-
-def write_results(workdir: Path, results: dict) -> None:
-    """Writes ``results.json``.
-
-    Raises:
-      UserError: it can't be written.
-    """
-    write_whole(Path(workdir) / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 
 def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:
