@@ -137,7 +137,6 @@ def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
     """Makes a configuration that of its structural baseline, and returns it.
 
     Args:
-      config: to be changed.
       tuned: the baseline's own values, by field with ``__`` for the dot, such as ``model__width=512``.
     """
     for path, value in {**STRUCTURE_ALONE, **{name.replace("__", "."): tuned[name] for name in tuned}}.items():
@@ -162,8 +161,7 @@ def baseline_of(name_or_path: str) -> dict[str, Value]:
 def bundled_configs(kind: str = "") -> dict[str, Path]:
     """The config files of the program, by name: inside the package in a wheel, beside it in a clone.
 
-    Args:
-      kind: the folder of other files among them, such as ``studies``.
+    Of another ``kind``, such as ``studies``, they are in the folder of that name.
     """
     package = Path(__file__).resolve().parent
     for folder in (package / "configs", package.parent / "configs"):
@@ -173,12 +171,7 @@ def bundled_configs(kind: str = "") -> dict[str, Path]:
 
 
 def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Path:
-    """The file for a bundled config's name, such as ``db15k``, or for a path.
-
-    Args:
-      name_or_path: of the config.
-      kind: see ``bundled_configs``.
-      flag: that named it, for the message.
+    """The file for a bundled config's name, such as ``db15k``, or for a path, as the flag gave it.
 
     Raises:
       UserError: there is no such file; the message lists the bundled ones.
@@ -221,9 +214,7 @@ def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
 def load_function(path: Path, signature: str) -> Callable[..., Any]:
     """A function of a config, study or search file; what it raises becomes a UserError that names the line.
 
-    Args:
-      path: the file, which is run.
-      signature: the function's, for the message where the file's own does not fit.
+    The file is run; ``signature`` is for the message where its own does not fit.
 
     Raises:
       UserError: the file fails, or has no such function.

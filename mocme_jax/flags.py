@@ -39,14 +39,7 @@ MOVED = {
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command line with a config.
-
-    Attributes:
-      config: the configuration.
-      workdir: the run's folder.
-      options: the command's own, by their Python names.
-      source: the config's name or file, as it was given.
-    """
+    """A command line with a config: ``source`` names it as it was given, ``options`` are the command's own."""
 
     config: ConfigDict
     workdir: Path
@@ -69,7 +62,6 @@ def parse_command(
       argv: the arguments without the program's name. ``--flag=value`` and ``--flag value`` are the same,
         a true or false flag alone means true, the last of equal flags counts.
       doc: the command's docstring, shown by ``--help``.
-      options: the command's own.
       workdir: the default, with the names of config and options in braces.
 
     Raises:
@@ -106,10 +98,7 @@ def parse_options(
 ) -> dict[str, Value]:
     """The flags of a command that has no config, by their Python names; absent ones have their field's default.
 
-    Args:
-      argv, doc: as for `parse_command`.
-      options: the command's flags by name, without dashes.
-      required: names that must be given.
+    Those that are ``required`` must be given.
 
     Raises:
       UserError, SystemExit: as for `parse_command`.

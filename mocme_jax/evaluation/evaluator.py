@@ -22,12 +22,9 @@ class Evaluator:
     """Ranks the splits of one graph; plans are made on first use and kept.
 
     Args:
-      model: whose queries and scores rank.
       graph: names, ``train`` (for what counts as seen), and the splits to rank.
       known: every known triple, int32 ``[T, 3]`` a split, to be filtered.
-      mapper: the devices.
       score_bytes: memory for a chunk's scores on one device.
-      additions: of the graph.
     """
 
     def __init__(

@@ -56,11 +56,9 @@ def relation_kinds(train: np.ndarray, num_relations: int) -> list[str | None]:
 
 
 def modality_patterns(present: Mapping[str, np.ndarray], num_entities: int) -> list[str]:
-    """What each entity carries, such as ``text+numeric``, in the order of `present`; ``none`` for nothing.
+    """What each of N entities carries, such as ``text+numeric``; ``present`` is bool ``[N]`` by modality name.
 
-    Args:
-      present: bool ``[N]`` by modality name.
-      num_entities: N.
+    Names are in its order; ``none`` stands for nothing.
     """
     words = [[name for name, mask in present.items() if mask[entity]] for entity in range(num_entities)]
     return ["+".join(names) or "none" for names in words]
@@ -83,7 +81,6 @@ def grouped_metrics(
       relations: R names. Both directions of a relation belong to it.
       train: int ``[*, 3]``, head, relation, tail.
       present: bool ``[N]`` by modality name (structure is not one).
-      num_entities: N.
 
     Returns:
       group -> value -> metrics, ready for JSON. Groups: ``direction`` (tail, head), ``relation`` (by name),

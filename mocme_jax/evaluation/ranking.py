@@ -86,7 +86,7 @@ def plan_evaluation(
         taken.
       corrections: float32 ``[2T]``, added to the scores of the gold answers of both directions; None: nothing. See
         ``Additions``.
-      seed: order in which queries are dealt to chunks. It evens out the chunks and changes no rank.
+      seed: order in which queries are dealt to chunks; it changes no rank.
 
     Raises:
       ValueError: there are no triples, one of them is not known, or `chunk` is below 1.
@@ -167,10 +167,8 @@ def make_ranker(
     themselves.
 
     Args:
-      query_fn: ``(params, questions [B, d], answers [B, d], relation ids int32 [B]) -> [B, d_q]``; the vectors of the
-        entities that are asked about.
+      query_fn: ``(params, questions [B, d], answers [B, d], relation ids int32 [B]) -> [B, d_q]``.
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
-      mapper: the devices.
       block: candidates scored at a time (S).
       scores: what is added to scores, of the N entities.
       bars: what ranks an entity below all others, as a gold answer too.

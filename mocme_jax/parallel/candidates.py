@@ -69,13 +69,10 @@ def choose_columns(
     """Draws the pool, and shares the columns out.
 
     Args:
-      key: of the draw.
       batch: int32 ``[B, 3]``, the whole batch's triples.
       entropy: ``[N]`` for a pool that is guided by it, see ``guided_pool``; None for a uniform one.
-      entities: N.
       pool: entities to draw, or all in their order.
       in_batch: whether heads and tails are candidates; where the pool is all, they are so anyway.
-      devices: D; B divides by it.
     """
     size, everything = len(batch), pool_covers(pool, entities)
     count = entities if everything else pool

@@ -67,13 +67,9 @@ def hub_queries(facts: np.ndarray, num_entities: int) -> np.ndarray:
 def index_known(
     facts: np.ndarray, hubs: np.ndarray, num_entities: int, num_relations: int, low: int, rows: int
 ) -> KnownAnswers:
-    """Indexes the facts of so many entities from ``low`` on; rows behind the last entity have none.
+    """Indexes the facts of S = ``rows`` entities from ``low`` on; rows behind the last entity have none.
 
-    Args:
-      facts: from `entity_facts`, of these entities at least.
-      hubs: from `hub_queries`, of all entities.
-      num_entities, num_relations: N and R.
-      low, rows: the first entity, and S.
+    ``facts`` are of these entities at least, ``hubs`` of all entities.
     """
     directions = 2 * num_relations
     span = np.searchsorted(facts, np.array([low, low + rows], np.int64) * directions * num_entities)
@@ -114,7 +110,6 @@ def known_columns(
       columns: int32 ``[n]``, this device's.
       wanted: bool ``[n]``, columns that matter; in others, marks may be missing. Of columns that hold the same entity
         only the first can be wanted.
-      split: whether the facts are split over the devices.
       everything: whether this device's columns are the entities whose facts it holds, in their order, and fillings.
 
     Returns:

@@ -28,12 +28,7 @@ MAPPERS = ("pmap", "shard_map", "none")
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program over devices.
-
-    Attributes:
-      mapped: JAX's own, which takes `first` before the arguments.
-      first: what pmap wants beside them.
-    """
+    """A compiled program over devices: JAX's own, which takes before the arguments what pmap wants beside them."""
 
     mapped: Any
     first: tuple = ()

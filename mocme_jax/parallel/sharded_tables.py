@@ -14,13 +14,7 @@ from mocme_jax.parallel.device_axis import AXIS, gathered, summed_share
 
 
 def take(table: jax.Array, ids: jax.Array, split: bool) -> jax.Array:
-    """Rows ``[n, ...]`` of a table by this device's own ids ``[n]``.
-
-    Args:
-      table: ``[N, ...]``, or this device's ``[S, ...]`` where it is split.
-      ids: int32 ``[n]``, other ones on each device.
-      split: whether the table is split over the devices.
-    """
+    """Rows ``[n, ...]`` of a table ``[N, ...]``, or ``[S, ...]`` where it is split, by this device's ids ``[n]``."""
     if not split:
         return table[ids]
     return summed_share(_held(table, gathered(ids)))

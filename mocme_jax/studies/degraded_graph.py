@@ -16,8 +16,6 @@ def with_noise(graph: KnowledgeGraph, seed: int, noise: float, noise_in: str | N
     """The graph with normal noise, of its columns' means and deviations, in rows of one modality.
 
     Args:
-      graph: to be copied.
-      seed: of the noise and of the rows.
       noise: share of the rows, in [0, 1], that are replaced.
       noise_in: the feature modality; not needed where the share is 0.
 

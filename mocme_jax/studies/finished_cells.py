@@ -53,11 +53,7 @@ class Rows:
     def add(self, cell: str, changes: Mapping, trained: list[Trained], seconds: float) -> None:
         """Adds a finished cell's seeds, which are on the disk when this returns.
 
-        Args:
-          cell: its name.
-          changes: what it has that differs from the study's config and graph.
-          trained: a seed each.
-          seconds: that it took, all seeds together; a row gets its share.
+        ``seconds`` is what they took together; a row gets its share.
 
         Raises:
           UserError: they can't be written.

@@ -44,10 +44,8 @@ def search(
     Args:
       config: what every point starts from; its seed draws the points, and is that of each training.
       space: its name, see ``load_space``.
-      workdir: the search's folder.
       trials: points, with those tried before.
       minutes: after which no further point is begun; counts the minutes of points tried before too.
-      preemption: entered, takes signals.
 
     Raises:
       UserError, Stopped: as ``run_study``.

@@ -40,10 +40,7 @@ Space = Mapping[str, Log | Uniform | Sequence[Value]]
 def draw(space: Space, seed: int, number: int) -> dict[str, Value]:
     """A point of the space, by config field; numbers to three digits, as they are written in a config.
 
-    Args:
-      space: the space.
-      seed: of the search.
-      number: of the point, from 1 on; points do not depend on how many are drawn.
+    Points are numbered from 1 on, and do not depend on how many are drawn.
     """
     rng = np.random.default_rng([seed, number])
     return {path: _one(choice, rng) for path, choice in space.items()}

@@ -50,12 +50,8 @@ def train_seeds(
     """Trains seeds to the last epoch, or until each has stopped; then scores each seed's best parameters.
 
     Args:
-      config: every choice but the seed.
-      dataset: what all seeds are trained on.
       seeds: S of them; several are lanes of one compiled program.
       folder: holds the training while it is under way; one that is there goes on.
-      preemption: entered, takes signals.
-      console: takes a line per evaluation; None for standard output.
       test: whether test is scored; a search does without.
 
     Raises:

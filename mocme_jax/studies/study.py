@@ -89,11 +89,9 @@ def run_study(
       config: what every cell starts from; its seed is that of the dev split and of changes of the graph, which
         all seeds share.
       study: its name, see ``load_cells``.
-      workdir: the study's folder.
       seeds: how many, from the config's on, trained together.
       alone: see ``load_cells``.
       cells: names of those to run; all, where there are none. The first cell is run in any case.
-      preemption: entered, takes signals.
 
     Raises:
       UserError: bad data, a folder that can't be written or holds another study, an unknown cell.

@@ -18,11 +18,7 @@ def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int], c
     Differences are over the seeds that both have, on test, and where train holds some of its rows, on the others too.
     A seed that diverged before it was evaluated counts with a dev MRR of 0; it has no score on test.
 
-    Args:
-      rows: what is finished.
-      cells: the changes of each cell.
-      seeds: that count.
-      clean: bool ``[T]``, the test rows that train does not hold.
+    ``cells`` gives the changes of each cell, ``clean`` (bool ``[T]``) tells the test rows that train does not hold.
     """
     reference = next(iter(cells))
     finished = {name: rows.of(name, changes) for name, changes in cells.items()}

@@ -13,12 +13,7 @@ from mocme_jax.parallel.candidates import Columns
 
 
 class Fetched(NamedTuple):
-    """What a step reads of the tables; n places of its ``Columns``, P entities of the panel.
-
-    Attributes:
-      columns: what this device's columns carry.
-      panel: what the panel carries, whole on every device.
-    """
+    """What a step reads of the tables: of this device's n columns, and of the P of the panel, the same everywhere."""
 
     columns: Carried
     panel: Carried

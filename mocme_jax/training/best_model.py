@@ -29,9 +29,6 @@ class Restored:
     Attributes:
       config: the run's, with the devices and folders of today.
       saved: what the checkpoint says of itself: ``config``, ``fingerprint``, ``position``, ``version``.
-      dataset: the graph and its dev split.
-      mapper: the devices.
-      model, params: the module and what it learned.
     """
 
     config: ConfigDict
@@ -53,10 +50,9 @@ def restore_best(
     """Reads a run's best checkpoint and the graph it was trained on.
 
     Args:
-      workdir: the run's folder.
+      workdir, notify: the run's folder, and what is told in one line of work that takes a while.
       data_dir, features_dir: where graph and features lie now; None where the run found them.
       alone: on one device with whole tables, whatever the run used.
-      notify: told in one line of work that takes a while.
 
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.

@@ -29,9 +29,6 @@ def make_encode_program(
     (over entities that have it) and of each view.
 
     Args:
-      model: the module.
-      entities: N.
-      mapper, split: devices, and whether tables are split over them.
       block: entities encoded at once.
       additions: change the structure table before anything is encoded. Whole tables only.
     """

@@ -26,13 +26,7 @@ from mocme_jax.training.train_state import TrainState
 
 @dataclasses.dataclass
 class OneLane:
-    """One seed: its state as it is, its best parameters on the disk, under ``best/``.
-
-    Attributes:
-      training: of the seed.
-      saves: its checkpoints.
-      folder: that they are in, as messages call it.
-    """
+    """One seed: its state as it is, its best parameters on the disk, under ``best/`` of the folder."""
 
     training: Training
     saves: Saves

@@ -39,8 +39,6 @@ class Loop:
 
     Args:
       config: every choice but the seed.
-      dataset: what all seeds are trained on.
-      mapper: the devices.
       seeds: one, or several that are trained at once.
       preemption: whether a signal has asked for the end.
       began: when the command began, by ``time.perf_counter``.
@@ -107,12 +105,9 @@ class Loop:
         progress: Progress,
         diverged: Callable[[FloatingPointError, TrainState, dict], None] = lambda *_: None,
     ) -> None:
-        """Runs from the state that ``resume`` gave to the end.
+        """Runs from the state that ``resume`` gave, which is donated, to the end; the log takes a row per evaluation.
 
         Args:
-          state: which is donated.
-          log: takes a row per evaluation and seed.
-          progress: takes what a person watches.
           diverged: called once something of a seed is not finite, with an error that says what, the state, and that
             seed's last metrics; it may raise the error, or the seed's end is told in a line.
 
@@ -245,7 +240,6 @@ class Loop:
         self._tell(number, f"{error}; {counts}")
 
     def _save(self, whole: TrainState) -> None:
-        """Saves where the run is, and the best state if this is it."""
         now = time.perf_counter()
         self.position.minutes += (now - self._saved_at) / 60
         self._saved_at = now

@@ -61,17 +61,12 @@ class StepLoss(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """Choices of the objective.
+    """Choices of the objective; what is not told here is as in the configuration.
 
     Attributes:
-      pool: entities drawn per step and shared by its batch; all, if there are no more.
-      batch_candidates: whether the batch's own entities are candidates too.
       guided: whether the pool is drawn by entropy.
       reference: what the belief behind that entropy is of, ``egns.relative`` or ``egns.absolute``.
-      weighting: of the negatives.
       loss: over positives and weighted negatives.
-      regulariser, regularisation: the penalty and its weight; 0 for none.
-      query_dropout, structure_dropout, feature_dropout: chances; see the configuration.
       precision: a word of ``PRODUCTS``.
     """
 
@@ -96,12 +91,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
     and every device scores all of them against its own candidates. So the mean over devices of their losses does not
     depend on how many there are.
 
-    Args:
-      model: the module.
-      objective: the choices.
-      entities: N.
-      devices: D; the batch divides by it.
-      split: whether tables with a row an entity are split over the devices.
+    The batch divides by the ``devices``; ``split`` says whether tables with a row an entity are split over them.
     """
     score, across = model.score, across_devices(devices)
     everything = pool_covers(objective.pool, entities)
@@ -213,11 +203,8 @@ def _penalty(
     """Mean penalty of triples, float32 scalar.
 
     Args:
-      model, params: the module and its variables.
-      regulariser: the penalty.
       ends: heads and tails as answers, ``[B, d]`` each: where features are for questions alone, it is the structure
         that is penalised.
-      relation: int32 ``[B]``.
       rows: of the relations and of their reciprocals, ``[B, d_r]`` each.
     """
     moduli = model.score.moduli

@@ -30,24 +30,17 @@ def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optim
     """Adagrad at ``table_learning_rate`` for the structure and relation tables, Adam at ``learning_rate`` else.
 
     Rows of tables are looked up by id, so their gradients are sparse, which Adagrad's per-coordinate rates suit (Duchi
-    et al., 2011).
-
-    Args:
-      learning_rate: of projections, experts, gates and estimators.
-      table_learning_rate: of the tables. Adagrad's sums start at 0: a larger start would drown the small gradients
-        of a mean loss, and so would optax's eps, which stands under the root.
+    et al., 2011). Its sums start at 0: a larger start would drown the small gradients of a mean loss, and so would
+    optax's eps, which stands under the root.
     """
     adagrad = optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20)
     model = optax.partition(
         {"table": adagrad, "rest": optax.adam(learning_rate)},
-        lambda params: jax.tree_util.tree_map_with_path(_label, params),
+        lambda params: jax.tree_util.tree_map_with_path(
+            lambda path, _: "table" if path[-1].key == "relation" else "rest", params
+        ),
     )
     return Optimizers(model, adagrad)
-
-
-def _label(path, leaf) -> str:
-    del leaf
-    return "table" if path[-1].key == "relation" else "rest"
 
 
 def update_rows(
@@ -68,10 +61,8 @@ def update_rows(
     Args:
       optimizer: works on every coordinate by itself; its state holds arrays of the table's shape.
       table: ``[N, d]``, or this device's ``[S, d]``.
-      state: the optimizer's.
       ids: int32 ``[n]``, the entities that this device read; repeats are added up.
       gradients: ``[n, d]``, this device's own; they are summed over the devices.
-      split: whether the table is split over the devices.
 
     Returns:
       The table, the state, and the sum of the squares of the gradients of this device's rows.

@@ -18,16 +18,10 @@ def evaluate_workdir(
 ) -> bool:
     """Prints the scores of a run's best checkpoint, and whether they are those of its ``results.json``.
 
-    Args:
-      workdir: the run's folder.
-      data_dir, features_dir: where graph and features lie now; None where the run found them.
-      as_json: print the report as JSON, to standard output alone.
+    With ``as_json`` the report is JSON, on standard output alone; for the folders and errors see ``restore_best``.
 
     Returns:
       False if ``results.json`` is there and its scores are others.
-
-    Raises:
-      UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
     """
     use_compilation_cache()
     console = make_console(sys.stderr if as_json else None)

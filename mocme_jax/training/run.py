@@ -31,12 +31,9 @@ if TYPE_CHECKING:
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption | None = None) -> dict:
-    """Trains the configured model in ``workdir`` and returns what it wrote to ``results.json``.
+    """Trains the configured model in ``workdir``, or goes on there; returns what it wrote to ``results.json``.
 
-    Args:
-      config: every choice.
-      workdir: the run's folder; a run that is there goes on.
-      preemption: entered, takes signals; None leaves them alone.
+    ``preemption`` is entered, and takes signals; None leaves them alone.
 
     Raises:
       UserError: bad data, a workdir that can't be written, holds another run, or in which another process trains.

@@ -10,14 +10,9 @@ CALL_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """The plan of a run, in steps.
+    """The plan of a run: ``steps_per_epoch``, and the fields of ``config.train`` of the other names.
 
-    Attributes:
-      steps_per_epoch: steps in a pass over the training triples.
-      epochs: longest run.
-      eval_every: epochs between evaluations; the last epoch is evaluated in any case.
-      patience: evaluations without a better one before the run stops; 0: never.
-      save_minutes: between two saves within an epoch.
+    The last epoch is evaluated in any case.
     """
 
     steps_per_epoch: int

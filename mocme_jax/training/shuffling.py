@@ -25,15 +25,9 @@ def run_keys(key_data: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def batch_rows(key: jax.Array, step: jax.Array, *, batch_size: int, triples: int) -> jax.Array:
-    """The triples of a step, int32 ``[B]``; in an epoch each comes once.
+    """The triples of a step, int32 ``[B]`` in ``[0, T)``; in an epoch each comes once.
 
-    The last batch of an epoch is filled up from its start.
-
-    Args:
-      key: of the run's order.
-      step: int32 scalar, steps taken so far.
-      batch_size: B.
-      triples: T, the number of training triples.
+    The last batch of an epoch is filled up from its start. ``key`` is of the run's order, ``step`` an int32 scalar.
     """
     steps = -(-triples // batch_size)
     first = (step % steps) * batch_size
@@ -42,16 +36,7 @@ def batch_rows(key: jax.Array, step: jax.Array, *, batch_size: int, triples: int
 
 
 def shuffled(key: jax.Array, places: jax.Array, size: int) -> jax.Array:
-    """A random permutation of ``[0, size)``, drawn by the key, at the places asked for.
-
-    Args:
-      key: PRNG key.
-      places: int32 ``[n]`` in ``[0, size)``.
-      size: of what is permuted, below 2^31.
-
-    Returns:
-      int32 ``[n]`` in ``[0, size)``.
-    """
+    """A random permutation of ``[0, size)``, size below 2^31, drawn by the key: int32 ``[n]`` at the places ``[n]``."""
     bits = max((size - 1).bit_length(), _FEWEST_BITS)
     low, high = bits // 2, bits - bits // 2
     keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)

@@ -34,23 +34,13 @@ AVERAGE_EVERY = 16
 def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, split: bool, sparse: bool) -> Callable:
     """One step of one device's share: ``(state, data, batch, key) -> (state, metrics)``, under the named axis.
 
-    Gradients of what is whole, and metrics, are means over the devices, so the state stays the same on all of them.
-
-    Args:
-      loss: from ``make_loss``.
-      optimizers: from ``create_optimizers``.
-      devices: D.
-      split: whether tables are split over the devices.
-      sparse: update the rows that the step read, in place of the whole structure table.
+    Gradients of what is whole, and metrics, are means over the devices, so the state stays the same on all of them. A
+    ``sparse`` step updates the rows that it read, in place of the whole structure table.
     """
 
-    def dense(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
-        columns = loss.columns(batch, key, state.entropy)
-        negatives = loss.negatives(data.known, columns, batch)
-
+    def dense(state: TrainState, fetch: Callable, loss_of: Callable):
         def whole(params: Params):
-            fetched = loss.fetch(params.structure, data.inputs, columns, batch)
-            return loss.loss(params.model, fetched, columns, negatives, batch, key)
+            return loss_of(params.model, fetch(params.structure))
 
         gradients, told = jax.grad(whole, has_aux=True)(state.params)
         # A device's gradient of its own rows is of the sum of all devices' losses already.
@@ -60,21 +50,18 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
         squares = jax.lax.psum(squares, AXIS) if split else squares
         return gradients.model, state.params.structure + update, table_state, squares, told
 
-    def rows_only(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
-        columns = loss.columns(batch, key, state.entropy)
-        negatives = loss.negatives(data.known, columns, batch)
-        fetched = loss.fetch(state.params.structure, data.inputs, columns, batch)
+    def rows_only(state: TrainState, fetch: Callable, loss_of: Callable, ids: jax.Array):
+        fetched = fetch(state.params.structure)
 
         def of_rows(params, structure, panel):
             columns_and_panel = fetched._replace(
                 columns=fetched.columns._replace(structure=structure), panel=fetched.panel._replace(structure=panel)
             )
-            return loss.loss(params, columns_and_panel, columns, negatives, batch, key)
+            return loss_of(params, columns_and_panel)
 
         gradient = jax.grad(of_rows, argnums=(0, 1, 2), has_aux=True)
         structures = fetched.columns.structure, fetched.panel.structure
         (gradients, *rows), told = gradient(state.params.model, *structures)
-        ids = jnp.concatenate([columns.ids[columns.places], data.inputs.panel])
         rows = jnp.concatenate(rows) / devices
         table, table_state, squares = update_rows(
             optimizers.structure, state.params.structure, state.opt_state.structure, ids, rows, split=split
@@ -82,8 +69,21 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
         return gradients, table, table_state, jax.lax.psum(squares, AXIS) if split else squares, told
 
     def train_step(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
-        step = rows_only if sparse else dense
-        gradients, table, table_state, squares, (metrics, seen) = step(state, data, batch, key)
+        columns = loss.columns(batch, key, state.entropy)
+        negatives = loss.negatives(data.known, columns, batch)
+
+        def fetch(structure):
+            return loss.fetch(structure, data.inputs, columns, batch)
+
+        def loss_of(params, fetched):
+            return loss.loss(params, fetched, columns, negatives, batch, key)
+
+        if sparse:
+            ids = jnp.concatenate([columns.ids[columns.places], data.inputs.panel])
+            found = rows_only(state, fetch, loss_of, ids)
+        else:
+            found = dense(state, fetch, loss_of)
+        gradients, table, table_state, squares, (metrics, seen) = found
         gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
         updates, model_state = optimizers.model.update(gradients, state.opt_state.model, state.params.model)
         metrics["norm/gradient"] = jnp.sqrt(optax.tree.norm(gradients, squared=True) + squares)
@@ -143,8 +143,6 @@ def make_train_program(
     Args:
       loss, optimizers, split, sparse: see ``make_train_step``.
       batch_size: B, over all devices.
-      triples: T.
-      mapper: the devices.
       average_steps: span of the running average; 0 where the state has none.
       seeds: whether state and data are of several seeds at once (see ``state_axes``), as lanes of one program, each of
         which does what it would do alone; ``latest`` then are ``[S]``. Tables are then whole. The call goes on while

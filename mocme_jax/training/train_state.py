@@ -35,10 +35,7 @@ class TrainState(NamedTuple):
     """Everything that a step changes, and the key that it draws from.
 
     Attributes:
-      params: the parameters.
-      opt_state: the optimizers' states.
       average: a running average of the parameters, which is what is evaluated; None where none is wanted.
-      sums: of the metrics since the last evaluation.
       entropy: ``[N]``, running mean of the entropy in bits of the belief in each entity as a negative; None where pools
         are not drawn by it.
       step: int32 scalar, steps taken; the epoch and the place in it follow from it.
@@ -65,7 +62,6 @@ class TrainData(NamedTuple):
     Attributes:
       triples: int32 ``[T, 3]``, or this device's share of them where tables are split.
       known: the same facts by entity.
-      inputs: what entities carry.
     """
 
     triples: jax.Array
@@ -110,7 +106,6 @@ class StatePlan(NamedTuple):
     """A state to be made or restored.
 
     Attributes:
-      spec: which of its parts are split.
       shapes: of all arrays, split ones as one table, with the places where they belong.
       create: ``() -> TrainState``, the first state, as the programs take it.
     """

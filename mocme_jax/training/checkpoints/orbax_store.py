@@ -33,12 +33,9 @@ class Unreadable(Exception):
 
 
 def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Checkpoints:
-    """The checkpoints under `workdir`.
+    """The checkpoints under `workdir`, a relative path of the current folder.
 
-    Args:
-      workdir: the run's folder; relative paths are taken from the current one.
-      create: make missing folders, and remove what cut-off saves left. Without it nothing is written, and a missing
-        folder is an error.
+    With `create`, missing folders are made, and what cut-off saves left is removed; without it nothing is written.
 
     Raises:
       UserError: without `create`, there are no checkpoints in it.
@@ -69,7 +66,8 @@ def _silence() -> None:
 class Checkpoints:
     """Saves, reads and deletes; a context manager that waits for its saves.
 
-    Arrays are copied before `save` returns, so that they may be donated, and written in the background.
+    Arrays are copied before `save` returns, so that they may be donated, and written in the background. A save that
+    can't be written is a UserError of that call or of the next that waits for it.
     """
 
     def __init__(self, folder: Path, create: bool):
@@ -81,13 +79,8 @@ class Checkpoints:
         """Saves in the background; the oldest is deleted once this one is complete and there are more than two.
 
         Args:
-          which: "last" or "best".
           number: above all that are there.
-          state: pytree of arrays.
-          meta: what JSON can hold.
-
-        Raises:
-          UserError: this save or one before it can't be written.
+          state, meta: a pytree of arrays, and what JSON can hold.
         """
         if not self._create:
             raise ValueError(f"{self.folder} was opened with create=False, for reading only")
@@ -123,8 +116,6 @@ class Checkpoints:
         """A saved state.
 
         Args:
-          which: "last" or "best".
-          number: of a checkpoint.
           target: pytree of the state's structure, of arrays or `jax.ShapeDtypeStruct`; their shardings say
             where the arrays go, and those without one go to the first local device.
           table: a name and a number of rows. Arrays with that name in their path may have been saved with another
@@ -154,22 +145,14 @@ class Checkpoints:
         raise Unreadable(f"it is of another model or version of this program: {difference}")
 
     def delete(self, which: Which, number: int) -> None:
-        """Deletes a checkpoint, readable or not.
-
-        Raises:
-          UserError: it can't be deleted.
-        """
+        """Deletes a checkpoint, readable or not."""
         try:
             self._manager(which).delete(number)
         except OSError as error:
             raise self._unwritable(which, error) from error
 
     def wait(self) -> None:
-        """Returns once every save is on the disk.
-
-        Raises:
-          UserError: one can't be written.
-        """
+        """Returns once every save is on the disk."""
         for which, manager in self._managers.items():
             try:
                 manager.wait_until_finished()
@@ -177,11 +160,7 @@ class Checkpoints:
                 raise self._unwritable(which, error) from error
 
     def close(self) -> None:
-        """Finishes the saves and releases the managers.
-
-        Raises:
-          UserError: a save can't be written.
-        """
+        """Finishes the saves and releases the managers."""
         try:
             self.wait()
         finally:
@@ -201,15 +180,10 @@ class Checkpoints:
                 raise
 
     def _manager(self, which: Which) -> ocp.CheckpointManager:
-        if which not in NAMES:
-            raise ValueError(f"checkpoint {which!r}, expected one of {NAMES}")
         if which not in self._managers:
-            folder = self.folder / which
+            folder, create = self.folder / which, self._create
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=KEPT,
-                create=self._create,
-                cleanup_tmp_directories=self._create,
-                read_only=not self._create,
+                max_to_keep=KEPT, create=create, cleanup_tmp_directories=create, read_only=not create
             )
             handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
             try:

@@ -11,13 +11,7 @@ from mocme_jax.training.train_state import StatePlan, TrainState
 
 
 def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tuple[TrainState, Position]:
-    """The state to go on from, as the programs take it, and its position.
-
-    Args:
-      saves: the run's checkpoints.
-      plan: of the state.
-      mapper: the devices.
-      workdir: the run's folder, locked.
+    """The state to go on from, as the programs take it, and its position; the folder is locked.
 
     Raises:
       UserError: the folder holds another run, or nothing but damaged checkpoints; then nothing was changed.

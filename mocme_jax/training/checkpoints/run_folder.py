@@ -18,11 +18,7 @@ LOCK = "lock"
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """A block that writes ``path``; what the system refuses is a user's error.
-
-    Raises:
-      UserError: the disk is full, the place is read-only, and the like.
-    """
+    """A block that writes ``path``; what the system refuses, as a full disk does, is raised as a UserError."""
     try:
         yield
     except OSError as error:
@@ -42,11 +38,7 @@ def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file beside its place and renames it, so that nobody meets half of it and a kill loses nothing.
-
-    Raises:
-      UserError: it can't be written.
-    """
+    """Writes a file beside its place and renames it, so that nobody meets half of it and a kill loses nothing."""
     fresh = path.with_suffix(".tmp")
     with writing(path), open(fresh, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)

@@ -64,12 +64,7 @@ class Position:
         return 2 * self.best_step + 1
 
     def judge(self, mrr: float, patience: int) -> bool:
-        """Takes in an evaluation on dev, and returns whether it is the best so far.
-
-        Args:
-          mrr: of dev.
-          patience: evaluations without a better one that end the run; 0: none do.
-        """
+        """Takes in an evaluation on dev, and returns whether it is the best so far; ``patience`` 0 is without end."""
         self.evaluated, better = True, mrr > self.best_mrr
         if better:
             self.best_epoch, self.best_step, self.best_mrr = self.epoch, self.step, mrr
@@ -88,14 +83,7 @@ def furthest(positions: Sequence[Position]) -> Position:
 
 
 def identity_of(config: dict, parts: dict[str, str], fingerprint: str, panel: np.ndarray) -> dict:
-    """What a run is a run of, as JSON.
-
-    Args:
-      config: every field.
-      parts: digests of the graph's parts, by what they are called.
-      fingerprint: of the whole graph.
-      panel: ids, which follow from the seed and the features.
-    """
+    """What a run is a run of, as JSON; ``parts`` are digests of the graph's, by what messages call them."""
     digest = hashlib.sha256(np.ascontiguousarray(panel, np.int32).tobytes()).hexdigest()
     return {
         "config": config,
@@ -108,11 +96,7 @@ def identity_of(config: dict, parts: dict[str, str], fingerprint: str, panel: np
 
 
 def check_format(workdir: Any, saved: dict) -> None:
-    """Passes where this version reads a checkpoint's kind.
-
-    Raises:
-      UserError: it does not.
-    """
+    """Raises a UserError where this version does not read a checkpoint's kind."""
     if saved.get("format") != FORMAT:
         raise UserError(
             f"{workdir}: holds a run of mocme_jax {saved.get('version')} in format {saved.get('format')}, and this one "

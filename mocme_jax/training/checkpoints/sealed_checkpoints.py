@@ -21,7 +21,6 @@ class Saved(NamedTuple):
     """A checkpoint that was read and found as it was saved.
 
     Attributes:
-      number: of the checkpoint.
       meta: the run's identity, and ``position``.
       arrays: the state, placed as the target said; None if only `meta` was asked for.
     """
@@ -35,8 +34,7 @@ class Saves:
     """The sealed checkpoints of one run.
 
     Args:
-      checkpoints: of its folder.
-      identity: what the run is, as JSON; see ``identity_of``. Not needed for reading.
+      identity: see ``identity_of``; not needed for reading.
       entities: N; tables may be saved with more rows, which fill them up. None: arrays are as they are.
       notify: takes a line on every checkpoint that is not as it was saved.
     """
@@ -84,7 +82,6 @@ class Saves:
         """The newest checkpoint that is as it was saved; a line for each newer one that is not.
 
         Args:
-          which: "last" or "best".
           target: of the arrays, see ``Checkpoints.restore``; None for `meta` alone.
           accept: sees the meta before any array is read, and raises what is to end the search.
           up_to: the highest number to look at; None for all.

@@ -33,7 +33,7 @@ class MetricsLog:
       writes: False writes nothing at all, for processes beside the one that does.
 
     Raises:
-      UserError: the file can't be written.
+      UserError: the file can't be written; so does ``write``.
     """
 
     def __init__(
@@ -69,9 +69,6 @@ class MetricsLog:
         Args:
           row: what JSON can hold, NumPy and JAX numbers and small arrays too, nested as deep as wanted. NaN
             and infinities become null. `epoch` is TensorBoard's step; rows without one go to the file alone.
-
-        Raises:
-          UserError: it can't be written.
         """
         if self._file is None:
             return

@@ -27,11 +27,8 @@ def describe(
     """The step in words and numbers, ready for JSON; numbers that are not finite are the words nan, inf, -inf.
 
     Args:
-      graph: its ``train`` is what is trained on.
       whole: the state after the step, arrays of all processes.
       latest: the step's metrics.
-      batch_size: B.
-      steps_per_epoch: steps in a pass.
     """
     # The state counts the step as taken.
     step = int(whole.step) - 1

@@ -27,11 +27,9 @@ def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console
 
 
 class Progress:
-    """Progress through epochs; a context manager.
+    """Progress through epochs, of which early stopping may leave some out; a context manager.
 
-    Args:
-      total_epochs: epochs planned; early stopping may end sooner.
-      console: where to print, from `make_console`, or None for standard output.
+    It prints on a console from `make_console`, or on standard output.
     """
 
     def __init__(self, total_epochs: int, *, console: Console | None = None):
@@ -111,8 +109,6 @@ def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console
     Args:
       rows: column name -> value; the columns are those of all rows in order of appearance, and what a row
         lacks is left empty. Numbers stand to the right.
-      title: stands above the table.
-      console: where to print, or None for standard output.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table = Table(title=title or None, title_justify="left")

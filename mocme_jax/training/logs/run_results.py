@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 def results_of(config: dict, dataset: Dataset, position: dict, *, dev: dict, test: dict | None, weights: dict) -> dict:
     """Everything a reader needs to judge a run, ready for JSON.
 
-    Args:
-      config: every field of the configuration.
-      dataset: the graph and its dev split.
-      position: how far the run came.
-      dev, test: reports of the evaluator; test is None where the graph has none.
-      weights: mean weights of modalities and views.
+    ``dev`` and ``test`` are reports of the evaluator, None where the graph has no test; ``weights`` are means.
     """
     return {
         "graph": graph_of(dataset),

@@ -1,6 +1,6 @@
 """From a configuration to a model, an objective, a training and an evaluator.
 
-Fields of a configuration are read here, in ``dataset_setup`` and in ``run_settings``, and nowhere else.
+Fields of a configuration are read here, in ``datasets`` and in ``settings``, and nowhere else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.method import egns
-from mocme_jax.method.complementarity import FUSIONS, Complementarity, Fusion
+from mocme_jax.method.complementarity import FUSIONS, Complementarity
 from mocme_jax.method.encoder import Encoder
 from mocme_jax.method.losses import Loss, logistic_loss, margin_softmax_loss, softmax_loss
 from mocme_jax.method.mocme import MoCME
@@ -61,26 +61,21 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...], 
 
     ``links`` is the prior relevance of each feature modality in nats; see ``link_information``.
     """
-    model = config.model
+    model, fusion = config.model, config.fusion
+    complementarity = functools.partial(Complementarity, ESTIMATORS[fusion.estimator], fusion.temperature)
+    fusions = FUSIONS | {"complementarity": complementarity}
     encoder = Encoder(
         widths=widths,
         width=model.width,
         experts=model.experts,
         expert_hidden=model.expert_hidden,
-        intra=build_fusion(config, config.fusion.intra),
-        inter=build_fusion(config, config.fusion.inter),
+        intra=fusions[fusion.intra](),
+        inter=fusions[fusion.inter](),
         prior=(model.structure_bias, *links),
         initial_scale=model.modality_scale,
         relative_scales=model.relative_scales,
     )
-    return MoCME(encoder, relations, SCORES[model.score], model.core_width, config.fusion.features_in)
-
-
-def build_fusion(config: ConfigDict, name: str) -> Fusion:
-    """The fusion of that name, with the estimator and temperature that ``config.fusion`` describes."""
-    if name != "complementarity":
-        return FUSIONS[name]()
-    return Complementarity(ESTIMATORS[config.fusion.estimator], config.fusion.temperature)
+    return MoCME(encoder, relations, SCORES[model.score], model.core_width, fusion.features_in)
 
 
 def build_objective(config: ConfigDict) -> Objective:
@@ -135,16 +130,7 @@ def build_mapper(config: ConfigDict) -> Mapper:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What training needs besides a state, placed on the devices.
-
-    Attributes:
-      mapper: the devices.
-      batch_size: triples per step.
-      inputs: what entities carry, and the panel.
-      data: the training triples, known answers, and the inputs.
-      plan: of the state.
-      program: ``(state, data, steps) -> (state, latest)``; see ``make_train_program``.
-    """
+    """What training needs besides a state, placed on the devices; for the program see ``make_train_program``."""
 
     mapper: Mapper
     batch_size: int
@@ -160,7 +146,7 @@ def build_training(
     """The compiled training that ``config`` describes, of its own seed or of one or several others at once.
 
     Raises:
-      UserError: ``config.train.batch_size`` does not divide by the devices, or several seeds are to split their tables.
+      UserError: several seeds are to split their tables; or see ``make_train_program``.
     """
     split, sizes = config.parallel.shard_entities, dict(entities=len(graph.entities), triples=len(graph.train))
     if split and len(seeds) > 1:
@@ -189,11 +175,7 @@ def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
 def build_program(
     config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int, seeds: Sequence[int] = ()
 ) -> tuple[StatePlan, Program]:
-    """The plan of the seeds' state, and the training program, for a graph of these sizes; see ``make_train_program``.
-
-    Raises:
-      UserError: ``config.train.batch_size`` does not divide by the devices.
-    """
+    """The plan of the seeds' state, and the program, for a graph of these sizes; see ``make_train_program``."""
     settings, split = config.train, config.parallel.shard_entities
     optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate)
     loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
@@ -226,8 +208,8 @@ def build_encode(
     config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper, additions: tuple[TableAddition, ...]
 ) -> Program:
     """The compiled encoding of all entities; see ``make_encode_program``."""
-    arguments = dict(entities=len(graph.entities), mapper=mapper, split=config.parallel.shard_entities)
-    return make_encode_program(model, **arguments, additions=additions)
+    entities, split = len(graph.entities), config.parallel.shard_entities
+    return make_encode_program(model, entities=entities, mapper=mapper, split=split, additions=additions)
 
 
 def bars_of(config: ConfigDict, train: np.ndarray, relations: int) -> tuple[Bar, ...]:

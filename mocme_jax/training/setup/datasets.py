@@ -26,8 +26,7 @@ class Dataset:
     Attributes:
       graph: ``train`` is what is trained on and ``valid`` is the dev split, released or carved out of train.
       known: every split as released, for filtering.
-      fingerprint: of the graph as it was read, before a dev split was carved.
-      parts: the same of each part.
+      fingerprint, parts: of the graph as it was read, before a dev split was carved, and of each part.
       warnings: the audit's, one line each.
       dev: what the dev split is, in words.
     """

@@ -92,13 +92,7 @@ def with_fields(config: Config, changes: Mapping[str, Value]) -> ConfigDict:
 
 
 def here(config: Config, data_dir: str | None, features_dir: str | None, *, alone: bool) -> ConfigDict:
-    """A run's configuration for this machine: no more devices than there are, data where they lie now.
-
-    Args:
-      config: as the run was trained.
-      data_dir, features_dir: None where the run found them.
-      alone: on one device with whole tables.
-    """
+    """A run's configuration for this machine; see ``restore_best``. No more devices than there are."""
     changes: dict[str, Value] = {"parallel.devices": min(devices_of(config)[0], jax.device_count())}
     if alone:
         changes = {"parallel.devices": 1, "parallel.mapper": "none", "parallel.shard_entities": False}
