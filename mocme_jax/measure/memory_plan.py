@@ -21,7 +21,7 @@ from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import describe_model, splits_tables
+from mocme_jax.training.setup.settings import settings_of
 from mocme_jax.training.train_state import TrainData, data_spec
 
 _COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
@@ -56,11 +56,11 @@ class Need(NamedTuple):
 
 def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     """Compiles the training program for a graph of those sizes, and reads off what it needs."""
-    split = splits_tables(config)
+    split = settings_of(config).shard_entities
     model = builders.build_model_of(config, sizes.relations, sizes.widths, (0.0,) * len(sizes.widths))
     plan, program = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
     bars = builders.bars_of(config, np.zeros((0, 3), np.int32), sizes.relations)
-    data = _data_shapes(sizes, builders.panel_size(config), bars, mapper, split)
+    data = _data_shapes(sizes, settings_of(config).panel, bars, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()
     devices, state = mapper.count if split else 1, plan.shapes
@@ -125,7 +125,7 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
       memory: of one device, in GB (10^9 bytes); the fewest devices that fit are told.
       benchmark: a file of ``benchmark --json`` whose rate of the full model is taken for the hours, or None.
     """
-    console, needs, batch_size = make_console(), {}, describe_model(config)["batch_size"]
+    console, needs, batch_size = make_console(), {}, settings_of(config).batch_size
     rate = _rate(benchmark) if benchmark else None
     for count in (1, 2, 4, 8, 16, 32, 64, 128):
         if count > jax.device_count() or batch_size % count:
@@ -145,7 +145,7 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
     fits = needs[last].total <= memory * 1e9
     steps = -(-sizes.triples // batch_size)
     enough = ("are" if last > 1 else "is") + (" enough" if fits else " not enough")
-    told = "" if fits else f"; parallel.shard_entities is {splits_tables(config)}"
+    told = "" if fits else f"; parallel.shard_entities is {settings_of(config).shard_entities}"
     console.print(f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough}{told}", soft_wrap=True)
     console.print(
         f"a step: {needs[last].collective / 1e6:,.2f} MB of collectives a device; an epoch: {steps:,} steps"

@@ -19,7 +19,7 @@ from mocme_jax.measure.synthetic_graph import synthetic_graph
 from mocme_jax.measure.timed_stages import Stage, evaluation_stages, row_of, timed, training_stage
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import describe_model, devices_of, with_fields
+from mocme_jax.training.setup.settings import settings_of, with_fields
 
 
 def measure(
@@ -52,8 +52,9 @@ def measure(
         graphs = [dataset.graph]
     else:
         graphs = (synthetic_graph(int(size)) for size in entities)
-    asked = zip((devices, mappers, precisions), devices_of(config), strict=True)
-    settings = list(itertools.product(*(values or [own] for values, own in asked)))
+    own = settings_of(config)
+    asked = (devices or [own.devices], mappers or [own.mapper], precisions or [own.precision])
+    settings = list(itertools.product(*asked))
     for graph in graphs:
         # Stages of all settings take turns, so that a noisy moment hits all of them.
         stages: list[tuple[Stage, int, dict]] = []
@@ -81,10 +82,9 @@ def measure(
             with jax.profiler.trace(trace):
                 for stage, *_ in stages:
                     stage.call()
-    kind, told = jax.local_devices()[0].device_kind, describe_model(config)
+    kind, told = jax.local_devices()[0].device_kind, settings_of(config)
     figures = {
-        "title": f"{graph.name}, width {told['width']}, {told['experts']} experts, batch {told['batch_size']}, "
-        f"pool {told['pool']}",
+        "title": f"{graph.name}, width {told.width}, {told.experts} experts, batch {told.batch_size}, pool {told.pool}",
         "device": kind,
         "device count": jax.device_count(),
         "platform": jax.default_backend(),

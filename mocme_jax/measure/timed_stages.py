@@ -13,7 +13,7 @@ from mocme_jax.measure.device_limits import Calibration
 from mocme_jax.parallel.mesh import WHOLE, Program
 from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import candidates_per_query, describe_model, splits_tables
+from mocme_jax.training.setup.settings import candidates_per_query, settings_of
 from mocme_jax.training.step import finite
 
 
@@ -88,7 +88,7 @@ def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: 
             raise FloatingPointError(f"{name}: the loss is not finite, and the steps after it were not taken")
 
     scores = 2 * steps * batch * candidates_per_query(config, entities)
-    return Stage(name, call, "triples/s", describe_model(config)["precision"], steps * batch, steps, scores, cost)
+    return Stage(name, call, "triples/s", settings_of(config).precision, steps * batch, steps, scores, cost)
 
 
 def evaluation_stages(config: ConfigDict, dataset: builders.Dataset) -> list[Stage]:
@@ -99,10 +99,10 @@ def evaluation_stages(config: ConfigDict, dataset: builders.Dataset) -> list[Sta
     params, inputs = training.plan.create().params, training.inputs
     encode = builders.build_encode(config, model, graph, mapper, builders.table_additions_of(config, graph))
     evaluator = builders.build_evaluator(config, model, dataset, mapper)
-    entities, queries, width = len(graph.entities), 2 * len(graph.test), describe_model(config)["width"]
+    entities, queries, width = len(graph.entities), 2 * len(graph.test), settings_of(config).width
 
     # The body of a loop counts once; in one block there is no loop. It is compiled for its cost, and never run.
-    cost, split = compiled(encode, params, inputs), splits_tables(config)
+    cost, split = compiled(encode, params, inputs), settings_of(config).shard_entities
     whole = make_encode_program(model, entities=entities, mapper=mapper, split=split, block=entities)
     in_one = compiled(whole, params, inputs)
     encoding = cost._replace(flops=in_one.flops, moved=in_one.moved)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from mocme_jax.config import flat
@@ -9,7 +10,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.flags import flags_of
 from mocme_jax.training.logs.metrics_log import read_metrics
 from mocme_jax.training.logs.run_results import read_results
-from mocme_jax.training.setup.settings import describe_model, seed_of
+from mocme_jax.training.setup.settings import settings_of
 
 CLASSES = ("easy", "ambiguous", "hard")
 STRUCTURE = "structure"
@@ -42,14 +43,14 @@ class Finished:
         return list(self.results["weights"]["modality"])
 
     @property
-    def model(self) -> dict[str, Any]:
-        """What is told of the model; see ``describe_model``."""
-        return describe_model(self.results["config"])
+    def model(self) -> SimpleNamespace:
+        """What is told of the model; see ``settings_of``."""
+        return settings_of(self.results["config"])
 
     @property
     def seed(self) -> int:
         """The run's seed."""
-        return seed_of(self.results["config"])
+        return self.model.seed
 
     @property
     def flags(self) -> list[str]:

@@ -12,7 +12,7 @@ from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.flags import flags_of
 from mocme_jax.serving.calibration import identity_of, read_calibration
 from mocme_jax.training.logs.run_results import scores_of
-from mocme_jax.training.setup.settings import describe_model
+from mocme_jax.training.setup.settings import settings_of
 
 FILE = "MODEL_CARD.md"
 
@@ -39,12 +39,12 @@ def write_card(workdir: Path, results: dict) -> None:
 def card(results: dict, calibration: dict | None) -> str:
     """The card's text, from what ``results.json`` holds and the report of a calibration, once there is one."""
     graph, run, config = results["graph"], results["run"], results["config"]
-    model = describe_model(config)
+    model = settings_of(config)
     lines = [
         f"# MoCME on {graph['name']}",
         "",
         f"Completes triples of {graph['name']}: asked for a head or a tail, it ranks {graph['entities']:,} entities. "
-        f"Score function `{model['score']}`, width {model['width']}, {model['experts']} experts a modality; best epoch "
+        f"Score function `{model.score}`, width {model.width}, {model.experts} experts a modality; best epoch "
         f"on dev {run['best_epoch']} of {run['epoch']}, {run['minutes']:.1f} minutes on {results['device']} "
         f"(jax {results['jax']}, mocme_jax {results['version']}).",
         "",

@@ -30,7 +30,7 @@ from mocme_jax.serving.new_entities import LEARNED_TO_DO_WITHOUT, STRUCTURES, Fe
 from mocme_jax.serving.probability import shares
 from mocme_jax.serving.top_candidates import masks_of
 from mocme_jax.training.logs.run_results import read_results
-from mocme_jax.training.setup.settings import fitting_of, structure_dropout_of
+from mocme_jax.training.setup.settings import settings_of
 
 Keys = Key | Iterable[Key]
 
@@ -244,7 +244,7 @@ class TrainedModel:
         """
         names = list(names)
         if structure is None:
-            learned = structure_dropout_of(self.saved["config"]) >= LEARNED_TO_DO_WITHOUT
+            learned = settings_of(self.saved["config"]).structure_dropout >= LEARNED_TO_DO_WITHOUT
             structure = "missing" if learned else "inferred"
         if structure not in STRUCTURES:
             raise UserError(f"structure is {structure!r}, expected one of {', '.join(STRUCTURES)}")
@@ -254,7 +254,8 @@ class TrainedModel:
             return self
         grown = dataclasses.replace(self, entities=entities, base=self.base or self)
         facts = grown.triples(triples)
-        fitting = Fitting(*fitting_of(self.saved["config"]))
+        own = settings_of(self.saved["config"])
+        fitting = Fitting(own.table_learning_rate, own.regulariser, own.regularisation)
         infer = structure == "inferred"
         served = extended(self.served, modalities, facts, len(names), infer=infer, fitting=fitting if fit else None)
         return dataclasses.replace(grown, served=served)

@@ -14,7 +14,7 @@ from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import seed_of
+from mocme_jax.training.setup.settings import settings_of
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -53,7 +53,7 @@ def search(
     preemption = preemption or Preemption()
     console = make_console()
     note = console.print
-    ranges, seed = load_space(space, config), seed_of(config)
+    ranges, seed = load_space(space, config), settings_of(config).seed
     dataset = builders.load_dataset(config, notify=note)
     points = {"as it is": {}} | {f"trial {number}": draw(ranges, seed, number) for number in range(1, trials)}
     use_compilation_cache()

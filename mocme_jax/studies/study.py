@@ -30,7 +30,7 @@ from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import graph_of
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import seed_of, with_fields
+from mocme_jax.training.setup.settings import settings_of, with_fields
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -98,7 +98,7 @@ def run_study(
       Stopped: a signal has ended the study in good order.
     """
     preemption, console = preemption or Preemption(), make_console()
-    own = range(seed_of(config), seed_of(config) + seeds)
+    own = range(settings_of(config).seed, settings_of(config).seed + seeds)
     note = console.print
     dataset = builders.load_dataset(config, notify=note)
     graph = dataset.graph
@@ -144,7 +144,7 @@ def run_cell(
     if any(path.startswith("data.") for path in changes):
         dataset = builders.load_dataset(own)
     if words := words_of(changes):
-        dataset = change_dataset(dataset, change_graph, seed_of(own), words)
+        dataset = change_dataset(dataset, change_graph, settings_of(own).seed, words)
     name = f"{rows.ranks_path(cell, seeds[0]).stem}-{seeds[-1]}.{len(seeds)}"
     folder = rows.folder / "under_way" / name
     trained = train_seeds(own, dataset, seeds, folder, preemption=preemption, console=console, test=test)

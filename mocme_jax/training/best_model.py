@@ -15,7 +15,7 @@ from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_position import check_format
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import here, splits_tables
+from mocme_jax.training.setup.settings import here, settings_of
 from mocme_jax.training.train_state import params_shapes, params_spec
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def restore_best(
                 f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now; "
                 "say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
             )
-        mapper, split = builders.build_mapper(config), splits_tables(config)
+        mapper, split = builders.build_mapper(config), settings_of(config).shard_entities
         model = builders.build_model(config, dataset.graph)
         entities = len(dataset.graph.entities)
         shapes = params_shapes(model, entities=entities, mapper=mapper, split=split)

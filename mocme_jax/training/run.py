@@ -23,7 +23,7 @@ from mocme_jax.training.logs.run_results import print_results, results_of
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import describe_model, seed_of
+from mocme_jax.training.setup.settings import settings_of
 from mocme_jax.training.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
     note(_headline(config, dataset, mapper, workdir))
     for line in dataset.warnings:
         note(f"warning: {line}")
-    loop = Loop(config, dataset, mapper, [seed_of(config)], preemption, began)
+    loop = Loop(config, dataset, mapper, [settings_of(config).seed], preemption, began)
     evaluator, schedule = loop.evaluator, loop.schedule
 
     def diverged(error: FloatingPointError, state: TrainState, latest: dict) -> NoReturn:
@@ -120,13 +120,13 @@ def _held(workdir: Path, writes: bool):
 
 
 def _headline(config: ConfigDict, dataset: builders.Dataset, mapper: Mapper, workdir: Path) -> str:
-    graph, devices, model = dataset.graph, mapper.count, describe_model(config)
+    graph, devices, model = dataset.graph, mapper.count, settings_of(config)
     names = " + ".join(["structure", *(f"{m.name} {m.coverage:.0%}" for m in graph.modalities)])
     kind = jax.local_devices()[0].device_kind
     return (
         f"{graph.name}: {len(graph.entities):,} entities, {len(graph.relations)} relations, "
         f"{len(graph.train):,} / {len(graph.valid):,} / {len(graph.test):,} triples to train / choose on dev / test\n"
         f"modalities: {names}; dev: {dataset.dev}\n"
-        f"model: {model['score']}, width {model['width']}, {model['experts']} experts a modality; "
+        f"model: {model.score}, width {model.width}, {model.experts} experts a modality; "
         f"{devices} device{'s' if devices > 1 else ''} ({kind}); workdir: {workdir}"
     )

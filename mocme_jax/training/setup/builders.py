@@ -157,11 +157,6 @@ def build_training(
     return Training(mapper, config.train.batch_size, inputs, data, plan, program)
 
 
-def panel_size(config: ConfigDict) -> int:
-    """P, the entities of a panel."""
-    return config.fusion.panel
-
-
 def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper, seeds: Sequence[int] = ()) -> Inputs:
     """What entities carry, and the panel of the config's seed or of each of the others; see ``make_inputs``."""
     return make_inputs(graph, config.fusion.panel, seeds or [config.seed], mapper, split=config.parallel.shard_entities)

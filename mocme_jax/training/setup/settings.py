@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 
-from mocme_jax.config import config_from_dict, get_field, set_field
+from mocme_jax.config import config_from_dict, flat, set_field
 from mocme_jax.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from mocme_jax.config_fields import Value
 
     Config: TypeAlias = ConfigDict | Mapping[str, Any]
+
+
+# What is told of a run outside of its setup.
+TOLD: tuple[str, ...] = ("seed", "model.score", "model.width", "model.experts", "model.structure_dropout")
+TOLD += ("train.batch_size", "train.precision", "train.table_learning_rate", "negatives.pool", "fusion.panel")
+TOLD += ("loss.regulariser", "loss.regularisation", "parallel.devices", "parallel.mapper", "parallel.shard_entities")
 
 
 def schedule_of(config: Config, triples: int) -> Schedule:
@@ -34,30 +41,10 @@ def schedule_of(config: Config, triples: int) -> Schedule:
     )
 
 
-def seed_of(config: Config) -> int:
-    """The seed of the dev split, and of a run on its own."""
-    return config["seed"]
-
-
-def splits_tables(config: Config) -> bool:
-    """Whether tables of entities are split over the devices."""
-    return config["parallel"]["shard_entities"]
-
-
-def describe_model(config: Config) -> dict[str, Any]:
-    """Of a model, for people: ``score``, ``width``, ``experts``, ``batch_size``, ``pool``, ``precision``."""
-    paths = ("model.score", "model.width", "model.experts", "train.batch_size", "negatives.pool", "train.precision")
-    return {path.rpartition(".")[2]: get_field(config, path) for path in paths}
-
-
-def structure_dropout_of(config: Config) -> float:
-    """The share of entities whose structure a training step hides."""
-    return config["model"]["structure_dropout"]
-
-
-def fitting_of(config: Config) -> tuple[float, str, float]:
-    """What the structure of an entity is trained with: learning rate, regulariser and its strength."""
-    return config["train"]["table_learning_rate"], config["loss"]["regulariser"], config["loss"]["regularisation"]
+def settings_of(config: Config) -> SimpleNamespace:
+    """The fields ``TOLD``, by the last of their names: ``seed``, ``width`` and so on."""
+    values = flat(config)
+    return SimpleNamespace(**{path.rpartition(".")[2]: values.get(path) for path in TOLD})
 
 
 def data_folders(config: Config) -> list[Path]:
@@ -74,11 +61,6 @@ def candidates_per_query(config: Config, entities: int) -> int:
     return columns + 2 * config["train"]["batch_size"] if own else columns
 
 
-def devices_of(config: Config) -> tuple[int, str, str]:
-    """The configured number of devices, mapper and precision."""
-    return config["parallel"]["devices"], config["parallel"]["mapper"], config["train"]["precision"]
-
-
 def with_fields(config: Config, changes: Mapping[str, Value]) -> ConfigDict:
     """A copy with other values at some paths, such as ``model.width``.
 
@@ -93,7 +75,7 @@ def with_fields(config: Config, changes: Mapping[str, Value]) -> ConfigDict:
 
 def here(config: Config, data_dir: str | None, features_dir: str | None, *, alone: bool) -> ConfigDict:
     """A run's configuration for this machine; see ``restore_best``. No more devices than there are."""
-    changes: dict[str, Value] = {"parallel.devices": min(devices_of(config)[0], jax.device_count())}
+    changes: dict[str, Value] = {"parallel.devices": min(config["parallel"]["devices"], jax.device_count())}
     if alone:
         changes = {"parallel.devices": 1, "parallel.mapper": "none", "parallel.shard_entities": False}
     places = {"data.dir": data_dir, "data.features_dir": features_dir}
