@@ -57,11 +57,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "", *, between: str = ".") -> 
 
 
 def set_field(config: ConfigDict, path: str, value: Value) -> None:
-    """Sets the value at a dotted path, once `check_value` has passed it.
-
-    Raises:
-      UserError: an unknown field, or a value that the field may not hold.
-    """
+    """Sets the value at a dotted path; an unknown field, or what it may not hold, is a UserError."""
     check_known(path)
     section, _, name = path.rpartition(".")
     (config[section] if section else config)[name] = check_value(path, FIELDS[path], value)
@@ -91,11 +87,7 @@ def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks the fields, their types, their ranges and what several must hold together.
-
-    Raises:
-      UserError: one line for the first thing that is wrong.
-    """
+    """Checks fields, types, ranges and what several fields must hold together; what is wrong is a UserError."""
     values = flat(config)
     for path in sorted(values.keys() - FIELDS.keys()):
         check_known(path)
@@ -110,11 +102,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
-    """A configuration from the nested dict that ``config.to_dict()`` or JSON gives; the rest is default.
-
-    Raises:
-      UserError: an unknown field, or a value that its field may not hold.
-    """
+    """A configuration from the nested dict that ``config.to_dict()`` or JSON gives, checked; the rest is default."""
     config = default_config()
     for path, value in flat(values).items():
         set_field(config, path, value)
@@ -173,8 +161,7 @@ def bundled_configs(kind: str = "") -> dict[str, Path]:
 def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Path:
     """The file for a bundled config's name, such as ``db15k``, or for a path, as the flag gave it.
 
-    Raises:
-      UserError: there is no such file; the message lists the bundled ones.
+    Where there is none, the UserError lists the bundled ones.
     """
     bundled = bundled_configs(kind)
     if name_or_path in bundled:

@@ -106,7 +106,7 @@ def plan_evaluation(
     place = np.random.default_rng(seed).permutation(len(distinct))
     order = np.argsort(place[group.reshape(-1)], kind="stable")
 
-    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = ([] for _ in range(7))
+    chunks = []
     for start in range(0, len(order), chunk):
         members = order[start : start + chunk]
         rows_of, row = np.unique(place[group.reshape(-1)[members]], return_inverse=True)
@@ -118,14 +118,9 @@ def plan_evaluation(
         missing = ~np.isin(row * known.num_entities + answers, facts)
         if missing.any():
             raise ValueError(f"query {queries[members[missing][0]].tolist()} is not among the known")
-        heads.append(asked[:, 0])
-        relations.append(asked[:, 1])
-        gold_rows.append(row)
-        gold_columns.append(answers)
-        gold_queries.append(members)
-        known_rows.append(pair_rows)
-        known_columns.append(pair_columns)
+        chunks.append((asked[:, 0], asked[:, 1], row, answers, members, pair_rows, pair_columns))
 
+    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = zip(*chunks, strict=True)
     width = max(map(len, heads))
     places = _stack(gold_queries, chunk, -1, np.int64)
     corrections = np.zeros(len(queries), np.float32) if corrections is None else corrections

@@ -126,7 +126,10 @@ class Saves:
         if target is None:
             return Saved(number, meta, None), ""
         try:
-            arrays = self._checked(which, number, target, meta)
+            arrays = self.checkpoints.restore(which, number, target, self.table)
+            found, expected = checksums(arrays, self.table)[0], meta["checksums"]
+            if other := [path for path, value in found.items() if expected.get(path) != value]:
+                arrays, reason = None, f"{other[0]} has another checksum than when it was saved"
         except Unreadable as error:
             reason = str(error)
         return (Saved(number, meta, arrays), "") if everyone([arrays is not None]).all() else (None, reason)
@@ -136,14 +139,6 @@ class Saves:
         for later in self.checkpoints.numbers(which):
             if later > number:
                 self.checkpoints.delete(which, later)
-
-    def _checked(self, which: Which, number: int, target: Any, meta: dict) -> Any:
-        arrays = self.checkpoints.restore(which, number, target, self.table)
-        found, expected = checksums(arrays, self.table)[0], meta["checksums"]
-        for path, value in found.items():
-            if expected.get(path) != value:
-                raise Unreadable(f"{path} has another checksum than when it was saved")
-        return arrays
 
 
 def sealed(meta: dict) -> dict:

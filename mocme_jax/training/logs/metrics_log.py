@@ -102,11 +102,7 @@ class MetricsLog:
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
-    """The complete rows of a run's `metrics.jsonl`, oldest first; without the file, none.
-
-    Raises:
-      UserError: the file can't be read.
-    """
+    """The complete rows of a run's `metrics.jsonl`, oldest first; see ``rows_of``."""
     return [row for _, row in _complete_rows(Path(workdir) / FILE_NAME)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
@@ -35,28 +35,26 @@ class Progress:
     def __init__(self, total_epochs: int, *, console: Console | None = None):
         self.total_epochs = total_epochs
         self.console = console or make_console()
-        self._bar: RichProgress | None = None
-        self._task = TaskID(0)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[latest]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
 
     def __enter__(self) -> Progress:
-        if self.console.is_terminal:
-            self._bar = RichProgress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[latest]}", markup=False),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(f"epoch 0/{self.total_epochs}", total=self.total_epochs, latest="")
+        self._bar.start()
+        self._task = self._bar.add_task(f"epoch 0/{self.total_epochs}", total=self.total_epochs, latest="")
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._bar is not None:
+        # Some versions of rich end one that is disabled with an empty line.
+        if not self._bar.disable:
             self._bar.stop()
-            self._bar = None
 
     def update(self, epoch: int, steps_done: int, steps_total: int, metrics: Mapping[str, Any] | None = None) -> None:
         """Shows how far training has come.
@@ -68,23 +66,17 @@ class Progress:
             printed, so pass them once an evaluation; without, only the bar moves.
         """
         shown = format_metrics(metrics or {})
-        if self._bar is not None:
-            share = steps_done / steps_total if steps_total else 1.0
-            changes: dict[str, Any] = {"latest": shown} if shown else {}
-            self._bar.update(
-                self._task,
-                completed=epoch - 1 + share,
-                description=f"epoch {epoch}/{self.total_epochs}",
-                **changes,
-            )
+        completed = epoch - 1 + (steps_done / steps_total if steps_total else 1.0)
+        changes: dict[str, Any] = {"latest": shown} if shown else {}
+        epochs = f"epoch {epoch}/{self.total_epochs}"
+        self._bar.update(self._task, completed=completed, description=epochs, **changes)
         if shown:
             width = len(str(self.total_epochs))
             self.note(f"epoch {epoch:>{width}}/{self.total_epochs}  {shown}")
 
     def evaluating(self, epoch: int) -> None:
         """Shows, where there is a bar, that dev is being scored after an epoch."""
-        if self._bar is not None:
-            self._bar.update(self._task, description=f"epoch {epoch}/{self.total_epochs}, scoring dev", refresh=True)
+        self._bar.update(self._task, description=f"epoch {epoch}/{self.total_epochs}, scoring dev", refresh=True)
 
     def note(self, line: str) -> None:
         """Prints a line as it is, above the bar where there is one."""

@@ -64,11 +64,7 @@ def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) ->
 
 
 def read_results(workdir: Path) -> dict | None:
-    """What a finished run wrote, or None.
-
-    Raises:
-      UserError: the file is unreadable, or holds something else.
-    """
+    """What a finished run wrote, or None; a file that holds something else is a UserError."""
     path = Path(workdir) / "results.json"
     if not os.path.lexists(path):
         return None

@@ -112,11 +112,7 @@ def build_objective(config: ConfigDict) -> Objective:
 
 
 def build_mapper(config: ConfigDict) -> Mapper:
-    """The devices that ``config.parallel`` asks for: so many, or all for 0.
-
-    Raises:
-      UserError: there are not so many.
-    """
+    """The devices that ``config.parallel`` asks for: so many, or all for 0; a UserError where there are fewer."""
     parallel = config.parallel
     here = jax.device_count()
     if parallel.mapper == "none":

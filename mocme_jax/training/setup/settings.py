@@ -62,11 +62,7 @@ def candidates_per_query(config: Config, entities: int) -> int:
 
 
 def with_fields(config: Config, changes: Mapping[str, Value]) -> ConfigDict:
-    """A copy with other values at some paths, such as ``model.width``.
-
-    Raises:
-      UserError: an unknown field, or a value that its field may not hold; fields are not checked against each other.
-    """
+    """A copy with other values at some paths, such as ``model.width``, each checked by itself."""
     result = config_from_dict(config.to_dict() if hasattr(config, "to_dict") else config)
     for path, value in changes.items():
         set_field(result, path, value)
