@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 Value = str | int | float | bool | tuple | None
 
@@ -46,15 +47,8 @@ class Field:
             object.__setattr__(self, "element", type(self.default[0]) if self.default else str)
 
 
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """What several fields must hold together.
-
-    Attributes:
-      fields: dotted paths; their values are given to `holds` in this order.
-      holds: whether the values fit.
-      meaning: completes "config fields a and b: " in the message.
-    """
+class Rule(NamedTuple):
+    """What fields must hold together: `holds` takes the values at the paths; `meaning` completes the message."""
 
     fields: tuple[str, ...]
     holds: Callable[..., bool]
@@ -78,7 +72,6 @@ FUSIONS = ("complementarity", "mean", "sum", "attention", "gate")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(0, "seed of everything random: initial values, batches, candidates, panel, dev split", low=0),
-    # The graph
     "data.name": Field("atlas", "what the graph is called in messages, tables and results"),
     "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
     "data.features_dir": Field(None, "folder of the feature files; none: data.dir", kind=str),
@@ -98,7 +91,6 @@ FIELDS: dict[str, Field] = {
         choices=("valid", "train"),
     ),
     "data.dev_fraction": Field(0.05, "share of train that is carved out where data.dev is train", above=0, below=1),
-    # Encoder and score function
     "model.width": Field(256, "width of encodings, views and relations, d", low=2),
     "model.score": Field("complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")),
     "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
@@ -131,7 +123,6 @@ FIELDS: dict[str, Field] = {
         "those that have; at evaluation alone; 0: not counted",
         low=0,
     ),
-    # Complementarity
     "fusion.intra": Field("complementarity", "how the views of a modality are fused", choices=FUSIONS),
     "fusion.inter": Field("complementarity", "how the modalities of an entity are fused", choices=FUSIONS),
     "fusion.features_in": Field(
@@ -147,7 +138,6 @@ FIELDS: dict[str, Field] = {
     ),
     "fusion.temperature": Field(1.0, "temperature of the softmax over parts, in nats", above=0),
     "fusion.panel": Field(128, "entities in the fixed sample that expectations are taken over, P", low=2),
-    # Candidates
     "negatives.pool": Field(1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1),
     "negatives.sampling": Field(
         "uniform",
@@ -182,7 +172,6 @@ FIELDS: dict[str, Field] = {
         "answers are not written down, and hard negatives may be these; 0: none does",
         low=0,
     ),
-    # Loss
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
     "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
     "loss.regulariser": Field(
@@ -193,7 +182,6 @@ FIELDS: dict[str, Field] = {
     ),
     "loss.regularisation": Field(0.08, "weight of the penalty; 0: none", low=0),
     "loss.query_dropout": Field(0.0, "chance that a training step hides a component of a query vector", low=0, below=1),
-    # Optimisation
     "train.batch_size": Field(512, "triples a step, over all devices (each is asked in both directions)", low=1),
     "train.epochs": Field(30, "longest run, in passes over train", low=1),
     "train.eval_every": Field(2, "epochs between evaluations on dev", low=1),
@@ -214,9 +202,7 @@ FIELDS: dict[str, Field] = {
         "parameters. Evaluation is in full float32 always",
         choices=PRECISIONS,
     ),
-    # Ranking
     "eval.score_megabytes": Field(32, "memory for the scores of a chunk on one device", low=1),
-    # Devices
     "parallel.mapper": Field(
         "pmap",
         "how the step is mapped over devices; none: one device, without a map",

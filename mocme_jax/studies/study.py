@@ -63,11 +63,7 @@ def load_cells(
 
 
 def changed(config: ConfigDict, changes: Mapping[str, Value]) -> ConfigDict:
-    """The configuration with some fields changed, checked.
-
-    Raises:
-      UserError: an unknown field, or values that do not fit.
-    """
+    """The configuration with some fields changed, checked; what does not fit is a UserError."""
     result = with_fields(config, changes)
     validate(result)
     return result

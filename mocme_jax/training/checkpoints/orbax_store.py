@@ -8,6 +8,7 @@ what was saved is known to `saving`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -159,25 +160,22 @@ class Checkpoints:
             except Exception as error:
                 raise self._unwritable(which, error) from error
 
-    def close(self) -> None:
-        """Finishes the saves and releases the managers."""
-        try:
-            self.wait()
-        finally:
-            for manager in self._managers.values():
-                _close(manager)
-            self._managers.clear()
-
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
         try:
-            self.close()
+            self.wait()
         except UserError:
             # What ended the block is told, be it this or another error.
             if kind is None:
                 raise
+        finally:
+            for manager in self._managers.values():
+                # A save that has failed before, which `wait` has told, fails here again.
+                with contextlib.suppress(Exception):
+                    manager.close()
+            self._managers.clear()
 
     def _manager(self, which: Which) -> ocp.CheckpointManager:
         if which not in self._managers:
@@ -197,14 +195,6 @@ class Checkpoints:
         while cause is not None and not isinstance(cause, OSError):
             cause = cause.__cause__ or cause.__context__
         return unwritable(self.folder / which, cause or error)
-
-
-def _close(manager: ocp.CheckpointManager) -> None:
-    try:
-        manager.close()
-    except Exception:
-        # Its save has failed before, which `wait` has told.
-        logging.getLogger(__name__).debug("closing", exc_info=True)
 
 
 def _reason(error: Exception) -> str:

@@ -84,21 +84,16 @@ class MetricsLog:
                         self._board.add_scalar(name, value, plain["epoch"])
                 self._board.flush()
 
-    def close(self) -> None:
-        """Closes the files; a second time is harmless."""
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
         if self._file is not None:
             # What a full disk refused stays in the buffer, and has been told of.
             with contextlib.suppress(OSError):
                 self._file.close()
         if self._board is not None:
             self._board.close()
-            self._board = None
-
-    def __enter__(self) -> MetricsLog:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:

@@ -32,13 +32,8 @@ TOLD += ("loss.regulariser", "loss.regularisation", "parallel.devices", "paralle
 def schedule_of(config: Config, triples: int) -> Schedule:
     """When a run over so many training triples is evaluated, saved and over."""
     train = config["train"]
-    return Schedule(
-        steps_per_epoch=-(-triples // train["batch_size"]),
-        epochs=train["epochs"],
-        eval_every=train["eval_every"],
-        patience=train["patience"],
-        save_minutes=train["save_minutes"],
-    )
+    same = {name: train[name] for name in ("epochs", "eval_every", "patience", "save_minutes")}
+    return Schedule(-(-triples // train["batch_size"]), **same)
 
 
 def settings_of(config: Config) -> SimpleNamespace:
