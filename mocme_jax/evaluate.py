@@ -8,11 +8,10 @@ from pathlib import Path
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
-from mocme_jax.flags import MOVED, parse_options
+from mocme_jax.flags import OF_A_RUN, parse_options
 
 OPTIONS = {
-    "workdir": Field(None, "folder of a run", kind=str),
-    **MOVED,
+    **OF_A_RUN,
     "json": Field(False, "print the whole report as JSON instead of a table"),
 }
 

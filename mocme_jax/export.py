@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
-from mocme_jax.flags import MOVED, parse_options
+from mocme_jax.flags import OF_A_RUN, parse_options
 
 OPTIONS = {
-    "workdir": Field(None, "folder of a run", kind=str),
+    **OF_A_RUN,
     "out": Field(None, "folder to write into", kind=str),
     "formats": Field(
         ("npz", "safetensors"),
@@ -21,7 +21,6 @@ OPTIONS = {
         "whose questions and answers are alike",
         choices=("npz", "safetensors", "parquet", "jax", "pykeen"),
     ),
-    **MOVED,
 }
 
 

@@ -31,7 +31,8 @@ HELP_WIDTH = 100
 _PREFIX = "config."
 
 # Of the commands that read a finished run.
-MOVED = {
+OF_A_RUN = {
+    "workdir": Field(None, "folder of a run", kind=str),
     "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
     "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
 }

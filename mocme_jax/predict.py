@@ -18,11 +18,11 @@ from pathlib import Path
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field, Value
 from mocme_jax.errors import UserError
-from mocme_jax.flags import MOVED, parse_options
+from mocme_jax.flags import OF_A_RUN, parse_options
 
 SPLITS = ("train", "valid", "test")
 OPTIONS = {
-    "workdir": Field(None, "folder of a run", kind=str),
+    **OF_A_RUN,
     "head": Field(None, "an entity, by name or id", kind=str),
     "relation": Field(None, "a relation, by name or id", kind=str),
     "tail": Field(None, "an entity, by name or id", kind=str),
@@ -41,7 +41,6 @@ OPTIONS = {
     "relations": Field((), "relations that --all-new looks at; none: all"),
     "explain": Field(False, "why the triple of --head, --relation and --tail has its score"),
     "json": Field(False, "print JSON instead of a table"),
-    **MOVED,
 }
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
-from mocme_jax.flags import MOVED, parse_options
+from mocme_jax.flags import OF_A_RUN, parse_options
 
 OPTIONS = {
+    **OF_A_RUN,
     "workdir": Field(None, "folder of a run or of a study, or folders of runs: DIR,DIR", kind=tuple, element=str),
     "out": Field(None, "the file to write; none: report.html in the first folder", kind=str),
     "baseline": Field(None, "folder of a run of structure alone, to stand beside one run", kind=str),
     "entities": Field((), "entities whose weights are shown, by name or id; none: some of different patterns"),
     "images": Field(None, "folder of pictures named for entities, as prepare takes it (extra: images)", kind=str),
-    **MOVED,
 }
 
 
