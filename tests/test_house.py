@@ -244,6 +244,31 @@ def test_no_two_modules_share_a_name():
     assert not {base for base in bases if bases.count(base) > 1}
 
 
+def test_pages_name_files_modules_and_fields_that_are_there():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    bad, seen = [], 0
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        links = [(name, [page.parent]) for name in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)]
+        paths = [(name, [ROOT, PACKAGE]) for name in re.findall(r"`(\w+/[\w/]+\.(?:py|sh))`", text)]
+        for name, folders in links + paths:
+            seen += 1
+            bad += [] if any((folder / name).exists() for folder in folders) else [f"{page.name}: {name}"]
+        fields = re.findall(r"--config\.([a-z_.]*\w)=", text)
+        bad += [f"{page.name}: {field}" for field in fields if field not in FIELDS]
+    assert seen > 100
+    assert not bad
+
+
+def test_no_docstring_names_a_module_that_has_moved():
+    bad, dotted = [], re.compile(rf"``?((?:{'|'.join(ROOMS[1:-1])})(?:\.[a-z_]+)+)``?")
+    for name, path in MODULES.items():
+        for found in dotted.findall(path.read_text(encoding="utf-8")):
+            owner = found.rpartition(".")[0]
+            bad += [] if found in MODULES or owner in MODULES or found.endswith(".pkl") else [f"{name}: {found}"]
+    assert not bad
+
+
 def test_no_drawer_for_everything():
     files = [path.name for folder in ("mocme_jax", "configs", "tests") for path in (ROOT / folder).rglob("*.py")]
     assert files

@@ -1,6 +1,6 @@
 """One device's part of what every device holds whole, and the way back, under the named axis.
 
-Programs are written as the work of one device; ``mapping`` runs them over several. The number of devices is a plain
+Programs are written as the work of one device; ``mesh`` runs them over several. The number of devices is a plain
 argument, since shapes depend on it.
 """
 

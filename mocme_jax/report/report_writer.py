@@ -32,7 +32,7 @@ def write_report(
       out: the file; None for ``report.html`` in the first folder.
       baseline: a run of structure alone, to put beside a single run.
       entities: names of the entities whose weights are shown; none for the report's choice.
-      images: a folder of pictures named for entities (see ``data.image_folder``).
+      images: a folder of pictures named for entities (see ``data.features.image_folder``).
       data_dir, features_dir: where graph and features lie now; None where the runs found them.
       notify: told in one line of work that takes a while.
 

@@ -3,7 +3,7 @@
 The newest two of each are kept. Two Orbax managers rather than one with a metric, which may delete the newest. A
 checkpoint holds `state`, a pytree of arrays, and `meta`, JSON that can be read before any model is built. Saving is
 asynchronous and atomic: a save that was cut off leaves a folder that is ignored and later removed. Whether one is still
-what was saved is known to `saving`.
+what was saved is known to `sealed_checkpoints`.
 """
 
 from __future__ import annotations
