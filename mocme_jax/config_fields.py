@@ -168,8 +168,8 @@ FIELDS: dict[str, Field] = {
     ),
     "negatives.many": Field(
         0,
-        "a question of which train knows so many answers or more weighs hard negatives .5 and others 1: some of its "
-        "answers are not written down, and hard negatives may be these; 0: none does",
+        "queries with at least this many known answers in train weigh hard negatives .5 and others 1, because hard "
+        "ones may be true answers that the graph lacks; 0: no query does",
         low=0,
     ),
     "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),

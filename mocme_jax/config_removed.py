@@ -5,7 +5,7 @@ and the rest of a sentence that begins with it. Entries count once `config_field
 """
 
 _CONSTANT = "is gone: it is always {}; leave it out"
-_OF_A_STUDY = "is gone: {} is part of a study, python -m mocme_jax.ablate --study={}"
+_OF_A_STUDY = "is gone: {} is part of a study; run python -m mocme_jax.ablate --study={}"
 _NO_GRADIENT = "is gone: no gradient flows through fusion weights, since it was never better; leave it out"
 
 REMOVED: dict[str, str] = {

@@ -91,9 +91,10 @@ def _check_scalar(path: str, field: Field, kind: type, value: Any, what: str) ->
     )
     if not inside:
         near = difflib.get_close_matches(str(value), map(str, field.choices or ()), 1)
-        wrong = REMOVED.get(f"{path}={value}", "is not allowed")
+        gone = REMOVED.get(f"{path}={value}")
+        wrong = f"{gone};" if gone else "is not allowed,"
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"{what}{path}: {show(value)} {wrong}, expected {allowed(field) or 'a finite number'}{hint}")
+        raise UserError(f"{what}{path}: {show(value)} {wrong} expected {allowed(field) or 'a finite number'}{hint}")
     return value
 
 

@@ -1,8 +1,10 @@
 """Takes a trained model elsewhere: its tables with names, a scoring function, a PyKEEN model.
 
-python -m mocme_jax.export --workdir=runs/atlas --out=export
-tables.npz and tables.safetensors, with names and triples; docs/use.md says how to read them
-python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=jax,parquet,pykeen
+  python -m mocme_jax.export --workdir=runs/atlas --out=export
+      tables.npz and tables.safetensors, with names and triples
+  python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=jax,parquet,pykeen
+
+docs/use.md says how to read the files.
 """
 
 import sys

@@ -84,7 +84,7 @@ def parse_command(
     validate(config)
     values = _values(texts, options)
     if "help" in texts:
-        _print_help(doc, {**shared, **options}, " [--config.FIELD=VALUE ...]")
+        _print_help(doc, {**shared, **options}, more=["[--config.FIELD=VALUE ...]"])
         print(f"\nFields of config {name}, set by --config.FIELD=VALUE:\n\n{describe(config)}")
         raise SystemExit(0)
     names = {option: Path(value).stem for option, value in values.items() if isinstance(value, str)}
@@ -106,7 +106,7 @@ def parse_options(
     """
     texts = _texts(argv, options)
     if "help" in texts:
-        _print_help(doc, options)
+        _print_help(doc, options, required)
         raise SystemExit(0)
     values = _values(texts, options)
     for name in required:
@@ -156,14 +156,19 @@ def _values(texts: Mapping[str, str], options: Mapping[str, Field]) -> dict[str,
     }
 
 
-def _print_help(doc: str, options: Mapping[str, Field], more: str = "") -> None:
+def _print_help(doc: str, options: Mapping[str, Field], required: Sequence[str] = (), more: Sequence[str] = ()) -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     # A room that is a command as well is run by its __main__.
     module = None if spec is None else spec.name.removesuffix(".__main__")
     program = f"python {Path(sys.argv[0]).name}" if module is None else f"python -m {module}"
-    words = {"config": "FILE", "workdir": "DIR"}
-    usage = "".join(f" [--{name}={words.get(name, 'VALUE')}]" for name in options) + more
-    print(f"usage: {program}{usage}\n\n{inspect.cleandoc(doc)}\n\nFlags:")
+    words = {"config": "=FILE", "workdir": "=DIR"}
+    flags = {
+        name: f"--{name}{'' if field.kind is bool else words.get(name, '=VALUE')}" for name, field in options.items()
+    }
+    usage = " ".join([*(flag if name in required else f"[{flag}]" for name, flag in flags.items()), *more])
+    lines = textwrap.wrap(usage, HELP_WIDTH - len(f"usage: {program} "), break_on_hyphens=False)
+    usage = ("\n" + " " * len(f"usage: {program} ")).join(lines)
+    print(f"usage: {program} {usage}\n\n{inspect.cleandoc(doc)}\n\nFlags:")
     rows = {f"--{name}": (show(field.default), field) for name, field in options.items()}
     print(*_table(rows, value_width=18), sep="\n")
 

@@ -40,6 +40,14 @@ def test_help_lists_the_fields_without_importing_jax(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_usage_tells_what_must_be_given_and_what_takes_no_value(tmp_path):
+    usage = start("-m", "mocme_jax.prepare", "--help", folder=tmp_path).stdout.partition("\n\n")[0]
+    words = usage.split()
+    assert words[:6] == ["usage:", "python", "-m", "mocme_jax.prepare", "--data=VALUE", "--out=VALUE"]
+    assert {"[--text=VALUE]", "[--triples]", "[--overwrite]"} <= set(words)
+    assert max(map(len, usage.splitlines())) <= 100
+
+
 @pytest.mark.parametrize(
     "argument",
     ["--cnofig=atlas", "--config=absent.py", "--config.no.such=1", "--config.train.epochs=-1", "stray"],

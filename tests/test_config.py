@@ -144,7 +144,7 @@ def test_fields_words_and_studies_that_are_gone_answer():
         assert message_of(flags, f"--config.{path}=1") == f"config field {path} {REMOVED[path]}"
     field = Field("mean", "how it is fused", choices=("mean", "sum"))
     message = message_of(parse_value, "fusion.intra", field, "best")
-    assert f"fusion.intra: best {REMOVED['fusion.intra=best']}, expected one of mean, sum" in message
+    assert f"fusion.intra: best {REMOVED['fusion.intra=best']}; expected one of mean, sum" in message
     assert REMOVED["--study=parts"] in message_of(find_config, "parts", "studies", "--study")
 
 
@@ -210,7 +210,7 @@ BAD_ARGUMENTS = (
     ("--config.model.score=complx", "did you mean complex?"),
     ("--config.negatives.class_weights=1,2", "expected 3 values, got 2"),
     ("--config=db15", "did you mean --config=db15k?"),
-    ("--config=nowhere.py", "bundled configs atlas, db15k, kvc16k, mkg_w, mkg_y, tiva"),
+    ("--config=nowhere.py", "are bundled: atlas, db15k, kvc16k, mkg_w, mkg_y, tiva"),
     ("--config", "--config needs a value"),
     ("--workdir=", "--workdir: expected a folder"),
     ("stray", "stray argument 'stray'"),
