@@ -347,6 +347,7 @@ def test_every_bundled_study_fits_every_config():
             cells, change_graph = load_cells(study, config, modalities, baseline_of(name))
             first, *others = cells.values()
             assert fields_of(first) == {}, f"{study} of {name}"
+            assert not any("," in cell for cell in cells), f"{study}: --cells could not name it"
             assert len(others) > 2, f"{study} of {name}"
             assert all(others), f"{study} of {name}"
             assert all(set(fields_of(changes)) <= set(FIELDS) for changes in others), f"{study} of {name}"

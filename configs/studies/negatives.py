@@ -12,7 +12,7 @@ def get_cells(config, modalities, alone):
         for confident in ("entropy", "hard", "false_negative"):
             if (reference, confident) != (own.reference, own.confident):
                 words = {"negatives.reference": reference, "negatives.confident": confident}
-                cells[f"{reference}, {confident}"] = words
+                cells[f"{reference} {confident}"] = words
     ways = {
         "uniform": ("uniform", "uniform"),
         "drawn by entropy": ("uniform", "entropy"),

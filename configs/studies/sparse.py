@@ -13,6 +13,6 @@ def get_cells(config, modalities, alone):
     cells = {"full": {"graph.triples": 1.0}, "structure alone": alone}
     for percent in (50, 25, 10):
         share = {"graph.triples": percent / 100}
-        cells[f"full, {percent}% of train"] = share
-        cells[f"structure alone, {percent}% of train"] = alone | share
+        cells[f"full on {percent}% of train"] = share
+        cells[f"structure alone on {percent}% of train"] = alone | share
     return cells

@@ -1,8 +1,8 @@
-"""Whether an answer may answer a relation again: most have one birthplace, and a city is that of many.
+"""Cardinality: adds to a candidate's score by whether it has answered the relation before.
 
-A model is trained to tell a question's answers from all other entities, so that it can't learn that those who have
-answered the relation elsewhere are out of the question where every answer serves once: in train they nearly always are
-negatives, but so is everybody else. Counting tells.
+A person has one birthplace, and a city is the birthplace of many people. Training can't teach that an answer of the
+first kind serves only once: it is a negative of nearly every other query, but so is every other entity. So the program
+counts it in train.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Structure lent to entities of few training triples by those that carry much the same.
+"""Lending: entities with few training triples borrow structure from entities with similar features.
 
-What an entity's row of the structure table has learned is as good as its triples are many. An entity that train never
-shows has learned nothing at all: as a candidate it was pushed away from every question. Its features still say who is
-like it, and theirs is the best guess at its own structure; so much the more where they say it of few triples. It is a
-running mean in which the neighbours count as ``share`` triples (shrinkage towards a prior mean; Efron and Morris, JASA
-1973), of directions: lengths are how sure an answer may be, and stay as they are.
+The fewer triples an entity has, the less its row of the structure table has learned; without any, the row was only
+pushed away from queries. The rows of entities with similar features are then the best guess. The changed row is a
+running mean in which these neighbours count as ``share`` triples (shrinkage towards a prior mean; Efron and Morris, JASA
+1973). Only directions are averaged; lengths stay, because they say how sure an answer may be.
 """
 
 from __future__ import annotations

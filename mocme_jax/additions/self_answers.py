@@ -1,4 +1,4 @@
-"""Queries that the entity they are about never answers: most relations never lead from an entity to itself."""
+"""Self-answers: rules out an entity as the answer to a query about itself if train shows no such triple."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs of any size that nobody's knowledge is in, to see how costs grow."""
+"""Synthetic graphs of any size, to measure how costs grow."""
 
 import numpy as np
 

@@ -1,8 +1,7 @@
-"""The structure of entities that arrive with a few triples: fitted to these, everything else as it is.
+"""The structure of entities that arrive with a few triples: fitted to these triples, with everything else fixed.
 
-About the row that training would end with if it knew these triples and could move nothing else: the softmax loss of
-both questions of each triple among all entities, and the penalty of the entity as an answer, by the table's own
-optimizer.
+The fit approximates the row that training would reach if only this row could move. Its loss is the softmax loss of both
+queries of each triple among all entities, and the penalty of the entity as an answer; the optimizer is the table's own.
 """
 
 from __future__ import annotations

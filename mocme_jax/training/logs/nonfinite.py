@@ -1,4 +1,4 @@
-"""What is left of a step whose loss or gradient is not finite: its batch and the norms, in a file."""
+"""``nonfinite.json``: the batch and the norms of a step whose loss or gradient is not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves: its best parameters, ``results.json`` and a table."""
+"""What a finished run writes and prints: ``results.json`` and a table of scores."""
 
 from __future__ import annotations
 
