@@ -2,8 +2,8 @@
 
 The fewer triples an entity has, the less its row of the structure table has learned; without any, the row was only
 pushed away from queries. The rows of entities with similar features are then the best guess. The changed row is a
-running mean in which these neighbours count as ``share`` triples (shrinkage towards a prior mean; Efron and Morris, JASA
-1973). Only directions are averaged; lengths stay, because they say how sure an answer may be.
+running mean in which these neighbours count as ``share`` triples (shrinkage towards a prior mean; Efron and Morris,
+JASA 1973). Only directions are averaged; lengths stay, because they say how sure an answer may be.
 """
 
 from __future__ import annotations
