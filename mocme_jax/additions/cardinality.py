@@ -35,8 +35,7 @@ class Cardinality(ScoreAddition):
     def of_facts(self, relations: np.ndarray, answers: np.ndarray, trained: np.ndarray | bool) -> np.ndarray:
         """The bonus of each answer, where it has answered another query than this.
 
-        A training triple's answer has answered the relation by that triple alone, as often as not. Asked for it, it
-        must not be held against it.
+        A training triple does not count for itself: another one must show that the answer has answered the relation.
         """
         return np.where(self.rows[answers, relations] > trained, self.whole[relations], np.float32(0))
 

@@ -1,4 +1,4 @@
-"""Self-answers: rules out an entity as the answer to a query about itself if train shows no such triple."""
+"""Self-answers: an entity is no answer to a query about itself if train has no such triple of the relation."""
 
 from __future__ import annotations
 
