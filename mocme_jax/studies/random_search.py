@@ -60,13 +60,13 @@ def search(
     with locked(workdir):
         rows = Rows(workdir, identity_of_study(space, config, points, dataset, [seed]))
         preemption.something_to_save()
-        for point, changes in points.items():
+        for number, (point, changes) in enumerate(points.items(), 1):
             if seed in rows.of(point, changes):
                 continue
             if (spent := sum(row["seconds"] for row in rows.all) / 60) >= minutes:
                 note(f"{spent:.0f} minutes are spent: no further point is begun")
                 break
-            note(f"{point} of {len(points)}: {as_flags(changes)}")
+            note(f"point {number} of {len(points)}: {point}  {as_flags(changes)}".rstrip())
             run_cell(rows, point, changes, config, dataset, [seed], preemption=preemption, console=console, test=False)
     best = sorted((row for row in rows.all if row["cell"] in points), key=lambda row: -row["dev"]["mrr"])
     table = [

@@ -111,7 +111,7 @@ def run_study(
         for number, (cell, changes) in enumerate(chosen.items(), 1):
             missing = [seed for seed in own if seed not in rows.of(cell, changes)]
             if missing:
-                note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}")
+                note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}".rstrip())
                 signals = dict(preemption=preemption, console=console)
                 run_cell(rows, cell, changes, config, dataset, missing, **signals, change_graph=change_graph)
                 write_json(rows.folder / TABLE, make_table(rows, found, own, clean))
