@@ -305,7 +305,7 @@ def test_a_study_that_has_only_begun_has_a_page(tiny_run, tmp_path):
     (folder / "rows.jsonl").unlink()
     assert read_study(folder).unfinished == [(cell, [0, 1, 2]) for cell in CELLS]
     write_report([folder])
-    assert "No training has finished yet" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "No training has a score yet" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_command_writes_and_says_where(tiny_run, tiny_baseline, tmp_path, monkeypatch, capsys):
