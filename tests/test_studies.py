@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 
 import numpy as np
@@ -286,7 +287,7 @@ def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):
 def test_ctrl_c_saves_and_the_same_command_goes_on(graph, study_file, tmp_path, monkeypatch, capsys):
     flags = [*tiny_flags(graph, tmp_path / "study", train__epochs=4000), f"--study={study_file}", "--seeds=1"]
     process = start("ablate", *flags, folder=tmp_path)
-    while "epoch 2/" not in (line := process.stdout.readline()):
+    while not re.match("epoch +2/", line := process.stdout.readline()):
         assert line, process.stderr.read()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
