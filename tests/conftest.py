@@ -27,7 +27,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 # Linux allows a process 65,530 mappings of memory, and each compiled program takes some.
-MANY_MAPPINGS, KEPT_DAYS = 30_000, 14
+MANY_MAPPINGS, KEPT_DAYS = 20_000, 14
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,9 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def programs_are_dropped() -> Iterator[None]:
-    """Lets compiled programs go before all together meet the limit of a process's mappings."""
+    """Lets compiled programs go before all together meet the limit of a process's mappings, which ends the process."""
     yield
     mappings = Path("/proc/self/maps")
     if "jax" in sys.modules and (not mappings.exists() or mappings.read_bytes().count(b"\n") > MANY_MAPPINGS):

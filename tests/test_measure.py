@@ -134,7 +134,7 @@ def test_growth_is_measured_on_synthetic_graphs(tmp_path, monkeypatch, capsys):
     flags = ["--entities=500,1000", "--steps=1", "--repeats=1", "--json=growth.json", "--config.parallel.devices=2"]
     flags += ["--config.model.width=8", "--config.model.experts=0", "--config.train.batch_size=16"]
     flags += ["--config.parallel.shard_entities=True"]
-    monkeypatch.setattr("mocme_jax.training.setup.DENSE_ENTITIES", 10)
+    monkeypatch.setattr("mocme_jax.training.setup.builders.DENSE_ENTITIES", 10)
     assert run_here("benchmark", *flags, monkeypatch=monkeypatch) == 0
     rows = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))["rows"]
     assert [(row["stage"], row["entities"]) for row in rows] == [("train", 500), ("train", 1000)]
