@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
+# As one program: an operation at a time, each shape would be compiled for itself.
+_norm = jax.jit(optax.tree.norm)
+
+
 class Loop:
     """Trains seeds, each a lane of one program, to the last epoch or until dev stops getting better.
 
@@ -189,7 +193,7 @@ class Loop:
                 continue
             seconds = time.perf_counter() - start
             train = {name: float(total[number]) / int(sums.steps) for name, total in means.items()}
-            train["norm/parameters"] = float(optax.tree.norm(self.lanes.of(whole.params, number)))
+            train["norm/parameters"] = float(_norm(self.lanes.of(whole.params, number)))
             row = {
                 "epoch": epoch,
                 "step": position.step,
