@@ -8,13 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
-from command_runner import ROOT, assert_one_error, environment, run_here, run_process
+from command_runner import ROOT, assert_one_error, environment, run_here
 from tiny_graph import NO_JUMPS, tiny_flags, write_tiny_graph
 
 from mocme_jax.training.logs.metrics_log import read_metrics
 
 SCRIPT = ROOT / "launch" / "local_cluster.sh"
-SETTINGS = {"data__modalities": "text", "parallel__devices": 4, "parallel__shard_entities": True} | NO_JUMPS
+SETTINGS = {
+    "data__modalities": "text",
+    "parallel__devices": 4,
+    "parallel__shard_entities": True,
+    "model__experts": 0,
+} | NO_JUMPS
 
 
 def cluster(folder: Path, *flags: str, python: str | Path = sys.executable, port: str = "") -> subprocess.Popen:
@@ -62,11 +67,12 @@ def process_id(graph: Path, process: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
-def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
+def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path, monkeypatch, capsys):
     """On split tables; the loss curve is that of one process with four devices, from the first row to the last."""
     graph, workdir = write_tiny_graph(tmp_path / "graph"), tmp_path / "together"
-    # Long enough to be killed before its end.
-    process = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=10_000))
+    # Long enough to be killed before its end; saved between evaluations too, so that there is one to go on from soon.
+    endless = tiny_flags(graph, workdir, **SETTINGS, train__epochs=10_000, train__save_minutes=1e-9)
+    process = cluster(tmp_path, *endless)
     wait_for_a_save(process, workdir)
     os.kill(process_id(graph, 1), signal.SIGKILL)
     _, errors = process.communicate(timeout=25)
@@ -76,13 +82,15 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
 
     # A signal to one of them, which is not the one that prints, and all stop at the same step. JAX wants SIGTERM too.
     before = saved_steps(workdir)
-    run = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=10_000))
+    run = cluster(tmp_path, *endless)
     while saved_steps(workdir) == before and run.poll() is None:
         time.sleep(0.05)
     os.kill(process_id(graph, 1), signal.SIGTERM)
     printed, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
+    killed = int(printed.partition("going on after step ")[2].partition(" ")[0].replace(",", ""))
     stopped = int(printed.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
+    assert 0 < killed < stopped
     assert printed.count("the same command goes on from there") == 1
     assert max(saved_steps(workdir)) == stopped
 
@@ -93,8 +101,7 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
     assert printed.count(f"going on after step {stopped:,} ") == 1, printed
     assert printed.count("results:") == 1, printed
     flags = tiny_flags(graph, tmp_path / "alone", **SETTINGS, train__epochs=epochs)
-    alone = run_process("train", *flags, folder=tmp_path)
-    assert alone.returncode == 0, alone.stderr
+    assert run_here("train", *flags, monkeypatch=monkeypatch) == 0
     one, two = (read_metrics(tmp_path / name) for name in ("alone", "together"))
     assert [row.get("epoch") for row in one] == [row.get("epoch") for row in two]
     # Adagrad makes signs of rounding errors, so that runs drift apart in the end.
@@ -102,8 +109,10 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path):
         assert row["train"]["loss/total"] == pytest.approx(other["train"]["loss/total"], rel=near)
 
     # Parameters saved by two processes on four devices are one table to whoever evaluates them on one.
-    repeated = run_process("evaluate", f"--workdir={workdir}", folder=tmp_path)
-    assert "the same numbers as" in repeated.stdout, repeated.stdout + repeated.stderr
+    capsys.readouterr()
+    assert run_here("evaluate", f"--workdir={workdir}", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr()
+    assert "the same numbers as" in printed.out, printed
 
 
 @pytest.mark.slow
