@@ -57,6 +57,8 @@ def _compiled(rows: tuple[int | None, ...], sharding: jax.sharding.Sharding):
     return jax.jit(everything, out_shardings=(sharding, sharding))
 
 
+# Traced once for all arrays of a shape; many of a state have the same.
+@functools.partial(jax.jit, static_argnums=1)
 def _checksum(leaf: jax.Array, rows: int | None) -> jax.Array:
     bits = _bits(leaf)
     place = jnp.zeros(bits.shape, jnp.uint32)
