@@ -58,9 +58,9 @@ def written_out(model, start, features, present, given):
             total += config["loss"]["regularisation"] * penalties[config["loss"]["regulariser"]]
         return total
 
-    row, squares = jnp.asarray(start), 0.0
+    slope, row, squares = jax.jit(jax.grad(loss)), jnp.asarray(start), 0.0
     for _ in range(STEPS):
-        gradient = jax.grad(loss)(row)
+        gradient = slope(row)
         squares = squares + gradient**2
         row = row - config["train"]["table_learning_rate"] * gradient / jnp.sqrt(squares)
     return np.asarray(row), loss(jnp.asarray(start)) - loss(row)
