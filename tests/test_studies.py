@@ -98,7 +98,7 @@ def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields):
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [[0, 1], [1]])
 def test_a_training_that_was_stopped_goes_on_to_the_same_end(seeds, graph, tmp_path):
-    fields = {"data__modalities": "text", "train__epochs": 4, "train__eval_every": 1}
+    fields = {"data__modalities": "text", "model__experts": 0, "train__epochs": 4, "train__eval_every": 1}
     whole = train(graph, tmp_path / "whole", seeds, **fields)
     preemption = Preemption()
 
@@ -133,7 +133,7 @@ def poisoned_from(step, lane, monkeypatch):
 @pytest.mark.parametrize(("step", "changes"), [(0, {}), (8, {"train__average": 8.0, "train__save_minutes": 1e-9})])
 def test_a_seed_that_diverges_ends_alone(step, changes, graph, tmp_path, monkeypatch):
     """The others come to the same numbers as without it, also where they are stopped after that and go on."""
-    fields = {"data__modalities": "text", "train__epochs": 4, "train__eval_every": 1, **changes}
+    fields = {"model__experts": 0, "train__epochs": 4, "train__eval_every": 1, **changes}
     undisturbed = train(graph, tmp_path / "undisturbed", [0, 1, 2], **fields)
     poisoned_from(step, 1, monkeypatch)
     told, preemption = Told(), Preemption()
@@ -165,7 +165,7 @@ def test_a_seed_that_diverges_ends_alone(step, changes, graph, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_seed_whose_scores_are_not_finite_ends_alone(graph, tmp_path, monkeypatch):
-    fields = {"train__epochs": 4, "train__eval_every": 1, "train__average": 0.0}
+    fields = {"model__experts": 0, "train__epochs": 4, "train__eval_every": 1, "train__average": 0.0}
     undisturbed = train(graph, tmp_path / "undisturbed", [0, 1], **fields)
     evaluate = Loop._evaluate
 
