@@ -13,6 +13,10 @@ from mocme_jax.flags import OF_A_RUN, parse_options
 OPTIONS = {
     **OF_A_RUN,
     "json": Field(False, "print the whole report as JSON instead of a table"),
+    "information": Field(
+        False,
+        "also print the information about dev answers that each modality adds to the others, per relation",
+    ),
 }
 
 
@@ -21,7 +25,8 @@ def main() -> int:
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
     from mocme_jax.training.reevaluation import evaluate_workdir
 
-    same = evaluate_workdir(Path(options.pop("workdir")), as_json=options.pop("json"), **options)
+    wanted = dict(as_json=options.pop("json"), information=options.pop("information"))
+    same = evaluate_workdir(Path(options.pop("workdir")), **wanted, **options)
     return 0 if same else 1
 
 

@@ -9,7 +9,8 @@ from mocme_jax.additions.addition import Additions, ScoreAddition, changed
 from mocme_jax.additions.cardinality import find_cardinality
 from mocme_jax.additions.self_answers import SelfAnswers, find_self_answers
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
-from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
+from mocme_jax.evaluation.evaluation_plan import plan_evaluation
+from mocme_jax.evaluation.ranking import make_ranker
 from mocme_jax.parallel.mesh import Mapper
 
 

@@ -10,7 +10,8 @@ from test_ranking import naive_ranks
 from mocme_jax.additions.addition import Additions
 from mocme_jax.additions.cardinality import find_cardinality
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
-from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
+from mocme_jax.evaluation.evaluation_plan import plan_evaluation
+from mocme_jax.evaluation.ranking import make_ranker
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.completion import complete_questions, score_relations, score_triples

@@ -8,7 +8,8 @@ import pytest
 
 from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
-from mocme_jax.evaluation.ranking import make_ranker, plan_evaluation
+from mocme_jax.evaluation.evaluation_plan import plan_evaluation
+from mocme_jax.evaluation.ranking import make_ranker
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
 

@@ -147,6 +147,25 @@ def test_evaluate_repeats_the_numbers_and_tells_when_they_differ(finished, graph
     assert_one_error(status, capsys.readouterr().err, "another graph", "--data-dir")
 
 
+def test_evaluate_tells_what_each_modality_adds(finished, monkeypatch, capsys):
+    flags = [f"--workdir={finished[0]}", "--information"]
+    assert run_here("evaluate", *flags, monkeypatch=monkeypatch) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "information about dev answers that each modality adds to the others" in printed
+    assert "the same numbers as" in printed
+    assert run_here("evaluate", *flags, "--json", monkeypatch=monkeypatch) == 0
+    information = json.loads(capsys.readouterr().out)["information"]
+    everything = information.pop("all")
+    # Held-out triples are of these relations alone.
+    assert information
+    assert set(information) <= {"next", "opposite"}
+    assert set(everything) == {"structure", "text", "numeric"}
+    for name, added in everything.items():
+        parts = [one[name] for one in information.values()]
+        assert added["triples"] == sum(part["triples"] for part in parts) == 5
+        assert added["nats"] == pytest.approx(sum(part["nats"] * part["triples"] for part in parts) / 5)
+
+
 DIFFERENCES = {
     "graph": "another graph or other features: train triples differs",
     "features": "another graph or other features: modality text differs",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +13,9 @@ from mocme_jax.additions.addition import Additions
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.data.graph.splits import clean_rows
+from mocme_jax.evaluation.evaluation_plan import EvaluationPlan, plan_evaluation
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
-from mocme_jax.evaluation.ranking import EvaluationPlan, make_ranker, plan_evaluation
+from mocme_jax.evaluation.ranking import make_log_probabilities, make_ranker
 from mocme_jax.method.mocme import EntityVectors, MoCME
 from mocme_jax.parallel.mesh import Mapper
 
@@ -47,7 +49,13 @@ class Evaluator:
             return model.apply(params, asked, relations, method="query")[0]
 
         one = self._additions
-        self._ranker = make_ranker(query, model.score.match, mapper=mapper, scores=one.scores, bars=one.bars)
+
+        def make(program: Callable) -> Callable:
+            return program(query, model.score.match, mapper=mapper, scores=one.scores, bars=one.bars)
+
+        self._ranker = make(make_ranker)
+        # Made when it is wanted, since it holds what is added to scores a second time.
+        self._make_log_probabilities = functools.partial(make, make_log_probabilities)
 
     def plan(self, split: str) -> EvaluationPlan:
         """The prepared queries of a split, in both directions."""
@@ -67,6 +75,14 @@ class Evaluator:
     def ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
         """Realistic filtered ranks, float64 ``[2T]``; see ``ranking``."""
         return self._ranker(params, vectors, self.plan(split))[0]
+
+    def log_probabilities(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
+        """Log probabilities of the answers in nats, float64 ``[2T]``; see ``make_log_probabilities``."""
+        return self._log_probability(params, vectors, self.plan(split))
+
+    @functools.cached_property
+    def _log_probability(self) -> Callable[[Any, EntityVectors, EvaluationPlan], np.ndarray]:
+        return self._make_log_probabilities()
 
     def metrics(self, params: Any, vectors: EntityVectors, split: str) -> dict:
         """MRR, MR and hits of a split."""

@@ -14,7 +14,6 @@ its row of scores: DB15K's test set asks 14,303 different queries 19,804 times, 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,127 +23,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.additions.addition import Bar, ScoreAddition, adjusted
-from mocme_jax.data.graph.known_tails import KnownTails, reciprocal
+from mocme_jax.evaluation.evaluation_plan import EvaluationPlan
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.device_axis import AXIS, padded_size
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
 from mocme_jax.parallel.sharded_tables import held_places, take_everywhere
 
-SCORE_BYTES = 32 * 2**20
-MIN_CHUNK = 8
 # A score below all others, and above that of what is no candidate at all.
 _LOWEST = np.finfo(np.float32).min
 
-Ranker = Callable[[Any, EntityVectors, "EvaluationPlan"], tuple[np.ndarray, np.ndarray]]
+SHARPNESSES = (4.0 ** np.arange(-12, 3), 2.0 ** (np.arange(-7, 8) / 4), 2.0 ** (np.arange(-7, 8) / 32))
+"""Factors by which scores are sharpened in the search for the tightest bound: each grid around the best of the last."""
+# Beyond so many nats an answer counts as no less likely: the power would leave float32.
+_MOST_NATS = 80.0
 
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationPlan:
-    """Queries cut into C chunks of one shape, on the host: at most B queries, G golds, W known answers each.
-
-    Attributes:
-      queries: int32 ``[2T, 3]``, entity, relation, answer, as `reciprocal` gives them: tails first, then
-        heads.
-      num_entities: N.
-      heads, relations: int32 ``[C, B]``; unused places repeat a real query of the chunk.
-      gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places
-        are 0.
-      gold_queries: int64 ``[C, G]``, the gold's position in `queries`, or -1 where unused.
-      gold_corrections: float32 ``[C, G]``, added to the gold's score.
-      known_rows, known_columns: int32 ``[C, W]``, the answers to clear; unused places have row B, which is
-        dropped.
-    """
-
-    queries: np.ndarray
-    num_entities: int
-    heads: np.ndarray
-    relations: np.ndarray
-    gold_rows: np.ndarray
-    gold_columns: np.ndarray
-    gold_queries: np.ndarray
-    gold_corrections: np.ndarray
-    known_rows: np.ndarray
-    known_columns: np.ndarray
-
-
-def plan_evaluation(
-    triples: np.ndarray,
-    known: KnownTails,
-    *,
-    chunk: int | None = None,
-    score_bytes: int = SCORE_BYTES,
-    corrections: np.ndarray | None = None,
-    seed: int = 0,
-) -> EvaluationPlan:
-    """Prepares both directions of some triples for a ranker; once for a set of triples.
-
-    Args:
-      triples: int ``[T, 3]``, head, relation, tail. Repeated triples are ranked each time.
-      known: the answers to filter, which must include these triples.
-      chunk: golds ranked at a time (G), or None for as many as keep a chunk's scores within `score_bytes`.
-      score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes; at least 8 rows are
-        taken.
-      corrections: float32 ``[2T]``, added to the scores of the gold answers of both directions; None: nothing. See
-        ``Additions``.
-      seed: order in which queries are dealt to chunks; it changes no rank.
-
-    Raises:
-      ValueError: there are no triples, one of them is not known, or `chunk` is below 1.
-    """
-    queries = reciprocal(triples, known.num_relations)
-    if not len(queries):
-        raise ValueError("no triples to evaluate")
-    if chunk is None:
-        chunk = max(MIN_CHUNK, score_bytes // (4 * known.num_entities))
-    if chunk < 1:
-        raise ValueError(f"chunk is {chunk}, expected at least 1")
-    chunk = min(chunk, len(queries))
-
-    # Golds of one query stand together, and the queries are shuffled: frequent ones, with thousands of known
-    # answers, would otherwise meet in a few chunks, and every chunk is padded to the fullest.
-    distinct, group = np.unique(queries[:, :2], axis=0, return_inverse=True)
-    place = np.random.default_rng(seed).permutation(len(distinct))
-    order = np.argsort(place[group.reshape(-1)], kind="stable")
-
-    chunks = []
-    for start in range(0, len(order), chunk):
-        members = order[start : start + chunk]
-        rows_of, row = np.unique(place[group.reshape(-1)[members]], return_inverse=True)
-        first = np.searchsorted(row, np.arange(len(rows_of)))
-        asked = queries[members[first]]
-        pair_rows, pair_columns = known.pairs(asked)
-        answers = queries[members, 2]
-        facts = pair_rows * known.num_entities + pair_columns
-        missing = ~np.isin(row * known.num_entities + answers, facts)
-        if missing.any():
-            raise ValueError(f"query {queries[members[missing][0]].tolist()} is not among the known")
-        chunks.append((asked[:, 0], asked[:, 1], row, answers, members, pair_rows, pair_columns))
-
-    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = zip(*chunks, strict=True)
-    width = max(map(len, heads))
-    places = _stack(gold_queries, chunk, -1, np.int64)
-    corrections = np.zeros(len(queries), np.float32) if corrections is None else corrections
-    return EvaluationPlan(
-        queries=queries,
-        num_entities=known.num_entities,
-        heads=_stack(heads, width, None),
-        relations=_stack(relations, width, None),
-        gold_rows=_stack(gold_rows, chunk, 0),
-        gold_columns=_stack(gold_columns, chunk, 0),
-        gold_queries=places,
-        gold_corrections=np.where(places >= 0, corrections[places], np.float32(0)),
-        known_rows=_stack(known_rows, max(map(len, known_rows)), width),
-        known_columns=_stack(known_columns, max(map(len, known_columns)), 0),
-    )
-
-
-def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.int32) -> np.ndarray:
-    """Rows of unequal length as one ``[parts, width]`` array; `fill` None repeats a row's first value."""
-    stacked = np.empty((len(parts), width), dtype)
-    for target, part in zip(stacked, parts, strict=True):
-        target[: len(part)] = part
-        target[len(part) :] = part[0] if fill is None else fill
-    return stacked
+Ranker = Callable[[Any, EntityVectors, EvaluationPlan], tuple[np.ndarray, np.ndarray]]
 
 
 def make_ranker(
@@ -174,41 +67,98 @@ def make_ranker(
       of unfiltered entities that tie with the gold. It raises FloatingPointError where any query gives any entity
       a NaN or infinite score, and ValueError where the vectors are not N, filled up to divide by the devices.
     """
+    count = _make_counter(_better_and_ties, query_fn, match_fn, mapper, block, scores, bars)
+
+    def ranker(params: Any, vectors: EntityVectors, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
+        better, ties = count(params, vectors, plan)
+        return 1 + better + ties / 2, ties
+
+    return ranker
+
+
+def make_log_probabilities(
+    query_fn: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array],
+    match_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    *,
+    mapper: Mapper,
+    block: int = 512,
+    scores: Sequence[ScoreAddition] = (),
+    bars: Sequence[Bar] = (),
+) -> Callable[[Any, EntityVectors, EvaluationPlan], np.ndarray]:
+    """As ``make_ranker``, but the log probability of each gold in nats, float64 ``[2T]``, at least about -80.
+
+    It is the log softmax of the sharpened score, ``sharpness * score``, among the entities that the gold is ranked
+    among. The sharpness is one number for all queries, the one with the highest mean: scores of a model that has to do
+    without a part are often far too sure of themselves. The mean plus the log of the number of entities is then the
+    tightest InfoNCE bound of that kind on the information that queries and answers share (van den Oord et al., 2018).
+    """
+    count = _make_counter(_odds_against, query_fn, match_fn, mapper, block, scores, bars)
+
+    def log_probabilities(params: Any, vectors: EntityVectors, plan: EvaluationPlan) -> np.ndarray:
+        best = 1.0
+        # The mean is concave in the sharpness (a log softmax is), so the best of all lies beside the best of a grid.
+        for sharpness in SHARPNESSES:
+            (against,) = count(params, vectors, plan, np.float32(best * sharpness))
+            found = -np.log1p(against.astype(np.float64))
+            choice = int(found.mean(axis=0).argmax())
+            best *= float(sharpness[choice])
+        return found[:, choice]
+
+    return log_probabilities
+
+
+def _better_and_ties(rivals: jax.Array, golds: jax.Array, _: None) -> tuple[jax.Array, ...]:
+    """Of rivals ``[G, S]`` for golds ``[G, 1]``: how many score higher, and how many the same, int32 ``[G]``."""
+    above, level = rivals > golds, rivals == golds
+    return jnp.sum(above, axis=1, dtype=jnp.int32), jnp.sum(level, axis=1, dtype=jnp.int32)
+
+
+def _odds_against(rivals: jax.Array, golds: jax.Array, sharpness: jax.Array) -> tuple[jax.Array, ...]:
+    """The rivals' odds against each gold, ``[G, K]``, one for each sharpness ``[K]``: sums of exp(rival - gold)."""
+    above = rivals - golds
+    odds = [jnp.sum(jnp.exp(jnp.minimum(one * above, _MOST_NATS)), axis=1) for one in sharpness]
+    return (jnp.stack(odds, axis=1),)
+
+
+def _make_counter(count_fn, query_fn, match_fn, mapper: Mapper, block: int, scores, bars) -> Callable:
+    """``(params, vectors, plan, option) -> arrays [2T, ...]``: what ``count_fn`` gives for all rivals of each gold.
+
+    Counts are added up over blocks of rivals and over devices; ``option`` is the last argument of ``count_fn``.
+    """
     scores, bars = tuple(scores), tuple(bars)
     spec = tuple(addition._replace(rows=ROWS, whole=WHOLE) for addition in scores), WHOLE
     additions = mapper.place((scores, bars), spec)
     program = mapper.map(
-        functools.partial(_rank_chunks, query_fn, match_fn, block),
-        (WHOLE, EntityVectors(ROWS, ROWS), WHOLE, WHOLE, spec),
+        functools.partial(_count_chunks, count_fn, query_fn, match_fn, block),
+        (WHOLE, EntityVectors(ROWS, ROWS), WHOLE, WHOLE, spec, WHOLE),
         WHOLE,
     )
 
-    def ranker(params: Any, vectors: EntityVectors, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
+    def count(params: Any, vectors: EntityVectors, plan: EvaluationPlan, option: Any = None) -> list[np.ndarray]:
         rows = mapper.whole_shape(vectors.answers)[0]
         if rows != padded_size(plan.num_entities, mapper.count):
             raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
         fields = ["heads", "relations", "gold_rows", "gold_columns", "gold_corrections", "known_rows", "known_columns"]
         chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
-        counts = program(params, vectors, chunks, mapper.place(np.int32(plan.num_entities), WHOLE), additions)
-        better, ties, finite = jax.device_get(counts)
+        entities, option = mapper.place((np.int32(plan.num_entities), option), WHOLE)
+        counts = program(params, vectors, chunks, entities, additions, option)
+        found, finite = jax.device_get(counts)
         if not finite.all():
             raise FloatingPointError(
                 f"NaN or infinite scores in {int((~finite).sum())} of {len(finite)} chunks of queries: the model has "
                 "diverged"
             )
         used = plan.gold_queries >= 0
-        positions = plan.gold_queries[used]
-        ranks = np.empty(len(plan.queries), np.float64)
-        tied = np.empty(len(plan.queries), np.int32)
-        ranks[positions] = 1 + better[used] + ties[used] / 2
-        tied[positions] = ties[used]
-        return ranks, tied
+        arrays = [np.empty((len(plan.queries), *array.shape[2:]), array.dtype) for array in found]
+        for target, array in zip(arrays, found, strict=True):
+            target[plan.gold_queries[used]] = array[used]
+        return arrays
 
-    return ranker
+    return count
 
 
-def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, additions):
-    """All chunks in turn: better and ties, int32 ``[C, G]``, and whether all is finite, ``[C]``."""
+def _count_chunks(count_fn, query_fn, match_fn, block, params, vectors, chunks, entities, additions, option):
+    """All chunks in turn: the counts ``[C, G, ...]``, and whether all is finite, ``[C]``."""
     held = len(vectors.answers)
     num_blocks = -(-held // block)
     added, bars = additions
@@ -222,7 +172,7 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, a
     place = jnp.arange(num_blocks * block, dtype=jnp.int32)
     real = ((place < held) & (first + place < entities)).reshape(num_blocks, 1, block)
 
-    def rank_chunk(chunk):
+    def count_chunk(chunk):
         questions, answers = (take_everywhere(table, chunk["heads"]) for table in vectors)
         queries = query_fn(params, questions, answers, chunk["relations"])
         gold_rows = chunk["gold_rows"]
@@ -249,16 +199,13 @@ def _rank_chunks(query_fn, match_fn, block, params, vectors, chunks, entities, a
         scores = scores.at[known_at // block, known_rows, known_at % block].set(-jnp.inf, mode="drop")
 
         def count_block(counts, scores):
-            better, ties = counts
-            rivals = jnp.take(scores, gold_rows, axis=0)
-            better += jnp.sum(rivals > golds[:, None], axis=1, dtype=jnp.int32)
-            ties += jnp.sum(rivals == golds[:, None], axis=1, dtype=jnp.int32)
-            return (better, ties), None
+            found = count_fn(jnp.take(scores, gold_rows, axis=0), golds[:, None], option)
+            return jax.tree.map(jnp.add, counts, found), None
 
-        zeros = jnp.zeros(golds.shape, jnp.int32)
-        (better, ties), _ = jax.lax.scan(count_block, (zeros, zeros), scores)
-        return better, ties, finite
+        none = jax.tree.map(jnp.zeros_like, count_fn(jnp.zeros((len(golds), 1)), golds[:, None], option))
+        counts, _ = jax.lax.scan(count_block, none, scores)
+        return counts, finite
 
     with jax.default_matmul_precision("highest"):
-        better, ties, finite = jax.lax.map(rank_chunk, chunks)
-    return *jax.lax.psum((better, ties), AXIS), jax.lax.pmin(finite.astype(jnp.int32), AXIS) > 0
+        counts, finite = jax.lax.map(count_chunk, chunks)
+    return jax.lax.psum(counts, AXIS), jax.lax.pmin(finite.astype(jnp.int32), AXIS) > 0

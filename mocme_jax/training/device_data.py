@@ -22,16 +22,27 @@ from mocme_jax.training.train_state import TrainData
 def make_inputs(
     graph: KnowledgeGraph, panel_size: int, seeds: Sequence[int], mapper: Mapper, *, split: bool = False
 ) -> Inputs:
-    """Standardised features, presence masks ``[N, M]`` (structure first, which all have) and the panel, placed.
+    """Standardised features, presence masks ``[N, M]`` (see ``presence``) and the panel, placed.
 
     The panel is ``[P]``; of several seeds it is ``[S, P]``, one per seed.
     """
-    modalities = [standardise(modality) for modality in graph.modalities]
-    features: tuple[Any, ...] = tuple(modality.features for modality in modalities)
-    present: Any = np.stack([np.ones(len(graph.entities), bool), *(m.present for m in modalities)], axis=1)
+    features: tuple[Any, ...] = tuple(standardise(modality).features for modality in graph.modalities)
+    present: Any = presence(graph)
     panels = [choose_panel(present, panel_size, seed) for seed in seeds]
     panel: Any = panels[0] if len(seeds) == 1 else np.stack(panels)
     return mapper.place(Inputs(features, present, panel), inputs_spec(split))
+
+
+def presence(graph: KnowledgeGraph) -> np.ndarray:
+    """Which modalities each entity has: bool ``[N, M]``, the structure first, which all have."""
+    return np.stack([np.ones(len(graph.entities), bool), *(m.present for m in graph.modalities)], axis=1)
+
+
+def without(inputs: Inputs, graph: KnowledgeGraph, modality: int, mapper: Mapper, *, split: bool = False) -> Inputs:
+    """The inputs, placed, as if no entity had a modality, given by its number among the M; 0 is the structure."""
+    present: Any = presence(graph)
+    present[:, modality] = False
+    return inputs._replace(present=mapper.place(present, inputs_spec(split).present))
 
 
 def make_train_data(

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
-from mocme_jax.training.best_model import restore_best
+import numpy as np
+from rich.console import Console
+
+from mocme_jax.evaluation.added_information import added_information, by_relation
+from mocme_jax.evaluation.evaluator import Evaluator
+from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.parallel.mesh import Program
+from mocme_jax.training.best_model import Restored, restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
-from mocme_jax.training.logs.progress import make_console
+from mocme_jax.training.device_data import without
+from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
 from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import settings_of
+
+SHOWN_RELATIONS = 20
+"""Relations in the printed table, the most frequent first."""
 
 
 def evaluate_workdir(
-    workdir: Path, *, data_dir: str | None = None, features_dir: str | None = None, as_json: bool = False
+    workdir: Path,
+    *,
+    data_dir: str | None = None,
+    features_dir: str | None = None,
+    as_json: bool = False,
+    information: bool = False,
 ) -> bool:
     """Prints the scores of a run's best checkpoint, and whether they are those of its ``results.json``.
 
-    With ``as_json`` the report is JSON, on standard output alone; for the folders and errors see ``restore_best``.
+    Args:
+      workdir, data_dir, features_dir: see ``restore_best``, for errors too.
+      as_json: print a report in JSON, on standard output alone.
+      information: tell too what each modality adds, see ``added_information``; the report has it as ``information``.
 
     Returns:
       False if ``results.json`` is there and its scores are others.
@@ -30,7 +51,8 @@ def evaluate_workdir(
     evaluator = builders.build_evaluator(config, model, dataset, mapper)
     inputs = builders.build_inputs(config, dataset.graph, mapper)
     additions = builders.table_additions_of(config, dataset.graph, workdir)
-    vectors, weights = builders.build_encode(config, model, dataset.graph, mapper, additions)(restored.params, inputs)
+    encode = builders.build_encode(config, model, dataset.graph, mapper, additions)
+    vectors, weights = encode(restored.params, inputs)
     results = results_of(
         restored.saved["config"],
         dataset,
@@ -39,10 +61,14 @@ def evaluate_workdir(
         test=evaluator.report(restored.params.model, vectors, "test") if len(dataset.graph.test) else None,
         weights=weight_names(dataset.graph, weights),
     )
+    if information:
+        results["information"] = _information(restored, evaluator, encode, inputs)
     if as_json:
         print(json.dumps(results, indent=1))
     else:
         print_results(results, console)
+    if information and not as_json:
+        _print_information(results["information"], console)
     before = read_results(workdir)
     if before is None:
         console.print(f"{workdir} holds no results.json to compare with: the run has not finished")
@@ -55,3 +81,47 @@ def evaluate_workdir(
         f"jax {before['jax']}, and this is {results['device']}, jax {results['jax']}"
     )
     return same
+
+
+def _information(restored: Restored, evaluator: Evaluator, encode: Program, inputs: Inputs) -> dict[str, dict]:
+    """What each modality adds about the answers of dev: by relation, ``all`` first, ``Added`` by modality.
+
+    A model of structure alone has one modality, whose information is all there is: nothing is told.
+    """
+    graph, mapper, params = restored.dataset.graph, restored.mapper, restored.params
+    names = ["structure", *(modality.name for modality in graph.modalities)]
+    relations, found = graph.valid[:, 1], defaultdict[str, dict](dict)
+    if len(names) == 1:
+        return found
+
+    def log_probabilities(inputs: Inputs) -> np.ndarray:
+        return evaluator.log_probabilities(params.model, encode(params, inputs)[0], "valid")
+
+    whole = log_probabilities(inputs)
+    for number, name in enumerate(names):
+        split = settings_of(restored.config).shard_entities
+        less = log_probabilities(without(inputs, graph, number, mapper, split=split))
+        found["all"][name] = added_information(whole, less)._asdict()
+        for relation, added in by_relation(whole, less, relations).items():
+            found[graph.relations[relation]][name] = added._asdict()
+    return found
+
+
+def _print_information(information: dict[str, dict], console: Console) -> None:
+    """A table of what each modality adds in all, and for the most frequent relations."""
+    rows = []
+    for relation, added in list(information.items())[: 1 + SHOWN_RELATIONS]:
+        told = {name: _in_nats(one) for name, one in added.items()}
+        rows.append({"relation": relation, "triples": next(iter(added.values()))["triples"]} | told)
+    title = "information about dev answers that each modality adds to the others: nats ± 95% confidence interval"
+    if rows:
+        results_table(rows, title=title, console=console)
+    left = len(information) - len(rows)
+    if left:
+        console.print(f"{left} less frequent relations are not shown; --json lists all")
+
+
+def _in_nats(added: dict) -> str:
+    margin = "" if added["margin"] is None else f" ± {added['margin']:.2f}"
+    # Adding 0 after rounding makes -0.00 a plain 0.00.
+    return f"{round(added['nats'], 2) + 0.0:.2f}{margin}"

@@ -1,0 +1,122 @@
+"""Queries of a split, cut into chunks of one shape for the programs that rank or score their answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from mocme_jax.data.graph.known_tails import KnownTails, reciprocal
+
+SCORE_BYTES = 32 * 2**20
+MIN_CHUNK = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationPlan:
+    """Queries cut into C chunks of one shape, on the host: at most B queries, G golds, W known answers each.
+
+    Attributes:
+      queries: int32 ``[2T, 3]``, entity, relation, answer, as `reciprocal` gives them: tails first, then
+        heads.
+      num_entities: N.
+      heads, relations: int32 ``[C, B]``; unused places repeat a real query of the chunk.
+      gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places
+        are 0.
+      gold_queries: int64 ``[C, G]``, the gold's position in `queries`, or -1 where unused.
+      gold_corrections: float32 ``[C, G]``, added to the gold's score.
+      known_rows, known_columns: int32 ``[C, W]``, the answers to clear; unused places have row B, which is
+        dropped.
+    """
+
+    queries: np.ndarray
+    num_entities: int
+    heads: np.ndarray
+    relations: np.ndarray
+    gold_rows: np.ndarray
+    gold_columns: np.ndarray
+    gold_queries: np.ndarray
+    gold_corrections: np.ndarray
+    known_rows: np.ndarray
+    known_columns: np.ndarray
+
+
+def plan_evaluation(
+    triples: np.ndarray,
+    known: KnownTails,
+    *,
+    chunk: int | None = None,
+    score_bytes: int = SCORE_BYTES,
+    corrections: np.ndarray | None = None,
+    seed: int = 0,
+) -> EvaluationPlan:
+    """Prepares both directions of some triples for a ranker; once for a set of triples.
+
+    Args:
+      triples: int ``[T, 3]``, head, relation, tail. Repeated triples are ranked each time.
+      known: the answers to filter, which must include these triples.
+      chunk: golds ranked at a time (G), or None for as many as keep a chunk's scores within `score_bytes`.
+      score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes; at least 8 rows are
+        taken.
+      corrections: float32 ``[2T]``, added to the scores of the gold answers of both directions; None: nothing. See
+        ``Additions``.
+      seed: order in which queries are dealt to chunks; it changes no rank.
+
+    Raises:
+      ValueError: there are no triples, one of them is not known, or `chunk` is below 1.
+    """
+    queries = reciprocal(triples, known.num_relations)
+    if not len(queries):
+        raise ValueError("no triples to evaluate")
+    if chunk is None:
+        chunk = max(MIN_CHUNK, score_bytes // (4 * known.num_entities))
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}, expected at least 1")
+    chunk = min(chunk, len(queries))
+
+    # Golds of one query stand together, and the queries are shuffled: frequent ones, with thousands of known
+    # answers, would otherwise meet in a few chunks, and every chunk is padded to the fullest.
+    distinct, group = np.unique(queries[:, :2], axis=0, return_inverse=True)
+    place = np.random.default_rng(seed).permutation(len(distinct))
+    order = np.argsort(place[group.reshape(-1)], kind="stable")
+
+    chunks = []
+    for start in range(0, len(order), chunk):
+        members = order[start : start + chunk]
+        rows_of, row = np.unique(place[group.reshape(-1)[members]], return_inverse=True)
+        first = np.searchsorted(row, np.arange(len(rows_of)))
+        asked = queries[members[first]]
+        pair_rows, pair_columns = known.pairs(asked)
+        answers = queries[members, 2]
+        facts = pair_rows * known.num_entities + pair_columns
+        missing = ~np.isin(row * known.num_entities + answers, facts)
+        if missing.any():
+            raise ValueError(f"query {queries[members[missing][0]].tolist()} is not among the known")
+        chunks.append((asked[:, 0], asked[:, 1], row, answers, members, pair_rows, pair_columns))
+
+    heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = zip(*chunks, strict=True)
+    width = max(map(len, heads))
+    places = _stack(gold_queries, chunk, -1, np.int64)
+    corrections = np.zeros(len(queries), np.float32) if corrections is None else corrections
+    return EvaluationPlan(
+        queries=queries,
+        num_entities=known.num_entities,
+        heads=_stack(heads, width, None),
+        relations=_stack(relations, width, None),
+        gold_rows=_stack(gold_rows, chunk, 0),
+        gold_columns=_stack(gold_columns, chunk, 0),
+        gold_queries=places,
+        gold_corrections=np.where(places >= 0, corrections[places], np.float32(0)),
+        known_rows=_stack(known_rows, max(map(len, known_rows)), width),
+        known_columns=_stack(known_columns, max(map(len, known_columns)), 0),
+    )
+
+
+def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.int32) -> np.ndarray:
+    """Rows of unequal length as one ``[parts, width]`` array; `fill` None repeats a row's first value."""
+    stacked = np.empty((len(parts), width), dtype)
+    for target, part in zip(stacked, parts, strict=True):
+        target[: len(part)] = part
+        target[len(part) :] = part[0] if fill is None else fill
+    return stacked
