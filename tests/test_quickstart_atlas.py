@@ -10,16 +10,16 @@ from command_runner import run_process
 @pytest.mark.usefixtures("compiled_as_for_users")
 def test_atlas_is_learnt(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    # The default configuration but for its length, so that the bar guards the defaults. Averaged parameters follow
-    # late: this run had .38 on dev after six epochs and .64 after ten when it was set.
-    fields = ("--config.train.epochs=10", "--config.train.eval_every=10", "--config.parallel.devices=1")
+    # The default configuration but for its length, so that the bar guards the defaults. This run had .63 on dev after
+    # three epochs and .71 after four when the bar was set, and .78 after ten.
+    fields = ("--config.train.epochs=4", "--config.train.eval_every=4", "--config.parallel.devices=1")
     result = run_process("train", *fields, folder=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     results = json.loads((tmp_path / "runs" / "atlas" / "results.json").read_text(encoding="utf-8"))
     assert results["graph"]["modalities"].keys() == {"text", "numeric", "image"}
     assert results["warnings"] == []
     dev, test = results["dev"]["overall"]["mrr"], results["test"]["overall"]["mrr"]
-    assert dev > 0.55
-    assert test > 0.55
+    assert dev > 0.6
+    assert test > 0.6
     assert abs(dev - test) < 0.08
     assert results["test"]["clean"] == results["test"]["overall"]
