@@ -95,7 +95,15 @@ def test_synthetic_graphs_have_the_sizes_asked_for():
     np.testing.assert_array_equal(graph.train, synthetic_graph(5000, relations=9, feature_width=3).train)
 
 
+@pytest.fixture
+def quick_limits(monkeypatch):
+    """A device's limits, really measured, but on small arrays: here they need be no more than positive."""
+    monkeypatch.setattr("mocme_jax.measure.device_limits._SIZES", (128,))
+    monkeypatch.setattr("mocme_jax.measure.device_limits._COPIED_BYTES", 1 << 20)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_limits")
 def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = tiny_flags(write_tiny_graph(tmp_path / "graph"), tmp_path / "run", parallel__devices=0)
@@ -129,6 +137,7 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_limits")
 def test_growth_is_measured_on_synthetic_graphs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--entities=500,1000", "--steps=1", "--repeats=1", "--json=growth.json", "--config.parallel.devices=2"]
