@@ -41,8 +41,9 @@ else
 fi
 
 say "pytest"
-# A file's tests share what they train and compile, so one process takes them all.
-"$venv_python" -m pytest -q -n 2 --dist loadfile --durations 10 "$@" || failed+=(pytest)
+# A file's tests share what they train and compile, so one process takes them all. xdist would begin with the files of
+# many tests; tests/conftest.py begins with those that take long, most of which have few.
+"$venv_python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 10 "$@" || failed+=(pytest)
 
 if ((${#failed[@]})); then
   say "FAILED: ${failed[*]}"
