@@ -6,6 +6,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.added_information import added_information, by_relation
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
@@ -80,6 +81,18 @@ def test_scores_without_sense_are_as_good_as_a_draw():
     # About 7 of 50 are known answers of a query and are no rivals.
     assert -np.log(50) - 0.01 < found.mean() < -np.log(35)
     assert found.std() < 0.2
+
+
+def test_an_answer_that_is_ruled_out_is_unlikely_and_finite():
+    """A bar takes a gold's score as low as float32 goes; the mean over queries must stay a number."""
+    loops = np.array([[entity, 0, entity] for entity in range(40)], np.int32)
+    plan = plan_evaluation(loops, known_tails([loops], 40, 1))
+    vectors = ONE.place(EntityVectors(*[jnp.ones((40, 2))] * 2), EntityVectors(ROWS, ROWS))
+    barred = SelfAnswers(np.ones(2, bool))
+    program = make_log_probabilities(distmult_query, dot_match, mapper=ONE, bars=[barred])
+    found = program(jnp.ones((2, 2)), vectors, plan)
+    assert np.isfinite(found).all()
+    assert (found < -np.log(39)).all()
 
 
 @pytest.mark.slow

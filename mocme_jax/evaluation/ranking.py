@@ -34,8 +34,8 @@ _LOWEST = np.finfo(np.float32).min
 
 SHARPNESSES = (4.0 ** np.arange(-12, 3), 2.0 ** (np.arange(-7, 8) / 4), 2.0 ** (np.arange(-7, 8) / 32))
 """Factors by which scores are sharpened in the search for the tightest bound: each grid around the best of the last."""
-# Beyond so many nats an answer counts as no less likely: the power would leave float32.
-_MOST_NATS = 80.0
+# A rival counts as at most so many nats more likely than the gold: sums of higher powers would leave float32.
+_MOST_NATS = 60.0
 
 Ranker = Callable[[Any, EntityVectors, EvaluationPlan], tuple[np.ndarray, np.ndarray]]
 
@@ -85,12 +85,13 @@ def make_log_probabilities(
     scores: Sequence[ScoreAddition] = (),
     bars: Sequence[Bar] = (),
 ) -> Callable[[Any, EntityVectors, EvaluationPlan], np.ndarray]:
-    """As ``make_ranker``, but the log probability of each gold in nats, float64 ``[2T]``, at least about -80.
+    """As ``make_ranker``, but the log probability of each gold in nats, float64 ``[2T]``.
 
     It is the log softmax of the sharpened score, ``sharpness * score``, among the entities that the gold is ranked
     among. The sharpness is one number for all queries, the one with the highest mean: scores of a model that has to do
     without a part are often far too sure of themselves. The mean plus the log of the number of entities is then the
     tightest InfoNCE bound of that kind on the information that queries and answers share (van den Oord et al., 2018).
+    No gold counts as less likely than about e^-60 over the number of entities.
     """
     count = _make_counter(_odds_against, query_fn, match_fn, mapper, block, scores, bars)
 
