@@ -84,40 +84,42 @@ def evaluate_workdir(
 
 
 def _information(restored: Restored, evaluator: Evaluator, encode: Program, inputs: Inputs) -> dict[str, dict]:
-    """What each modality adds about the answers of dev: by relation, ``all`` first, ``Added`` by modality.
+    """What each modality adds about dev answers: ``Added`` by modality for ``all``, and by relation in ``relations``.
 
-    A model of structure alone has one modality, whose information is all there is: nothing is told.
+    Empty for a model of structure alone, which has nothing to compare.
     """
     graph, mapper, params = restored.dataset.graph, restored.mapper, restored.params
     names = ["structure", *(modality.name for modality in graph.modalities)]
-    relations, found = graph.valid[:, 1], defaultdict[str, dict](dict)
     if len(names) == 1:
-        return found
+        return {}
 
     def log_probabilities(inputs: Inputs) -> np.ndarray:
         return evaluator.log_probabilities(params.model, encode(params, inputs)[0], "valid")
 
-    whole = log_probabilities(inputs)
+    whole, split = log_probabilities(inputs), settings_of(restored.config).shard_entities
+    everything, relations = {}, defaultdict[str, dict](dict)
     for number, name in enumerate(names):
-        split = settings_of(restored.config).shard_entities
         less = log_probabilities(without(inputs, graph, number, mapper, split=split))
-        found["all"][name] = added_information(whole, less)._asdict()
-        for relation, added in by_relation(whole, less, relations).items():
-            found[graph.relations[relation]][name] = added._asdict()
-    return found
+        everything[name] = added_information(whole, less)._asdict()
+        for relation, added in by_relation(whole, less, graph.valid[:, 1]).items():
+            relations[graph.relations[relation]][name] = added._asdict()
+    return {"all": everything, "relations": relations}
 
 
 def _print_information(information: dict[str, dict], console: Console) -> None:
     """A table of what each modality adds in all, and for the most frequent relations."""
+    if not information:
+        console.print("structure is the only modality of this model: there is nothing for it to add to")
+        return
+    shown = [("all", information["all"]), *list(information["relations"].items())[:SHOWN_RELATIONS]]
     rows = []
-    for relation, added in list(information.items())[: 1 + SHOWN_RELATIONS]:
+    for relation, added in shown:
         told = {name: _in_nats(one) for name, one in added.items()}
-        rows.append({"relation": relation, "triples": next(iter(added.values()))["triples"]} | told)
+        rows.append({"relation": relation, "triples": added["structure"]["triples"]} | told)
     title = "information about dev answers that each modality adds to the others: nats ± 95% confidence interval"
-    if rows:
-        results_table(rows, title=title, console=console)
-    left = len(information) - len(rows)
-    if left:
+    results_table(rows, title=title, console=console)
+    left = len(information["relations"]) - SHOWN_RELATIONS
+    if left > 0:
         console.print(f"{left} less frequent relations are not shown; --json lists all")
 
 
