@@ -7,11 +7,11 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from mocme_jax.evaluation.added_information import added_information, by_relation
 from mocme_jax.evaluation.evaluator import Evaluator
+from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import Program
 from mocme_jax.training.best_model import Restored, restore_best
@@ -62,7 +62,7 @@ def evaluate_workdir(
         weights=weight_names(dataset.graph, weights),
     )
     if information:
-        results["information"] = _information(restored, evaluator, encode, inputs)
+        results["information"] = _information(restored, evaluator, encode, inputs, vectors)
     if as_json:
         print(json.dumps(results, indent=1))
     else:
@@ -83,7 +83,9 @@ def evaluate_workdir(
     return same
 
 
-def _information(restored: Restored, evaluator: Evaluator, encode: Program, inputs: Inputs) -> dict[str, dict]:
+def _information(
+    restored: Restored, evaluator: Evaluator, encode: Program, inputs: Inputs, vectors: EntityVectors
+) -> dict[str, dict]:
     """What each modality adds about dev answers: ``Added`` by modality for ``all``, and by relation in ``relations``.
 
     Empty for a model of structure alone, which has nothing to compare.
@@ -93,13 +95,12 @@ def _information(restored: Restored, evaluator: Evaluator, encode: Program, inpu
     if len(names) == 1:
         return {}
 
-    def log_probabilities(inputs: Inputs) -> np.ndarray:
-        return evaluator.log_probabilities(params.model, encode(params, inputs)[0], "valid")
-
-    whole, split = log_probabilities(inputs), settings_of(restored.config).shard_entities
+    whole = evaluator.log_probabilities(params.model, vectors, "valid")
+    split = settings_of(restored.config).shard_entities
     everything, relations = {}, defaultdict[str, dict](dict)
     for number, name in enumerate(names):
-        less = log_probabilities(without(inputs, graph, number, mapper, split=split))
+        masked, _ = encode(params, without(inputs, graph, number, mapper, split=split))
+        less = evaluator.log_probabilities(params.model, masked, "valid")
         everything[name] = added_information(whole, less)._asdict()
         for relation, added in by_relation(whole, less, graph.valid[:, 1]).items():
             relations[graph.relations[relation]][name] = added._asdict()
