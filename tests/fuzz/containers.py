@@ -103,7 +103,8 @@ def zip_of(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", method) as archive:
         warnings.simplefilter("ignore")
         for name, content in members:
-            archive.writestr(name, content)
+            # Without a date of its own a member is given the time, and the same seed another input two seconds later.
+            archive.writestr(zipfile.ZipInfo(name), content, compress_type=method)
     return file.getvalue()
 
 
