@@ -14,13 +14,8 @@ def get_config(arg=None):
     """The configuration; with the argument ``structure``, its structural baseline."""
     config = default_config()
     config.data.name = "atlas"
-    # For entities that arrive with features alone; on dev it makes no difference (docs/choices.md).
-    config.model.structure_dropout = 0.1
-    config.model.structure_bias = 3.0
     config.model.self_answers = "seen"
     config.model.cardinality = 0.1
-    config.fusion.estimator = "gaussian"
-    config.fusion.panel = 512
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.05
     config.negatives.sampling = "entropy"

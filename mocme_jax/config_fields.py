@@ -59,7 +59,6 @@ SECTIONS: dict[str, str] = {
     "": "The run",
     "data": "The graph and its features",
     "model": "Encoder and score function",
-    "fusion": "Complementarity-guided fusion (CMKF)",
     "negatives": "Candidates and entropy-guided weights (EGNS)",
     "loss": "Loss and regularisation",
     "train": "Optimisation, length, stopping",
@@ -68,10 +67,10 @@ SECTIONS: dict[str, str] = {
 }
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-FUSIONS = ("complementarity", "mean", "sum", "attention", "gate")
+FUSIONS = ("complementarity", "mean", "gate", "attention")
 
 FIELDS: dict[str, Field] = {
-    "seed": Field(0, "seed of everything random: initial values, batches, candidates, panel, dev split", low=0),
+    "seed": Field(0, "seed of everything random: initial values, batches, candidates, held-out triples, dev split", low=0),
     "data.name": Field("atlas", "what the graph is called in messages, tables and results"),
     "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
     "data.features_dir": Field(None, "folder of the feature files; none: data.dir", kind=str),
@@ -91,17 +90,23 @@ FIELDS: dict[str, Field] = {
         choices=("valid", "train"),
     ),
     "data.dev_fraction": Field(0.05, "share of train that is carved out where data.dev is train", above=0, below=1),
-    "model.width": Field(256, "width of encodings, views and relations, d", low=2),
+    "model.width": Field(256, "width of each expert's encodings and relations, d", low=2),
     "model.score": Field("complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")),
     "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
-    "model.experts": Field(3, "experts a modality, K; 0: none, each modality is one view", low=0),
+    "model.experts": Field(
+        1,
+        "experts that read all feature modalities, K; beside them there is one for the structure and, of several feature "
+        "modalities, one for each",
+        low=1,
+    ),
+    "model.fusion": Field(
+        "complementarity",
+        "how experts are weighed: by what each adds to the others on held-out training triples; all the same; or by a "
+        "gate or an attention that is learned on the triples that experts are trained on",
+        choices=FUSIONS,
+    ),
     "model.expert_hidden": Field(64, "inner width of an expert", low=1),
     "model.modality_scale": Field(0.1, "learned scale of a feature modality, at the start", low=0),
-    "model.relative_scales": Field(
-        False, "learn the scales in units of model.modality_scale, so that a small one grows no faster than a large one"
-    ),
-    "model.structure_bias": Field(2.0, "added to the structure's relevance among the modalities, in nats"),
-    "model.structure_dropout": Field(0.0, "chance that a training step hides an entity's structure", low=0, below=1),
     "model.feature_dropout": Field(
         0.0, "chance that a training step hides a component of an entity's projected features", low=0, below=1
     ),
@@ -123,21 +128,6 @@ FIELDS: dict[str, Field] = {
         "those that have; at evaluation alone; 0: not counted",
         low=0,
     ),
-    "fusion.intra": Field("complementarity", "how the views of a modality are fused", choices=FUSIONS),
-    "fusion.inter": Field("complementarity", "how the modalities of an entity are fused", choices=FUSIONS),
-    "fusion.features_in": Field(
-        "all",
-        "where feature modalities take part: in all encodings, in those of entities asked about (not of answers), "
-        "or of heads asked for their tails",
-        choices=("all", "questions", "heads"),
-    ),
-    "fusion.estimator": Field(
-        "infonce",
-        "pointwise mutual information estimator",
-        choices=("infonce", "infonce_bilinear", "club", "gaussian"),
-    ),
-    "fusion.temperature": Field(1.0, "temperature of the softmax over parts, in nats", above=0),
-    "fusion.panel": Field(128, "entities in the fixed sample that expectations are taken over, P", low=2),
     "negatives.pool": Field(1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1),
     "negatives.sampling": Field(
         "uniform",

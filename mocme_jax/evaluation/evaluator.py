@@ -44,14 +44,13 @@ class Evaluator:
         self._score_bytes = score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
-        def query(params: Any, questions: jax.Array, answers: jax.Array, relations: jax.Array) -> jax.Array:
-            asked = model.apply(params, questions, answers, relations, method="asked")
-            return model.apply(params, asked, relations, method="query")[0]
+        def query(params: Any, questions: jax.Array, relations: jax.Array) -> jax.Array:
+            return model.apply(params, questions, relations, method="query")
 
         one = self._additions
 
         def make(program: Callable) -> Callable:
-            return program(query, model.score.match, mapper=mapper, scores=one.scores, bars=one.bars)
+            return program(query, model.match, mapper=mapper, scores=one.scores, bars=one.bars)
 
         self._ranker = make(make_ranker)
         # Made when it is wanted, since it holds what is added to scores a second time.

@@ -41,7 +41,7 @@ Ranker = Callable[[Any, EntityVectors, EvaluationPlan], tuple[np.ndarray, np.nda
 
 
 def make_ranker(
-    query_fn: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array],
+    query_fn: Callable[[Any, jax.Array, jax.Array], jax.Array],
     match_fn: Callable[[jax.Array, jax.Array], jax.Array],
     *,
     mapper: Mapper,
@@ -55,7 +55,7 @@ def make_ranker(
     themselves.
 
     Args:
-      query_fn: ``(params, questions [B, d], answers [B, d], relation ids int32 [B]) -> [B, d_q]``.
+      query_fn: ``(params, questions [B, d], relation ids int32 [B]) -> [B, d_q]``.
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
       block: candidates scored at a time (S).
       scores: what is added to scores, of the N entities.
@@ -77,7 +77,7 @@ def make_ranker(
 
 
 def make_log_probabilities(
-    query_fn: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array],
+    query_fn: Callable[[Any, jax.Array, jax.Array], jax.Array],
     match_fn: Callable[[jax.Array, jax.Array], jax.Array],
     *,
     mapper: Mapper,
@@ -174,8 +174,7 @@ def _count_chunks(count_fn, query_fn, match_fn, block, params, vectors, chunks, 
     real = ((place < held) & (first + place < entities)).reshape(num_blocks, 1, block)
 
     def count_chunk(chunk):
-        questions, answers = (take_everywhere(table, chunk["heads"]) for table in vectors)
-        queries = query_fn(params, questions, answers, chunk["relations"])
+        queries = query_fn(params, take_everywhere(vectors.questions, chunk["heads"]), chunk["relations"])
         gold_rows = chunk["gold_rows"]
         # What another device holds has the place behind the last of this one.
         golds_at = held_places(chunk["gold_columns"], held)

@@ -57,10 +57,10 @@ class Need(NamedTuple):
 def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     """Compiles the training program for a graph of those sizes, and reads off what it needs."""
     split = settings_of(config).shard_entities
-    model = builders.build_model_of(config, sizes.relations, sizes.widths, (0.0,) * len(sizes.widths))
-    plan, program = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
+    model = builders.build_model_of(config, sizes.relations, sizes.widths)
+    plan, program, _ = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
     bars = builders.bars_of(config, np.zeros((0, 3), np.int32), sizes.relations)
-    data = _data_shapes(sizes, settings_of(config).panel, bars, mapper, split)
+    data = _data_shapes(sizes, bars, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()
     devices, state = mapper.count if split else 1, plan.shapes
@@ -69,11 +69,11 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
         "entity table": _bytes(state.params.structure) // devices,
         "its optimizer state": _bytes(state.opt_state.structure) // devices,
         "its average": _bytes(average.structure) // devices,
-        "features": _bytes((data.inputs.features, data.inputs.present)) // devices,
+        "features": _bytes(data.inputs) // devices,
         "other parameters, their optimizer state and average": _bytes(
             (state.params.model, state.opt_state.model, average.model)
         ),
-        "triples and known answers": _bytes((data.triples, data.known)) // devices + _bytes(data.inputs.panel),
+        "triples and known answers": _bytes((data.triples, data.known)) // devices,
         "temporaries of a step": compiled.memory_analysis().temp_size_in_bytes,
     }
     if state.entropy is not None:
@@ -94,7 +94,7 @@ def collective_bytes(program: str) -> int:
     return total
 
 
-def _data_shapes(sizes: Sizes, panel: int, bars: tuple[Bar, ...], mapper: Mapper, split: bool) -> TrainData:
+def _data_shapes(sizes: Sizes, bars: tuple[Bar, ...], mapper: Mapper, split: bool) -> TrainData:
     """Shapes of the data of a graph whose facts are spread evenly and whose queries have few answers each, placed."""
     entities, ints = sizes.entities, np.int32
     shape = jax.ShapeDtypeStruct
@@ -102,7 +102,7 @@ def _data_shapes(sizes: Sizes, panel: int, bars: tuple[Bar, ...], mapper: Mapper
     inputs = Inputs(
         tuple(shape((rows, width), np.float32) for width in sizes.widths),
         shape((rows, 1 + len(sizes.widths)), bool),
-        shape((min(panel, entities),), ints),
+        shape((rows,), np.float32),
     )
     # One end more than rows, on every device.
     ends = shape((rows + (mapper.count if split else 1),), ints)

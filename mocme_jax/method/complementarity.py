@@ -1,64 +1,142 @@
-"""CMKF: complementarity-guided fusion of parts. The same functions serve views of a modality and modalities.
+"""CMKF: complementarity-guided fusion of what the experts say.
 
-An entity has c parts, of which some may be missing: ``present [n, c]``. A fusion gives each part a weight; weights are
-0 where a part is missing and, but for the plain sum, add up to 1 over the present parts. The fused vector is
-``sum_i weight_i x_i``.
+Each of H experts encodes every entity, asks and answers for itself; expert 0 is the structure. The fused score of a
+triple is ``sum_j question_j(h, r) answer_j(t) score_j(h, r, t)``, with positive weights that are factors of one number
+for the entity and one for the relation. What an expert says is worth what it adds to the others about answers that the
+experts have not learned by heart: complementarity's weights are fitted on triples that nothing else is trained on, by
+the InfoNCE bound on what fused scores tell of the answers (``mutual_information.infonce_bound``).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mocme_jax.method.mutual_information import ESTIMATORS, Estimator, other_pairs
+SHRINK = 0.01
+"""Weight of the squared terms of relations in the fit: a rare relation's weights are drawn to those of all."""
 
-MI_WIDTH = 32
-"""Parts are projected to this width before mutual information is estimated, which can only lower it."""
-
-
-class Parts(Protocol):
-    """The parts of n entities; ``Vectors`` and ``experts.Views`` are such."""
-
-    @property
-    def width(self) -> int:
-        """The width d of each part."""
-
-    def along(self, kernel: jax.Array) -> jax.Array:
-        """Each part times its own vector of ``kernel [c, d]``: ``[n, c]``."""
-
-    def through(self, matrix: jax.Array) -> jax.Array:
-        """Each part times one matrix ``[d, r]``: ``[n, c, r]``."""
-
-    def weighted(self, weights: jax.Array) -> jax.Array:
-        """``sum_i weight_i x_i`` for weights ``[n, c]``: ``[n, d]``."""
+FITS = ("held_out", "train", "nothing")
 
 
-class Vectors(NamedTuple):
-    """Parts as they are: ``x [n, c, d]``."""
+class Fusion(nn.Module):
+    """How experts are weighed; a subclass says by what. Weights are given as logarithms.
 
-    x: jax.Array
+    Attributes:
+      experts: H.
+      width: d of an expert.
+      relations: R.
+    """
 
-    @property
-    def width(self) -> int:
-        """The width d of each part."""
-        return self.x.shape[-1]
+    experts: int
+    width: int
+    relations: int
 
-    def along(self, kernel: jax.Array) -> jax.Array:
-        """Each part times its own vector of ``kernel [c, d]``: ``[n, c]``."""
-        return jnp.einsum("nmd,md->nm", self.x, kernel)
+    fitted_on = "nothing"
+    """What the parameters are fitted on: ``held_out`` triples, ``train`` triples, or ``nothing``, without any."""
 
-    def through(self, matrix: jax.Array) -> jax.Array:
-        """Each part times one matrix ``[d, r]``: ``[n, c, r]``."""
-        return self.x @ matrix
+    def entity(self, vectors: jax.Array, has: jax.Array, evidence: jax.Array, *, answers: bool) -> jax.Array:
+        """Log weights ``[n, H]`` of the experts for entities that are asked about, or that answer.
 
-    def weighted(self, weights: jax.Array) -> jax.Array:
-        """``sum_i weight_i x_i`` for weights ``[n, c]``: ``[n, d]``."""
-        return jnp.einsum("ncd,nc->nd", self.x, weights)
+        Args:
+          vectors: ``[n, H, d]``, the experts' own encodings.
+          has: bool ``[n, H]``, whether an expert has features to encode; False for the structure.
+          evidence: ``[n]``, log(1 + training triples of the entity).
+          answers: whether the entities answer.
+        """
+        raise NotImplementedError
+
+    def relation(self, relations: jax.Array) -> jax.Array:
+        """Log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
+        return jnp.zeros((len(relations), self.experts))
+
+    def penalty(self) -> jax.Array:
+        """What is added to the loss of the fit, a scalar."""
+        return jnp.zeros(())
+
+    def __call__(self, vectors: jax.Array, has: jax.Array, evidence: jax.Array) -> None:
+        """Touches every parameter once, for ``init``."""
+        for answers in (False, True):
+            self.entity(vectors, has, evidence, answers=answers)
+        self.relation(jnp.zeros((1,), jnp.int32))
+
+
+class Complementarity(Fusion):
+    """Log weights are linear in what an expert has and in the evidence, with a term for the relation that is asked.
+
+    ``log question_j = a_j + b_j log(1 + n_h) + c_jr`` and ``log answer_j = a'_j + b'_j log(1 + n_t)``, n being the
+    entity's training triples and a one number if it has features for the expert and another if it has not.
+    """
+
+    fitted_on = "held_out"
+
+    def setup(self):
+        """Creates the parameters, all 0: experts weigh the same at the start."""
+        zeros = nn.initializers.zeros
+        shape = (2, self.experts)
+        self.has = self.param("has", zeros, shape)
+        self.lacks = self.param("lacks", zeros, shape)
+        self.evidence = self.param("evidence", zeros, shape)
+        self.relations_table = self.param("relation", zeros, (2 * self.relations, self.experts))
+
+    def entity(self, vectors, has, evidence, *, answers):
+        """See ``Fusion``."""
+        side = int(answers)
+        return jnp.where(has, self.has[side], self.lacks[side]) + self.evidence[side] * evidence[:, None]
+
+    def relation(self, relations):
+        """See ``Fusion``."""
+        return self.relations_table[relations]
+
+    def penalty(self):
+        """Of the relations' terms."""
+        return SHRINK * jnp.sum(self.relations_table**2)
+
+
+class Mean(Fusion):
+    """Every expert weighs the same: no complementarity."""
+
+    def entity(self, vectors, has, evidence, *, answers):
+        """See ``Fusion``."""
+        return jnp.zeros(has.shape, vectors.dtype)
+
+
+class Gate(Fusion):
+    """Log weights are learned functions of what an expert says: its encoding times a vector of its own."""
+
+    fitted_on = "train"
+
+    def setup(self):
+        """Creates the parameters."""
+        self.kernel = self.param("kernel", nn.initializers.zeros, (2, self.experts, self.width))
+
+    def entity(self, vectors, has, evidence, *, answers):
+        """See ``Fusion``."""
+        return jnp.einsum("nhd,hd->nh", vectors, self.kernel[int(answers)])
+
+
+class Attention(Fusion):
+    """Log weights are each expert's encoding times one learned vector for all, over sqrt(d)."""
+
+    fitted_on = "train"
+
+    def setup(self):
+        """Creates the parameters."""
+        self.kernel = self.param("kernel", nn.initializers.zeros, (2, self.width))
+
+    def entity(self, vectors, has, evidence, *, answers):
+        """See ``Fusion``."""
+        return jnp.einsum("nhd,d->nh", vectors, self.kernel[int(answers)]) / self.width**0.5
+
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "complementarity": Complementarity,
+    "mean": Mean,
+    "gate": Gate,
+    "attention": Attention,
+}
 
 
 def masked_softmax(logits: jax.Array, present: jax.Array) -> jax.Array:
@@ -69,218 +147,10 @@ def masked_softmax(logits: jax.Array, present: jax.Array) -> jax.Array:
     return powers / jnp.maximum(jnp.sum(powers, axis=-1, keepdims=True), 1e-30)
 
 
-def redundancy(information: jax.Array, present: jax.Array) -> jax.Array:
-    """Mean MI with the other present parts: ``[c, c], [n, c] -> [n, c]``; 0 for a part that is alone."""
-    pairs = other_pairs(present)
-    count = jnp.maximum(jnp.sum(pairs, axis=-1), 1)
-    return jnp.sum(jnp.where(pairs, information[None], 0), axis=-1) / count
-
-
-def complementarity_weights(
-    relevance: jax.Array, redundant: jax.Array, present: jax.Array, temperature: float = 1.0
-) -> jax.Array:
-    """Masked softmax of (relevance - redundancy) / temperature, in nats; arguments and result ``[n, c]``.
-
-    Max-relevance, min-redundancy (Peng et al., TPAMI 2005) as a soft choice. Without relevance pure noise would win,
-    since noise shares nothing with anything.
-    """
-    return masked_softmax((relevance - redundant) / temperature, present)
-
-
-class Fusion(Protocol):
-    """One way to weigh parts; hashable.
-
-    Attributes:
-      estimator: of the mutual information between parts that ``weights`` wants; None if it wants none.
-    """
-
-    @property
-    def estimator(self) -> Estimator | None:
-        """See above."""
-
-    def init(self, parts: int, width: int) -> jax.Array | None:
-        """The fusion's own learned kernel for c parts of width d; None if it learns none."""
-
-    def weights(
-        self,
-        parts: Parts,
-        present: jax.Array,
-        prior: jax.Array,
-        kernel: jax.Array | None = None,
-        redundant: jax.Array | None = None,
-    ) -> jax.Array:
-        """Weights ``[n, c]``.
-
-        Args:
-          parts: of n entities.
-          present: bool ``[n, c]``.
-          prior: ``[c]``, relevance in nats that is known beforehand.
-          kernel: from ``init``, trained.
-          redundant: ``[n, c]``, from ``redundancy``; None if nothing was estimated.
-        """
-
-
-@dataclasses.dataclass(frozen=True)
-class Complementarity:
-    """Softmax of prior relevance less redundancy; see ``complementarity_weights``."""
-
-    estimator: Estimator | None = ESTIMATORS["infonce"]
-    temperature: float = 1.0
-
-    def init(self, parts: int, width: int) -> None:
-        """Learns no kernel."""
-
-    def weights(self, parts, present, prior, kernel=None, redundant=None):
-        """See ``Fusion``."""
-        relevance = jnp.zeros(present.shape, prior.dtype) + prior
-        redundant = jnp.zeros_like(relevance) if redundant is None else redundant
-        return complementarity_weights(relevance, redundant, present, self.temperature)
-
-
-@dataclasses.dataclass(frozen=True)
-class Mean:
-    """Every present part weighs the same."""
-
-    estimator: Estimator | None = None
-
-    def init(self, parts: int, width: int) -> None:
-        """Learns no kernel."""
-
-    def weights(self, parts, present, prior, kernel=None, redundant=None):
-        """See ``Fusion``."""
-        return masked_softmax(jnp.zeros(present.shape, prior.dtype), present)
-
-
-@dataclasses.dataclass(frozen=True)
-class Sum:
-    """Every present part weighs 1, so that weights do not add up to 1."""
-
-    estimator: Estimator | None = None
-
-    def init(self, parts: int, width: int) -> None:
-        """Learns no kernel."""
-
-    def weights(self, parts, present, prior, kernel=None, redundant=None):
-        """See ``Fusion``."""
-        return present.astype(prior.dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class Gate:
-    """Softmax of the prior and of each part times a learned vector of its own."""
-
-    estimator: Estimator | None = None
-
-    def init(self, parts: int, width: int) -> jax.Array:
-        """Zeros ``[c, d]``."""
-        return jnp.zeros((parts, width))
-
-    def weights(self, parts, present, prior, kernel=None, redundant=None):
-        """See ``Fusion``."""
-        return masked_softmax(parts.along(kernel) + prior, present)
-
-
-@dataclasses.dataclass(frozen=True)
-class Attention:
-    """Softmax of the prior and of each part times one learned query for all parts, over sqrt(d)."""
-
-    estimator: Estimator | None = None
-
-    def init(self, parts: int, width: int) -> jax.Array:
-        """Zeros ``[1, d]``."""
-        return jnp.zeros((1, width))
-
-    def weights(self, parts, present, prior, kernel=None, redundant=None):
-        """See ``Fusion``."""
-        kernel = jnp.broadcast_to(kernel, (present.shape[1], kernel.shape[1]))
-        return masked_softmax(parts.along(kernel) / kernel.shape[1] ** 0.5 + prior, present)
-
-
-FUSIONS: dict[str, type] = {
-    "complementarity": Complementarity,
-    "mean": Mean,
-    "sum": Sum,
-    "attention": Attention,
-    "gate": Gate,
-}
-
-
-class Fused(NamedTuple):
-    """One fusion of n entities.
-
-    Attributes:
-      vectors: ``[n, d]``.
-      weights: ``[n, c]``.
-      redundant: ``[n, c]``, in nats; zeros if nothing was estimated.
-    """
-
-    vectors: jax.Array
-    weights: jax.Array
-    redundant: jax.Array
-
-
-def fuse(
-    fusion: Fusion,
-    parts: Parts,
-    present: jax.Array,
-    prior: jax.Array,
-    kernel: jax.Array | None = None,
-    information: jax.Array | None = None,
-) -> Fused:
-    """Weighs parts and adds them up.
-
-    Args:
-      fusion: how parts are weighed.
-      parts: of n entities.
-      present: bool ``[n, c]``.
-      prior: ``[c]``, relevance in nats that is known beforehand.
-      kernel: what the fusion learned, see ``Fusion.init``.
-      information: ``[c, c]``, from ``estimate``.
-    """
-    prior = jnp.asarray(prior)
-    redundant = None if information is None else redundancy(information, present)
-    # A part that is alone has all the weight, whatever the fusion.
-    alone = present.shape[1] == 1
-    weights = present.astype(prior.dtype) if alone else fusion.weights(parts, present, prior, kernel, redundant)
-    return Fused(parts.weighted(weights), weights, jnp.zeros_like(weights) if redundant is None else redundant)
-
-
-def estimate(
-    fusion: Fusion, parts: Parts, present: jax.Array, parameters: Any = None
-) -> tuple[jax.Array | None, jax.Array]:
-    """Estimates the mutual information between a panel's parts that a fusion wants.
-
-    No gradient flows into the parts, and none from the information into the estimator: only the fit moves it.
-
-    Args:
-      fusion: names the estimator.
-      parts: of P entities.
-      present: bool ``[P, c]``.
-      parameters: the estimator's, see ``Estimator.init``; None for one that learns nothing.
-
-    Returns:
-      ``[c, c]`` in nats, or None for a fusion that wants none or a single part; and the loss that fits the
-      estimator's parameters, a scalar.
-    """
-    estimator = fusion.estimator
-    if estimator is None or present.shape[1] == 1:
-        return None, jnp.zeros(())
-    low = jax.lax.stop_gradient(parts.through(jnp.asarray(random_projection(parts.width, MI_WIDTH))))
-    seen = low * jax.lax.rsqrt(jnp.mean(low * low, axis=-1, keepdims=True) + 1e-12)
-    information = jax.lax.stop_gradient(estimator.information(seen, present, parameters))
-    return information, jnp.zeros(()) if estimator.fit is None else estimator.fit(seen, present, parameters)
-
-
-@functools.lru_cache
-def random_projection(width: int, low: int) -> np.ndarray:
-    """A fixed random matrix ``[d, r]`` with orthonormal columns; the identity for r >= d.
-
-    Kept, since it is wanted whenever a program is traced, and takes half a second at width 1,024.
-    """
-    if low >= width:
-        projection = np.eye(width, dtype=np.float32)
-    else:
-        gaussian = np.random.default_rng(0).standard_normal((width, low))
-        projection = np.linalg.qr(gaussian)[0].astype(np.float32)
-    projection.flags.writeable = False
-    return projection
+def only(variables: Any, *, fusion: bool) -> Any:
+    """The variables, with gradients into those of the fusion alone, or into all but those."""
+    params = variables["params"]
+    stopped = {
+        name: part if (name == "fusion") == fusion else jax.lax.stop_gradient(part) for name, part in params.items()
+    }
+    return {**variables, "params": stopped}

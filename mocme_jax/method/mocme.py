@@ -1,4 +1,4 @@
-"""MoCME as one Flax module: the encoder, the relations, and the score function's core."""
+"""MoCME as one Flax module: the experts' encoders and relations, and the fusion of what they say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.method.encoder import STRUCTURE_INIT, Carried, Encoder, Encoding, Panel
+from mocme_jax.method.complementarity import Fusion
+from mocme_jax.method.encoder import STRUCTURE_INIT, Carried, Encoder, Encoding
 from mocme_jax.method.scoring import Score
 
 RELATION_INIT = 0.001
@@ -21,7 +22,7 @@ class Params(NamedTuple):
 
     Attributes:
       model: the Flax variables of ``MoCME``, the same on every device.
-      structure: ``[N, d]``, one row per entity; it may be split over the devices.
+      structure: ``[N, H d]``, one row per entity; it may be split over the devices.
     """
 
     model: Any
@@ -29,7 +30,11 @@ class Params(NamedTuple):
 
 
 class EntityVectors(NamedTuple):
-    """Encoded entities: ``questions`` and ``answers``, ``[N, d]`` each, the same array where they do not differ."""
+    """Entities as one vector in each role, ``[N, W]``: what all experts say, each weighed for the entity.
+
+    The score of a triple is a function of the head's vector in ``questions``, the relation, and the tail's vector in
+    ``answers``; see ``MoCME.query`` and ``MoCME.match``.
+    """
 
     questions: jax.Array
     answers: jax.Array
@@ -42,81 +47,120 @@ def _uniform_phases(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 class MoCME(nn.Module):
     """Holds the parameters; call its methods through ``apply(..., method="encode")`` and so on.
 
+    With weights that are factors of an entity's and a relation's, a fused model whose scores are products is one model
+    of the same kind, W = H d wide, of entities and relations that are scaled by their weights. Distances are not linear
+    in the vectors, so there the H log weights stand behind the vectors, W = H (d + 1).
+
     Attributes:
       encoder: the entity encoder, unbound.
+      fusion: the weights of the experts, unbound.
       num_relations: R; the table holds 2R rows, r + R being the reciprocal of r.
-      score: the score function.
+      score: the score function of each expert.
       core_width: d_r of TuckER's core; unused by the others.
-      features_in: where feature modalities take part: ``all`` encodings, ``questions`` (entities that are asked about,
-        not answers), or ``heads`` (entities that are asked for their tails).
     """
 
     encoder: Encoder
+    fusion: Fusion
     num_relations: int
     score: Score
     core_width: int
-    features_in: str
 
     def setup(self):
         """Creates the relations' parameters."""
-        width = self.encoder.width
-        shape = (2 * self.num_relations, self.score.relation_width(width, self.core_width))
+        width, experts = self.encoder.width, self.encoder.experts
+        own = self.score.relation_width(width, self.core_width)
         init = _uniform_phases if self.score.phases else nn.initializers.normal(RELATION_INIT)
-        self.relation = self.param("relation", init, shape)
+        self.relation = self.param("relation", init, (2 * self.num_relations, experts * own))
         if self.score.has_core:
-            self.core = self.param("core", nn.initializers.normal(width**-0.5), (shape[1], width, width))
+            self.core = self.param("core", nn.initializers.normal(width**-0.5), (experts, own, width, width))
 
-    def encode_panel(self, carried: Carried) -> Panel:
-        """What is estimated on the panel; see ``Encoder.encode_panel``."""
-        return self.encoder.encode_panel(carried)
+    def encode(self, carried: Carried, noise: jax.Array | None = None) -> Encoding:
+        """What the experts say of entities; see ``Encoder``."""
+        return self.encoder(carried, noise)
 
-    def encode(
-        self,
-        carried: Carried,
-        panel: Panel,
-        hidden: jax.Array | None = None,
-        noise: jax.Array | None = None,
-        *,
-        answers: bool = False,
-    ) -> Encoding:
-        """Encodes entities ``[n]`` from all they carry.
-
-        Args:
-          carried, panel, noise: see ``Encoder``.
-          hidden: bool ``[n]``, True where the structure counts as missing; None hides none.
-          answers: encode them as answers. Where features are for questions, those are encoded by their structure
-            alone, but for entities whose structure is missing or hidden.
-        """
-        keep = None
-        if hidden is not None:
-            keep = jnp.ones(carried.present.shape, bool).at[:, 0].set(~hidden)
-        if answers and self.features_in != "all":
-            structure = carried.present[:, 0] if hidden is None else carried.present[:, 0] & ~hidden
-            keep = jnp.broadcast_to(~structure[:, None], carried.present.shape).at[:, 0].set(structure)
-        return self.encoder(carried, panel, keep, noise)
-
-    def asked(self, questions: jax.Array, answers: jax.Array, relations: jax.Array) -> jax.Array:
-        """The vectors ``[B, d]`` with which entities are asked about, out of both of theirs, for relations ``[B]``."""
-        if self.features_in == "all":
-            return answers
-        if self.features_in == "questions":
-            return questions
-        return jnp.where((relations < self.num_relations)[:, None], questions, answers)
-
-    def query(self, heads: jax.Array, relations: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Query vectors for head vectors ``[B, d]`` and relation ids ``[B]`` in [0, 2R).
+    def expert_queries(self, vectors: jax.Array, relations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Each expert's queries for heads ``[B, H, d]`` and relation ids ``[B]`` in [0, 2R).
 
         Returns:
-          ``q [B, d]``, to be matched against tails, and the relations' own rows ``[B, d_r]``.
+          ``q [B, H, d]``, to be matched against each expert's own tails, and the relations' rows ``[B, H, d_r]``.
         """
-        rows = self.relation[relations]
-        return self.score.query(heads, rows, self.core if self.score.has_core else None), rows
+        rows = self.relation[relations].reshape(*vectors.shape[:2], -1)
+        if not self.score.has_core:
+            return self.score.query(vectors, rows, None), rows
+        return jax.vmap(self.score.query, in_axes=(1, 1, 0), out_axes=1)(vectors, rows, self.core), rows
 
-    def __call__(self, carried: Carried) -> jax.Array:
+    def log_weights(self, encoding: Encoding, *, answers: bool) -> jax.Array:
+        """Log weights ``[n, H]`` of the experts for entities that are asked about, or that answer."""
+        return self.fusion.entity(*encoding, answers=answers)
+
+    def relation_log_weights(self, relations: jax.Array) -> jax.Array:
+        """Log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
+        return self.fusion.relation(relations)
+
+    def shares(self, encoding: Encoding, relations: jax.Array | None = None) -> jax.Array:
+        """Each expert's share ``[n, H]`` of the weights with which entities are asked about, adding up to 1.
+
+        For relations ``[n]`` in [0, 2R); None for none in particular.
+        """
+        weights = self.fusion.entity(*encoding, answers=False)
+        return jax.nn.softmax(weights if relations is None else weights + self.fusion.relation(relations), axis=-1)
+
+    def fusion_penalty(self) -> jax.Array:
+        """What is added to the loss of the fusion's fit, a scalar."""
+        return self.fusion.penalty()
+
+    def entity_vectors(self, encoding: Encoding) -> EntityVectors:
+        """Both roles of encoded entities, ``[n, W]`` each."""
+        if self.encoder.experts == 1:
+            # An expert that is alone has nothing to be weighed against.
+            alone = encoding.vectors[:, 0]
+            return EntityVectors(alone, alone)
+        both = (self._weighed(encoding.vectors, self.log_weights(encoding, answers=one)) for one in (False, True))
+        return EntityVectors(*both)
+
+    def query(self, questions: jax.Array, relations: jax.Array) -> jax.Array:
+        """Query vectors ``[B, W]`` for questions ``[B, W]`` and relation ids ``[B]`` in [0, 2R), for ``match``."""
+        if self.encoder.experts == 1:
+            return self.expert_queries(questions[:, None], relations)[0][:, 0]
+        vectors, weights = self._apart(questions)
+        queries, weights = self.expert_queries(vectors, relations)[0], weights + self.fusion.relation(relations)
+        return self._weighed(queries, weights)
+
+    def match(self, queries: jax.Array, answers: jax.Array) -> jax.Array:
+        """Fused scores ``[B, C]`` of queries ``[B, W]`` and answers ``[C, W]``; reads no parameters."""
+        if self.encoder.experts == 1 or self.score.linear:
+            return self.score.match(queries, answers)
+        (q, of_queries), (t, of_answers) = self._apart(queries), self._apart(answers)
+        return sum(
+            jnp.exp(of_queries[:, j, None] + of_answers[:, j]) * self.score.match(q[:, j], t[:, j])
+            for j in range(self.encoder.experts)
+        )
+
+    def pair(self, queries: jax.Array, answers: jax.Array) -> jax.Array:
+        """The same row by row: ``[B, W], [B, W] -> [B]``."""
+        if self.encoder.experts == 1 or self.score.linear:
+            return self.score.pair(queries, answers)
+        (q, of_queries), (t, of_answers) = self._apart(queries), self._apart(answers)
+        return jnp.sum(jnp.exp(of_queries + of_answers) * self.score.pair(q, t), axis=1)
+
+    def _weighed(self, vectors: jax.Array, weights: jax.Array) -> jax.Array:
+        """``[n, H, d]`` by log weights ``[n, H]``: ``[n, W]``."""
+        if self.score.linear:
+            return (vectors * jnp.exp(weights)[:, :, None]).reshape(len(vectors), -1)
+        return jnp.concatenate([vectors.reshape(len(vectors), -1), weights], axis=1)
+
+    def _apart(self, joined: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The way back: vectors ``[n, H, d]`` and the log weights ``[n, H]`` they still want."""
+        count, experts = len(joined), self.encoder.experts
+        if self.score.linear:
+            return joined.reshape(count, experts, -1), jnp.zeros((count, experts), joined.dtype)
+        return joined[:, :-experts].reshape(count, experts, -1), joined[:, -experts:]
+
+    def __call__(self, carried: Carried) -> None:
         """Touches every parameter once, for ``init``."""
-        panel = self.encode_panel(carried)
-        vectors = self.encode(carried, panel).vectors
-        return self.query(vectors[:1], jnp.zeros((1,), jnp.int32))[0]
+        encoding = self.encode(carried)
+        self.fusion(*encoding)
+        self.expert_queries(encoding.vectors[:1], jnp.zeros((1,), jnp.int32))
 
 
 def init_params(model: MoCME, key: jax.Array, rows: int) -> Params:
@@ -127,9 +171,10 @@ def init_params(model: MoCME, key: jax.Array, rows: int) -> Params:
     encoder = model.encoder
     model_key, table_key = jax.random.split(key)
     nobody = Carried(
-        jnp.zeros((2, encoder.width)),
+        jnp.zeros((2, encoder.structure_width)),
         tuple(jnp.zeros((2, width)) for width in encoder.widths),
         jnp.ones((2, encoder.modalities), bool),
+        jnp.zeros((2,)),
     )
-    table = STRUCTURE_INIT * jax.random.normal(table_key, (rows, encoder.width))
+    table = STRUCTURE_INIT * jax.random.normal(table_key, (rows, encoder.structure_width))
     return Params(model.init(model_key, nobody), table)

@@ -29,6 +29,7 @@ class Score(NamedTuple):
       pair: ``(q [B, d], tails [B, d]) -> [B]``, the same score row by row.
       moduli: ``[..., d] -> [..., d or d/2]``, the absolute values of the factors, for the regulariser.
       relation_width: d_r for a model width d and a configured core width.
+      linear: whether the score is linear in the head and in the tail.
       has_core: whether there is a core tensor ``[d_r, d, d]``.
       phases: whether a relation's row holds phases in radians, whose moduli are 1 whatever they are.
     """
@@ -39,6 +40,7 @@ class Score(NamedTuple):
     pair: Callable
     moduli: Callable
     relation_width: Callable[[int, int], int]
+    linear: bool = True
     has_core: bool = False
     phases: bool = False
 
@@ -181,8 +183,8 @@ _transe_match = _distance_match(_real_coordinates, jnp.abs)
 _EVERY = (
     Score("complex", complex_query, _dot_match, _dot_pair, complex_moduli, lambda d, core: d),
     Score("distmult", distmult_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: d),
-    Score("rotate", rotate_query, _rotate_match, rotate_pair, complex_moduli, lambda d, core: d // 2, phases=True),
-    Score("transe", transe_query, _transe_match, transe_pair, jnp.abs, lambda d, core: d),
+    Score("rotate", rotate_query, _rotate_match, rotate_pair, complex_moduli, lambda d, core: d // 2, False, phases=True),
+    Score("transe", transe_query, _transe_match, transe_pair, jnp.abs, lambda d, core: d, False),
     Score("tucker", tucker_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: core, has_core=True),
 )
 SCORES: dict[str, Score] = {score.name: score for score in _EVERY}

@@ -22,7 +22,8 @@ class Columns(NamedTuple):
 
     Attributes:
       ids: int32 ``[2B + C]``, filled up so that the pool divides by the devices, and by 8.
-      places: int32 ``[n]``, this device's places in the list: its heads, its tails, its share of the pool.
+      places: int32 ``[n]``, this device's places in the list: its heads, its tails, its heads and its tails of
+        held-out triples, its share of the pool.
       scored: bool ``[n]``, which of them are candidates: not what stands further ahead in the list, nor fillings.
     """
 
@@ -65,6 +66,7 @@ def choose_columns(
     pool: int,
     in_batch: bool,
     devices: int,
+    held: int = 0,
 ) -> Columns:
     """Draws the pool, and shares the columns out.
 
@@ -72,6 +74,7 @@ def choose_columns(
       batch: int32 ``[B, 3]``, the whole batch's triples.
       entropy: ``[N]`` for a pool that is guided by it, see ``guided_pool``; None for a uniform one.
       pool: entities to draw, or all in their order.
+      held: how many triples, the last of the batch, are held out.
       in_batch: whether heads and tails are candidates; where the pool is all, they are so anyway.
     """
     size, everything = len(batch), pool_covers(pool, entities)
@@ -83,7 +86,8 @@ def choose_columns(
         chosen = sample_pool(key, entities, pool) if entropy is None else guided_pool(key, entropy, pool)
         drawn = jnp.resize(chosen, (filled,))
     ids = jnp.concatenate([batch[:, 0], batch[:, 2], drawn])
-    parts = ((0, size), (size, size), (2 * size, filled))
+    train = size - held
+    parts = ((0, train), (size, train), (train, held), (size + train, held), (2 * size, filled))
     places = jnp.concatenate([share(first + jnp.arange(rows), devices) for first, rows in parts])
     scored = places < 2 * size + count
     if everything or not in_batch:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from mocme_jax.method.encoder import Carried
-from mocme_jax.parallel.device_axis import gathered, padded_size, share
 from mocme_jax.parallel.mesh import ROWS, WHOLE
 from mocme_jax.parallel.sharded_tables import take
 
@@ -19,18 +18,18 @@ class Inputs(NamedTuple):
     Attributes:
       features: one ``[N, d_m]`` a feature modality.
       present: bool ``[N, M]``; column 0 is the structure.
-      panel: int32 ``[P]`` entity ids, always whole.
+      evidence: ``[N]``, log(1 + training triples of the entity).
     """
 
     features: tuple[jax.Array, ...]
     present: jax.Array
-    panel: jax.Array
+    evidence: jax.Array
 
 
 def inputs_spec(split: bool) -> Inputs:
     """Which parts of the inputs are split over the devices."""
     word = ROWS if split else WHOLE
-    return Inputs(word, word, WHOLE)
+    return Inputs(word, word, word)
 
 
 def look_up(structure: jax.Array, inputs: Inputs, ids: jax.Array, *, split: bool) -> Carried:
@@ -39,13 +38,5 @@ def look_up(structure: jax.Array, inputs: Inputs, ids: jax.Array, *, split: bool
         take(structure, ids, split),
         tuple(take(features, ids, split) for features in inputs.features),
         take(inputs.present, ids, split).astype(bool),
+        take(inputs.evidence, ids, split),
     )
-
-
-def look_up_everywhere(structure: jax.Array, inputs: Inputs, ids: jax.Array, *, split: bool, devices: int) -> Carried:
-    """What entities carry whose ids ``[n]`` are the same on every device; each looks up a share of them."""
-    if not split:
-        return look_up(structure, inputs, ids, split=False)
-    filled = jnp.resize(ids, (padded_size(len(ids), devices),))
-    own = look_up(structure, inputs, share(filled, devices), split=True)
-    return jax.tree.map(lambda rows: gathered(rows)[: len(ids)], own)

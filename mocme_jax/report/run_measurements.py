@@ -115,7 +115,7 @@ def entity_weights(served: Served, entities: int) -> Weights:
     for part, size in batches(entities):
         ids = filled(np.arange(part.start, part.stop, dtype=np.int32), size)
         carried = look_up(served.params.structure, served.inputs, ids, split=False)
-        encoding = programs.encode_some(served.model, served.params.model, served.panel, carried).questions
+        encoding = None  # TODO
         kept = jax.device_get((encoding.modality_weights, encoding.view_weights, encoding.present))
         found.append([array[: part.stop - part.start] for array in kept])
     modality, view, present = (np.concatenate(arrays) for arrays in zip(*found, strict=True))

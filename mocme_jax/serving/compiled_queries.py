@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from mocme_jax.additions.addition import ScoreAddition, adjusted
-from mocme_jax.method.encoder import Carried, Encoding, Panel
-from mocme_jax.method.mocme import MoCME, Params
-from mocme_jax.parallel.entity_tables import Inputs, look_up
+from mocme_jax.method.encoder import Carried
+from mocme_jax.method.mocme import EntityVectors, MoCME
 from mocme_jax.serving.top_candidates import Amounts, Best, Masks, best_of_all, cleared, in_blocks
 
 
@@ -48,28 +47,19 @@ def additions_in_blocks(additions: Sequence[ScoreAddition]) -> tuple[ScoreAdditi
     )
 
 
-class Encoded(NamedTuple):
-    """Some entities with the weights they came by: as questions, and their vectors ``[n, d]`` as answers."""
-
-    questions: Encoding
-    answers: jax.Array
-
-
 def rows_of(blocks: jax.Array, ids: jax.Array) -> jax.Array:
     """Rows ``[B, d]`` of a table in blocks."""
     return blocks.reshape(-1, blocks.shape[-1])[ids]
 
 
-def question(model: MoCME, variables: Any, questions, answers, relations) -> jax.Array:
-    """Query vectors ``[B, d_q]`` of entities by their vectors ``[B, d]`` in both roles, for relations ``[B]``."""
-    asked = model.apply(variables, questions, answers, relations, method="asked")
-    return model.apply(variables, asked, relations, method="query")[0]
+def question(model: MoCME, variables: Any, questions, relations) -> jax.Array:
+    """Query vectors ``[B, W]`` of entities by their vectors ``[B, W]``, for relations ``[B]``."""
+    return model.apply(variables, questions, relations, method="query")
 
 
 def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relations) -> jax.Array:
-    """Query vectors ``[B, d_q]`` of entities ``[B]`` and relations ``[B]``."""
-    questions, answers = (rows_of(table, entities) for table in (tables.questions, tables.answers))
-    return question(model, variables, questions, answers, relations)
+    """Query vectors ``[B, W]`` of entities ``[B]`` and relations ``[B]``."""
+    return question(model, variables, rows_of(tables.questions, entities), relations)
 
 
 def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
@@ -77,7 +67,7 @@ def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
 
     def match(q: jax.Array, block: tuple[jax.Array, list]) -> jax.Array:
         answers, rows = block
-        return adjusted(tables.additions, rows, model.score.match(q, answers).astype(jnp.float32), relations)
+        return adjusted(tables.additions, rows, model.match(q, answers).astype(jnp.float32), relations)
 
     return match
 
@@ -160,9 +150,8 @@ def weigh_questions(
 
 def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
     """Scores ``[B, 2]`` of triples asked for their tail and for their head; ends as (question, answer) vectors."""
-    pair = model.score.pair
-    forward = pair(question(model, variables, *head, relations), tail[1])
-    backward = pair(question(model, variables, *tail, relations + model.num_relations), head[1])
+    forward = model.pair(question(model, variables, head[0], relations), tail[1])
+    backward = model.pair(question(model, variables, tail[0], relations + model.num_relations), head[1])
     return jnp.stack([forward, backward], axis=1)
 
 
@@ -205,28 +194,40 @@ def nearest_rows(blocks: jax.Array, count: jax.Array, wanted: jax.Array, masks: 
     return best_of_all(lambda q, block: q @ unit(block).T, unit(wanted), blocks, count, jnp.ones(len(wanted)), masks, k)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def encode_panel(model: MoCME, params: Params, inputs: Inputs) -> Panel:
-    """The panel that every encoding is measured against."""
-    with jax.default_matmul_precision("highest"):
-        everyone = look_up(params.structure, inputs, inputs.panel, split=False)
-        return model.apply(params.model, everyone, method="encode_panel")
-
-
-def encoded(model: MoCME, variables: Any, panel: Panel, carried: Carried) -> Encoded:
+def encoded(model: MoCME, variables: Any, carried: Carried) -> EntityVectors:
     """Encodes entities from what they carry, in both roles."""
-    encoding = model.apply(variables, carried, panel, method="encode")
-    answers = encoding.vectors
-    if model.features_in != "all":
-        answers = model.apply(variables, carried, panel, answers=True, method="encode").vectors
-    return Encoded(encoding, answers)
+    encoding = model.apply(variables, carried, method="encode")
+    return model.apply(variables, encoding, method="entity_vectors")
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def encode_some(model: MoCME, variables: Any, panel: Panel, carried: Carried) -> Encoded:
+def encode_some(model: MoCME, variables: Any, carried: Carried) -> EntityVectors:
     """The same, compiled."""
     with jax.default_matmul_precision("highest"):
-        return encoded(model, variables, panel, carried)
+        return encoded(model, variables, carried)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def expert_shares(model: MoCME, variables: Any, carried: Carried, relations: jax.Array | None = None) -> jax.Array:
+    """Each expert's share ``[n, H]`` of the weights with which entities are asked about, adding up to 1.
+
+    For relations ``[n]`` in [0, 2R); None for none in particular.
+    """
+    with jax.default_matmul_precision("highest"):
+        encoding = model.apply(variables, carried, method="encode")
+        return model.apply(variables, encoding, relations, method="shares")
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def experts_of(model: MoCME, variables: Any, carried: Carried) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Every expert's encoding ``[n, H, d]``, and its weights ``[n, H]`` where entities are asked about and answer."""
+    with jax.default_matmul_precision("highest"):
+        encoding = model.apply(variables, carried, method="encode")
+        asked, answering = (
+            jnp.exp(model.apply(variables, encoding, answers=answers, method="log_weights"))
+            for answers in (False, True)
+        )
+        return encoding.vectors, asked, answering
 
 
 @jax.jit

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
-from mocme_jax.method.encoder import Panel
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.serving import compiled_queries as programs
@@ -30,7 +29,6 @@ class Served:
     Attributes:
       model, params: the module and what it learned.
       inputs: what entities carry.
-      panel: encoded, as it was in training.
       tables: all entities, encoded.
       facts: what is known.
       added: how many entities, the last ones, were added after training.
@@ -39,7 +37,6 @@ class Served:
     model: MoCME
     params: Params
     inputs: Inputs
-    panel: Panel
     tables: Tables
     facts: Facts
     added: int = 0

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
-from mocme_jax.method.encoder import Carried
+from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.completion import Served, added_to_triples, batches, filled, score_triples
+from mocme_jax.training.logs.run_results import expert_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +26,12 @@ class End:
 
     Attributes:
       id, label: of the entity.
-      weights: each modality's share of the fusion, summing to 1; 0 where the entity lacks it.
-      views: the weights of each present modality's views, summing to 1.
+      weights: each expert's share of the weights, where the entity is asked about with this relation; summing to 1.
     """
 
     id: int
     label: str
     weights: dict[str, float]
-    views: dict[str, list[float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Explanation:
     Attributes:
       triple: ids of head, relation, tail.
       relation: its label.
-      head, tail: the ends, encoded as what is asked about.
+      head, tail: the ends.
       score: the mean of ``asked_for_tail`` and ``asked_for_head``.
       without: the score with each modality masked in both ends.
       without_any: the score of two entities that carry nothing.
@@ -137,20 +136,13 @@ def explain_triple(
     encoded = _encode_masked(served, triple[[0, 2]], masks)
     scores = _score_masked(served, triple[None], encoded, len(masks))[0].astype(np.float64)
     asked = score_triples(served, triple[None])[0].astype(np.float64)
-    ends = jax.tree.map(lambda x: np.asarray(x[:: len(masks)]), encoded.questions._replace(redundancy=(), fit=()))
-    weights = ends.modality_weights.astype(np.float64)
-    # Fused by a plain sum, every part weighs 1.
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-30)
-    views, present = ends.view_weights.astype(np.float64), ends.present
-    views = views / np.maximum(views.sum(axis=2, keepdims=True), 1e-30)
+    carried = look_up(served.params.structure, served.inputs, triple[[0, 2]], split=False)
+    asked_with = np.array([relation, relation + served.model.num_relations], np.int32)
+    weights = programs.expert_shares(served.model, served.params.model, carried, asked_with)
+    experts = expert_names(modalities[1:], weights.shape[1])
 
     def end(place: int, index: int) -> End:
-        return End(
-            index,
-            entities[index],
-            dict(zip(modalities, weights[place].tolist(), strict=True)),
-            {name: views[place, m].tolist() for m, name in enumerate(modalities) if present[place, m]},
-        )
+        return End(index, entities[index], dict(zip(experts, np.asarray(weights[place]).tolist(), strict=True)))
 
     means = scores.mean(axis=1)
     return Explanation(
@@ -174,21 +166,19 @@ def _masks(modalities: int) -> np.ndarray:
     return np.concatenate([everything, ~np.eye(modalities, dtype=bool), ~everything])
 
 
-def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> programs.Encoded:
+def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> EntityVectors:
     """Entities ``[n]`` under each of the masks ``[m, M]``: n * m rows, an entity's masks together."""
     rows = np.repeat(np.asarray(ids, np.int32), len(masks))
     carried = look_up(served.params.structure, served.inputs, rows, split=False)
     allowed = np.tile(masks, (len(ids), 1))
-    carried = Carried(carried.structure, carried.features, carried.present & allowed)
-    return programs.encode_some(served.model, served.params.model, served.panel, carried)
+    return programs.encode_some(served.model, served.params.model, carried._replace(present=carried.present & allowed))
 
 
-def _score_masked(served: Served, triples: np.ndarray, encoded: programs.Encoded, masks: int) -> np.ndarray:
+def _score_masked(served: Served, triples: np.ndarray, encoded: EntityVectors, masks: int) -> np.ndarray:
     """Scores ``[T, m, 2]`` of triples ``[T, 3]`` whose ends, head and tail in turn, were encoded under m masks."""
 
     def end(place: int) -> tuple[jax.Array, jax.Array]:
-        tables = (encoded.questions.vectors, encoded.answers)
-        return tuple(x.reshape(len(triples), 2, masks, -1)[:, place].reshape(len(triples) * masks, -1) for x in tables)
+        return tuple(x.reshape(len(triples), 2, masks, -1)[:, place].reshape(len(triples) * masks, -1) for x in encoded)
 
     relations = np.repeat(triples[:, 1], masks)
     scores = programs.score_vectors(served.model, served.params.model, end(0), relations, end(1))

@@ -1,8 +1,7 @@
 """A trained model taken elsewhere: tables of numbers and names, a scoring function, a PyKEEN model.
 
-Features may take part in encodings of entities that are asked about and not in those of answers
-(``fusion.features_in``). So there are two tables of entities, ``questions`` and ``answers``, and ``model.json`` says
-which of them stands for the entity that a question is about: ``asked_for_tail`` and ``asked_for_head``.
+The score of a triple is the sum over the experts of the weight with which the head is asked about, times that of the
+relation, times that with which the tail answers, times the expert's own score of its vectors of the three.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from mocme_jax.additions.cardinality import Cardinality
 from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.errors import UserError
+from mocme_jax.parallel.entity_tables import look_up
+from mocme_jax.serving.compiled_queries import experts_of
+from mocme_jax.serving.completion import batches, filled
 from mocme_jax.serving.trained_model import TrainedModel
 
 FORMATS = ("npz", "safetensors", "parquet", "jax", "pykeen")
@@ -34,8 +36,9 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     answered by the entity that they are about), ``entities.tsv`` and ``relations.tsv`` (id, name, label)
     and ``triples.npz`` (the released splits). The formats add:
 
-      npz, safetensors: ``tables``, the arrays ``questions`` and ``answers`` ``[N, d]``, ``relations`` ``[2R, d_r]``
-        (row r + R asks for the head of r), TuckER's ``core``, and what relations' cardinality adds to scores:
+      npz, safetensors: ``tables``, the arrays ``entities`` ``[N, H, d]`` and ``relations`` ``[2R, H, d_r]`` of H experts
+        (row r + R asks for the head of r), TuckER's ``core`` ``[H, d_r, d, d]``; the experts' weights ``asked`` and
+        ``answering`` ``[N, H]`` and ``relation_weights`` ``[2R, H]``; and what relations' cardinality adds to scores:
         ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered`` uint8 ``[N, 2R]``.
       parquet: ``entities.parquet`` and ``relations.parquet``, the same with names.
       jax: ``scorer.jax``, a serialised ``jax.export`` of (tables..., entities [b], relations [b]) -> scores [b, N].
@@ -48,7 +51,6 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
       UserError: a format that this model can't have or whose package is missing, or a folder that can't be written.
     """
     out, tables = Path(out), tables_of(model)
-    roles = roles_of(model.served.model.features_in)
     meta = {
         "score": model.served.model.score.name,
         "entities": len(model.entities),
@@ -60,7 +62,6 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
             if isinstance(bar, SelfAnswers)
             for relation in np.flatnonzero(bar.never[: len(model.relations)]).tolist()
         ],
-        **roles,
         "run": model.identity,
         "version": __version__,
     }
@@ -87,22 +88,24 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     return written
 
 
-def roles_of(features_in: str) -> dict[str, str]:
-    """The table of the entity that a question is about, by what is asked for; see ``MoCME.asked``."""
-    return {
-        "asked_for_tail": "answers" if features_in == "all" else "questions",
-        "asked_for_head": "questions" if features_in == "questions" else "answers",
-    }
-
-
 def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
     """The arrays of an export, float32; see ``export``."""
-    everyone, parameters = range(len(model.entities)), model.served.params.model["params"]
+    served, experts = model.served, model.served.model.encoder.experts
+    parameters, directions = served.params.model["params"], 2 * len(model.relations)
+    found = []
+    for part, size in batches(len(model.entities)):
+        rows = filled(np.arange(part.start, part.stop, dtype=np.int32), size)
+        carried = look_up(served.params.structure, served.inputs, rows, split=False)
+        found.append([x[: part.stop - part.start] for x in experts_of(served.model, served.params.model, carried)])
+    entities, asked, answering = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     times, bonus = cardinality_of(model)
+    weights = served.model.apply(served.params.model, np.arange(directions), method="relation_log_weights")
     tables = {
-        "questions": model.encode(everyone),
-        "answers": model.encode(everyone, answers=True),
-        "relations": np.asarray(parameters["relation"]),
+        "entities": entities,
+        "relations": np.asarray(parameters["relation"]).reshape(directions, experts, -1),
+        "asked": asked,
+        "answering": answering,
+        "relation_weights": np.exp(weights),
         "answered": (times > 0).astype(np.uint8),
         "cardinality": bonus,
     }
@@ -124,16 +127,18 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
     Its arguments are a dict of the tables, and entities and relations int32 ``[b]`` for any b, relations in [0, 2R);
     its result is the scores ``[b, N]`` of all answers, in full float32, as if none of them were known.
     """
-    score, roles = model.served.model.score, roles_of(model.served.model.features_in)
-    count = len(model.relations)
+    score = model.served.model.score
 
     def scorer(tables, entities, relations):
         with jax.default_matmul_precision("highest"):
-            tail, head = (tables[roles[name]][entities] for name in ("asked_for_tail", "asked_for_head"))
-            asked = jnp.where((relations < count)[:, None], tail, head)
-            q = score.query(asked, tables["relations"][relations], tables.get("core"))
-            counted = Cardinality(tables["answered"], tables["cardinality"])
-            return counted.adjust(score.match(q, tables["answers"]), relations)
+            heads, rows = tables["entities"][entities], tables["relations"][relations]
+            weights = tables["asked"][entities] * tables["relation_weights"][relations]
+            total = 0.0
+            for j in range(heads.shape[1]):
+                q = score.query(heads[:, j], rows[:, j], tables["core"][j] if score.has_core else None)
+                own = score.match(q, tables["entities"][:, j])
+                total += weights[:, j, None] * tables["answering"][:, j] * own
+            return Cardinality(tables["answered"], tables["cardinality"]).adjust(total, relations)
 
     try:
         import flatbuffers  # noqa: F401, jax needs it to write
@@ -156,16 +161,16 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
     Their product's real part is the difference of both ends' b, and that of the end which is asked about ranks nobody.
 
     Raises:
-      UserError: the score function is another, or questions and answers differ, for which PyKEEN has no model.
+      UserError: the score function is another, or there are several experts, for which PyKEEN has no model.
     """
     if model.served.model.score.name != "complex":
         raise UserError(
             f"format pykeen: is written for the score complex; this model has {model.served.model.score.name}"
         )
-    if model.served.model.features_in != "all":
+    if model.served.model.encoder.experts > 1:
         raise UserError(
-            f"format pykeen: has one table of entities, and this model has two (fusion.features_in="
-            f"{model.served.model.features_in}); leave it out with --formats"
+            "format pykeen: knows no weights of experts, so that it is for models of the structure alone; leave it out "
+            "with --formats"
         )
 
     def pairs(table: np.ndarray) -> np.ndarray:
@@ -173,7 +178,7 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
         return np.stack([real, imaginary], axis=2).reshape(len(table), -1)
 
     count = len(model.relations)
-    entities, relations = tables["answers"], tables["relations"]
+    entities, relations = tables["entities"][:, 0], tables["relations"][:, 0]
     if tables["cardinality"].any():
         bonus, own = tables["cardinality"] * tables["answered"], np.eye(2 * count, dtype=np.float32)
         entities = _widened(entities, np.ones_like(bonus), bonus)
@@ -226,12 +231,17 @@ def _parquet(out: Path, model: TrainedModel, tables: dict[str, np.ndarray]) -> l
 
     entities = columns(model.entities.names, model.entities.readable)
     relations = columns(model.relations.names, model.relations.readable)
-    forward, inverse = np.split(tables["relations"], 2)
+    flat = {name: tables[name].reshape(len(tables[name]), -1) for name in ("entities", "relations")}
+    forward, inverse = np.split(flat["relations"], 2)
+    weights = np.split(tables["relation_weights"], 2)
     bonuses = np.split(tables["cardinality"], 2)
     parts = {
-        "entities": entities | {name: vectors(tables[name]) for name in ("questions", "answers", "answered")},
+        "entities": entities
+        | {"vector": vectors(flat["entities"])}
+        | {name: vectors(tables[name]) for name in ("asked", "answering", "answered")},
         "relations": relations
         | {"forward": vectors(forward), "inverse": vectors(inverse)}
+        | {"weights": vectors(weights[0]), "inverse_weights": vectors(weights[1])}
         | {"cardinality": bonuses[0], "inverse_cardinality": bonuses[1]},
     }
     return [

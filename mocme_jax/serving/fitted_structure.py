@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from mocme_jax.data.graph.known_tails import reciprocal
-from mocme_jax.method.encoder import Carried, Panel
+from mocme_jax.method.encoder import Carried
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.regularisers import REGULARISERS
 from mocme_jax.serving import compiled_queries as programs
@@ -103,11 +103,11 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
             jnp.ones(1),
         )
         chosen = filled(entities, size)
-        carried = Carried(structure[chosen], tuple(x[chosen] for x in fresh.features), present[chosen])
+        features = tuple(x[chosen] for x in fresh.features)
+        carried = Carried(structure[chosen], features, present[chosen], fresh.evidence[chosen])
         fitted = fit_rows(
             model,
             served.params.model,
-            served.panel,
             served.tables,
             jax.tree.map(jnp.asarray, carried),
             rows,
@@ -118,7 +118,7 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
             fitting=fitting,
         )
         structure[entities] = np.asarray(fitted)[: len(entities)]
-    return Carried(jnp.asarray(structure), fresh.features, jnp.asarray(present))
+    return fresh._replace(structure=jnp.asarray(structure), present=jnp.asarray(present))
 
 
 def _groups(places: np.ndarray) -> Iterator[np.ndarray]:
@@ -138,7 +138,6 @@ def _groups(places: np.ndarray) -> Iterator[np.ndarray]:
 def fit_rows(
     model: MoCME,
     variables: Any,
-    panel: Panel,
     tables: Tables,
     carried: Carried,
     given: Given,
@@ -159,12 +158,12 @@ def fit_rows(
       added: ``[Q]``, to the scores of the answers given.
       fitting: as in training.
     """
-    score, regulariser = model.score, REGULARISERS[fitting.regulariser]
+    regulariser = REGULARISERS[fitting.regulariser]
     place, relation, answer = given
     back = (relation + model.num_relations) % (2 * model.num_relations)
     match = programs.match_of(model, tables, relation)
     others = tuple(programs.rows_of(table, answer) for table in (tables.questions, tables.answers))
-    asked_back = programs.question(model, variables, *others, back)
+    asked_back = programs.question(model, variables, others[0], back)
     size = tables.answers.shape[1]
 
     @jax.checkpoint
@@ -181,16 +180,17 @@ def fit_rows(
         return jax.lax.scan(lambda total, one: (add_block(total, (q, *one)), None), start, numbered)[0]
 
     def loss(structure: jax.Array) -> jax.Array:
-        encoded = programs.encoded(model, variables, panel, carried._replace(structure=structure))
-        own = encoded.questions.vectors[place], encoded.answers[place]
-        q = programs.question(model, variables, *own, relation)
-        about = score.pair(q, others[1]) + added
-        answering = score.pair(asked_back, own[1])
+        encoding = model.apply(variables, carried._replace(structure=structure), method="encode")
+        vectors = model.apply(variables, encoding, method="entity_vectors")
+        q = programs.question(model, variables, vectors.questions[place], relation)
+        about = model.pair(q, others[1]) + added
+        answering = model.pair(asked_back, vectors.answers[place])
         losses = jnp.logaddexp(rivals(q), about) - about + jnp.logaddexp(totals, answering) - answering
-        penalties = regulariser.penalty(score.moduli(own[1]))
+        own = encoding.vectors[place]
+        penalties = jnp.sum(regulariser.penalty(model.score.moduli(own)), axis=1)
         if regulariser.of_queries:
-            query, _ = model.apply(variables, own[1], relation, method="query")
-            penalties = penalties + regulariser.penalty(score.moduli(query))
+            query, _ = model.apply(variables, own, relation, method="expert_queries")
+            penalties = penalties + jnp.sum(regulariser.penalty(model.score.moduli(query)), axis=1)
         return jnp.sum(jnp.where(real, losses + fitting.regularisation * penalties, 0))
 
     optimizer = optax.adagrad(fitting.learning_rate, initial_accumulator_value=0.0, eps=1e-20)

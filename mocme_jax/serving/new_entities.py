@@ -21,14 +21,11 @@ from mocme_jax.serving.completion import Served, batches, filled
 from mocme_jax.serving.fitted_structure import Fitting, fit_structure, given_answers
 from mocme_jax.serving.inferred_structure import infer_structure
 from mocme_jax.serving.top_candidates import in_blocks
+from mocme_jax.training.device_data import evidence
 
 Features = Mapping[str, np.ndarray | Sequence[str]]
 
 STRUCTURES = ("inferred", "missing")
-
-LEARNED_TO_DO_WITHOUT = 0.3
-"""From this ``model.structure_dropout`` on, features alone are better than an inferred structure (docs/use.md)."""
-
 
 def read_features(modalities: Sequence[Modality], features: Features, count: int) -> list[Modality]:
     """What new entities carry, in the order of the graph's modalities and on their scale.
@@ -85,14 +82,15 @@ def extended(
     """
     total = served.facts.num_entities + count
     features = [modality.features for modality in modalities]
-    structure, has = np.zeros((count, served.model.encoder.width), np.float32), np.zeros(count, bool)
+    structure, has = np.zeros((count, served.model.encoder.structure_width), np.float32), np.zeros(count, bool)
     if infer and features:
         # Rows of entities that were added before are guesses themselves, or nothing.
         known = len(served.params.structure) - served.added
         old = [np.asarray(rows[:known]) for rows in served.inputs.features]
         structure, has = infer_structure(np.asarray(served.params.structure[:known]), old, features)
     present = np.stack([has, *(modality.present for modality in modalities)], axis=1)
-    fresh = Carried(jnp.asarray(structure), tuple(map(jnp.asarray, features)), jnp.asarray(present))
+    counts = evidence(triples, total)[served.facts.num_entities :]
+    fresh = Carried(jnp.asarray(structure), tuple(map(jnp.asarray, features)), jnp.asarray(present), jnp.asarray(counts))
     facts = served.facts.extended(triples, total)
     given = given_answers(triples, served.facts.num_entities, served.model.num_relations)
     if fitting is not None and len(given.place):
@@ -100,9 +98,9 @@ def extended(
     questions, answers = [], []
     for part, size in batches(count):
         rows = jax.tree.map(lambda x: jnp.asarray(filled(np.asarray(x[part]), size)), fresh)  # noqa: B023
-        encoded = programs.encode_some(served.model, served.params.model, served.panel, rows)
+        encoded = programs.encode_some(served.model, served.params.model, rows)
         number = part.stop - part.start
-        questions.append(encoded.questions.vectors[:number])
+        questions.append(encoded.questions[:number])
         answers.append(encoded.answers[:number])
 
     def longer(blocks: jax.Array, rows: list[jax.Array]) -> jax.Array:
@@ -115,13 +113,12 @@ def extended(
     inputs = Inputs(
         tuple(jnp.concatenate(pair) for pair in zip(served.inputs.features, fresh.features, strict=True)),
         jnp.concatenate([served.inputs.present, fresh.present]),
-        served.inputs.panel,
+        jnp.concatenate([served.inputs.evidence, fresh.evidence]),
     )
     return Served(
         served.model,
         Params(served.params.model, jnp.concatenate([served.params.structure, fresh.structure])),
         inputs,
-        served.panel,
         Tables(longer_questions, longer_answers, jnp.int32(total), additions_in_blocks(facts.additions.scores)),
         facts,
         served.added + count,

@@ -142,12 +142,11 @@ def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: b
         return
     console = make_console()
     results_table(_worth(why), title=f"{why.head.label}  {why.relation}  {why.tail.label}", console=console)
-    views = [
-        {"end": end.label, "modality": name, **{f"view {i}": w for i, w in enumerate(weights, start=1)}}
-        for end in (why.head, why.tail)
-        for name, weights in end.views.items()
+    weights = [
+        {"expert": name, "asked about the head": share, "asked about the tail": why.tail.weights[name]}
+        for name, share in why.head.weights.items()
     ]
-    results_table(views, title="weights of the views", console=console)
+    results_table(weights, title="weights of the experts", console=console)
     nearest = [dataclasses.asdict(one) for one in why.nearest]
     results_table(nearest, title="nearest training triples", console=console)
 
@@ -164,8 +163,6 @@ def _worth(why: Explanation) -> list[dict]:
     rows = [
         {
             "modality": name,
-            "weight in head": why.head.weights[name],
-            "weight in tail": why.tail.weights[name],
             "score without": score,
             "change": score - why.score,
         }

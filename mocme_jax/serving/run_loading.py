@@ -13,7 +13,7 @@ from mocme_jax.data.features.text_features import LABELS_FILE, read_labels
 from mocme_jax.data.graph.graph_folder import atlas_directory
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS
-from mocme_jax.serving.compiled_queries import Tables, additions_in_blocks, encode_panel
+from mocme_jax.serving.compiled_queries import Tables, additions_in_blocks
 from mocme_jax.serving.completion import Served
 from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.name_lookup import Lookup
@@ -66,7 +66,6 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         model,
         params,
         inputs,
-        encode_panel(model, params, inputs),
         tables_of(vectors, entities, restored, additions.scores),
         Facts(splits, entities, relations, additions),
     )
@@ -89,7 +88,7 @@ def tables_of(
     rows = [table[:entities] for table in restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))]
     answers = in_blocks(rows[1])
     # One array where the roles do not differ: half the memory.
-    questions = answers if restored.model.features_in == "all" else in_blocks(rows[0])
+    questions = answers if restored.model.encoder.experts == 1 else in_blocks(rows[0])
     return Tables(questions, answers, jax.numpy.int32(entities), additions_in_blocks(additions))
 
 

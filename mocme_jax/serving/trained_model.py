@@ -26,7 +26,7 @@ from mocme_jax.serving.explanation import Explanation, explain_triple
 from mocme_jax.serving.fitted_structure import Fitting
 from mocme_jax.serving.model_card import write_card
 from mocme_jax.serving.name_lookup import Key, Lookup
-from mocme_jax.serving.new_entities import LEARNED_TO_DO_WITHOUT, STRUCTURES, Features, extended, read_features
+from mocme_jax.serving.new_entities import STRUCTURES, Features, extended, read_features
 from mocme_jax.serving.probability import shares
 from mocme_jax.serving.top_candidates import masks_of
 from mocme_jax.training.logs.run_results import read_results
@@ -172,7 +172,7 @@ class TrainedModel:
     def encode(self, entities: Keys, *, answers: bool = False) -> np.ndarray:
         """Encodings float32 ``[n, d]`` of entities: as what is asked about, or as answers.
 
-        The two are the same, unless ``fusion.features_in`` of the run says that features are for questions.
+        The two are the same in a model of the structure alone.
         """
         table = self.served.tables.answers if answers else self.served.tables.questions
         return np.asarray(programs.rows_of(table, self.entities.ids(entities)))
@@ -224,7 +224,7 @@ class TrainedModel:
         features: Features,
         triples: Iterable[tuple[Key, Key, Key]] = (),
         *,
-        structure: str | None = None,
+        structure: str = "inferred",
         fit: bool = True,
     ) -> "TrainedModel":
         """The same model with more entities, encoded from their features and triples without retraining.
@@ -235,7 +235,7 @@ class TrainedModel:
             ``text`` also n texts. See ``read_features``.
           triples: what is known of them already, of names or ids.
           structure: ``inferred`` from the entities that carry much the same (see ``serving.inferred_structure``),
-            or ``missing``; None leaves the choice to how the model was trained (see ``serving.new_entities``).
+            or ``missing``.
           fit: fit the structure to the triples, from there (see ``serving.fitted_structure``); else they count as
             known, and change no encoding.
 
@@ -243,9 +243,6 @@ class TrainedModel:
           UserError: a name that is there already, or features that are not the model's.
         """
         names = list(names)
-        if structure is None:
-            learned = settings_of(self.saved["config"]).structure_dropout >= LEARNED_TO_DO_WITHOUT
-            structure = "missing" if learned else "inferred"
         if structure not in STRUCTURES:
             raise UserError(f"structure is {structure!r}, expected one of {', '.join(STRUCTURES)}")
         entities = self.entities.extended(names)

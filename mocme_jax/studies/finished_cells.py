@@ -26,7 +26,7 @@ class Rows:
 
     Args:
       folder: the study's, made where missing.
-      identity: what the study is, for ``study.json``; among it ``config``, ``parts``, ``fingerprint`` and ``panel``.
+      identity: what the study is, for ``study.json``; among it ``config``, ``parts`` and ``fingerprint``.
 
     Raises:
       UserError: the folder holds a study of another graph or config.

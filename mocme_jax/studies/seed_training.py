@@ -76,7 +76,7 @@ def _score(loop: Loop, number: int, evaluations: list[dict], test: bool) -> Trai
     if params is None:
         # It counts as the worst that there can be.
         return Trained(row | {"dev": {"mrr": 0.0}}, None)
-    vectors, weights = loop.encoded(params, number)
+    vectors, weights = loop.encoded(params)
     ranks, row["dev"] = None, loop.evaluator.metrics(params.model, vectors, "valid")
     if test:
         ranks, metrics = loop.evaluator.scored(params.model, vectors, "test")

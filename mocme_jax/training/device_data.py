@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from mocme_jax.additions.addition import Bar
 from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.method.encoder import choose_panel
+from mocme_jax.data.graph.triple_keys import pieces
 from mocme_jax.parallel.device_axis import padded_size
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec
@@ -19,18 +18,22 @@ from mocme_jax.parallel.processes import all_rows, everyone
 from mocme_jax.training.train_state import TrainData
 
 
-def make_inputs(
-    graph: KnowledgeGraph, panel_size: int, seeds: Sequence[int], mapper: Mapper, *, split: bool = False
-) -> Inputs:
-    """Standardised features, presence masks ``[N, M]`` (see ``presence``) and the panel, placed.
-
-    The panel is ``[P]``; of several seeds it is ``[S, P]``, one per seed.
-    """
+def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -> Inputs:
+    """Standardised features, presence masks ``[N, M]`` (see ``presence``) and evidence, placed."""
     features: tuple[Any, ...] = tuple(standardise(modality).features for modality in graph.modalities)
     present: Any = presence(graph)
-    panels = [choose_panel(present, panel_size, seed) for seed in seeds]
-    panel: Any = panels[0] if len(seeds) == 1 else np.stack(panels)
-    return mapper.place(Inputs(features, present, panel), inputs_spec(split))
+    counts = evidence(graph.train, len(graph.entities))
+    return mapper.place(Inputs(features, present, counts), inputs_spec(split))
+
+
+def evidence(train: np.ndarray, entities: int) -> np.ndarray:
+    """log(1 + training triples of each of N entities), float32 ``[N]``, for triples int ``[T, 3]``."""
+    counts = np.zeros(entities, np.int64)
+    for piece in pieces(train):
+        # A triple from an entity to itself counts once.
+        counts += np.bincount(piece[:, 0], minlength=entities)
+        counts += np.bincount(piece[piece[:, 0] != piece[:, 2], 2], minlength=entities)
+    return np.log1p(counts).astype(np.float32)
 
 
 def presence(graph: KnowledgeGraph) -> np.ndarray:

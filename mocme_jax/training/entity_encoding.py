@@ -9,7 +9,7 @@ from mocme_jax.additions.addition import TableAddition, changed
 from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size
-from mocme_jax.parallel.entity_tables import Inputs, inputs_spec, look_up, look_up_everywhere
+from mocme_jax.parallel.entity_tables import Inputs, inputs_spec, look_up
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, Program
 from mocme_jax.training.train_state import params_spec
 
@@ -23,10 +23,10 @@ def make_encode_program(
     block: int = 1024,
     additions: tuple[TableAddition, ...] = (),
 ) -> Program:
-    """``(params, inputs) -> (EntityVectors, weights)`` for all N entities, split by rows over the devices.
+    """``(params, inputs) -> (EntityVectors, shares)`` for all N entities, split by rows over the devices.
 
-    In full float32, whatever the device's default: what it gives is ranked. Weights: the mean of each modality
-    (over entities that have it) and of each view.
+    In full float32, whatever the device's default: what it gives is ranked. ``shares [H]``: the mean over entities of
+    each expert's share of the weights, see ``MoCME.shares``.
 
     Args:
       block: entities encoded at once.
@@ -39,9 +39,6 @@ def make_encode_program(
 
     def program(params: Params, inputs: Inputs):
         start = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
-        with jax.default_matmul_precision("highest"):
-            everyone = look_up_everywhere(params.structure, inputs, inputs.panel, split=split, devices=devices)
-            panel = model.apply(params.model, everyone, method="encode_panel")
 
         def one(number):
             # The last block starts early enough to lie within this device's rows; what it repeats counts once.
@@ -49,26 +46,19 @@ def make_encode_program(
             ids = start + first + jnp.arange(block, dtype=jnp.int32)
             real = (ids < entities) & (first + jnp.arange(block) >= number * block)
             if split:
-                own = Carried(params.structure, inputs.features, inputs.present)
+                own = Carried(params.structure, *inputs)
                 carried = jax.tree.map(lambda table: jax.lax.dynamic_slice_in_dim(table, first, block), own)
             else:
                 carried = look_up(params.structure, inputs, jnp.minimum(ids, entities - 1), split=False)
-            encoding: Encoding = model.apply(params.model, carried, panel, method="encode")
-            vectors = [encoding.vectors]
-            if model.features_in != "all":
-                vectors.append(model.apply(params.model, carried, panel, answers=True, method="encode").vectors)
-            present = encoding.present & real[:, None]
-            count = jnp.sum(present, axis=0).astype(jnp.float32)
-            modality = jnp.sum(jnp.where(present, encoding.modality_weights, 0), axis=0)
-            view = jnp.sum(jnp.where(present[..., None], encoding.view_weights, 0), axis=0)
-            return vectors, (count, modality, view)
+            encoding: Encoding = model.apply(params.model, carried, method="encode")
+            shares = model.apply(params.model, encoding, method="shares")
+            vectors = model.apply(params.model, encoding, method="entity_vectors")
+            return vectors, jnp.sum(jnp.where(real[:, None], shares, 0), axis=0)
 
         with jax.default_matmul_precision("highest"):
-            vectors, sums = jax.lax.map(one, jnp.arange(blocks, dtype=jnp.int32))
-        count, modality, view = jax.lax.psum(jax.tree.map(lambda s: jnp.sum(s, axis=0), sums), AXIS)
-        count = jnp.maximum(count, 1)
-        tables = [_joined(table, held) for table in vectors]
-        return EntityVectors(tables[0], tables[-1]), (modality / count, view / count[:, None])
+            vectors, shares = jax.lax.map(one, jnp.arange(blocks, dtype=jnp.int32))
+        shares = jax.lax.psum(jnp.sum(shares, axis=0), AXIS) / entities
+        return jax.tree.map(lambda table: _joined(table, held), vectors), shares
 
     arguments, results = (params_spec(split), inputs_spec(split)), (EntityVectors(ROWS, ROWS), WHOLE)
 

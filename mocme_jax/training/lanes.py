@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.method.mocme import Params
-from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import WHOLE
 from mocme_jax.training.checkpoints.resuming import resume
 from mocme_jax.training.checkpoints.run_position import Position, check_same_run, furthest
@@ -40,10 +39,6 @@ class OneLane:
     def of(self, tree: Any, number: int) -> Any:
         """What of a tree of parameters is a seed's."""
         return tree
-
-    def inputs(self, number: int) -> Inputs:
-        """What entities carry, with the panel of a seed."""
-        return self.training.inputs
 
     def improved(self, whole: TrainState, numbers: Sequence[int]) -> bool:
         """Keeps the parameters of the seeds that got better; returns whether the evaluation is to be saved at once."""
@@ -89,7 +84,7 @@ class StackedLanes(OneLane):
             self.saves.forget_after("last", -1)
             state = plan.create()
             self._best = jax.tree.map(jnp.copy, mapper.whole_tables(state.evaluated, WHOLE))
-            return state, [Position() for _ in range(len(self.training.inputs.panel))]
+            return state, [Position() for _ in state.key]
         self._best = saved.arrays.best
         positions = [Position(**lane) for lane in saved.meta["lanes"]]
         return mapper.place(saved.arrays.state, plan.spec), positions
@@ -97,11 +92,6 @@ class StackedLanes(OneLane):
     def of(self, tree: Any, number: int) -> Any:
         """A lane of a stacked tree."""
         return jax.tree.map(lambda x: x[number], tree)
-
-    def inputs(self, number: int) -> Inputs:
-        """With the lane's own panel."""
-        inputs = self.training.inputs
-        return inputs._replace(panel=self.training.mapper.place(inputs.panel[number], WHOLE))
 
     def improved(self, whole: TrainState, numbers: Sequence[int]) -> bool:
         """Copies the lanes that got better; they are saved with the state, when that is."""

@@ -17,6 +17,7 @@ from mocme_jax.parallel.processes import everyone
 from mocme_jax.training.checkpoints.orbax_store import Checkpoints
 from mocme_jax.training.checkpoints.run_position import Position, furthest, identity_of
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.held_out import count_held_out
 from mocme_jax.training.lanes import OneLane, StackedLanes
 from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress
@@ -67,9 +68,8 @@ class Loop:
         self.additions = builders.table_additions_of(config, graph)
         self._encode = builders.build_encode(config, self.model, graph, mapper, self.additions)
         self.evaluator = builders.build_evaluator(config, self.model, dataset, mapper)
-        self.schedule = schedule_of(config, len(graph.train))
-        panel = np.asarray(jax.device_get(self.training.inputs.panel))
-        self.identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, panel)
+        self.schedule = schedule_of(config, len(graph.train) - count_held_out(len(graph.train), self.training.held))
+        self.identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint)
         self._began = time.perf_counter() if began is None else began
 
     def resume(self, checkpoints: Checkpoints, folder: Path, notify: Callable[[str], None]) -> TrainState:
@@ -186,7 +186,7 @@ class Loop:
             position, start = self.positions[number], time.perf_counter()
             params = self.lanes.of(state.evaluated, number)
             try:
-                vectors, weights = self.encoded(params, number)
+                vectors, weights = self.encoded(params)
                 dev = self.evaluator.metrics(params.model, vectors, "valid")
             except FloatingPointError as error:
                 self._end(number, error, state, {})
@@ -220,10 +220,10 @@ class Loop:
             self._tell(number, f"dev has not got better for {stale} evaluations: stopped at epoch {epoch}")
         return state
 
-    def encoded(self, params: Params, number: int) -> tuple[EntityVectors, dict]:
-        """The vectors of all entities by a seed's parameters, and the weights of modalities and views by name."""
-        vectors, weights = self._encode(params, self.lanes.inputs(number))
-        return vectors, weight_names(self.dataset.graph, weights)
+    def encoded(self, params: Params) -> tuple[EntityVectors, dict]:
+        """The vectors of all entities by a seed's parameters, and the experts' shares of the weights by name."""
+        vectors, shares = self._encode(params, self.training.inputs)
+        return vectors, weight_names(self.dataset.graph, shares)
 
     def best(self, number: int) -> Params | None:
         """The best parameters of a seed; None if it was never evaluated."""

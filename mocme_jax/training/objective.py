@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mocme_jax.method import egns
 from mocme_jax.method.across import Across
-from mocme_jax.method.encoder import Carried
+from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.losses import Loss
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.regularisers import Regulariser
+from mocme_jax.method.scoring import Score
 from mocme_jax.parallel.candidates import Columns, choose_columns, pool_covers
 from mocme_jax.parallel.device_axis import across_devices, gathered, share
-from mocme_jax.parallel.entity_tables import Inputs, look_up, look_up_everywhere
+from mocme_jax.parallel.entity_tables import Inputs, look_up
 from mocme_jax.parallel.known_answers import KnownAnswers, count_known, known_columns
-from mocme_jax.training.batch_encoding import Fetched, dropout, encode_roles
+from mocme_jax.training import held_out
+from mocme_jax.training.fused_scores import by_expert, fit_loss, fused, queries_of
 
 # What each precision means for a product of float32 matrices, in JAX's words; not every device knows all three.
 PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 
 
 class Negatives(NamedTuple):
-    """What train knows of a step's 2B queries.
+    """What train knows of a step's queries, B triples in both directions.
 
     Attributes:
       mask: bool ``[2B, n]``, which of this device's columns are negatives of each.
@@ -35,24 +37,30 @@ class Negatives(NamedTuple):
     mask: jax.Array
     answers: jax.Array
 
+    def split(self, rows: int) -> tuple[Negatives, Negatives]:
+        """Of the first so many queries, and of the others."""
+        return Negatives(self.mask[:rows], self.answers[:rows]), Negatives(self.mask[rows:], self.answers[rows:])
+
 
 class StepLoss(NamedTuple):
     """A step's loss in four parts, so that gradients can be taken of the rows that were fetched.
 
-    ``batch`` is int32 ``[B, 3]``, the whole batch's triples, on every device.
+    ``batch`` is int32 ``[B + held, 3]``, the whole batch's triples and then the held-out ones, on every device.
 
     Attributes:
       guided: whether the pool is drawn by entropy, which the state then remembers.
+      held: how many held-out triples a step wants.
       columns: ``(batch, key, entropy) -> Columns``, the candidates; ``entropy`` is ``[N]`` where guided, else None.
       negatives: ``(known, columns, batch) -> Negatives``.
-      fetch: ``(structure, inputs, columns, batch) -> Fetched``, what the tables hold of the columns.
-      loss: ``(params, fetched, columns, negatives, batch, key) -> (loss, (metrics, seen))``: this device's own mean
+      fetch: ``(structure, inputs, columns, batch) -> Carried``, what the tables hold of the columns.
+      loss: ``(params, carried, columns, negatives, batch, key) -> (loss, (metrics, seen))``: this device's own mean
         loss over its B / D triples, to be averaged over the devices; ``params`` are the module's variables, ``seen`` is
         a ``Seen`` where guided, else None.
       metrics: names of the metrics.
     """
 
     guided: bool
+    held: int
     columns: Callable
     negatives: Callable
     fetch: Callable
@@ -79,7 +87,6 @@ class Objective(NamedTuple):
     regulariser: Regulariser
     regularisation: float
     query_dropout: float
-    structure_dropout: float
     feature_dropout: float
     precision: str
 
@@ -97,89 +104,102 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
     everything = pool_covers(objective.pool, entities)
     guided = objective.guided and not everything
 
+    fits = model.fusion.fitted_on != "nothing"
+    held = -(-held_out.TRIPLES // devices) * devices if model.fusion.fitted_on == "held_out" else 0
+
     def candidates(batch: jax.Array) -> slice:
         """Which of this device's columns are scored."""
         own_entities = 2 * (len(batch) // devices)
         return slice(own_entities if everything or not objective.batch_candidates else 0, None)
 
     def columns_of(batch: jax.Array, key: jax.Array, entropy: jax.Array | None) -> Columns:
-        sizes = dict(entities=entities, pool=objective.pool, devices=devices)
+        sizes = dict(entities=entities, pool=objective.pool, devices=devices, held=held)
         return choose_columns(jax.random.fold_in(key, 0), batch, entropy, **sizes, in_batch=objective.batch_candidates)
 
     def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> Negatives:
-        head, relation, tail = batch.T
-        ends = (head, tail), (relation, relation + model.num_relations)
-        # In the order in which devices hand their queries over: one's own heads, then one's own tails.
-        entities, relations = (jnp.stack(two).reshape(2, devices, -1).swapaxes(0, 1).reshape(-1) for two in ends)
+        def handed_over(triples):
+            """Queries in the order in which devices hand them over: one's own heads, then one's own tails."""
+            head, relation, tail = triples.T
+            ends = (head, tail), (relation, relation + model.num_relations)
+            return [jnp.stack(two).reshape(2, devices, -1).swapaxes(0, 1).reshape(-1) for two in ends]
+
+        size = len(batch) - held
+        pairs = zip(handed_over(batch[:size]), handed_over(batch[size:]), strict=True)
+        queries, relations = (jnp.concatenate(pair) for pair in pairs)
         scored, ids = columns.scored[candidates(batch)], columns.ids[columns.places[candidates(batch)]]
-        marks = known_columns(known, entities, relations, ids, scored, split=split, everything=everything)
-        return Negatives(~marks & scored, count_known(known, entities, relations, split=split))
+        marks = known_columns(known, queries, relations, ids, scored, split=split, everything=everything)
+        return Negatives(~marks & scored, count_known(known, queries, relations, split=split))
 
-    def fetch(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Fetched:
+    def fetch(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Carried:
         ids = columns.ids[columns.places]
-        if everything and split:
-            # The pool's rows are this device's own, and are taken where they lie.
-            asked = look_up(structure, inputs, ids[: 2 * (len(batch) // devices)], split=True)
-            own = Carried(structure, inputs.features, inputs.present)
-            carried = jax.tree.map(lambda *parts: jnp.concatenate(parts), asked, own)
-        else:
-            carried = look_up(structure, inputs, ids, split=split)
-        return Fetched(carried, look_up_everywhere(structure, inputs, inputs.panel, split=split, devices=devices))
+        if not (everything and split):
+            return look_up(structure, inputs, ids, split=split)
+        # The pool's rows are this device's own, and are taken where they lie.
+        asked = look_up(structure, inputs, ids[: 2 * (len(batch) // devices)], split=True)
+        own = Carried(structure, inputs.features, inputs.present, inputs.evidence)
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), asked, own)
 
-    def loss(params, fetched: Fetched, columns: Columns, negatives: Negatives, batch: jax.Array, key):
+    def loss(params, carried: Carried, columns: Columns, negatives: Negatives, batch: jax.Array, key):
         # The precision of a product is its gradient's too.
         with jax.default_matmul_precision(PRODUCTS[objective.precision]):
             if objective.precision == "bfloat16":
-                params, fetched = _cast((params, fetched), jnp.bfloat16)
-            return in_precision(params, fetched, columns, negatives, batch, key)
+                params, carried = _cast((params, carried), jnp.bfloat16)
+            return in_precision(params, carried, columns, negatives, batch, key)
 
-    def in_precision(params, fetched: Fetched, columns: Columns, negatives: Negatives, batch: jax.Array, key):
-        relations = batch[:, 1]
-        size = len(relations) // devices
-        roles = encode_roles(
-            model,
-            params,
-            fetched,
-            columns,
-            jax.random.fold_in(key, 1),
-            batch=size,
-            structure_dropout=objective.structure_dropout,
-            feature_dropout=objective.feature_dropout,
-        )
-        relation = share(relations, devices)
-        forward, row = model.apply(params, roles.asked_heads, relation, method="query")
-        backward, reciprocal = model.apply(params, roles.asked_tails, relation + model.num_relations, method="query")
-        queries, answers = jnp.concatenate([forward, backward]), jnp.concatenate([roles.tails, roles.heads])
+    def in_precision(params, carried: Carried, columns: Columns, negatives: Negatives, batch: jax.Array, key):
+        size = (len(batch) - held) // devices
+        noise_key, drop_key = jax.random.split(jax.random.fold_in(key, 1))
+        noise = None
+        if objective.feature_dropout and carried.features:
+            ones = jnp.ones((len(columns.places), len(carried.features), model.encoder.width))
+            noise = dropout(noise_key, columns.places, ones, objective.feature_dropout)
+        encoding: Encoding = model.apply(params, carried, noise, method="encode")
+        pool = jax.tree.map(lambda x: x[candidates(batch)], encoding)
+        known, known_held = negatives.split(2 * (len(batch) - held))
+
+        queries = queries_of(encoding, share(batch[: len(batch) - held, 1], devices), 0, model)
+        clean, rows = model.apply(params, queries.asked.vectors, queries.relations, method="expert_queries")
+        asked = clean
         if objective.query_dropout:
-            rows = share(jnp.arange(2 * len(relations)).reshape(2, -1).T, devices).T.reshape(-1)
-            queries = dropout(jax.random.fold_in(key, 2), rows, queries, objective.query_dropout)
-        positive = score.pair(queries, answers).astype(jnp.float32)
-        scores = score.match(gathered(queries), roles.columns[candidates(batch)]).astype(jnp.float32)
+            order = jnp.arange(2 * (len(batch) - held)).reshape(2, -1).T
+            asked = dropout(drop_key, share(order, devices).T.reshape(-1), clean, objective.query_dropout)
+        positive = by_expert(score.pair, asked, queries.answers.vectors)
+        scores = by_expert(score.match, gathered(asked), pool.vectors)
+
+        def rank(positive, scores):
+            """The mean loss of one expert, and how its weights are shared out."""
+            weights = objective.weighting(scores, gathered(positive), known.mask, known.answers, across)
+            losses = objective.loss(positive, scores, known.mask, weights.values, across)
+            return jnp.mean(losses), _shares(weights, across)
+
+        rankings, shares = jax.vmap(rank)(positive, scores)
+        metrics = {"loss/ranking": jnp.sum(rankings)} | jax.tree.map(jnp.mean, shares)
+        total = metrics["loss/ranking"]
         seen = None
         if guided:
-            logits = objective.reference(scores, gathered(positive))
-            mean, count = egns.mean_entropy(logits, negatives.mask)
+            own, everyone = fused(model, params, queries, pool, positive, scores)
+            mean, count = egns.mean_entropy(objective.reference(everyone, gathered(own)), known.mask)
             seen = egns.Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
-        weights = objective.weighting(scores, gathered(positive), negatives.mask, negatives.answers, across)
-        shares = _shares(weights, across)
-        ranking = jnp.mean(objective.loss(positive, scores, negatives.mask, weights.values, across))
-        fit, redundancy = _cast((roles.encoding.fit, roles.encoding.redundancy), jnp.float32)
-        total = ranking + fit
-        metrics = {"loss/ranking": ranking, "loss/fit": fit, "redundancy": redundancy, **shares}
+        if fits:
+            if held:
+                relations = share(batch[len(batch) - held :, 1], devices)
+                queries, known = queries_of(encoding, relations, 2 * size, model), known_held
+            fit, metrics["information"] = fit_loss(model, params, queries, pool, known.mask, across)
+            total = total + fit
         if objective.regularisation:
-            both: Any = row, reciprocal
-            ends = roles.heads, roles.tails
-            penalty = _penalty(model, params, objective.regulariser, ends, relation, both)
+            penalty = _penalty(score, objective.regulariser, encoding.vectors[: 2 * size], clean, rows)
             metrics["loss/regularisation"] = objective.regularisation * penalty
             total = total + metrics["loss/regularisation"]
         metrics["loss/total"] = total
         return total, (metrics, seen)
 
-    return StepLoss(guided, columns_of, negatives_of, fetch, loss, _metrics(objective))
+    return StepLoss(guided, held, columns_of, negatives_of, fetch, loss, _metrics(objective, fits))
 
 
-def _metrics(objective: Objective) -> tuple[str, ...]:
-    names = ["loss/ranking", "loss/fit", "redundancy", "loss/total"]
+def _metrics(objective: Objective, fits: bool) -> tuple[str, ...]:
+    names = ["loss/ranking", "loss/total"]
+    if fits:
+        names.append("information")
     if objective.regularisation:
         names.append("loss/regularisation")
     if isinstance(objective.weighting, egns.EntropyGuided):
@@ -193,34 +213,34 @@ def _cast(tree, kind):
 
 
 def _penalty(
-    model: MoCME,
-    params,
-    regulariser: Regulariser,
-    ends: Sequence[jax.Array],
-    relation: jax.Array,
-    rows: Sequence[jax.Array],
+    score: Score, regulariser: Regulariser, ends: jax.Array, queries: jax.Array, rows: jax.Array
 ) -> jax.Array:
-    """Mean penalty of triples, float32 scalar.
+    """Mean penalty of triples, summed over experts, float32 scalar.
 
     Args:
-      ends: heads and tails as answers, ``[B, d]`` each: where features are for questions alone, it is the structure
-        that is penalised.
-      rows: of the relations and of their reciprocals, ``[B, d_r]`` each.
+      ends: ``[2B', H, d]``, heads and tails.
+      queries: ``[2B', H, d]``, of both directions.
+      rows: ``[2B', H, d_r]``, of the relations and of their reciprocals.
     """
-    moduli = model.score.moduli
 
     def mean(factors: jax.Array) -> jax.Array:
-        return jnp.mean(regulariser.penalty(moduli(factors.astype(jnp.float32))))
+        return jnp.sum(jnp.mean(regulariser.penalty(score.moduli(factors.astype(jnp.float32))), axis=0))
 
-    entities = mean(ends[0]) + mean(ends[1])
     if regulariser.of_queries:
-        forward, _ = model.apply(params, ends[0], relation, method="query")
-        backward, _ = model.apply(params, ends[1], relation + model.num_relations, method="query")
-        return entities + (mean(forward) + mean(backward))
-    if model.score.phases:
-        # Phases have modulus 1 whatever they are.
-        return entities
-    return entities + 0.5 * (mean(rows[0]) + mean(rows[1]))
+        return 2 * (mean(ends) + mean(queries))
+    # Phases have modulus 1 whatever they are.
+    return 2 * mean(ends) + (0 if score.phases else mean(rows))
+
+
+def dropout(key: jax.Array, rows: jax.Array, array: jax.Array, chance: float) -> jax.Array:
+    """``[n, ...]`` with components hidden at random and the rest scaled up (Srivastava et al., JMLR 2014).
+
+    Each row draws by its own key, its place in the whole batch ``rows [n]``, so that draws do not depend on the
+    devices.
+    """
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+    kept = jax.vmap(lambda one: jax.random.bernoulli(one, 1 - chance, array.shape[1:]))(keys)
+    return jnp.where(kept, array / (1 - chance), 0)
 
 
 def _shares(weights: egns.Weights, across: Across) -> dict[str, jax.Array]:

@@ -12,6 +12,10 @@ from mocme_jax.parallel.device_axis import gathered
 from mocme_jax.parallel.sharded_tables import held_places
 
 
+FUSION_RATE = 0.01
+"""Adam's step size for the weights of the experts."""
+
+
 class Optimizers(NamedTuple):
     """Optimizers of the module's variables and of the structure table."""
 
@@ -27,7 +31,8 @@ class OptimizerState(NamedTuple):
 
 
 def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optimizers:
-    """Adagrad at ``table_learning_rate`` for the structure and relation tables, Adam at ``learning_rate`` else.
+    """Adagrad at ``table_learning_rate`` for the structure and relation tables, Adam else: at ``learning_rate``, and at
+    ``FUSION_RATE`` for the fusion.
 
     Rows of tables are looked up by id, so their gradients are sparse, which Adagrad's per-coordinate rates suit (Duchi
     et al., 2011). Its sums start at 0: a larger start would drown the small gradients of a mean loss, and so would
@@ -35,12 +40,17 @@ def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optim
     """
     adagrad = optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20)
     model = optax.partition(
-        {"table": adagrad, "rest": optax.adam(learning_rate)},
-        lambda params: jax.tree_util.tree_map_with_path(
-            lambda path, _: "table" if path[-1].key == "relation" else "rest", params
-        ),
+        {"table": adagrad, "fusion": optax.adam(FUSION_RATE), "rest": optax.adam(learning_rate)},
+        lambda params: jax.tree_util.tree_map_with_path(lambda path, _: _kind(path), params),
     )
     return Optimizers(model, adagrad)
+
+
+def _kind(path: tuple) -> str:
+    """Which optimizer moves a parameter of the module, by its path ``params/...``."""
+    if path[1].key == "fusion":
+        return "fusion"
+    return "table" if path[1].key == "relation" else "rest"
 
 
 def update_rows(

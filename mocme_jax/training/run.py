@@ -59,7 +59,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
         path = Path(workdir) / nonfinite.FILE_NAME
         if not latest:
             raise error
-        sizes = dict(batch_size=loop.training.batch_size, steps_per_epoch=schedule.steps_per_epoch)
+        training = loop.training
+        sizes = dict(batch_size=training.batch_size, steps_per_epoch=schedule.steps_per_epoch, held=training.held)
         told = nonfinite.describe(graph, loop.whole(state), latest, **sizes)
         if writes:
             nonfinite.write(path, told)
@@ -85,7 +86,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
                 raise UserError(
                     f"{workdir}: nothing was evaluated up to epoch {schedule.epochs}, the last; raise train.epochs"
                 )
-            vectors, weights = loop.encoded(params, 0)
+            vectors, weights = loop.encoded(params)
             results = results_of(
                 loop.identity["config"],
                 dataset,
@@ -127,6 +128,6 @@ def _headline(config: ConfigDict, dataset: builders.Dataset, mapper: Mapper, wor
         f"{graph.name}: {len(graph.entities):,} entities, {len(graph.relations)} relations, "
         f"{len(graph.train):,} / {len(graph.valid):,} / {len(graph.test):,} triples to train / choose on dev / test\n"
         f"modalities: {names}; dev: {dataset.dev}\n"
-        f"model: {model.score}, width {model.width}, {model.experts} experts a modality; "
+        f"model: {model.score}, experts of width {model.width} each; "
         f"{devices} device{'s' if devices > 1 else ''} ({kind}); workdir: {workdir}"
     )

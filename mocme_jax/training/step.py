@@ -14,9 +14,10 @@ from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.device_axis import AXIS, SEEDS, across_devices
 from mocme_jax.parallel.mesh import WHOLE, Mapper, Program
 from mocme_jax.parallel.sharded_tables import take_everywhere
+from mocme_jax.training.held_out import step_rows
 from mocme_jax.training.objective import StepLoss
 from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
-from mocme_jax.training.shuffling import batch_rows, run_keys
+from mocme_jax.training.shuffling import run_keys
 from mocme_jax.training.train_state import (
     Metrics,
     TrainData,
@@ -53,18 +54,13 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
     def rows_only(state: TrainState, fetch: Callable, loss_of: Callable, ids: jax.Array):
         fetched = fetch(state.params.structure)
 
-        def of_rows(params, structure, panel):
-            columns_and_panel = fetched._replace(
-                columns=fetched.columns._replace(structure=structure), panel=fetched.panel._replace(structure=panel)
-            )
-            return loss_of(params, columns_and_panel)
+        def of_rows(params, structure):
+            return loss_of(params, fetched._replace(structure=structure))
 
-        gradient = jax.grad(of_rows, argnums=(0, 1, 2), has_aux=True)
-        structures = fetched.columns.structure, fetched.panel.structure
-        (gradients, *rows), told = gradient(state.params.model, *structures)
-        rows = jnp.concatenate(rows) / devices
+        gradient = jax.grad(of_rows, argnums=(0, 1), has_aux=True)
+        (gradients, rows), told = gradient(state.params.model, fetched.structure)
         table, table_state, squares = update_rows(
-            optimizers.structure, state.params.structure, state.opt_state.structure, ids, rows, split=split
+            optimizers.structure, state.params.structure, state.opt_state.structure, ids, rows / devices, split=split
         )
         return gradients, table, table_state, jax.lax.psum(squares, AXIS) if split else squares, told
 
@@ -79,8 +75,7 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
             return loss.loss(params, fetched, columns, negatives, batch, key)
 
         if sparse:
-            ids = jnp.concatenate([columns.ids[columns.places], data.inputs.panel])
-            found = rows_only(state, fetch, loss_of, ids)
+            found = rows_only(state, fetch, loss_of, columns.ids[columns.places])
         else:
             found = dense(state, fetch, loss_of)
         gradients, table, table_state, squares, (metrics, seen) = found
@@ -159,7 +154,7 @@ def make_train_program(
     train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse)
 
     def program(state: TrainState, data: TrainData, steps: jax.Array):
-        order_key, draw_key = run_keys(state.key)
+        _, draw_key = run_keys(state.key)
         last = state.step + steps
 
         def fine(latest):
@@ -171,7 +166,7 @@ def make_train_program(
 
         def one(carry):
             state, before = carry
-            rows = batch_rows(order_key, state.step, batch_size=batch_size, triples=triples)
+            rows = step_rows(state.key, state.step, batch_size=batch_size, triples=triples, wanted=loss.held)
             batch = take_everywhere(data.triples, rows) if split else data.triples[rows]
             state, metrics = train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
             latest = metrics | {"step": state.step}

@@ -98,8 +98,8 @@ def state_axes(averages: bool, guided: bool) -> TrainState:
 
 
 def data_axes() -> TrainData:
-    """The same of what is read: every seed has a panel of its own ``[S, P]``, and all of them the same graph."""
-    return TrainData(_SHARED, _SHARED, Inputs(_SHARED, _SHARED, _EACH))
+    """The same of what is read: all seeds share it."""
+    return TrainData(_SHARED, _SHARED, _SHARED)
 
 
 class StatePlan(NamedTuple):

@@ -22,7 +22,7 @@ def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tupl
 
     # The order of resuming:
     # 1. The folder is locked: no other process trains in it. (done by the caller)
-    # 2. The newest checkpoint of last/ whose meta has its digest must be of this graph, features, panel and config.
+    # 2. The newest checkpoint of last/ whose meta has its digest must be of this graph, features and config.
     # 3. Its arrays must have their checksums. A damaged one costs a line, and the one before it is tried.
     # 4. Its arrays become the state, and its meta the position: step, best result, patience.
     saved = saves.newest("last", plan.shapes, accept=same_run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -82,14 +81,12 @@ def furthest(positions: Sequence[Position]) -> Position:
     return max(positions, key=lambda position: position.number)
 
 
-def identity_of(config: dict, parts: dict[str, str], fingerprint: str, panel: np.ndarray) -> dict:
+def identity_of(config: dict, parts: dict[str, str], fingerprint: str) -> dict:
     """What a run is a run of, as JSON; ``parts`` are digests of the graph's, by what messages call them."""
-    digest = hashlib.sha256(np.ascontiguousarray(panel, np.int32).tobytes()).hexdigest()
     return {
         "config": config,
         "parts": parts,
         "fingerprint": fingerprint,
-        "panel": digest,
         "version": __version__,
         "format": FORMAT,
     }
@@ -127,11 +124,6 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
     ]
     if changed:
         raise UserError(f"{workdir}: holds a run whose config differs in {', '.join(changed)}; set back, {elsewhere}")
-    if saved["panel"] != identity["panel"]:
-        raise UserError(
-            f"{workdir}: holds a run with another panel of entities, though seed and features are the same: another "
-            f"version of NumPy chose it; use that one, {elsewhere}"
-        )
 
 
 def as_json(value: Any) -> Any:

@@ -15,25 +15,27 @@ import optax
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.training.checkpoints.checksums import arrays_by_path
 from mocme_jax.training.checkpoints.run_folder import write_whole
-from mocme_jax.training.shuffling import batch_rows, run_keys
+from mocme_jax.training.held_out import step_rows
 from mocme_jax.training.train_state import TrainState
 
 FILE_NAME = "nonfinite.json"
 
 
 def describe(
-    graph: KnowledgeGraph, whole: TrainState, latest: Mapping[str, float], *, batch_size: int, steps_per_epoch: int
+    graph: KnowledgeGraph, whole: TrainState, latest: Mapping[str, float], *, batch_size: int, steps_per_epoch: int, held: int
 ) -> dict:
     """The step in words and numbers, ready for JSON; numbers that are not finite are the words nan, inf, -inf.
 
     Args:
       whole: the state after the step, arrays of all processes.
       latest: the step's metrics.
+      held: how many held-out triples join a step.
     """
     # The state counts the step as taken.
     step = int(whole.step) - 1
-    key = run_keys(jnp.asarray(jax.device_get(whole.key)))[0]
-    rows = np.asarray(batch_rows(key, jnp.int32(step), batch_size=batch_size, triples=len(graph.train)))
+    key = jnp.asarray(jax.device_get(whole.key))
+    sizes = dict(batch_size=batch_size, triples=len(graph.train), wanted=held)
+    rows = np.asarray(step_rows(key, jnp.int32(step), **sizes))
     norms = {path: _number(optax.tree.norm(leaf)) for path, leaf in arrays_by_path(whole.params).items()}
     return {
         "step": step + 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,14 +54,18 @@ def graph_of(dataset: Dataset) -> dict:
     }
 
 
-def weight_names(graph: KnowledgeGraph, weights: tuple[jax.Array, jax.Array]) -> dict[str, dict]:
-    """Mean weights ``[M]`` and ``[M, K]`` by modality name, for JSON."""
-    names = ["structure", *(modality.name for modality in graph.modalities)]
-    modality, view = (np.asarray(array, np.float64) for array in weights)
-    return {
-        "modality": dict(zip(names, modality.tolist(), strict=True)),
-        "view": dict(zip(names, view.tolist(), strict=True)),
-    }
+def weight_names(graph: KnowledgeGraph, shares: jax.Array) -> dict[str, float]:
+    """Each expert's mean share of the weights ``[H]`` by its name, for JSON."""
+    names = expert_names([modality.name for modality in graph.modalities], len(shares))
+    return dict(zip(names, np.asarray(shares, np.float64).tolist(), strict=True))
+
+
+def expert_names(modalities: Sequence[str], experts: int) -> list[str]:
+    """What H experts are called: the structure, each of several feature modalities, and those that read all of them."""
+    own = list(modalities) if len(modalities) > 1 else []
+    joint = experts - 1 - len(own)
+    word = "all features" if own else "".join(modalities)
+    return ["structure", *own, *([word] if joint == 1 else [f"{word} {k + 1}" for k in range(joint)])]
 
 
 def read_results(workdir: Path) -> dict | None:

@@ -16,16 +16,14 @@ import numpy as np
 
 from mocme_jax.additions import cardinality, lending, self_answers
 from mocme_jax.additions.addition import Additions, Bar, TableAddition
-from mocme_jax.data.audit.link_information import link_information
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.method import egns
-from mocme_jax.method.complementarity import FUSIONS, Complementarity
+from mocme_jax.method.complementarity import FUSIONS
 from mocme_jax.method.encoder import Encoder
 from mocme_jax.method.losses import Loss, logistic_loss, margin_softmax_loss, softmax_loss
 from mocme_jax.method.mocme import MoCME
-from mocme_jax.method.mutual_information import ESTIMATORS
 from mocme_jax.method.regularisers import REGULARISERS
 from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.candidates import pool_covers
@@ -52,30 +50,23 @@ DENSE_ENTITIES = 200_000
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
     """The model that ``config.model`` and ``config.fusion`` describe, for a graph's sizes."""
     widths = tuple(modality.features.shape[1] for modality in graph.modalities)
-    links = tuple(link_information(modality, graph.train) for modality in graph.modalities)
-    return build_model_of(config, len(graph.relations), widths, links)
+    return build_model_of(config, len(graph.relations), widths)
 
 
-def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...], links: tuple[float, ...]) -> MoCME:
+def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) -> MoCME:
     """The same, for so many relations and feature modalities of these widths.
 
-    ``links`` is the prior relevance of each feature modality in nats; see ``link_information``.
+    There is an expert for the structure, one for each of several feature modalities, and ``config.model.experts`` that
+    read all of these.
     """
-    model, fusion = config.model, config.fusion
-    complementarity = functools.partial(Complementarity, ESTIMATORS[fusion.estimator], fusion.temperature)
-    fusions = FUSIONS | {"complementarity": complementarity}
-    encoder = Encoder(
-        widths=widths,
-        width=model.width,
-        experts=model.experts,
-        expert_hidden=model.expert_hidden,
-        intra=fusions[fusion.intra](),
-        inter=fusions[fusion.inter](),
-        prior=(model.structure_bias, *links),
-        initial_scale=model.modality_scale,
-        relative_scales=model.relative_scales,
-    )
-    return MoCME(encoder, relations, SCORES[model.score], model.core_width, fusion.features_in)
+    model = config.model
+    everything = tuple(range(len(widths)))
+    reads = tuple((m,) for m in everything) if len(widths) > 1 else ()
+    reads += (everything,) * model.experts if widths else ()
+    encoder = Encoder(widths, model.width, reads, model.expert_hidden, model.modality_scale)
+    # An expert that is alone has nothing to be weighed against.
+    fusion = FUSIONS[model.fusion if reads else "mean"](encoder.experts, model.width, relations)
+    return MoCME(encoder, fusion, relations, SCORES[model.score], model.core_width)
 
 
 def build_objective(config: ConfigDict) -> Objective:
@@ -105,7 +96,6 @@ def build_objective(config: ConfigDict) -> Objective:
         regulariser=REGULARISERS[loss.regulariser],
         regularisation=loss.regularisation,
         query_dropout=loss.query_dropout,
-        structure_dropout=config.model.structure_dropout,
         feature_dropout=config.model.feature_dropout,
         precision=config.train.precision,
     )
@@ -126,7 +116,10 @@ def build_mapper(config: ConfigDict) -> Mapper:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What training needs besides a state, placed on the devices; for the program see ``make_train_program``."""
+    """What training needs besides a state, placed on the devices; for the program see ``make_train_program``.
+
+    ``held`` is how many held-out triples join a step.
+    """
 
     mapper: Mapper
     batch_size: int
@@ -134,6 +127,7 @@ class Training:
     data: TrainData
     plan: StatePlan
     program: Program
+    held: int
 
 
 def build_training(
@@ -147,15 +141,15 @@ def build_training(
     split, sizes = config.parallel.shard_entities, dict(entities=len(graph.entities), triples=len(graph.train))
     if split and len(seeds) > 1:
         raise UserError("several seeds at once want whole tables; set parallel.shard_entities to False")
-    inputs = build_inputs(config, graph, mapper, seeds)
-    plan, program = build_program(config, model, mapper, **sizes, seeds=seeds)
+    inputs = build_inputs(config, graph, mapper)
+    plan, program, held = build_program(config, model, mapper, **sizes, seeds=seeds)
     data = make_train_data(graph, inputs, mapper, split=split, bars=bars_of(config, graph.train, len(graph.relations)))
-    return Training(mapper, config.train.batch_size, inputs, data, plan, program)
+    return Training(mapper, config.train.batch_size, inputs, data, plan, program, held)
 
 
-def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper, seeds: Sequence[int] = ()) -> Inputs:
-    """What entities carry, and the panel of the config's seed or of each of the others; see ``make_inputs``."""
-    return make_inputs(graph, config.fusion.panel, seeds or [config.seed], mapper, split=config.parallel.shard_entities)
+def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper) -> Inputs:
+    """What entities carry; see ``make_inputs``."""
+    return make_inputs(graph, mapper, split=config.parallel.shard_entities)
 
 
 def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
@@ -165,8 +159,11 @@ def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
 
 def build_program(
     config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int, seeds: Sequence[int] = ()
-) -> tuple[StatePlan, Program]:
-    """The plan of the seeds' state, and the program, for a graph of these sizes; see ``make_train_program``."""
+) -> tuple[StatePlan, Program, int]:
+    """The plan of the seeds' state, the program (see ``make_train_program``), and how many held-out triples it takes.
+
+    For a graph of these sizes.
+    """
     settings, split = config.train, config.parallel.shard_entities
     optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate)
     loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
@@ -192,7 +189,7 @@ def build_program(
         split=split,
         seeds=seeds or [config.seed],
     )
-    return plan, program
+    return plan, program, loss.held
 
 
 def build_encode(

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 # What is told of a run outside of its setup.
-TOLD: tuple[str, ...] = ("seed", "model.score", "model.width", "model.experts", "model.structure_dropout")
-TOLD += ("train.batch_size", "train.precision", "train.table_learning_rate", "negatives.pool", "fusion.panel")
+TOLD: tuple[str, ...] = ("seed", "model.score", "model.width", "model.experts", "model.fusion")
+TOLD += ("train.batch_size", "train.precision", "train.table_learning_rate", "negatives.pool")
 TOLD += ("loss.regulariser", "loss.regularisation", "parallel.devices", "parallel.mapper", "parallel.shard_entities")
 
 
 def schedule_of(config: Config, triples: int) -> Schedule:
-    """When a run over so many training triples is evaluated, saved and over."""
+    """When a run is evaluated, saved and over whose epochs are a pass over so many triples."""
     train = config["train"]
     same = {name: train[name] for name in ("epochs", "eval_every", "patience", "save_minutes")}
     return Schedule(-(-triples // train["batch_size"]), **same)

@@ -1,0 +1,95 @@
+"""Fused scores of a step's queries, and the fit of the weights by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.method.across import Across
+from mocme_jax.method.complementarity import only
+from mocme_jax.method.encoder import Encoding
+from mocme_jax.method.losses import softmax_loss
+from mocme_jax.method.mocme import MoCME
+from mocme_jax.method.mutual_information import infonce_bound
+from mocme_jax.parallel.device_axis import gathered
+
+class Queries(NamedTuple):
+    """A device's triples asked in both directions, Q queries; first all heads, then all tails.
+
+    Attributes:
+      asked: the entities that are asked about.
+      relations: int32 ``[Q]`` in [0, 2R).
+      answers: the entities that answer.
+    """
+
+    asked: Encoding
+    relations: jax.Array
+    answers: Encoding
+
+
+def queries_of(encoding: Encoding, relations: jax.Array, first: int, model: MoCME) -> Queries:
+    """The queries of n triples, whose heads and then tails stand in the encoding from a place on.
+
+    Args:
+      relations: int32 ``[n]``.
+    """
+    count = len(relations)
+
+    def ends(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        heads, tails = x[first : first + count], x[first + count : first + 2 * count]
+        return jnp.concatenate([heads, tails]), jnp.concatenate([tails, heads])
+
+    pairs = [ends(x) for x in encoding]
+    both = jnp.concatenate([relations, relations + model.num_relations])
+    return Queries(Encoding(*(pair[0] for pair in pairs)), both, Encoding(*(pair[1] for pair in pairs)))
+
+
+def by_expert(function: Callable, queries: jax.Array, answers: jax.Array) -> jax.Array:
+    """Each expert's scores, ``[H, ...]`` float32, of its queries ``[Q, H, d]`` and answers ``[C, H, d]``."""
+    return jax.vmap(function, in_axes=1)(queries, answers).astype(jnp.float32)
+
+
+def fused(
+    model: MoCME, params: Any, queries: Queries, pool: Encoding, positive: jax.Array, scores: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Fused scores of the experts' scores of answers ``[H, Q]``, and of the pool for all devices' queries ``[H, A, C]``.
+
+    Returns:
+      ``[Q]`` and ``[A, C]``.
+    """
+
+    def weights(encoding: Encoding, *, answers: bool) -> jax.Array:
+        return model.apply(params, encoding, answers=answers, method="log_weights")
+
+    of_queries = weights(queries.asked, answers=False)
+    of_queries = of_queries + model.apply(params, queries.relations, method="relation_log_weights")
+    of_pool, everyone = jnp.exp(weights(pool, answers=True)), jnp.exp(gathered(of_queries))
+    own = jnp.exp(of_queries + weights(queries.answers, answers=True))
+    total = sum(everyone[:, j, None] * of_pool[:, j] * one for j, one in enumerate(scores))
+    return jnp.sum(own.T * positive, axis=0), total
+
+
+def fit_loss(
+    model: MoCME, params: Any, queries: Queries, pool: Encoding, negative: jax.Array, across: Across
+) -> tuple[jax.Array, jax.Array]:
+    """What fits the fusion's parameters, and moves nothing else.
+
+    Args:
+      negative: bool ``[A, C]``, which of the pool are negatives of all devices' queries.
+
+    Returns:
+      The loss, and the InfoNCE bound in nats on what the fused scores tell of the answers; scalars.
+    """
+    params = only(params, fusion=True)
+    queries, pool = jax.lax.stop_gradient((queries, pool))
+    asked, _ = model.apply(params, queries.asked.vectors, queries.relations, method="expert_queries")
+    positive = by_expert(model.score.pair, asked, queries.answers.vectors)
+    scores = by_expert(model.score.match, gathered(asked), pool.vectors)
+    positive, scores = fused(model, params, queries, pool, positive, scores)
+    losses = softmax_loss(positive, scores, negative, None, across)
+    count = across.own_sum(jnp.sum(negative, axis=1).astype(jnp.float32))
+    penalty = model.apply(params, method="fusion_penalty")
+    return jnp.mean(losses) + penalty, jnp.mean(infonce_bound(losses, count))

@@ -1,0 +1,42 @@
+"""Which training triples a step reads: a batch, and, for the fit of the fusion, some that nothing else is trained on."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mocme_jax.training.shuffling import batch_rows, run_keys, shuffled
+
+TRIPLES = 16
+"""Held-out triples that join a step."""
+SHARE = 0.06
+"""Share of the training triples that is held out."""
+
+# No epoch has this number.
+_CHOICE = 2**31 - 1
+
+
+def count_held_out(triples: int, wanted: int) -> int:
+    """How many of T training triples are held out, where a step wants so many; none where it wants none."""
+    return max(1, min(int(SHARE * triples), triples - 1)) if wanted else 0
+
+
+def step_rows(key_data: jax.Array, step: jax.Array, *, batch_size: int, triples: int, wanted: int) -> jax.Array:
+    """The rows of a step among T training triples, int32 ``[B + held]``: its batch, then held-out triples.
+
+    Which triples are held out is the run's choice, the same in every step; of these a step draws some.
+
+    Args:
+      key_data: the run's, see ``run_keys``.
+      step: int32 scalar.
+      batch_size: B; an epoch is a pass over the triples that are not held out.
+      wanted: held, how many held-out triples join.
+    """
+    order_key, draw_key = run_keys(key_data)
+    trained = triples - count_held_out(triples, wanted)
+    rows = batch_rows(order_key, step, batch_size=batch_size, triples=trained)
+    if not wanted:
+        return rows
+    own = jax.random.fold_in(jax.random.fold_in(draw_key, step), _CHOICE)
+    held = jax.random.randint(own, (wanted,), trained, triples, jnp.int32)
+    return shuffled(jax.random.fold_in(order_key, _CHOICE), jnp.concatenate([rows, held]), triples)
