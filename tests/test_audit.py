@@ -97,17 +97,6 @@ def test_a_filled_in_mean_is_noticed():
     assert line.startswith("g: text: 50 of 200 entities")
 
 
-def test_what_a_modality_tells_of_the_graph_is_said():
-    rows = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
-    rows[1000:] = rows[:1000]
-    noise = np.random.default_rng(1).standard_normal((2000, 8)).astype(np.float32)
-    modalities = [make_modality("image", noise), make_modality("text", rows)]
-    found = audit(graph_of([(i, 0, 1000 + i) for i in range(1000)], entities=2000, modalities=modalities))
-    assert found.modalities[0].links < 0.05
-    assert found.modalities[1].links > 10
-    assert f" {found.modalities[1].links:.2f}\n" in found.report()
-
-
 def test_the_report_shows_what_was_counted(benchmark_data):
     report = audit(read_openke(benchmark_data / "TIVA")).report()
     (row,) = [line.split() for line in report.splitlines() if line.startswith("test")]

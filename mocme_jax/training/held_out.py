@@ -11,6 +11,8 @@ TRIPLES = 16
 """Held-out triples that join a step."""
 SHARE = 0.06
 """Share of the training triples that is held out."""
+MOST = 1000
+"""Held-out triples at most: enough for the fusion's few parameters, and each is one less to learn from."""
 
 # No epoch has this number.
 _CHOICE = 2**31 - 1
@@ -18,7 +20,7 @@ _CHOICE = 2**31 - 1
 
 def count_held_out(triples: int, wanted: int) -> int:
     """How many of T training triples are held out, where a step wants so many; none where it wants none."""
-    return max(1, min(int(SHARE * triples), triples - 1)) if wanted else 0
+    return max(1, min(int(SHARE * triples), MOST, triples - 1)) if wanted else 0
 
 
 def step_rows(key_data: jax.Array, step: jax.Array, *, batch_size: int, triples: int, wanted: int) -> jax.Array:

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 
 from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, leaked_rows
-from mocme_jax.data.audit.link_information import link_information
 from mocme_jax.data.graph.entity_names import readable_name
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.data.graph.splits import clean_rows
@@ -49,16 +48,12 @@ class SplitAudit:
 
 @dataclasses.dataclass(frozen=True)
 class ModalityAudit:
-    """Counts for one modality: its width, the entities that have it, and the most that share one row.
-
-    ``links`` is its ``link_information`` over the training triples, in nats.
-    """
+    """Counts for one modality: its width, the entities that have it, and the most that share one row."""
 
     name: str
     width: int
     present: int
     same_row: int
-    links: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,15 +166,10 @@ class Audit:
         ]
         if self.modalities:
             rows = [
-                [
-                    *(part.name, part.width, part.present, f"{part.present / self.entities:.1%}"),
-                    *(part.same_row, f"{part.links:.2f}"),
-                ]
+                [part.name, part.width, part.present, f"{part.present / self.entities:.1%}", part.same_row]
                 for part in self.modalities
             ]
-            lines += _table(["modality", "width", "entities", "coverage", "largest same row", "links"], rows)
-            told = "links: nats that a triple's ends tell of each other by it, a mean over train; noise has 0."
-            lines += ["", told, ""]
+            lines += _table(["modality", "width", "entities", "coverage", "largest same row"], rows) + [""]
         else:
             lines += ["no modalities", ""]
         if self.inverses:
@@ -211,7 +201,7 @@ def audit(graph: KnowledgeGraph) -> Audit:
         relations=len(graph.relations),
         unused_entities=len(graph.entities) - len(np.unique(every[:, [0, 2]])),
         splits={name: _audit_split(graph, name, inverses) for name in graph.splits},
-        modalities=tuple(_audit_modality(modality, graph.train) for modality in graph.modalities),
+        modalities=tuple(_audit_modality(modality) for modality in graph.modalities),
         inverses=tuple(inverses),
         relation_names=tuple(graph.relations),
     )
@@ -238,7 +228,7 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
     )
 
 
-def _audit_modality(modality: Modality, train: np.ndarray) -> ModalityAudit:
+def _audit_modality(modality: Modality) -> ModalityAudit:
     rows = modality.features[modality.present]
     same = 0
     if len(rows):
@@ -246,8 +236,7 @@ def _audit_modality(modality: Modality, train: np.ndarray) -> ModalityAudit:
         direction = np.random.default_rng(0).standard_normal(rows.shape[1])
         projections = np.einsum("ij,j->i", rows, direction, dtype=np.float64)
         same = int(np.unique(projections, return_counts=True)[1].max())
-    links = link_information(modality, train)
-    return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same, links)
+    return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same)
 
 
 def _share(part: int, whole: int) -> str:
