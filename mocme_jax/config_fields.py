@@ -70,7 +70,9 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 FUSIONS = ("complementarity", "mean", "gate", "attention")
 
 FIELDS: dict[str, Field] = {
-    "seed": Field(0, "seed of everything random: initial values, batches, candidates, held-out triples, dev split", low=0),
+    "seed": Field(
+        0, "seed of everything random: initial values, batches, candidates, held-out triples, dev split", low=0
+    ),
     "data.name": Field("atlas", "what the graph is called in messages, tables and results"),
     "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
     "data.features_dir": Field(None, "folder of the feature files; none: data.dir", kind=str),

@@ -1,148 +1,183 @@
-"""Fusion weights against small formulas, entity by entity."""
+"""Fusion weights against small formulas, entity by entity, and the fit against distributions that are known."""
 
-import math
-
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mocme_jax.method import complementarity
-from mocme_jax.method.complementarity import FUSIONS, Complementarity, Vectors, fuse
-from mocme_jax.method.experts import expert_views
+from mocme_jax.method.complementarity import FUSIONS, SHRINK
+from mocme_jax.method.losses import softmax_loss
+from mocme_jax.method.mutual_information import infonce_bound
 
-PRESENT = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 0]], bool)
-TEMPERATURE, WIDTH = 0.7, 3
-PRIOR = np.array([0.5, -1.0, 2.0, 0.0], np.float32)
+ENTITIES, EXPERTS, WIDTH, RELATIONS = 5, 3, 4, 2
+RNG = np.random.default_rng(0)
+VECTORS = RNG.standard_normal((ENTITIES, EXPERTS, WIDTH)).astype(np.float32)
+HAS = RNG.random((ENTITIES, EXPERTS)) < 0.5
+EVIDENCE = np.log1p(np.array([0, 1, 5, 20, 300], np.float32))
 
 
 def made(kind):
-    return Complementarity(None, TEMPERATURE) if kind == "complementarity" else FUSIONS[kind]()
+    """A fusion, and parameters of which none is 0."""
+    fusion = FUSIONS[kind](EXPERTS, WIDTH, RELATIONS)
+    shapes = jax.eval_shape(fusion.init, jax.random.key(0), VECTORS, HAS, EVIDENCE)
+    rng = np.random.default_rng(1)
+    return fusion, jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32), shapes)
 
 
-def example(kind, seed=0):
-    """Parts ``[5, 4, 3]``, a trained kernel or None, and redundancies ``[5, 4]``."""
-    rng = np.random.default_rng(seed)
-    start = made(kind).init(4, WIDTH)
-    kernel = None if start is None else rng.standard_normal(start.shape).astype(np.float32)
-    parts, redundant = rng.standard_normal((*PRESENT.shape, WIDTH)), 2 * rng.standard_normal(PRESENT.shape)
-    return parts.astype(np.float32), kernel, redundant.astype(np.float32)
-
-
-def softmax_of_present(values, present):
-    powers = [math.exp(v) if p else 0.0 for v, p in zip(values, present, strict=True)]
-    return [p / sum(powers) if sum(powers) else 0.0 for p in powers]
-
-
-def formula(kind, parts, kernel, redundant, present):
-    """One entity's weights."""
-    if kind == "sum":
-        return [float(p) for p in present]
+def formula(kind, own, entity, expert, side):
+    """The log weight of an expert for an entity; side 0 is asked about, 1 answers."""
     if kind == "mean":
-        return [p / max(1, sum(present)) for p in present]
-    if kind == "complementarity":
-        logits = [(a - b) / TEMPERATURE for a, b in zip(PRIOR.tolist(), redundant.tolist(), strict=True)]
-    elif kind == "gate":
-        logits = [float(PRIOR[i] + parts[i] @ kernel[i]) for i in range(4)]
-    else:
-        logits = [float(PRIOR[i] + parts[i] @ kernel[0] / math.sqrt(WIDTH)) for i in range(4)]
-    return softmax_of_present(logits, present)
+        return 0.0
+    if kind == "gate":
+        return VECTORS[entity, expert] @ own["kernel"][side, expert]
+    if kind == "attention":
+        return VECTORS[entity, expert] @ own["kernel"][side] / 2
+    amount = own["has" if HAS[entity, expert] else "lacks"][side, expert]
+    return amount + own["evidence"][side, expert] * EVIDENCE[entity]
 
 
 @pytest.mark.parametrize("kind", FUSIONS)
 def test_weights_equal_the_formula(kind):
-    parts, kernel, redundant = example(kind)
-    weights = made(kind).weights(Vectors(parts), PRESENT, PRIOR, kernel, redundant)
-    expected = [
-        formula(kind, parts[e].astype(np.float64), kernel, redundant[e], PRESENT[e].tolist()) for e in range(len(parts))
-    ]
-    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
+    fusion, variables = made(kind)
+    own = variables.get("params", {})
+    for side, answers in enumerate((False, True)):
+        found = fusion.apply(variables, VECTORS, HAS, EVIDENCE, answers=answers, method="entity")
+        expected = [[formula(kind, own, e, j, side) for j in range(EXPERTS)] for e in range(ENTITIES)]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    relations = np.array([3, 0, 2])
+    found = fusion.apply(variables, relations, method="relation")
+    if kind == "complementarity":
+        np.testing.assert_array_equal(found, own["relation"][relations])
+        penalty = SHRINK * float(np.sum(np.square(own["relation"], dtype=np.float64)))
+        assert float(fusion.apply(variables, method="penalty")) == pytest.approx(penalty, rel=1e-5)
+    else:
+        assert not np.any(found)
 
 
-@pytest.mark.parametrize("kind", FUSIONS)
-def test_missing_parts_weigh_nothing_whatever_is_computed_for_them(kind):
-    parts, kernel, redundant = example(kind)
+def test_gradients_go_into_the_fusion_alone_or_past_it():
+    variables = {"params": {"fusion": {"a": jnp.ones(2)}, "encoder": {"b": jnp.ones(3)}, "relation": jnp.ones(2)}}
 
-    def weigh(parts, redundant):
-        return np.asarray(made(kind).weights(Vectors(parts), PRESENT, PRIOR, kernel, redundant))
+    def total(variables, *, fusion):
+        return sum(jnp.sum(x**2) for x in jax.tree.leaves(complementarity.only(variables, fusion=fusion)))
 
-    weights = weigh(parts, redundant)
-    assert (weights[~PRESENT] == 0).all()
-    if kind != "sum":
-        np.testing.assert_allclose(weights.sum(axis=1), PRESENT.any(axis=1), rtol=1e-6)
-    for wild in (1e30, -1e30, 500.0):
-        hidden = np.where(PRESENT[..., None], parts, np.float32(wild)), np.where(PRESENT, redundant, np.float32(wild))
-        np.testing.assert_array_equal(weigh(*hidden), weights)
+    for fusion in (True, False):
+        gradients = jax.grad(lambda v: total(v, fusion=fusion))(variables)["params"]  # noqa: B023
+        for name, part in gradients.items():
+            moved = (name == "fusion") == fusion
+            assert all(bool(np.any(x)) == moved for x in jax.tree.leaves(part)), name
 
 
-@pytest.mark.parametrize("kind", FUSIONS)
-def test_gradients_are_finite_where_all_is_missing_and_for_extreme_logits(kind):
-    parts, kernel, redundant = example(kind)
-    target = np.random.default_rng(5).standard_normal(PRESENT.shape).astype(np.float32)
-
-    def total(parts, redundant):
-        return jnp.sum(target * made(kind).weights(Vectors(parts), PRESENT, PRIOR, kernel, redundant))
-
-    for scale in (1.0, 1e4, 0.0):
-        gradients = jax.grad(total, (0, 1))(scale * parts, scale * redundant)
-        chex.assert_tree_all_finite(gradients)
-        for gradient in gradients:
-            np.testing.assert_array_equal(np.asarray(gradient)[~PRESENT], 0)
+# What experts say of A answers to Q questions, and which answer is right. Evidence that is independent given the answer
+# adds up, so that the best weight of an expert with errors of variance v is known: 1 / v, for its negative squared
+# distance over 2.
+QUERIES, ANSWERS = 2000, 64
 
 
-@pytest.mark.parametrize("kind", FUSIONS)
-def test_fused_vectors_are_the_weighted_sum(kind):
-    parts, kernel, _ = example(kind)
-    information = np.random.default_rng(3).standard_normal((4, 4)).astype(np.float32)
-    information = information + information.T if kind == "complementarity" else None
-    fused = fuse(made(kind), Vectors(parts), PRESENT, PRIOR, kernel, information)
-    weights = np.asarray(fused.weights, np.float64)
-    expected = [sum(weights[e, i] * parts[e, i] for i in range(4)) for e in range(5)]
-    np.testing.assert_allclose(fused.vectors, expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(fused.vectors[3], 0)
-    assert fused.redundant.any() == (kind == "complementarity")
+def fitted(scores, gold, *, steps=400, has=None, relations=None):
+    """Weights with which the fit ends, ``[Q, J]``, of experts whose scores are ``[J, Q, A]``; and the bound in nats."""
+    count = len(scores)
+    fusion = FUSIONS["complementarity"](count, 1, 1 if relations is None else 2)
+    size = len(gold)
+    has = np.ones((size, count), bool) if has is None else has
+    arguments = np.zeros((size, count, 1), np.float32), has, np.zeros(size, np.float32)
+    relations = np.zeros(size, np.int32) if relations is None else relations
+    variables = fusion.init(jax.random.key(0), *arguments)
+    own = np.take_along_axis(scores, gold[None, :, None], axis=2)[..., 0]
+    negative = np.arange(scores.shape[2]) != gold[:, None]
+    optimizer = optax.adam(0.05)
+
+    def weights(variables):
+        asked = fusion.apply(variables, *arguments, answers=False, method="entity")
+        return jnp.exp(asked + fusion.apply(variables, relations, method="relation"))
+
+    def loss(variables):
+        of_experts = weights(variables)
+        fused = jnp.einsum("qj,jqa->qa", of_experts, scores)
+        losses = softmax_loss(jnp.einsum("qj,jq->q", of_experts, own), fused, negative)
+        return jnp.mean(losses) + fusion.apply(variables, method="penalty"), losses
+
+    def step(carry, _):
+        variables, state = carry
+        gradients = jax.grad(lambda v: loss(v)[0])(variables)
+        updates, state = optimizer.update(gradients, state)
+        return (optax.apply_updates(variables, updates), state), None
+
+    (variables, _), _ = jax.jit(lambda c: jax.lax.scan(step, c, None, length=steps))(
+        (variables, optimizer.init(variables))
+    )
+    _, losses = loss(variables)
+    return np.asarray(weights(variables)), float(jnp.mean(infonce_bound(losses, np.sum(negative, axis=1))))
 
 
-@pytest.mark.parametrize("kind", FUSIONS)
-def test_a_part_that_is_alone_has_all_the_weight(kind):
-    present = np.array([[True], [False]])
-    fused = fuse(made(kind), Vectors(np.ones((2, 1, WIDTH), np.float32)), present, PRIOR[:1])
-    assert fused.weights.tolist() == [[1], [0]]
+def gaussian_experts(variances, seed=0):
+    """Each expert sees where the right answer lies, with errors of its variance; it scores by distance."""
+    rng = np.random.default_rng(seed)
+    places = rng.standard_normal((ANSWERS, 4))
+    gold = rng.integers(0, ANSWERS, QUERIES)
+    scores = []
+    for variance in variances:
+        seen = places[gold] + variance**0.5 * rng.standard_normal((QUERIES, 4))
+        scores.append(-0.5 * np.sum((seen[:, None] - places[None]) ** 2, axis=2))
+    return np.stack(scores).astype(np.float32), gold
 
 
-def test_redundancy_is_the_mean_over_the_other_present_parts():
-    information = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
-    expected = np.zeros((5, 4))
-    for e in range(5):
-        for i in range(4):
-            others = [information[i, j] for j in range(4) if j != i and PRESENT[e, i] and PRESENT[e, j]]
-            expected[e, i] = np.mean(others) if others else 0
-    np.testing.assert_allclose(complementarity.redundancy(information, PRESENT), expected, rtol=1e-5, atol=1e-6)
-    # The diagonal is not read.
-    hidden = np.where(np.eye(4, dtype=bool), np.nan, information)
-    np.testing.assert_allclose(complementarity.redundancy(hidden, PRESENT), expected, rtol=1e-5, atol=1e-6)
+def test_gaussian_experts_weigh_by_their_precision():
+    scores, gold = gaussian_experts([0.5, 2.0])
+    weights, bound = fitted(scores, gold)
+    np.testing.assert_allclose(weights.mean(axis=0), [2.0, 0.5], rtol=0.1)
+    # The information that is known: of the posterior among all answers, by precision-weighted scores.
+    logits = np.einsum("j,jqa->qa", [2.0, 0.5], scores.astype(np.float64))
+    logits -= logits.max(axis=1, keepdims=True)
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert bound == pytest.approx(np.log(ANSWERS) + logs[np.arange(QUERIES), gold].mean(), abs=0.01)
 
 
-def test_redundant_parts_lose_weight_and_relevant_parts_gain():
-    present = np.ones((1, 3), bool)
-    none, some = np.zeros((1, 3), np.float32), np.array([[0, 1, 0]], np.float32)
-    loses = np.asarray(complementarity.complementarity_weights(none, some, present))[0]
-    gains = np.asarray(complementarity.complementarity_weights(some, none, present))[0]
-    assert loses[1] < loses[0] == loses[2]
-    assert gains[1] > gains[0] == gains[2]
-    cold = np.asarray(complementarity.complementarity_weights(some, none, present, 0.01))[0]
-    np.testing.assert_allclose(cold, [0, 1, 0], atol=1e-6)
+def test_copies_share_the_weight_of_one_and_noise_has_none():
+    scores, gold = gaussian_experts([0.5])
+    alone, bound = fitted(scores, gold)
+    copied, same = fitted(np.concatenate([scores, scores]), gold)
+    assert copied.mean(axis=0).sum() == pytest.approx(alone.mean(), rel=0.02)
+    assert same == pytest.approx(bound, abs=0.002)
+    noise = np.random.default_rng(3).standard_normal(scores.shape).astype(np.float32)
+    weights, with_noise = fitted(np.concatenate([scores, noise]), gold)
+    assert weights[:, 1].mean() < 0.05 * weights[:, 0].mean()
+    assert with_noise == pytest.approx(bound, abs=0.01)
 
 
-def test_views_and_vectors_are_parts_alike():
+def test_a_noisier_copy_loses_its_weight():
+    """Two experts: redundancy must not cancel."""
+    scores, gold = gaussian_experts([0.5])
+    noisier = scores + 3 * np.random.default_rng(4).standard_normal(scores.shape).astype(np.float32)
+    weights, _ = fitted(np.concatenate([scores, noisier]), gold)
+    assert weights[:, 1].mean() < 0.1 * weights[:, 0].mean()
+
+
+def test_an_expert_of_one_relation_weighs_there_alone():
+    scores, gold = gaussian_experts([1.0, 1.0])
+    relations = np.arange(QUERIES) % 2
+    scores[1, relations == 1] = np.random.default_rng(5).standard_normal((QUERIES // 2, ANSWERS))
+    weights, _ = fitted(scores, gold, relations=relations, steps=1000)
+    assert weights[relations == 0, 1].mean() > 3 * weights[relations == 1, 1].mean()
+
+
+def test_an_expert_without_features_weighs_otherwise():
+    """Where one end of triples has no features, the other end's expert keeps its weight."""
+    scores, gold = gaussian_experts([0.5, 0.5])
+    has = np.ones((QUERIES, 2), bool)
+    has[::2, 1] = False
+    scores[1, ::2] = np.random.default_rng(6).standard_normal((QUERIES // 2, ANSWERS))
+    weights, _ = fitted(scores, gold, has=has)
+    assert weights[1::2, 1].mean() > 1.5
+    assert weights[::2, 1].mean() < 0.1
+
+
+def test_the_bound_is_never_above_what_there_is_to_know():
     rng = np.random.default_rng(0)
-    shapes = (5, 6), (3, 6, 4), (3, 4, 6)
-    views = expert_views(*(rng.standard_normal(shape).astype(np.float32) for shape in shapes))
-    dense = Vectors(views.dense())
-    kernel, matrix = rng.standard_normal((3, 6)).astype(np.float32), rng.standard_normal((6, 2)).astype(np.float32)
-    weights = rng.random((5, 3)).astype(np.float32)
-    close = dict(rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(views.along(kernel), dense.along(kernel), **close)
-    np.testing.assert_allclose(views.through(matrix), dense.through(matrix), **close)
-    np.testing.assert_allclose(views.weighted(weights), dense.weighted(weights), **close)
+    positive, scores = (rng.standard_normal(shape).astype(np.float32) for shape in [(50,), (50, 9)])
+    losses = softmax_loss(positive, scores, np.ones((50, 9), bool))
+    powers = np.exp(np.concatenate([positive[:, None], scores], axis=1), dtype=np.float64)
+    expected = np.log(10) + np.log(powers[:, 0] / powers.sum(axis=1))
+    np.testing.assert_allclose(infonce_bound(losses, np.full(50, 9.0)), expected, atol=1e-5)
+    assert float(infonce_bound(jnp.zeros(1), jnp.full(1, 9.0))[0]) == pytest.approx(np.log(10))

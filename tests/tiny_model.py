@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.method import egns
-from mocme_jax.method.complementarity import FUSIONS, Complementarity
+from mocme_jax.method.complementarity import FUSIONS
 from mocme_jax.method.encoder import Encoder
 from mocme_jax.method.losses import logistic_loss, margin_softmax_loss, softmax_loss
 from mocme_jax.method.mocme import MoCME, init_params
-from mocme_jax.method.mutual_information import ESTIMATORS
 from mocme_jax.method.regularisers import REGULARISERS
 from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.device_axis import AXIS
@@ -17,30 +16,24 @@ from mocme_jax.parallel.entity_tables import Inputs, look_up
 from mocme_jax.training.objective import Objective
 
 
-def tiny_fusion(name, estimator="gaussian", temperature=1.0):
-    return Complementarity(ESTIMATORS[estimator], temperature) if name == "complementarity" else FUSIONS[name]()
+def tiny_model(score="complex", relations=3, fusion="complementarity", widths=(5, 3), width=8, experts=1) -> MoCME:
+    """With an expert for each modality and ``experts`` for all, as ``builders.build_model_of`` makes them."""
+    everything = tuple(range(len(widths)))
+    reads = (tuple((m,) for m in everything) if len(widths) > 1 else ()) + (everything,) * (experts if widths else 0)
+    encoder = Encoder(widths, width, reads, 4, 0.5)
+    weights = FUSIONS[fusion if reads else "mean"](encoder.experts, width, relations)
+    return MoCME(encoder, weights, relations, SCORES[score], 4)
 
 
-def tiny_encoder(intra="complementarity", inter="complementarity", estimator="gaussian", **changes) -> Encoder:
-    choices = dict(widths=(5, 3), width=8, experts=2, expert_hidden=4, initial_scale=0.5, relative_scales=False)
-    choices |= changes
-    choices.setdefault("prior", (0.0, *(1.5 - m for m in range(len(choices["widths"])))))
-    return Encoder(intra=tiny_fusion(intra, estimator), inter=tiny_fusion(inter, estimator), **choices)
-
-
-def tiny_model(score="complex", relations=3, features_in="all", **changes) -> MoCME:
-    return MoCME(tiny_encoder(**changes), relations, SCORES[score], 4, features_in)
-
-
-def tiny_inputs(entities=24, widths=(5, 3), panel=16, seed=0) -> Inputs:
+def tiny_inputs(entities=24, widths=(5, 3), seed=0) -> Inputs:
     """Every modality is missing here and there; entities 0 to 2 have all, 3 has none but the structure."""
     rng = np.random.default_rng(seed)
     present = np.concatenate([np.ones((entities, 1), bool), rng.random((entities, len(widths))) < 0.6], axis=1)
     present[:3], present[3, 1:] = True, False
     features = [rng.standard_normal((entities, width)).astype(np.float32) for width in widths]
     features = [np.where(present[:, i + 1, None], x, 0) for i, x in enumerate(features)]
-    panel = rng.permutation(entities)[:panel].astype(np.int32)
-    return Inputs(tuple(map(jnp.asarray, features)), jnp.asarray(present), jnp.asarray(panel))
+    evidence = np.log1p(rng.integers(0, 50, entities)).astype(np.float32)
+    return Inputs(tuple(map(jnp.asarray, features)), jnp.asarray(present), jnp.asarray(evidence))
 
 
 def tiny_objective(
@@ -61,7 +54,6 @@ def tiny_objective(
         regulariser=REGULARISERS[regulariser],
         regularisation=0.01,
         query_dropout=0.0,
-        structure_dropout=0.0,
         feature_dropout=0.0,
         precision="float32",
     )
@@ -75,17 +67,9 @@ def random_params(model, inputs, scale=0.3, seed=0):
     return jax.tree.map(lambda x: jnp.asarray(scale * rng.standard_normal(x.shape), x.dtype), shapes)
 
 
-def panel_of(model, params, inputs):
-    """The panel, encoded from whole tables."""
-    return model.apply(
-        params.model, look_up(params.structure, inputs, inputs.panel, split=False), method="encode_panel"
-    )
-
-
-def encode(model, params, inputs, ids, hidden=None, **choices):
+def encode(model, params, inputs, ids):
     """Entities by id, encoded from whole tables."""
-    carried = look_up(params.structure, inputs, ids, split=False)
-    return model.apply(params.model, carried, panel_of(model, params, inputs), hidden, method="encode", **choices)
+    return model.apply(params.model, look_up(params.structure, inputs, ids, split=False), method="encode")
 
 
 def lanes(function, count=1):

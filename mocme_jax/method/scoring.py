@@ -183,7 +183,9 @@ _transe_match = _distance_match(_real_coordinates, jnp.abs)
 _EVERY = (
     Score("complex", complex_query, _dot_match, _dot_pair, complex_moduli, lambda d, core: d),
     Score("distmult", distmult_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: d),
-    Score("rotate", rotate_query, _rotate_match, rotate_pair, complex_moduli, lambda d, core: d // 2, False, phases=True),
+    Score(
+        "rotate", rotate_query, _rotate_match, rotate_pair, complex_moduli, lambda d, core: d // 2, False, phases=True
+    ),
     Score("transe", transe_query, _transe_match, transe_pair, jnp.abs, lambda d, core: d, False),
     Score("tucker", tucker_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: core, has_core=True),
 )

@@ -27,6 +27,7 @@ Features = Mapping[str, np.ndarray | Sequence[str]]
 
 STRUCTURES = ("inferred", "missing")
 
+
 def read_features(modalities: Sequence[Modality], features: Features, count: int) -> list[Modality]:
     """What new entities carry, in the order of the graph's modalities and on their scale.
 
@@ -90,7 +91,9 @@ def extended(
         structure, has = infer_structure(np.asarray(served.params.structure[:known]), old, features)
     present = np.stack([has, *(modality.present for modality in modalities)], axis=1)
     counts = evidence(triples, total)[served.facts.num_entities :]
-    fresh = Carried(jnp.asarray(structure), tuple(map(jnp.asarray, features)), jnp.asarray(present), jnp.asarray(counts))
+    fresh = Carried(
+        jnp.asarray(structure), tuple(map(jnp.asarray, features)), jnp.asarray(present), jnp.asarray(counts)
+    )
     facts = served.facts.extended(triples, total)
     given = given_answers(triples, served.facts.num_entities, served.model.num_relations)
     if fitting is not None and len(given.place):

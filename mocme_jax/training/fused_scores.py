@@ -16,6 +16,7 @@ from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.mutual_information import infonce_bound
 from mocme_jax.parallel.device_axis import gathered
 
+
 class Queries(NamedTuple):
     """A device's triples asked in both directions, Q queries; first all heads, then all tails.
 

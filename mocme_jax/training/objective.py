@@ -212,9 +212,7 @@ def _cast(tree, kind):
     return jax.tree.map(lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def _penalty(
-    score: Score, regulariser: Regulariser, ends: jax.Array, queries: jax.Array, rows: jax.Array
-) -> jax.Array:
+def _penalty(score: Score, regulariser: Regulariser, ends: jax.Array, queries: jax.Array, rows: jax.Array) -> jax.Array:
     """Mean penalty of triples, summed over experts, float32 scalar.
 
     Args:

@@ -22,7 +22,13 @@ FILE_NAME = "nonfinite.json"
 
 
 def describe(
-    graph: KnowledgeGraph, whole: TrainState, latest: Mapping[str, float], *, batch_size: int, steps_per_epoch: int, held: int
+    graph: KnowledgeGraph,
+    whole: TrainState,
+    latest: Mapping[str, float],
+    *,
+    batch_size: int,
+    steps_per_epoch: int,
+    held: int,
 ) -> dict:
     """The step in words and numbers, ready for JSON; numbers that are not finite are the words nan, inf, -inf.
 
