@@ -91,7 +91,7 @@ def without(model):
     """The same model, nothing added."""
     served, facts = model.served, model.served.facts
     return type(served)(
-        **{name: getattr(served, name) for name in ("model", "params", "inputs", "panel", "added")},
+        **{name: getattr(served, name) for name in ("model", "params", "inputs", "added")},
         tables=served.tables._replace(additions=()),
         facts=Facts(facts.splits, facts.num_entities, facts.num_relations, Additions(bars=facts.additions.bars)),
     )

@@ -19,7 +19,6 @@ def prepared(compiled_as_for_users):
     config, _ = load_config("atlas")
     config.data.modalities = ("text",)
     config.model.width, config.model.experts, config.negatives.pool = 64, 2, 256
-    config.fusion.estimator = "infonce"
     # No step may have a jump: of the weight of a negative on a class's bound, or of the pool at its last place.
     # There a rounding, which is each processor's own, would move a loss by 1e-4. That classes and pools are the same on
     # several devices is for test_entropy.py and test_candidates.py to say.

@@ -25,7 +25,7 @@ PLACES += [("none", 1, True), ("pmap", 2, True), ("shard_map", 8, True)]
 @functools.cache
 def plan(kind, count, split, seed, entities=ENTITIES):
     mapper = Mapper(kind, count)
-    model = tiny_model(widths=(5,), experts=0)
+    model = tiny_model(widths=(5,))
     sizes = dict(entities=entities, mapper=mapper, split=split, seeds=[seed])
     kept = dict(averages=True, guided=True, metrics=("loss",))
     return mapper, plan_train_state(model, create_optimizers(0.1, 0.1), **sizes, **kept)

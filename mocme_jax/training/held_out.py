@@ -20,7 +20,7 @@ _CHOICE = 2**31 - 1
 
 def count_held_out(triples: int, wanted: int) -> int:
     """How many of T training triples are held out, where a step wants so many; none where it wants none."""
-    return max(1, min(int(SHARE * triples), MOST, triples - 1)) if wanted else 0
+    return min(max(1, int(SHARE * triples)), MOST, triples - 1) if wanted else 0
 
 
 def step_rows(key_data: jax.Array, step: jax.Array, *, batch_size: int, triples: int, wanted: int) -> jax.Array:
@@ -40,5 +40,6 @@ def step_rows(key_data: jax.Array, step: jax.Array, *, batch_size: int, triples:
     if not wanted:
         return rows
     own = jax.random.fold_in(jax.random.fold_in(draw_key, step), _CHOICE)
-    held = jax.random.randint(own, (wanted,), trained, triples, jnp.int32)
+    # Of a single triple none can be spared.
+    held = jax.random.randint(own, (wanted,), min(trained, triples - 1), triples, jnp.int32)
     return shuffled(jax.random.fold_in(order_key, _CHOICE), jnp.concatenate([rows, held]), triples)
