@@ -363,7 +363,7 @@ def first_step(**choices):
     rows = step_rows(jnp.asarray(jax.device_get(start.key)), 0, batch_size=BATCH, triples=TRIPLES, wanted=wanted)
     head, kind, tail = np.asarray(held.triples)[np.asarray(rows)[:BATCH]].T
     _, (means,) = steps((1,), **choices)
-    vectors = np.asarray(encode(tiny(), own, held.inputs, np.concatenate([head, tail])).vectors, np.float64)
+    vectors = np.asarray(encode(tiny(), own, held.inputs, np.concatenate([head, tail])).answering, np.float64)
     relation = np.asarray(own.model["params"]["relation"], np.float64).reshape(2 * RELATIONS, 2, 8)
     return means, vectors, relation[np.concatenate([kind, kind + RELATIONS])]
 
@@ -379,7 +379,7 @@ def test_the_penalty_is_of_every_experts_entities_and_relations():
     assert means["loss/regularisation"] == pytest.approx(0.01 * (2 * cubes[0] + cubes[1]), rel=1e-4)
 
 
-def test_dura_is_of_answers_and_of_queries():
+def test_dura_is_of_answers_and_of_queries_without_added_features():
     means, ends, relations = first_step(regulariser="dura", query_dropout=0.3)
     queries = np.abs(complex_rows(ends) * complex_rows(relations)) ** 2
     expected = 2 * ((ends**2).sum(axis=2) + queries.sum(axis=2)).mean(axis=0).sum()

@@ -1,6 +1,6 @@
 """The MoCME encoder: every expert's own encoding of an entity, from its structure or from its features.
 
-Expert 0 is the structure: a learned row for each entity. Each of the others reads some of the feature modalities; an
+Expert 0 is the structure: a learned row for each entity, to which its features are added where it is asked about. Each of the others reads some of the feature modalities; an
 entity that has none of these has a learned row there. The experts share nothing, so that each has to explain the
 triples without the help of the others. An entity's encoding depends on the parameters and on the entity alone.
 """
@@ -17,6 +17,8 @@ from mocme_jax.method.experts import project, transformed
 
 STRUCTURE_INIT = 0.001
 """Standard deviation, at the start, of the structure table and of the vectors for entities that carry nothing."""
+ADDED_SCALE = 0.0044
+"""Size, at the start, of features that are added to the structure of entities that are asked about."""
 EXPERT_SCALE = 0.1
 """Size, at the start, of what an expert adds to the identity."""
 
@@ -41,12 +43,14 @@ class Encoding(NamedTuple):
     """Encoded entities.
 
     Attributes:
-      vectors: ``[n, H, d]``, what each expert says of the entity.
+      asked, answering: ``[n, H, d]``, what each expert says of the entity where it is asked about, and where it
+        answers. Only the structure's two differ.
       has: bool ``[n, H]``, whether an expert had features to encode; False for the structure.
       evidence: ``[n]``, log(1 + training triples of the entity).
     """
 
-    vectors: jax.Array
+    asked: jax.Array
+    answering: jax.Array
     has: jax.Array
     evidence: jax.Array
 
@@ -99,6 +103,9 @@ class Encoder(nn.Module):
             for m, (count, width) in enumerate(zip(copies, self.widths, strict=True))
         ]
         self.scales = self.param("scales", nn.initializers.constant(self.initial_scale), (len(self.widths),))
+        self.added = [self.param(f"add_{m}", normal(1.0), (width, d)) for m, width in enumerate(self.widths)]
+        # In units of their start, Adam's steps are the same share of a small scale as of a large one.
+        self.added_scales = self.param("added_scales", nn.initializers.ones, (len(self.widths),))
         self.down = d**-0.5 * self.param("expert_down", normal(1.0), (len(self.reads), d, h))
         self.up = EXPERT_SCALE * h**-0.5 * self.param("expert_up", normal(1.0), (len(self.reads), h, d))
 
@@ -107,19 +114,21 @@ class Encoder(nn.Module):
 
         Args:
           carried: what they carry.
-          noise: ``[n, M - 1, d]``, what projected features are multiplied by in training; None for nothing.
+          noise: ``[n, M - 1, d]``, what features that are added are multiplied by in training; None for nothing.
         """
         present = carried.present
         rows = carried.structure.reshape(-1, self.experts, self.width)
         rows = jnp.where(present[:, :1, None], rows, self.nothing)
         if not self.reads:
-            return Encoding(rows, jnp.zeros(rows.shape[:2], bool), carried.evidence)
+            return Encoding(rows, rows, jnp.zeros(rows.shape[:2], bool), carried.evidence)
+        added = 0.0
         sums = [0.0] * len(self.reads)
         counts = [0] * len(self.reads)
         for m, (features, kernel) in enumerate(zip(carried.features, self.kernels, strict=True)):
             here = present[:, m + 1]
             parts = project(features, here, kernel, self.scales[m])
-            parts = parts if noise is None else parts * noise[:, m]
+            more = project(features, here, self.added[m][None], ADDED_SCALE * self.added_scales[m])[0]
+            added += more if noise is None else more * noise[:, m]
             for copy, expert in enumerate(e for e, read in enumerate(self.reads) if m in read):
                 sums[expert] += parts[copy]
                 counts[expert] += here
@@ -128,4 +137,5 @@ class Encoder(nn.Module):
         has = count > 0
         vectors = jnp.where(has[:, :, None], said.swapaxes(0, 1), rows[:, 1:])
         has = jnp.concatenate([jnp.zeros_like(has[:, :1]), has], axis=1)
-        return Encoding(jnp.concatenate([rows[:, :1], vectors], axis=1), has, carried.evidence)
+        answering = jnp.concatenate([rows[:, :1], vectors], axis=1)
+        return Encoding(answering.at[:, 0].add(added), answering, has, carried.evidence)

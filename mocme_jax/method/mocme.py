@@ -91,7 +91,8 @@ class MoCME(nn.Module):
 
     def log_weights(self, encoding: Encoding, *, answers: bool) -> jax.Array:
         """Log weights ``[n, H]`` of the experts for entities that are asked about, or that answer."""
-        return self.fusion.entity(*encoding, answers=answers)
+        vectors = encoding.answering if answers else encoding.asked
+        return self.fusion.entity(vectors, encoding.has, encoding.evidence, answers=answers)
 
     def relation_log_weights(self, relations: jax.Array) -> jax.Array:
         """Log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
@@ -102,7 +103,7 @@ class MoCME(nn.Module):
 
         For relations ``[n]`` in [0, 2R); None for none in particular.
         """
-        weights = self.fusion.entity(*encoding, answers=False)
+        weights = self.log_weights(encoding, answers=False)
         return jax.nn.softmax(weights if relations is None else weights + self.fusion.relation(relations), axis=-1)
 
     def fusion_penalty(self) -> jax.Array:
@@ -113,10 +114,10 @@ class MoCME(nn.Module):
         """Both roles of encoded entities, ``[n, W]`` each."""
         if self.encoder.experts == 1:
             # An expert that is alone has nothing to be weighed against.
-            alone = encoding.vectors[:, 0]
+            alone = encoding.answering[:, 0]
             return EntityVectors(alone, alone)
-        both = (self._weighed(encoding.vectors, self.log_weights(encoding, answers=one)) for one in (False, True))
-        return EntityVectors(*both)
+        questions = self._weighed(encoding.asked, self.log_weights(encoding, answers=False))
+        return EntityVectors(questions, self._weighed(encoding.answering, self.log_weights(encoding, answers=True)))
 
     def query(self, questions: jax.Array, relations: jax.Array) -> jax.Array:
         """Query vectors ``[B, W]`` for questions ``[B, W]`` and relation ids ``[B]`` in [0, 2R), for ``match``."""
@@ -159,8 +160,8 @@ class MoCME(nn.Module):
     def __call__(self, carried: Carried) -> None:
         """Touches every parameter once, for ``init``."""
         encoding = self.encode(carried)
-        self.fusion(*encoding)
-        self.expert_queries(encoding.vectors[:1], jnp.zeros((1,), jnp.int32))
+        self.fusion(encoding.asked, encoding.has, encoding.evidence)
+        self.expert_queries(encoding.asked[:1], jnp.zeros((1,), jnp.int32))
 
 
 def init_params(model: MoCME, key: jax.Array, rows: int) -> Params:

@@ -227,7 +227,7 @@ def experts_of(model: MoCME, variables: Any, carried: Carried) -> tuple[jax.Arra
             jnp.exp(model.apply(variables, encoding, answers=answers, method="log_weights"))
             for answers in (False, True)
         )
-        return encoding.vectors, asked, answering
+        return encoding.asked, asked, encoding.answering, answering
 
 
 @jax.jit

@@ -186,7 +186,7 @@ def fit_rows(
         about = model.pair(q, others[1]) + added
         answering = model.pair(asked_back, vectors.answers[place])
         losses = jnp.logaddexp(rivals(q), about) - about + jnp.logaddexp(totals, answering) - answering
-        own = encoding.vectors[place]
+        own = encoding.answering[place]
         penalties = jnp.sum(regulariser.penalty(model.score.moduli(own)), axis=1)
         if regulariser.of_queries:
             query, _ = model.apply(variables, own, relation, method="expert_queries")

@@ -21,12 +21,12 @@ class Queries(NamedTuple):
     """A device's triples asked in both directions, Q queries; first all heads, then all tails.
 
     Attributes:
-      asked: the entities that are asked about.
+      entities: those that are asked about.
       relations: int32 ``[Q]`` in [0, 2R).
       answers: the entities that answer.
     """
 
-    asked: Encoding
+    entities: Encoding
     relations: jax.Array
     answers: Encoding
 
@@ -65,7 +65,7 @@ def fused(
     def weights(encoding: Encoding, *, answers: bool) -> jax.Array:
         return model.apply(params, encoding, answers=answers, method="log_weights")
 
-    of_queries = weights(queries.asked, answers=False)
+    of_queries = weights(queries.entities, answers=False)
     of_queries = of_queries + model.apply(params, queries.relations, method="relation_log_weights")
     of_pool, everyone = jnp.exp(weights(pool, answers=True)), jnp.exp(gathered(of_queries))
     own = jnp.exp(of_queries + weights(queries.answers, answers=True))
@@ -86,9 +86,9 @@ def fit_loss(
     """
     params = only(params, fusion=True)
     queries, pool = jax.lax.stop_gradient((queries, pool))
-    asked, _ = model.apply(params, queries.asked.vectors, queries.relations, method="expert_queries")
-    positive = by_expert(model.score.pair, asked, queries.answers.vectors)
-    scores = by_expert(model.score.match, gathered(asked), pool.vectors)
+    asked, _ = model.apply(params, queries.entities.asked, queries.relations, method="expert_queries")
+    positive = by_expert(model.score.pair, asked, queries.answers.answering)
+    scores = by_expert(model.score.match, gathered(asked), pool.answering)
     positive, scores = fused(model, params, queries, pool, positive, scores)
     losses = softmax_loss(positive, scores, negative, None, across)
     count = across.own_sum(jnp.sum(negative, axis=1).astype(jnp.float32))
