@@ -97,8 +97,8 @@ FIELDS: dict[str, Field] = {
     "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
     "model.experts": Field(
         1,
-        "experts that read all feature modalities, K; beside them there is one for the structure and, of several feature "
-        "modalities, one for each",
+        "experts that read all feature modalities, K; beside them there is one for the structure and, of several "
+        "feature modalities, one for each",
         low=1,
     ),
     "model.fusion": Field(

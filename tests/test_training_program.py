@@ -1,7 +1,6 @@
 """The training program: the same on any number of devices, in any cutting of its steps, and able to learn."""
 
 import functools
-import math
 import re
 
 import chex
@@ -356,7 +355,7 @@ def test_encoding_everybody_is_the_same_in_any_blocks_on_any_devices(kind, count
 
 def first_step(**choices):
     """Metrics of a first step, and what it read of each expert: ends ``[2B, H, d]``, and both directions' relations."""
-    run, plan = program(**choices)
+    _, plan = program(**choices)
     start, held = plan.create(), data()
     own = jax.device_get(start.params)
     wanted = HELD if "fusion" not in choices else 0

@@ -1,8 +1,9 @@
 """The MoCME encoder: every expert's own encoding of an entity, from its structure or from its features.
 
-Expert 0 is the structure: a learned row for each entity, to which its features are added where it is asked about. Each of the others reads some of the feature modalities; an
-entity that has none of these has a learned row there. The experts share nothing, so that each has to explain the
-triples without the help of the others. An entity's encoding depends on the parameters and on the entity alone.
+Expert 0 is the structure: a learned row for each entity, to which its features are added where it is asked about. Each
+of the others reads some of the feature modalities; an entity that has none of these has a learned row there. The
+experts share nothing, so that each has to explain the triples without the help of the others. An entity's encoding
+depends on the parameters and on the entity alone.
 """
 
 from __future__ import annotations

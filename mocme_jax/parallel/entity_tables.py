@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from mocme_jax.method.encoder import Carried
 from mocme_jax.parallel.mesh import ROWS, WHOLE

@@ -56,7 +56,13 @@ def by_expert(function: Callable, queries: jax.Array, answers: jax.Array) -> jax
 def fused(
     model: MoCME, params: Any, queries: Queries, pool: Encoding, positive: jax.Array, scores: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Fused scores of the experts' scores of answers ``[H, Q]``, and of the pool for all devices' queries ``[H, A, C]``.
+    """The experts' scores, fused.
+
+    Args:
+      queries: this device's Q, of A on all devices.
+      pool: of C candidates.
+      positive: ``[H, Q]``, scores of the answers.
+      scores: ``[H, A, C]``.
 
     Returns:
       ``[Q]`` and ``[A, C]``.

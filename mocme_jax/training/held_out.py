@@ -1,4 +1,4 @@
-"""Which training triples a step reads: a batch, and, for the fit of the fusion, some that nothing else is trained on."""
+"""Which training triples a step reads: a batch, and some for the fit of the fusion, which train nothing else."""
 
 from __future__ import annotations
 

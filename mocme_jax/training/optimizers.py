@@ -11,7 +11,6 @@ import optax
 from mocme_jax.parallel.device_axis import gathered
 from mocme_jax.parallel.sharded_tables import held_places
 
-
 FUSION_RATE = 0.01
 """Adam's step size for the weights of the experts."""
 
@@ -31,8 +30,9 @@ class OptimizerState(NamedTuple):
 
 
 def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optimizers:
-    """Adagrad at ``table_learning_rate`` for the structure and relation tables, Adam else: at ``learning_rate``, and at
-    ``FUSION_RATE`` for the fusion.
+    """Adagrad at ``table_learning_rate`` for the tables of structure and relations, Adam for all else.
+
+    Adam's step size is ``FUSION_RATE`` for the fusion and ``learning_rate`` for the rest.
 
     Rows of tables are looked up by id, so their gradients are sparse, which Adagrad's per-coordinate rates suit (Duchi
     et al., 2011). Its sums start at 0: a larger start would drown the small gradients of a mean loss, and so would

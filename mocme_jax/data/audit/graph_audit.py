@@ -169,7 +169,7 @@ class Audit:
                 [part.name, part.width, part.present, f"{part.present / self.entities:.1%}", part.same_row]
                 for part in self.modalities
             ]
-            lines += _table(["modality", "width", "entities", "coverage", "largest same row"], rows) + [""]
+            lines += [*_table(["modality", "width", "entities", "coverage", "largest same row"], rows), ""]
         else:
             lines += ["no modalities", ""]
         if self.inverses:

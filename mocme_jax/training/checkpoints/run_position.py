@@ -7,8 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from mocme_jax import __version__
 from mocme_jax.config import flat
 from mocme_jax.errors import UserError
