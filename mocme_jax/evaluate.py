@@ -15,7 +15,7 @@ OPTIONS = {
     "json": Field(False, "print the whole report as JSON instead of a table"),
     "information": Field(
         False,
-        "also print the information about dev answers that each modality adds to the others, per relation",
+        "also print the information about dev answers that each modality and each expert adds to the others",
     ),
 }
 

@@ -155,7 +155,7 @@ def test_evaluate_tells_what_each_modality_adds(finished, monkeypatch, capsys):
     assert "the same numbers as" in printed
     assert run_here("evaluate", *flags, "--json", monkeypatch=monkeypatch) == 0
     information = json.loads(capsys.readouterr().out)["information"]
-    everything, relations = information["all"], information["relations"]
+    everything, relations = information["modalities"], information["relations"]
     # Held-out triples are of these relations alone.
     assert relations
     assert set(relations) <= {"next", "opposite"}

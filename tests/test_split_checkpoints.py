@@ -90,5 +90,5 @@ def test_a_table_of_fewer_entities_is_another_model(tmp_path):
         checkpoints.save("last", 1, mapper.whole_tables(small.create(), small.spec), {})
         checkpoints.wait()
         _, large = plan("pmap", 8, True, 0)
-        with pytest.raises(Unreadable, match=r"structure is float32\[12, 8\] in it and float32\[24, 8\]"):
+        with pytest.raises(Unreadable, match=r"structure is float32\[12, 16\] in it and float32\[24, 16\]"):
             checkpoints.restore("last", 1, large.shapes, ("structure", ENTITIES))

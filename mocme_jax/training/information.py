@@ -1,0 +1,89 @@
+"""What each modality and each expert of a trained model adds to the others about the answers of dev."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from rich.console import Console
+
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.evaluation.added_information import added_information, by_relation
+from mocme_jax.evaluation.evaluator import Evaluator
+from mocme_jax.method.mocme import EntityVectors, MoCME, Params
+from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.parallel.mesh import Mapper, Program
+from mocme_jax.training.device_data import without
+from mocme_jax.training.logs.progress import results_table
+from mocme_jax.training.logs.run_results import expert_names
+
+SHOWN_RELATIONS = 20
+"""Relations in the printed table, the most frequent first."""
+
+
+def measure_information(
+    model: MoCME,
+    params: Params,
+    graph: KnowledgeGraph,
+    evaluator: Evaluator,
+    encode: Program,
+    inputs: Inputs,
+    vectors: EntityVectors,
+    mapper: Mapper,
+    *,
+    split: bool,
+) -> dict[str, dict]:
+    """``Added`` of each part: ``modalities`` and ``experts`` by name, and ``relations``, modalities by relation.
+
+    A modality is left out as if no entity had it, an expert as if it weighed nothing. Empty for a model of structure
+    alone, which has nothing to compare.
+
+    Args:
+      encode: see ``make_encode_program``.
+      vectors: what it gives for the inputs.
+      split: whether tables are split over the devices.
+    """
+    features = [modality.name for modality in graph.modalities]
+    if not features or not len(graph.valid):
+        return {}
+
+    def log_probabilities(masked: EntityVectors) -> np.ndarray:
+        return evaluator.log_probabilities(params.model, masked, "valid")
+
+    whole = log_probabilities(vectors)
+    modalities, experts, relations = {}, {}, defaultdict[str, dict](dict)
+    for number, name in enumerate(["structure", *features]):
+        masked, _ = encode(params, without(inputs, graph, number, mapper, split=split))
+        less = log_probabilities(masked)
+        modalities[name] = added_information(whole, less)._asdict()
+        for relation, added in by_relation(whole, less, graph.valid[:, 1]).items():
+            relations[graph.relations[relation]][name] = added._asdict()
+    for number, name in enumerate(expert_names(features, model.encoder.experts)):
+        less = log_probabilities(vectors._replace(questions=model.without(vectors.questions, number)))
+        experts[name] = added_information(whole, less)._asdict()
+    return {"modalities": modalities, "experts": experts, "relations": dict(relations)}
+
+
+def print_information(information: dict[str, dict], console: Console) -> None:
+    """Tables of what each modality adds, in all and for the most frequent relations, and each expert."""
+    if not information:
+        console.print("structure is the only modality of this model: there is nothing for it to add to")
+        return
+    shown = [("all", information["modalities"]), *list(information["relations"].items())[:SHOWN_RELATIONS]]
+    rows = []
+    for relation, added in shown:
+        told = {name: _in_nats(one) for name, one in added.items()}
+        rows.append({"relation": relation, "triples": added["structure"]["triples"]} | told)
+    title = "information about dev answers that each modality adds to the others: nats ± 95% confidence interval"
+    results_table(rows, title=title, console=console)
+    left = len(information["relations"]) - SHOWN_RELATIONS
+    if left > 0:
+        console.print(f"{left} less frequent relations are not shown; --json lists all")
+    rows = [{"expert": name, "nats": _in_nats(added)} for name, added in information["experts"].items()]
+    results_table(rows, title="the same of each expert", console=console)
+
+
+def _in_nats(added: dict) -> str:
+    margin = "" if added["margin"] is None else f" ± {added['margin']:.2f}"
+    # Adding 0 after rounding makes -0.00 a plain 0.00.
+    return f"{round(added['nats'], 2) + 0.0:.2f}{margin}"
