@@ -138,7 +138,12 @@ FIELDS: dict[str, Field] = {
         choices=("uniform", "entropy"),
     ),
     "negatives.batch_candidates": Field(True, "the batch's own entities are candidates too"),
-    "negatives.weighting": Field("entropy", "weights of negatives", choices=("entropy", "uniform", "self_adversarial")),
+    "negatives.weighting": Field(
+        "entropy",
+        "weights of negatives: by entropy; all the same; by their own scores; or unsorted, a control: all of a query the "
+        "same, with gradients as long as by entropy",
+        choices=("entropy", "uniform", "self_adversarial", "unsorted"),
+    ),
     "negatives.weights_in": Field(
         "gradient",
         "what a weight multiplies in the softmax loss: its negative's part of the gradient, or its power in the sum, "
@@ -154,7 +159,7 @@ FIELDS: dict[str, Field] = {
         choices=("absolute", "relative"),
     ),
     "negatives.confident": Field(
-        "entropy",
+        "hard",
         "class of a negative with low entropy and p > 1/2: by entropy, hard, or false (weight 0)",
         choices=("entropy", "hard", "false_negative"),
     ),

@@ -156,3 +156,18 @@ def test_experts_weigh_the_same_at_the_start(fusion):
     encoding = model.apply(params.model, carried, method="encode")
     shares = model.apply(params.model, encoding, EVERYBODY % 6, method="shares")
     np.testing.assert_allclose(shares, 1 / model.encoder.experts, rtol=1e-6)
+
+
+@pytest.mark.parametrize("score", ["complex", "transe", "tucker"])
+def test_an_expert_that_is_left_out_adds_nothing(score):
+    model, inputs, params, encode = made(score=score)
+    apply, relations = functools.partial(model.apply, params.model), EVERYBODY % 6
+    vectors = apply(encode(params, inputs, EVERYBODY), method="entity_vectors")
+
+    def scores(questions):
+        return np.asarray(model.match(apply(questions, relations, method="query"), vectors.answers), np.float64)
+
+    whole = scores(vectors.questions)
+    less = [scores(model.without(vectors.questions, j)) for j in range(model.encoder.experts)]
+    np.testing.assert_allclose(sum(whole - one for one in less), whole, rtol=1e-3, atol=1e-3)
+    assert all(np.abs(whole - one).max() > 1e-2 for one in less)

@@ -238,3 +238,29 @@ def test_mean_entropy_of_a_column_is_over_the_rows_that_it_is_a_negative_of(refe
         bits = [entropy_bits(float(scores[b, c]) - (reference == "relative") * float(positive[b])) for b in rows]
         assert count[c] == len(rows)
         assert mean[c] == pytest.approx(np.mean(bits) if bits else 0, rel=1e-4, abs=1e-6)
+
+
+def test_the_control_pulls_as_hard_and_does_not_sort():
+    """Weight times share of the softmax adds up to the same in each row, by a loop in float64; on devices too."""
+    scores, positive, negative = example()
+    guided = egns.EntropyGuided(LOW, HIGH, CLASS_WEIGHTS)
+    arguments = tuple(map(jnp.asarray, (scores, positive, negative, ANSWERS)))
+    weights, control = (np.asarray(one(*arguments).values) for one in (guided, egns.Unsorted(guided)))
+    for b in range(len(scores)):
+        own = negative[b]
+        assert (control[b, ~own] == 0).all()
+        if own.any():
+            powers = np.exp(scores[b, own].astype(np.float64))
+            assert len(set(control[b, own])) == 1
+            assert np.sum(control[b, own] * powers) == pytest.approx(np.sum(weights[b, own] * powers), rel=1e-5)
+
+    def part(device):
+        own, mask = (jax.lax.dynamic_slice_in_dim(x, 5 * device, 5, axis=1) for x in (arguments[0], arguments[2]))
+        return egns.Unsorted(guided)(own, arguments[1], mask, arguments[3], across_devices(8)).values
+
+    np.testing.assert_allclose(np.concatenate(lanes(part, 8), axis=1), control, rtol=1e-5)
+    gradients = [
+        jax.grad(lambda s, w=w: jnp.sum(softmax_loss(arguments[1], s, arguments[2], jnp.asarray(w))))(arguments[0])
+        for w in (weights, control)
+    ]
+    np.testing.assert_allclose(gradients[0].sum(axis=1), gradients[1].sum(axis=1), rtol=1e-4, atol=1e-6)

@@ -163,6 +163,19 @@ def self_adversarial_weights(
     return normalised(powers, negative, across)
 
 
+def same_pull(weights: jax.Array, scores: jax.Array, negative: jax.Array, across: Across = LOCAL) -> jax.Array:
+    """One weight for all negatives of a row, with which they are pulled as hard in all as with these: ``[B, C]``.
+
+    The softmax loss pulls a negative by its share of the softmax, times its weight. So this is the mean weight by
+    these shares.
+    """
+    logits = jnp.where(negative, jax.lax.stop_gradient(scores), -jnp.inf)
+    top = across.max(jnp.max(logits, axis=-1, keepdims=True))
+    powers = jnp.where(negative, jnp.exp(logits - jnp.where(jnp.isfinite(top), top, 0)), 0)
+    pull, plain = (across.sum(jnp.sum(x, axis=-1, keepdims=True)) for x in (weights * powers, powers))
+    return jnp.where(negative, pull / jnp.where(plain > 0, plain, 1), 0)
+
+
 def normalised(weights: jax.Array, negative: jax.Array, across: Across = LOCAL) -> jax.Array:
     """Scales each row of ``[B, C]`` to mean 1 over its negatives, 0 elsewhere; a row without weight stays 0.
 
@@ -259,3 +272,19 @@ class EntropyGuided:
             many=answers >= self.many if self.many else None,
             across=across,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Unsorted:
+    """A control for ``EntropyGuided``: gradients as long as by it, but every negative of a row weighs the same.
+
+    Attributes:
+      guided: by which the length goes.
+    """
+
+    guided: EntropyGuided
+
+    def __call__(self, scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
+        """Weights of the negatives."""
+        weights = self.guided(scores, positive, negative, answers, across).values
+        return Weights(same_pull(weights, scores, negative, across))

@@ -72,17 +72,19 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
 def build_objective(config: ConfigDict) -> Objective:
     """The objective that ``config.negatives`` and ``config.loss`` describe."""
     negatives, loss = config.negatives, config.loss
+    guided = egns.EntropyGuided(
+        low=negatives.entropy_low,
+        high=negatives.entropy_high,
+        class_weights=tuple(negatives.class_weights),
+        reference=egns.REFERENCES[negatives.reference],
+        confident=egns.CONFIDENT[negatives.confident],
+        many=negatives.many,
+    )
     weightings: dict[str, egns.Weighting] = {
         "uniform": egns.uniform,
         "self_adversarial": egns.self_adversarial,
-        "entropy": egns.EntropyGuided(
-            low=negatives.entropy_low,
-            high=negatives.entropy_high,
-            class_weights=tuple(negatives.class_weights),
-            reference=egns.REFERENCES[negatives.reference],
-            confident=egns.CONFIDENT[negatives.confident],
-            many=negatives.many,
-        ),
+        "entropy": guided,
+        "unsorted": egns.Unsorted(guided),
     }
     softmax = {"gradient": softmax_loss, "sum": margin_softmax_loss}[negatives.weights_in]
     losses: dict[str, Loss] = {"softmax": softmax, "logistic": functools.partial(logistic_loss, margin=loss.margin)}
