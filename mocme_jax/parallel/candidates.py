@@ -18,7 +18,7 @@ from mocme_jax.parallel.device_axis import padded_size, share
 
 
 class Columns(NamedTuple):
-    """The batch's heads, its tails and the pool, in this order, as one list that is the same on every device.
+    """The batch's heads and its tails, those of held-out triples, and the pool: one list, the same on every device.
 
     Attributes:
       ids: int32 ``[2B + C]``, filled up so that the pool divides by the devices, and by 8.
@@ -85,9 +85,11 @@ def choose_columns(
     else:
         chosen = sample_pool(key, entities, pool) if entropy is None else guided_pool(key, entropy, pool)
         drawn = jnp.resize(chosen, (filled,))
-    ids = jnp.concatenate([batch[:, 0], batch[:, 2], drawn])
     train = size - held
-    parts = ((0, train), (size, train), (train, held), (size + train, held), (2 * size, filled))
+    # A device's places must ascend: ``known_columns`` marks the first column of an entity, which is the one scored.
+    ends = [batch[rows, end] for rows in (slice(train), slice(train, size)) for end in (0, 2)]
+    ids = jnp.concatenate([*ends, drawn])
+    parts = ((0, train), (train, train), (2 * train, held), (2 * train + held, held), (2 * size, filled))
     places = jnp.concatenate([share(first + jnp.arange(rows), devices) for first, rows in parts])
     scored = places < 2 * size + count
     if everything or not in_batch:
