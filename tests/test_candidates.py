@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_model import lanes
 
 from mocme_jax.method.egns import PACE, Seen, guided_pool, remembered
-from mocme_jax.parallel.candidates import first_occurrence, sample_pool
+from mocme_jax.parallel.candidates import choose_columns, first_occurrence, sample_pool
 from mocme_jax.parallel.device_axis import across_devices, share
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 
