@@ -23,14 +23,11 @@ def get_config(arg=None):
     # Numbers of numeric_triples.tsv are left out: the settings below were found for names alone.
     config.data.make = ("text",)
     config.model.width = 1024
-    config.model.experts = 0
     config.model.modality_scale = 0.0044
-    config.model.relative_scales = True
     config.model.feature_dropout = 0.5
     config.model.lend = 0.6
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
-    config.fusion.features_in = "questions"
     config.negatives.sampling = "entropy"
     config.negatives.weights_in = "sum"
     config.loss.regulariser = "dura"

@@ -7,7 +7,7 @@ from mocme_jax.studies.search_space import Uniform, around
 
 
 def get_space(config):
-    """Penalty, rates, dropouts, batch, average, the features' scale, the fusion's temperature."""
+    """Penalty, rates, dropouts, batch, average and the features' scale."""
     batch = config.train.batch_size
     return {
         "loss.regularisation": around(config.loss.regularisation or 0.05, 2),
@@ -18,5 +18,4 @@ def get_space(config):
         "train.average": around(config.train.average or 100.0, 3),
         "model.modality_scale": around(config.model.modality_scale, 3),
         "model.feature_dropout": Uniform(0.0, 0.5),
-        "fusion.temperature": around(config.fusion.temperature, 3),
     }

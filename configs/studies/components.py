@@ -5,16 +5,14 @@ Command  python -m mocme_jax.ablate --config=CONFIG --study=components
 
 
 def get_cells(config, modalities, alone):
-    """The full model; less complementarity in one place; other fusions; less experts, EGNS, or a modality."""
-    cells = {"full": {}}
-    if config.model.experts:
-        cells |= {"no intra": {"fusion.intra": "mean"}, "no inter": {"fusion.inter": "mean"}}
-    for kind in ("gate", "mean", "attention"):
-        cells[kind] = {"fusion.inter": kind, "fusion.intra": kind}
-    # Views of a plain sum would be scaled by their number.
-    cells["sum"] = {"fusion.inter": "sum", "fusion.intra": "mean"}
-    if config.model.experts:
-        cells["no experts"] = {"model.experts": 0}
+    """The full model; other fusions; another number of experts; less EGNS, or a modality; the structure alone."""
+    names = {"mean": "no complementarity"}
+    fusions = [kind for kind in ("mean", "gate", "attention") if kind != config.model.fusion]
+    cells = {"full": {}} | {names.get(kind, kind): {"model.fusion": kind} for kind in fusions}
+    if config.model.experts == 1:
+        cells["3 experts"] = {"model.experts": 3}
+    else:
+        cells["1 expert"] = {"model.experts": 1}
     cells["no EGNS"] = {"negatives.weighting": "uniform"}
     if config.negatives.sampling == "entropy":
         cells["no EGNS"]["negatives.sampling"] = "uniform"
