@@ -120,7 +120,7 @@ def tiny_run(tmp_path_factory) -> Path:
     from tiny_graph import tiny_flags, write_tiny_graph
 
     folder = tmp_path_factory.mktemp("tiny_run")
-    fields = {"data__modalities": "text,numeric", "train__epochs": 12, "model__structure_dropout": 0.1}
+    fields = {"data__modalities": "text,numeric", "train__epochs": 12, "train__eval_every": 4}
     fields |= {"model__self_answers": "seen", "model__cardinality": 0.5}
     return _finished(tiny_flags(write_tiny_graph(folder / "graph"), folder / "run", **fields), tmp_path_factory)
 
@@ -139,7 +139,7 @@ def tiny_baseline(tmp_path_factory) -> Path:
     from tiny_graph import tiny_flags, write_tiny_graph
 
     folder = tmp_path_factory.mktemp("tiny_baseline")
-    fields = {"model__experts": 0, "negatives__weighting": "uniform", "train__epochs": 8}
+    fields = {"negatives__weighting": "uniform", "train__epochs": 8}
     return _finished(tiny_flags(write_tiny_graph(folder / "graph"), folder / "baseline", **fields), tmp_path_factory)
 
 
@@ -163,7 +163,7 @@ def strange_run(tmp_path_factory) -> Path:
     from tiny_graph import tiny_flags
 
     folder = tmp_path_factory.mktemp("strange_run")
-    fields = {"data__modalities": "text,numeric", "train__epochs": 2, "model__structure_dropout": 0.1}
+    fields = {"data__modalities": "text,numeric", "train__epochs": 2}
     # As above, so that what is compiled serves both.
     fields |= {"model__self_answers": "seen", "model__cardinality": 0.5}
     fields |= {"data__name": "a<b>&amp;\"'"}
