@@ -1,7 +1,7 @@
 """Measures the cold start of a graph: entities held out with all their triples, completed from their features alone.
 
-Trains on the rest with the given config, into WORKDIR/run; model.structure_dropout of .3 and more teaches a model to do
-without structure, below that structures are inferred. The figures, beside simple baselines, are printed and written to
+Trains on the rest with the given config, into WORKDIR/run. The structure of the held-out entities is inferred from that
+of entities that carry much the same. The figures, beside simple baselines, are printed and written to
 WORKDIR/coldstart.json.
 """
 

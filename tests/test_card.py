@@ -26,13 +26,23 @@ def test_a_card_tells_what_the_results_tell(results):
     assert "first use" in text
     for name, share in results["graph"]["modalities"].items():
         assert f"| modality {name} | {share:.1%} of the entities |" in text
+    assert results["weights"].keys() == {"structure", "text", "numeric", "all features"}
+    for name, share in results["weights"].items():
+        assert f"{name} {share:.3f}" in text
+    assert "experts: structure, numeric, text, all features; fusion `complementarity`" in text
+
+
+def test_the_card_of_structure_alone_has_one_expert(tiny_baseline):
+    text = card(json.loads((tiny_baseline / "results.json").read_text(encoding="utf-8")), None)
+    assert "width 8; one expert, the structure; best epoch" in text
+    assert "structure 1.000" in text
 
 
 def test_its_command_is_the_run_again(results):
     (command,) = re.findall(r"^python -m mocme_jax.train (.*)$", card(results, None), re.MULTILINE)
     config, _ = parse(shlex.split(command), "")
     again = json.loads(json.dumps(config.to_dict()))
-    for section in ("model", "fusion", "negatives", "loss", "train", "eval"):
+    for section in ("model", "negatives", "loss", "train", "eval"):
         assert again[section] == results["config"][section]
     assert again["data"] | {"dir": None} == results["config"]["data"] | {"dir": None}
     assert again["seed"] == results["config"]["seed"]

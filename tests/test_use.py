@@ -15,19 +15,23 @@ from mocme_jax.serving.exported_tables import cardinality_of
 
 
 def all_scores(model) -> np.ndarray:
-    """ComplEx, Re(sum h r conj t), float64 ``[2R, N, N]``, from what the model gives out, and cardinality's part.
+    """Fused ComplEx, float64 ``[2R, N, N]``, from what the model gives out, and cardinality's part.
 
-    No entity of the tiny graph leads to itself, so that none is an answer to a question about itself: -inf.
+    Re(sum h r conj t) of each expert, h and t as they are weighed for the entity, times the relation's weight. No entity of the tiny graph leads to itself, so that none is an answer to a question about itself: -inf.
     """
     everyone = range(len(model.entities))
-    asked, answers = model.encode(everyone).astype(complex), model.encode(everyone, answers=True).astype(complex)
-    relations = np.asarray(model.served.params.model["params"]["relation"]).astype(complex)
+    parameters = model.served.params.model["params"]
+    weights = np.exp(np.asarray(parameters["fusion"]["relation"], np.float64))
 
     def joined(x):
-        half = x.shape[1] // 2
-        return x[:, :half] + 1j * x[:, half:]
+        """An expert's complex vectors, ``[n, H, d / 2]``."""
+        x = np.asarray(x, np.float64).reshape(len(x), weights.shape[1], -1)
+        half = x.shape[2] // 2
+        return x[..., :half] + 1j * x[..., half:]
 
-    scores = np.einsum("nd,rd,md->rnm", joined(asked), joined(relations), joined(answers).conj()).real
+    asked, answers = joined(model.encode(everyone)), joined(model.encode(everyone, answers=True))
+    relations = joined(parameters["relation"]) * weights[:, :, None]
+    scores = np.einsum("nhd,rhd,mhd->rnm", asked, relations, answers.conj(), optimize=True).real
     times, bonus = cardinality_of(model)
     scores += ((times > 0) * bonus).T[:, None].astype(np.float64)
     for head, relation, tail in model.graph.train.tolist():

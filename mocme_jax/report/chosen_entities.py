@@ -1,4 +1,4 @@
-"""Chosen entities: what each carries, how its modalities and views are weighed, what it looks like."""
+"""Chosen entities: what each carries, how the experts are weighed for it, what it looks like."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from mocme_jax.data.features.image_folder import image_files
 from mocme_jax.data.features.image_layout import read_image
 from mocme_jax.report.finished_run import Finished
-from mocme_jax.report.modality_weights import bar
+from mocme_jax.report.expert_weights import Bar, bar
 from mocme_jax.report.run_measurements import Measured
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def chosen_entities(
     """What the report tells of entities, and their weights in each run that has them; chosen in the first run.
 
     Args:
-      weighed: runs with modalities.
-      colours: of the modalities.
+      weighed: runs with several experts.
+      colours: of the experts.
       keys: names that were asked for; none for the report's own choice.
       images: a folder of pictures named for entities, see ``image_folder``, or None.
     """
@@ -58,11 +58,8 @@ def chosen_entities(
     files = {} if images is None else image_files(images, names)[0]
     places = [{name: index for index, name in enumerate(one.model.entities.names)} for _, one in weighed]
 
-    def weights(run: Finished, one: Measured, index: int) -> dict[str, Any]:
-        named = list(enumerate(one.modalities))
-        shares = {name: one.weights.modality[index, m] for m, name in named}
-        views = {name: one.weights.view[index, m].tolist() for m, name in named if one.weights.present[index, m]}
-        return {"bar": bar(run.name, "", shares, colours), "view": views if len(weighed) == 1 else {}}
+    def weights(run: Finished, one: Measured, index: int) -> Bar:
+        return bar(run.name, "", one.named(one.weights.entity[index]), colours)
 
     return [
         {

@@ -40,7 +40,12 @@ class Finished:
     @property
     def modalities(self) -> list[str]:
         """The structure and the feature modalities, in the model's order."""
-        return list(self.results["weights"]["modality"])
+        return [STRUCTURE, *self.results["graph"]["modalities"]]
+
+    @property
+    def experts(self) -> list[str]:
+        """The experts, in the model's order."""
+        return list(self.results["weights"])
 
     @property
     def model(self) -> SimpleNamespace:

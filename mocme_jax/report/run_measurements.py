@@ -1,4 +1,4 @@
-"""What the report measures on a run's best checkpoint: ranks, each entity's weights, how far probabilities hold.
+"""What the report measures on a run's best checkpoint: ranks, the experts' weights, how far probabilities hold.
 
 Test was scored once, in training. Ranks are repeated here to show how they are spread, and chosen by nothing.
 """
@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from mocme_jax.evaluation.metrics import modality_patterns
@@ -22,22 +21,24 @@ from mocme_jax.serving.run_loading import model_of
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.best_model import Restored, restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.logs.run_results import expert_names
 from mocme_jax.training.setup import builders
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Every entity's weights, as what is asked about.
+    """Each expert's share of the weights with which entities are asked about.
 
     Attributes:
-      modality: float64 ``[N, M]``, shares of the fusion that sum to 1; 0 where the entity lacks the modality.
-      view: float64 ``[N, M, K]``, summing to 1 over K where the modality is present.
-      present: bool ``[N, M]``, the structure first.
+      entity: float64 ``[N, H]``, of every entity, without a relation; rows sum to 1.
+      relation: float64 ``[R, 2, H]``, means over a relation's training triples: of their heads, asked for tails, and of
+        their tails, asked for heads; with the relation's own part of the weights. NaN without triples.
+      reads: bool ``[N, H]``, whether an expert has something of the entity to read; True for the structure.
     """
 
-    modality: np.ndarray
-    view: np.ndarray
-    present: np.ndarray
+    entity: np.ndarray
+    relation: np.ndarray
+    reads: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Measured:
       parts: digests of names and triples, to tell whether two runs are of one graph.
       ranks: float64 ``[2T]``, filtered ranks of test, those that ask for tails first; None without test triples.
       modalities: M names, the structure first.
+      experts: H names, the structure first.
       patterns: what each entity carries, such as ``text+numeric``; ``structure`` for nothing beside it.
       weights: see ``Weights``.
       reliability: ``before`` and ``after`` the calibration, the top answers to questions of test (of dev, where there
@@ -60,10 +62,19 @@ class Measured:
     parts: dict[str, str]
     ranks: np.ndarray | None
     modalities: tuple[str, ...]
+    experts: tuple[str, ...]
     patterns: list[str]
     weights: Weights
     reliability: dict[str, Bins]
     judged_on: str
+
+    def named(self, shares: np.ndarray) -> dict[str, float]:
+        """Shares ``[H]`` by the names of the experts."""
+        return dict(zip(self.experts, shares.tolist(), strict=True))
+
+    def reads(self, expert: str) -> float:
+        """The share of the entities that an expert has something to read of."""
+        return float(self.weights.reads[:, self.experts.index(expert)].mean())
 
 
 def measure(
@@ -81,16 +92,18 @@ def measure(
     split = "test" if len(graph.test) else "valid"
     probabilities, right = judged(model.served, model.calibration, graph.splits[split])
     _whole, parts = graph.fingerprints()
+    modalities = [modality.name for modality in graph.modalities]
     return Measured(
         model,
         {name: digest for name, digest in parts.items() if not name.startswith("modality ")},
         test_ranks(model.served, restored),
-        (STRUCTURE, *(modality.name for modality in graph.modalities)),
+        (STRUCTURE, *modalities),
+        tuple(expert_names(modalities, model.served.model.encoder.experts)),
         [
             STRUCTURE if pattern == "none" else pattern
             for pattern in modality_patterns({m.name: m.present for m in graph.modalities}, len(graph.entities))
         ],
-        entity_weights(model.served, len(graph.entities)),
+        weights_of(model.served, np.asarray(graph.train)),
         {name: in_bins(values, right) for name, values in probabilities.items()},
         "dev" if split == "valid" else split,
     )
@@ -108,37 +121,47 @@ def test_ranks(served: Served, restored: Restored) -> np.ndarray | None:
     return evaluator.ranks(restored.params.model, vectors, "test")
 
 
-def entity_weights(served: Served, entities: int) -> Weights:
-    """The weights that each of N entities is encoded with."""
-    found = []
+def weights_of(served: Served, train: np.ndarray) -> Weights:
+    """The shares of the experts, with means over the training triples int ``[T, 3]``."""
+    entities = served.facts.num_entities
+    shares = []
     for part, size in batches(entities):
         ids = filled(np.arange(part.start, part.stop, dtype=np.int32), size)
         carried = look_up(served.params.structure, served.inputs, ids, split=False)
-        encoding = None  # TODO
-        kept = jax.device_get((encoding.modality_weights, encoding.view_weights, encoding.present))
-        found.append([array[: part.stop - part.start] for array in kept])
-    modality, view, present = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-    modality = np.where(present, modality, 0).astype(np.float64)
-    view = np.where(present[..., None], view, 0).astype(np.float64)
-    # Fused by a plain sum, every part weighs 1.
-    modality /= np.maximum(modality.sum(axis=1, keepdims=True), 1e-30)
-    view /= np.maximum(view.sum(axis=2, keepdims=True), 1e-30)
-    return Weights(modality, view, present)
+        found = programs.expert_shares(served.model, served.params.model, carried)
+        shares.append(np.asarray(found, np.float64)[: part.stop - part.start])
+    entity = np.concatenate(shares)
+    entity /= entity.sum(axis=1, keepdims=True)
+    present = np.asarray(served.inputs.present)
+    reads = [present[:, 1:][:, list(read)].any(axis=1) for read in served.model.encoder.reads]
+    of_relations = np.asarray(programs.relation_weights(served.model, served.params.model), np.float64)
+    relation = shares_by_relation(entity, of_relations, train)
+    return Weights(entity, relation, np.stack([np.ones(entities, bool), *reads], axis=1))
 
 
-def weights_by_pattern(weights: Weights, patterns: list[str]) -> list[tuple[str, int, np.ndarray]]:
-    """Pattern, number of entities, mean weights ``[M]``; the most frequent first."""
+def shares_by_pattern(shares: np.ndarray, patterns: list[str]) -> list[tuple[str, int, np.ndarray]]:
+    """Pattern, number of entities, mean shares ``[H]``; the most frequent first."""
     names, place, counts = np.unique(np.asarray(patterns, object).astype(str), return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return [(str(names[i]), int(counts[i]), weights.modality[place == i].mean(axis=0)) for i in order]
+    return [(str(names[i]), int(counts[i]), shares[place == i].mean(axis=0)) for i in order]
 
 
-def weights_by_relation(weights: Weights, train: np.ndarray, relations: int) -> np.ndarray:
-    """Mean weights ``[R, 2, M]`` of the heads and of the tails of each relation's training triples; NaN without any."""
-    counts = np.bincount(train[:, 1], minlength=relations)
-    sums = [
-        [np.bincount(train[:, 1], column[train[:, end]], minlength=relations) for column in weights.modality.T]
-        for end in (0, 2)
-    ]
-    with np.errstate(invalid="ignore"):
-        return np.moveaxis(np.array(sums), 2, 0) / counts[:, None, None]
+def shares_by_relation(entity: np.ndarray, relation: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Mean shares ``[R, 2, H]`` of heads, asked for tails, and of tails, asked for heads; NaN without triples.
+
+    Args:
+      entity: ``[N, H]``, shares of entities without a relation.
+      relation: ``[2R, H]``, what relations multiply the weights by.
+      train: int ``[T, 3]``.
+    """
+    count = len(relation) // 2
+    found = np.full((count, 2, entity.shape[1]), np.nan)
+    rows = np.argsort(train[:, 1], kind="stable")
+    starts = np.searchsorted(train[rows, 1], np.arange(count + 1))
+    for own in range(count):
+        triples = train[rows[starts[own] : starts[own + 1]]]
+        for place, (end, asked) in enumerate(((0, own), (2, own + count))):
+            if len(triples):
+                weights = entity[triples[:, end]] * relation[asked]
+                found[own, place] = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 from mocme_jax.config import flat
 from mocme_jax.config_values import show
 from mocme_jax.flags import OF_A_MACHINE
-from mocme_jax.report import modality_weights as weighing
+from mocme_jax.report import expert_weights as weighing
 from mocme_jax.report import score_tables as scores
 from mocme_jax.report import training_curves as over_time
 from mocme_jax.report.chosen_entities import chosen_entities
@@ -38,8 +38,8 @@ def runs_context(
     strange = other_graphs(compared)
     fits = not strange
     base = baseline[0] if baseline is not None and fits else None
-    colours = over_time.modality_colours(runs)
-    weighed = [(run, one) for run, one in shown if len(one.modalities) > 1]
+    colours = over_time.expert_colours(runs)
+    weighed = [(run, one) for run, one in shown if len(one.experts) > 1]
     return {
         "title": f"MoCME on {runs[0].results['graph']['name']}",
         "runs": runs,
@@ -51,10 +51,9 @@ def runs_context(
         "differing": differing(all_runs),
         "curves": over_time.dev_curves(all_runs) + over_time.loss_curves(runs),
         "classes": over_time.class_charts(runs),
-        "weighed": [run for run, _ in weighed],
+        "weighed": weighed,
         "colours": colours,
         "weights_over_time": over_time.weight_charts(runs),
-        "views_over_time": [(run, charts) for run, _ in weighed if (charts := over_time.view_charts(run))],
         "patterns": [(run, cut(weighing.pattern_bars(one, colours))) for run, one in weighed],
         "relation_weights": [(run, cut(weighing.relation_bars(one, colours), 6)) for run, one in weighed],
         "entities": chosen_entities(weighed, colours, entities, images),

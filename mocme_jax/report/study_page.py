@@ -11,7 +11,7 @@ from mocme_jax.config import flat
 from mocme_jax.config_values import show
 from mocme_jax.flags import flags_of
 from mocme_jax.report.charts import Chart, Series, against, lines
-from mocme_jax.report.modality_weights import Bar, bar
+from mocme_jax.report.expert_weights import Bar, bar
 from mocme_jax.report.study_reading import Study
 from mocme_jax.studies.study_table import spread
 
@@ -22,8 +22,8 @@ _A_CHART = 4
 def study_context(study: Study) -> dict[str, Any]:
     """What the template ``study.html`` takes."""
     told = study.told
-    modalities = list(dict.fromkeys(name for row in study.rows for name in row.get("weights", {}).get("modality", {})))
-    colours = {name: place for place, name in enumerate(modalities)}
+    experts = dict.fromkeys(name for row in study.rows for name in weights_of(row))
+    colours = {name: place for place, name in enumerate(experts)}
     shared = shared_numbers(told["cells"], told["config"], told["reference"])
     return {
         "title": f"Study {told['study']} on {told['graph'].get('name', 'a graph')}",
@@ -103,17 +103,20 @@ def _mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> tuple[list[float
     return epochs, [float(np.mean([one[epoch] for one in by_epoch])) for epoch in epochs]
 
 
+def weights_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Each expert's mean share of the weights, as a row has them; none of a row that an earlier version wrote."""
+    return {name: share for name, share in row.get("weights", {}).items() if _is_number(share)}
+
+
 def mean_weights(study: Study, cell: str) -> dict[str, dict[str, float | None]]:
-    """Mean and deviation over the seeds of each modality's weight."""
-    rows = [row.get("weights", {}).get("modality", {}) for row in study.of(cell)]
+    """Mean and deviation over the seeds of each expert's share."""
+    rows = [weights_of(row) for row in study.of(cell)]
     return {name: spread([row[name] for row in rows if name in row]) for name in dict.fromkeys(itertools.chain(*rows))}
 
 
 def weight_bar(study: Study, cell: str, colours: Mapping[str, int]) -> Bar:
-    """The cell's mean weights, scaled to 1 beside each other: each is a mean over the entities that have it."""
-    means = {name: told["mean"] for name, told in mean_weights(study, cell).items()}
-    total = sum(means.values()) or 1.0
-    return bar(cell, "", {name: value / total for name, value in means.items()}, colours)
+    """The cell's mean shares."""
+    return bar(cell, "", {name: told["mean"] for name, told in mean_weights(study, cell).items()}, colours)
 
 
 def shared_numbers(
@@ -145,7 +148,7 @@ def _points(cells: Mapping[str, float], told: Mapping[str, Mapping]) -> list[tup
 
 
 def against_charts(study: Study, shared: Mapping[str, Mapping[str, float]], colours: Mapping[str, int]) -> list[Chart]:
-    """Weights of each modality, and test MRR, over a number that the cells differ in: noise, or what is missing."""
+    """Shares of each expert, and test MRR, over a number that the cells differ in: noise, or what is missing."""
     charts = []
     for number, (field, values) in enumerate(shared.items()):
         cells = {cell: value for cell, value in values.items() if study.of(cell)}
@@ -155,7 +158,7 @@ def against_charts(study: Study, shared: Mapping[str, Mapping[str, float]], colo
         for name, colour in colours.items():
             of = _points(cells, {cell: row[name] for cell, row in weights.items() if name in row})
             if len(of) > 1:
-                charts.append(against(f"against-{number}-{colour}", f"Weight of {name} over {field}", of, colour))
+                charts.append(against(f"against-{number}-{colour}", f"Share of {name} over {field}", of, colour))
         if len(points) > 1:
             charts.append(against(f"against-{number}-test", f"Test MRR over {field}", points, 7))
     return charts

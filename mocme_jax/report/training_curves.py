@@ -6,12 +6,12 @@ from mocme_jax.report.charts import Chart, Series, lines, stack
 from mocme_jax.report.finished_run import CLASSES, Finished
 
 CLASS_COLOURS = (2, 4, 5)
-_LOSSES = ("train/loss/total", "train/loss/ranking", "train/loss/regularisation", "train/loss/fit")
+_LOSSES = ("train/loss/total", "train/loss/ranking", "train/loss/regularisation")
 
 
-def modality_colours(runs: Sequence[Finished]) -> dict[str, int]:
-    """A colour for each modality, the same in all charts of a page."""
-    names = dict.fromkeys(name for run in runs for name in run.modalities)
+def expert_colours(runs: Sequence[Finished]) -> dict[str, int]:
+    """A colour for each expert, the same in all charts of a page."""
+    names = dict.fromkeys(name for run in runs for name in run.experts)
     return {name: place for place, name in enumerate(names)}
 
 
@@ -53,29 +53,12 @@ def class_charts(runs: Sequence[Finished]) -> list[Chart]:
 
 
 def weight_charts(runs: Sequence[Finished]) -> list[Chart]:
-    """Mean weight of each modality over epochs, for each run that has more than one."""
-    charts, colours = [], modality_colours(runs)
+    """Mean share of each expert over epochs, for each run that has more than one."""
+    charts, colours = [], expert_colours(runs)
     for number, run in enumerate(runs):
-        series = [Series(name, colours[name], *run.curve(f"weights/modality/{name}")) for name in run.modalities]
+        series = [Series(name, colours[name], *run.curve(f"weights/{name}")) for name in run.experts]
         if len(series) > 1 and all(curve.x for curve in series):
-            title = "Weight of modalities" if len(runs) == 1 else f"{run.name}: weight of modalities"
-            label = f"Mean weight of modalities by epoch, {run.name}"
-            note = "Mean over the entities that have the modality."
-            charts.append(lines(f"weights-{number}", title, label, series, note=note))
-    return charts
-
-
-def view_charts(run: Finished) -> list[Chart]:
-    """Mean weight of each view over epochs, a chart a modality; none without experts."""
-    charts = []
-    for number, name in enumerate(run.modalities):
-        # Flat rows keep lists: one value a view.
-        x, rows = run.curve(f"weights/view/{name}")
-        if not rows or len(rows[0]) < 2:
-            continue
-        series = [Series(f"view {place + 1}", place, x, view) for place, view in enumerate(zip(*rows, strict=True))]
-        # Even weights lie in the middle, so that little movement looks like little.
-        high = max(2 / len(series), 1.1 * max(map(max, rows)))
-        label = f"Mean weight of the views of {name} by epoch"
-        charts.append(lines(f"views-{number}", f"Views of {name}", label, series, high=high))
+            title = "Shares of the experts" if len(runs) == 1 else f"{run.name}: shares of the experts"
+            label = f"Mean share of the experts by epoch, {run.name}"
+            charts.append(lines(f"weights-{number}", title, label, series, note="Mean over all entities."))
     return charts

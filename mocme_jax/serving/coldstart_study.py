@@ -29,7 +29,7 @@ from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.logs.run_results import read_results, scores_of
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import settings_of, with_fields
+from mocme_jax.training.setup.settings import with_fields
 
 FILE = "coldstart.json"
 
@@ -81,7 +81,6 @@ def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, gi
         "share": share,
         "seed": held_seed,
         "given": given,
-        "structure_dropout": settings_of(config).structure_dropout,
         "modalities": {m.name: float(m.present.mean()) for m in held.modalities},
         "rest": {"test_mrr": rest["test"]["mrr"] if "test" in rest else None},
         "ranks": {

@@ -219,6 +219,13 @@ def expert_shares(model: MoCME, variables: Any, carried: Carried, relations: jax
 
 
 @functools.partial(jax.jit, static_argnames="model")
+def relation_weights(model: MoCME, variables: Any) -> jax.Array:
+    """What each relation multiplies the weights of the experts by, ``[2R, H]``."""
+    relations = jnp.arange(2 * model.num_relations, dtype=jnp.int32)
+    return jnp.exp(model.apply(variables, relations, method="relation_log_weights"))
+
+
+@functools.partial(jax.jit, static_argnames="model")
 def experts_of(model: MoCME, variables: Any, carried: Carried) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Every expert's encoding ``[n, H, d]``, and its weights ``[n, H]`` where entities are asked about and answer."""
     with jax.default_matmul_precision("highest"):

@@ -21,7 +21,7 @@ from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.entity_tables import look_up
-from mocme_jax.serving.compiled_queries import experts_of
+from mocme_jax.serving.compiled_queries import experts_of, relation_weights
 from mocme_jax.serving.completion import batches, filled
 from mocme_jax.serving.trained_model import TrainedModel
 
@@ -99,13 +99,12 @@ def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
         found.append([x[: part.stop - part.start] for x in experts_of(served.model, served.params.model, carried)])
     entities, asked, answering = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     times, bonus = cardinality_of(model)
-    weights = served.model.apply(served.params.model, np.arange(directions), method="relation_log_weights")
     tables = {
         "entities": entities,
         "relations": np.asarray(parameters["relation"]).reshape(directions, experts, -1),
         "asked": asked,
         "answering": answering,
-        "relation_weights": np.exp(weights),
+        "relation_weights": np.asarray(relation_weights(served.model, served.params.model)),
         "answered": (times > 0).astype(np.uint8),
         "cardinality": bonus,
     }

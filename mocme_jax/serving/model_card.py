@@ -44,7 +44,7 @@ def card(results: dict, calibration: dict | None) -> str:
         f"# MoCME on {graph['name']}",
         "",
         f"Completes triples of {graph['name']}: asked for a head or a tail, it ranks {graph['entities']:,} entities. "
-        f"Score function `{model.score}`, width {model.width}, {model.experts} experts a modality; best epoch "
+        f"Score function `{model.score}`, width {model.width}; {_experts(results, model.fusion)}; best epoch "
         f"on dev {run['best_epoch']} of {run['epoch']}, {run['minutes']:.1f} minutes on {results['device']} "
         f"(jax {results['jax']}, mocme_jax {results['version']}).",
         "",
@@ -69,9 +69,9 @@ def card(results: dict, calibration: dict | None) -> str:
         *_scores(results),
         "",
         "## Weights",
-        "Mean over the entities that have the modality: "
-        + ", ".join(f"{name} {weight:.3f}" for name, weight in results["weights"]["modality"].items())
-        + ".",
+        "Each expert's share of the weights with which entities are asked about, mean over all entities: "
+        + ", ".join(f"{name} {share:.3f}" for name, share in results["weights"].items())
+        + ". A share is no measure of what an expert is worth.",
         "",
         "## Calibration",
         *_calibration(calibration),
@@ -86,6 +86,11 @@ def card(results: dict, calibration: dict | None) -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _experts(results: dict, fusion: str | None) -> str:
+    names = list(results["weights"])
+    return f"experts: {', '.join(names)}; fusion `{fusion}`" if len(names) > 1 else f"one expert, the {names[0]}"
 
 
 def _scores(results: dict) -> Iterator[str]:
