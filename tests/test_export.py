@@ -8,13 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_runner import assert_one_error, run_here
 
 import mocme_jax
 from mocme_jax.data.readers.safetensors_file import read_safetensors
-from mocme_jax.serving.completion import complete_questions, score_triples
+from mocme_jax.method.mocme import init_params
+from mocme_jax.method.scoring import SCORES
+from mocme_jax.parallel.entity_tables import look_up
+from mocme_jax.serving.compiled_queries import encode_some
+from mocme_jax.serving.completion import added_to_triples, score_triples
 from mocme_jax.serving.exported_tables import cardinality_of, export, pykeen_state, tables_of
 from mocme_jax.serving.top_candidates import in_blocks
 
@@ -53,22 +59,55 @@ def test_the_tables_give_the_test_mrr_back_in_the_lines_of_the_docs(tiny_run, tm
     assert len(rows) == 49
 
 
-@pytest.mark.parametrize("features_in", ["questions", "heads"])
-def test_models_whose_questions_are_other_than_their_answers_keep_both_tables(model, tmp_path, features_in):
-    rng = np.random.default_rng(0)
-    questions = rng.standard_normal((48, model.served.model.encoder.width)).astype(np.float32)
-    served = dataclasses.replace(
-        model.served,
-        model=model.served.model.clone(features_in=features_in),
-        tables=model.served.tables._replace(questions=in_blocks(questions)),
-    )
-    other = dataclasses.replace(model, served=served)
-    export(other, tmp_path / "export", ("npz",))
-    count, test = len(model.relations), model.graph.test
-    asked = np.concatenate([test, np.stack([test[:, 2], test[:, 1] + count, test[:, 0]], axis=1)])
-    found = complete_questions(served, asked[:, :2], 48, np.ones(2 * count), asked=asked[:, 2])
-    expected = np.mean(1 / (1 + np.argmax(found.ids == asked[:, 2:], axis=1)))
-    assert float(run_alone(lines_with("test MRR"), tmp_path).split()[-1]) == pytest.approx(expected, abs=1e-6)
+def with_score(model, name):
+    """The same graph and experts under another score function, with parameters that are all drawn at random."""
+    served, entities, rng = model.served, len(model.entities), np.random.default_rng(0)
+    module = served.model.clone(score=SCORES[name])
+    shapes = jax.eval_shape(lambda key: init_params(module, key, entities), jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), shapes)
+    everyone = look_up(params.structure, served.inputs, np.arange(entities), split=False)
+    vectors = encode_some(module, params.model, everyone)
+    tables = served.tables._replace(questions=in_blocks(vectors.questions), answers=in_blocks(vectors.answers))
+    return dataclasses.replace(model, served=dataclasses.replace(served, model=module, params=params, tables=tables))
+
+
+def halves(x):
+    return x[..., : x.shape[-1] // 2] + 1j * x[..., x.shape[-1] // 2 :]
+
+
+BY_HAND = {
+    "complex": lambda h, r, t, core: (halves(h) * halves(r) * halves(t).conj()).sum(axis=-1).real,
+    "rotate": lambda h, r, t, core: -np.abs(halves(h) * np.exp(1j * r) - halves(t)).sum(axis=-1),
+    "transe": lambda h, r, t, core: -np.abs(h + r - t).sum(axis=-1),
+    "distmult": lambda h, r, t, core: (h * r * t).sum(axis=-1),
+    "tucker": lambda h, r, t, core: np.einsum("nhd,nhr,hrde,nhe->nh", h, r, core, t),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_the_tables_sum_up_to_the_models_own_scores(model, tmp_path, name):
+    other, count = with_score(model, name), len(model.relations)
+    export(other, tmp_path, ("npz",))
+    with np.load(tmp_path / "tables.npz") as file:
+        tables = {key: table.astype(np.float64) for key, table in file.items()}
+    meta = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    assert meta["experts"] == ["structure", "numeric", "text", "all features"]
+    assert tables["entities"].shape == (48, 4, 8)
+    for weights in ("asked", "answering", "relation_weights"):
+        # Else the formula below could do without them.
+        assert np.std(np.log(tables[weights])) > 0.1, weights
+    triples = np.array([(h, r, t) for r in range(count) for h in range(0, 48, 5) for t in range(0, 48, 7)])
+
+    def scores(heads, relations, tails):
+        ends = tables["entities"][heads], tables["relations"][relations], tables["entities"][tails]
+        weights = tables["asked"][heads] * tables["relation_weights"][relations] * tables["answering"][tails]
+        return (weights * BY_HAND[name](*ends, tables.get("core"))).sum(axis=1)
+
+    h, r, t = triples.T
+    found = np.stack([scores(h, r, t), scores(t, r + count, h)], axis=1)
+    # What additions add is not of the experts.
+    expected = score_triples(other.served, triples) - added_to_triples(other.served, triples)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_serialised_scorer_needs_no_package(model, tmp_path):
@@ -89,7 +128,11 @@ def test_the_serialised_scorer_needs_no_package(model, tmp_path):
     np.testing.assert_allclose(both[new], score_triples(model.served, triples)[new], atol=1e-5)
 
 
-def test_pykeens_state_scores_the_same(model):
+def test_pykeens_state_scores_the_same(model, tiny_baseline):
+    # Of structure alone, with what the other run adds to scores: the graph is the same.
+    alone = mocme_jax.load(tiny_baseline)
+    assert alone.entities.names == model.entities.names
+    model = dataclasses.replace(alone, served=dataclasses.replace(alone.served, facts=model.served.facts))
     state = pykeen_state(model, tables_of(model))
     entities, relations = (
         state[f"{kind}_representations.0._embeddings.weight"].astype(np.float64) for kind in ("entity", "relation")
@@ -118,21 +161,22 @@ def test_parquet_tables_hold_names_and_numbers(model, tmp_path):
     export(model, tmp_path, ("parquet",))
     rows = parquet.read_table(tmp_path / "entities.parquet").to_pylist()
     assert [row["name"] for row in rows] == model.entities.names
-    np.testing.assert_array_equal(
-        np.array([row["answers"] for row in rows], np.float32), model.encode(range(48), answers=True)
-    )
+    tables = tables_of(model)
+    columns = {"vector": tables["entities"].reshape(48, -1), "asked": tables["asked"], "answering": tables["answering"]}
+    for name, table in columns.items():
+        np.testing.assert_array_equal(np.array([row[name] for row in rows], np.float32), table)
     relations = parquet.read_table(tmp_path / "relations.parquet").to_pylist()
     table = np.array([row[part] for part in ("forward", "inverse") for row in relations], np.float32)
-    np.testing.assert_array_equal(table, tables_of(model)["relations"])
+    np.testing.assert_array_equal(table, tables["relations"].reshape(6, -1))
+    weights = np.array([row[part] for part in ("weights", "inverse_weights") for row in relations], np.float32)
+    np.testing.assert_array_equal(weights, tables["relation_weights"])
     columns = [row["cardinality"] for row in relations] + [row["inverse_cardinality"] for row in relations]
-    np.testing.assert_array_equal(np.array(columns, np.float32), tables_of(model)["cardinality"])
+    np.testing.assert_array_equal(np.array(columns, np.float32), tables["cardinality"])
 
 
 def test_what_can_not_be_exported_is_said_in_a_line(tiny_run, model, tmp_path, monkeypatch, capsys):
     status = run_here("export", f"--workdir={tiny_run}", f"--out={tmp_path}", "--formats=onnx", monkeypatch=monkeypatch)
     assert_one_error(status, capsys.readouterr().err, "formats", "pykeen")
-    other = dataclasses.replace(
-        model, served=dataclasses.replace(model.served, model=model.served.model.clone(features_in="questions"))
-    )
-    with pytest.raises(mocme_jax.errors.UserError, match=r"fusion.features_in=questions"):
-        export(other, tmp_path, ("pykeen",))
+    for other, words in ((model, "knows no weights of experts"), (with_score(model, "transe"), "score complex")):
+        with pytest.raises(mocme_jax.errors.UserError, match=words):
+            export(other, tmp_path, ("pykeen",))

@@ -24,6 +24,7 @@ from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving.compiled_queries import experts_of, relation_weights
 from mocme_jax.serving.completion import batches, filled
 from mocme_jax.serving.trained_model import TrainedModel
+from mocme_jax.training.logs.run_results import expert_names
 
 FORMATS = ("npz", "safetensors", "parquet", "jax", "pykeen")
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -55,6 +56,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
         "score": model.served.model.score.name,
         "entities": len(model.entities),
         "relations": len(model.relations),
+        "experts": expert_names([m.name for m in model.graph.modalities], model.served.model.encoder.experts),
         "tables": {name: list(table.shape) for name, table in tables.items()},
         "never_itself": [
             relation
