@@ -58,7 +58,7 @@ def write_study(folder: Path, config: dict, cells: dict[str, dict], *, seeds: in
             row |= {"clean": scores | {"count": 6}, "best_epoch": 4, "epochs": 4, "seconds": 30.0}
             row |= {"curve": [[2, mrr / 2], [4, mrr]]}
             text = 0.3 - 0.1 * place / len(cells)
-            row["weights"] = {"modality": {"structure": 1 - text, "text": text}, "view": {"structure": [1.0]}}
+            row["weights"] = {"structure": 1 - text, "text": text}
             rows.append(row)
     # The last line is of a study that goes on.
     lines = [json.dumps(row) for row in rows] + ['{"cell": "half a']

@@ -21,12 +21,15 @@ from mocme_jax.flags import parse_command
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
+from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.report import charts, score_tables
+from mocme_jax.report.expert_weights import relation_bars
 from mocme_jax.report.finished_run import read_finished
 from mocme_jax.report.report_writer import short_names, write_report
-from mocme_jax.report.run_measurements import measure, weights_by_pattern, weights_by_relation
+from mocme_jax.report.run_measurements import measure, shares_by_pattern, shares_by_relation
 from mocme_jax.report.study_page import repeat_flags
 from mocme_jax.report.study_reading import read_study
+from mocme_jax.serving.compiled_queries import expert_shares
 from mocme_jax.serving.probability import in_bins
 
 
@@ -89,35 +92,75 @@ def test_its_ranks_are_those_that_training_scored(measured, tiny_run):
     ]
 
 
-def test_entity_weights_average_to_those_of_the_run(measured, tiny_run):
+EXPERTS = ("structure", "numeric", "text", "all features")
+
+
+def test_entity_shares_average_to_those_of_the_run(measured, tiny_run):
     weights, told = measured.weights, results_of(tiny_run)["weights"]
-    np.testing.assert_allclose(weights.modality.sum(axis=1), 1, atol=1e-6)
-    for place, name in enumerate(measured.modalities):
-        has = weights.present[:, place]
-        assert weights.modality[has, place].mean() == pytest.approx(told["modality"][name], abs=1e-5)
-        np.testing.assert_allclose(weights.view[has, place].mean(axis=0), told["view"][name], atol=1e-5)
-        assert not weights.modality[~has].T[place].any()
+    assert measured.experts == tuple(told) == EXPERTS
+    np.testing.assert_allclose(weights.entity.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(weights.entity.mean(axis=0), list(told.values()), atol=1e-6)
+    present = {m.name: m.present for m in measured.model.graph.modalities}
+    present |= {"structure": np.ones(48, bool), "all features": present["text"] | present["numeric"]}
+    for name in EXPERTS:
+        assert measured.reads(name) == pytest.approx(present[name].mean())
 
 
-def test_weights_by_pattern_and_by_relation_are_plain_means(measured):
-    rows = weights_by_pattern(measured.weights, measured.patterns)
+def test_shares_by_pattern_are_plain_means(measured):
+    rows = shares_by_pattern(measured.weights.entity, measured.patterns)
     assert sum(count for _, count, _ in rows) == 48
     assert len(rows) == 4
     for name, count, mean in rows:
         members = [index for index in range(48) if measured.patterns[index] == name]
         assert count == len(members)
-        np.testing.assert_allclose(mean, sum(measured.weights.modality[index] for index in members) / count)
-        assert all(
-            (measured.weights.modality[index] > 0).sum() == len(name.split("+")) + (name != "structure")
-            for index in members
-        )
-    train = np.asarray(measured.model.graph.train)
-    found = weights_by_relation(measured.weights, train, 4)
+        np.testing.assert_allclose(mean, sum(measured.weights.entity[index] for index in members) / count)
+    # What an entity carries moves its weights.
+    assert np.ptp([mean for _, _, mean in rows], axis=0).max() > 0.01
+
+
+def test_shares_by_relation_are_means_of_the_models_own_over_the_training_triples(measured):
+    served, train = measured.model.served, np.asarray(measured.model.graph.train)
+    found = measured.weights.relation
+    assert found.shape == (3, 2, 4)
     for relation in range(3):
-        for end, column in ((0, 0), (1, 2)):
-            entities = [row[column] for row in train.tolist() if row[1] == relation]
-            np.testing.assert_allclose(found[relation, end], np.mean(measured.weights.modality[entities], axis=0))
-    assert np.isnan(found[3]).all()
+        triples = train[train[:, 1] == relation]
+        for place, (column, asked) in enumerate(((0, relation), (2, relation + 3))):
+            carried = look_up(served.params.structure, served.inputs, triples[:, column], split=False)
+            relations = np.full(len(triples), asked, np.int32)
+            shares = expert_shares(served.model, served.params.model, carried, relations)
+            np.testing.assert_allclose(found[relation, place], np.asarray(shares, np.float64).mean(axis=0), atol=1e-6)
+            # The relation has a part in it.
+            without = measured.weights.entity[triples[:, column]].mean(axis=0)
+            assert np.abs(found[relation, place] - without).max() > 1e-3
+
+
+def test_a_relation_without_triples_has_no_shares():
+    entity = np.array([[0.25, 0.75], [0.5, 0.5]])
+    relation = np.array([[1.0, 1.0], [3.0, 1.0], [1.0, 1.0], [1.0, 3.0]])
+    found = shares_by_relation(entity, relation, np.array([[0, 1, 1], [1, 1, 1]]))
+    assert np.isnan(found[0]).all()
+    # Asked for tails: (.75, .75) and (1.5, .5) are halves, and three quarters. Asked for heads: (.5, 1.5) twice.
+    np.testing.assert_allclose(found[1], [[0.625, 0.375], [0.25, 0.75]])
+
+
+def test_the_page_shows_the_shares(page, measured, tiny_run):
+    text = Reader(page).text
+    for name, share in results_of(tiny_run)["weights"].items():
+        assert f"{name} {share:.1%} {measured.reads(name):.1%}" in text
+    counts = np.bincount(np.asarray(measured.model.graph.train)[:, 1]).tolist()
+    rows = relation_bars(measured, {name: place for place, name in enumerate(EXPERTS)})
+    assert [triples for _, triples, _ in rows] == sorted(counts, reverse=True)
+    for name, triples, bars in rows:
+        index = measured.model.relations.names.index(name)
+        assert triples == counts[index]
+        for one, word, shares in zip(bars, ("heads, asked", "tails, asked"), measured.weights.relation[index], strict=True):
+            assert one.name.startswith(word)
+            told = " ".join(f"{expert} {share:.1%}" for expert, share in zip(EXPERTS, shares, strict=True))
+            assert f"{one.name} {told}" in text
+    assert "experts: structure, numeric, text, all features; fusion complementarity." in text
+    assert "evaluate --information measures what each modality adds" in text
+    assert "Shares of the experts" in text
+    assert re.search(r"Mean share of the experts by epoch, run\. structure: 0\.\d+ at epoch 4, 0\.\d+ at epoch 12;", page)
 
 
 def test_the_reliability_diagram_has_the_calibrations_own_errors(measured):
@@ -220,7 +263,7 @@ def test_several_runs_stand_side_by_side(tiny_run, tiny_baseline, strange_run, t
     text = Reader((tmp_path / "two.html").read_text(encoding="utf-8")).text
     assert "2 runs side by side: run , baseline" in text
     assert "The baseline is baseline" in text
-    assert "model.experts" in text
+    assert "negatives.weighting" in text
     assert "Not of the same" not in text
     assert text.count("python -m mocme_jax.train") == 2
     write_report([tiny_run, strange_run], tmp_path / "strange.html")
@@ -235,7 +278,7 @@ def test_short_names_tell_folders_apart(tmp_path):
     assert short_names([tmp_path, tmp_path]) == [tmp_path.name] * 2
 
 
-CELLS = {"full": {}, "no EGNS": {"negatives.weighting": "uniform"}, SCRIPT: {"model.experts": 0}}
+CELLS = {"full": {}, "no EGNS": {"negatives.weighting": "uniform"}, SCRIPT: {"model.experts": 3}}
 
 
 @pytest.mark.parametrize("table", [False, True])
@@ -263,7 +306,7 @@ def test_the_command_of_a_study_runs_it_again(tiny_run, tmp_path):
     assert command.options["study"] == "components"
     assert command.options["seeds"] == 3
     again, of_a_machine = command.config.to_dict(), ("dir", "features_dir")
-    for section in ("data", "model", "fusion", "negatives", "loss", "train"):
+    for section in ("data", "model", "negatives", "loss", "train"):
         for name, value in again[section].items():
             if name not in of_a_machine:
                 assert value == (tuple(old) if isinstance(old := config[section][name], list) else old), name
@@ -274,18 +317,28 @@ def test_the_command_of_a_study_runs_it_again(tiny_run, tmp_path):
 
 def test_a_study_of_a_number_shows_weights_over_it(tiny_run, tmp_path):
     noise = {f"noise {share}": {"graph.noise": share} for share in (0.0, 0.25, 0.5, 1.0)}
-    # The config holds the reference's temperature, 1.
-    hotter = {"full": {}, **{f"temperature {value}": {"fusion.temperature": value} for value in (0.25, 0.5, 2.0)}}
+    # The config holds the reference's scale, 0.1.
+    scaled = {"full": {}, **{f"scale {value}": {"model.modality_scale": value} for value in (0.025, 0.05, 0.2)}}
     cases = {
         "graph.noise": (noise, r"0\.300 at 0, 0.275 at 0.25, 0.250 at 0.5, 0.225 at 1"),
-        "fusion.temperature": (hotter, r"0.275 at 0.25, 0.250 at 0.5, 0.300 at 1, 0.225 at 2"),
+        "model.modality_scale": (scaled, r"0.275 at 0.025, 0.250 at 0.05, 0.300 at 0.1, 0.225 at 0.2"),
     }
     for number, (cells, weights) in cases.items():
         folder = write_study(tmp_path / number, results_of(tiny_run)["config"], cells)
         write_report([folder], tmp_path / "out.html")
         text = (tmp_path / "out.html").read_text(encoding="utf-8")
-        assert re.search(f"Weight of text over {number}: {weights}", text), number
+        assert re.search(f"Share of text over {number}: {weights}", text), number
         assert f"Test MRR over {number}" in text
+
+
+def test_rows_that_an_earlier_version_wrote_have_a_page_without_shares(tiny_run, tmp_path):
+    folder = write_study(tmp_path / "study", results_of(tiny_run)["config"], CELLS)
+    *rows, half = (folder / "rows.jsonl").read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(row) | {"weights": {"modality": {"structure": 1.0}, "view": {"structure": [1.0]}}} for row in rows]
+    (folder / "rows.jsonl").write_text("\n".join([*map(json.dumps, rows), half]), encoding="utf-8")
+    page = write_report([folder]).read_text(encoding="utf-8")
+    assert "No weights are there yet" in page
+    assert "9 of 9 trainings are finished" in page
 
 
 def test_a_seed_that_diverged_is_done_and_has_no_score(tmp_path):

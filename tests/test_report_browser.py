@@ -27,7 +27,7 @@ def pages(tiny_run, tiny_baseline, strange_run, tmp_path_factory):
     """The three kinds of page, and one under strange names, with warnings."""
     folder = tmp_path_factory.mktemp("pages")
     config = json.loads((tiny_run / "results.json").read_text(encoding="utf-8"))["config"]
-    cells = {"full": {}, SCRIPT: {"model.experts": 0}, LONG: {"fusion.inter": "mean"}, "wide": {"model.width": 8}}
+    cells = {"full": {}, SCRIPT: {"model.experts": 3}, LONG: {"model.fusion": "mean"}, "wide": {"model.width": 8}}
     write_study(folder / "study", config, cells, left_out={("wide", 1)}, table=True)
     return {
         "run": write_report([tiny_run], folder / "run.html", baseline=tiny_baseline),
