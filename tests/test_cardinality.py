@@ -75,7 +75,7 @@ def test_the_ranker_adds_it_to_every_candidate(kind, count):
     plan = plan_evaluation(test, known_tails([train, test], ENTITIES, RELATIONS), chunk=13, corrections=corrections)
     assert (scores != plain + (counted.rows.T[relations] > 0) * counted.whole[relations][:, None]).any()
     ranker = make_ranker(
-        lambda params, questions, answers, relation: questions * params[relation],
+        lambda params, questions, relation: questions * params[relation],
         lambda q, candidates: q @ candidates.T,
         mapper=mapper,
         block=8,

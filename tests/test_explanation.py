@@ -5,34 +5,57 @@ import json
 import numpy as np
 import pytest
 
-from mocme_jax.parallel.entity_tables import Inputs, look_up
-from mocme_jax.serving import compiled_queries as programs
+from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving.explanation import carried_by, masked_scores
 from mocme_jax.serving.exported_tables import cardinality_of
 
 TRIPLE = ("place 4", "next", "place 5")
 
 
-def complex_score(model, head, relation, tail) -> float:
-    """Mean ComplEx score of a triple of vectors in both directions, in float64."""
+def fused_score(model, vectors, has, triple) -> float:
+    """Mean fused ComplEx score of a triple in both directions, in float64.
+
+    Args:
+      vectors: ``[2, H, d]``, what the experts say of head and tail.
+      has: bool ``[2, H]``, whether they have features of them.
+      triple: ids.
+    """
+    (head, relation, tail), count = triple, len(model.relations)
     rows = np.asarray(model.served.params.model["params"]["relation"], np.float64)
+    rows = rows.reshape(2 * count, *vectors.shape[1:])
 
     def joined(x):
-        return x[: len(x) // 2] + 1j * x[len(x) // 2 :]
+        half = x.shape[-1] // 2
+        return x[..., :half] + 1j * x[..., half:]
 
-    h, t, r, back = map(joined, (head, tail, rows[relation], rows[relation + len(model.relations)]))
-    return float(((h * r * t.conj()).sum().real + (t * back * h.conj()).sum().real) / 2)
+    (h, t), r, back = joined(np.asarray(vectors, np.float64)), joined(rows[relation]), joined(rows[relation + count])
+    asked, answering = weights(model, has, (head, tail))
+    about = np.exp(np.asarray(model.served.params.model["params"]["fusion"]["relation"], np.float64))
+    forward = asked[0] * about[relation] * answering[1] * (h * r * t.conj()).sum(axis=1).real
+    backward = asked[1] * about[relation + count] * answering[0] * (t * back * h.conj()).sum(axis=1).real
+    return float((forward + backward).sum() / 2)
 
 
-def test_weights_sum_to_one_and_what_is_missing_weighs_nothing(model):
+def weights(model, has, ids):
+    """The experts' weights ``[2, n, H]`` where entities are asked about, and where they answer."""
+    fusion = {k: np.asarray(v, np.float64) for k, v in model.served.params.model["params"]["fusion"].items()}
+    triples = np.bincount(np.asarray(model.graph.train)[:, [0, 2]].ravel(), minlength=len(model.entities))
+    evidence = np.log1p(triples[list(ids)])
+    sides = np.where(np.asarray(has), fusion["has"][:, None], fusion["lacks"][:, None])
+    return np.exp(sides + evidence[None, :, None] * fusion["evidence"][:, None])
+
+
+def test_weights_are_those_with_which_the_ends_are_asked_about(model):
     present = {m.name: m.present for m in model.graph.modalities}
+    names = ("structure", *present, "all features")
+    about = np.exp(np.asarray(model.served.params.model["params"]["fusion"]["relation"], np.float64))
     for triple in (TRIPLE, ("place 13", "opposite", "place 37")):
         why = model.explain(triple)
-        for end in (why.head, why.tail):
-            assert sum(end.weights.values()) == pytest.approx(1, abs=1e-5)
-            carried = {"structure", *(name for name, mask in present.items() if mask[end.id])}
-            assert {name for name, weight in end.weights.items() if weight > 0} == carried == end.views.keys()
-            assert all(sum(views) == pytest.approx(1, abs=1e-5) for views in end.views.values())
+        head, relation, tail = why.triple
+        for end, asked in ((why.head, relation), (why.tail, relation + len(model.relations))):
+            has = [False, *(mask[end.id] for mask in present.values()), any(m[end.id] for m in present.values())]
+            own = weights(model, [has], [end.id])[0, 0] * about[asked]
+            assert end.weights == pytest.approx(dict(zip(names, own / own.sum(), strict=True)), abs=1e-6)
 
 
 def test_the_score_is_the_models_and_masks_are_those_of_a_graph_without(model):
@@ -43,14 +66,13 @@ def test_the_score_is_the_models_and_masks_are_those_of_a_graph_without(model):
     (added,) = why.additions.values()
     inputs, params = model.served.inputs, model.served.params
     for column, name in enumerate(("structure", *(m.name for m in model.graph.modalities))):
-        poorer = Inputs(inputs.features, inputs.present.at[np.array([head, tail]), column].set(False), inputs.panel)
+        poorer = inputs._replace(present=inputs.present.at[np.array([head, tail]), column].set(False))
         carried = look_up(params.structure, poorer, np.array([head, tail]), split=False)
-        # The panel stays what it is: it stands for the graph, not for the two ends.
-        ends = programs.encode_some(model.served.model, params.model, model.served.panel, carried).questions.vectors
-        expected = complex_score(model, *np.asarray(ends[:1], np.float64), relation, np.asarray(ends[1], np.float64))
+        ends = model.served.model.apply(params.model, carried, method="encode")
+        expected = fused_score(model, ends.vectors, ends.has, why.triple)
         assert why.without[name] - added == pytest.approx(expected, abs=1e-5), name
-    nothing = np.asarray(params.model["params"]["encoder"]["nothing"], np.float64)
-    expected = complex_score(model, nothing, relation, nothing)
+    nothing = np.stack([params.model["params"]["encoder"]["nothing"]] * 2)
+    expected = fused_score(model, nothing, np.zeros((2, 4), bool), why.triple)
     assert why.without_any - added == pytest.approx(expected, abs=1e-5)
     train, bonus = model.graph.train.tolist(), cardinality_of(model).whole
     again = any(r == relation and t == tail and h != head for h, r, t in train)

@@ -23,36 +23,42 @@ def written_out(model, start, features, present, given):
     served, relations, count = model.served, len(model.relations), len(model.entities)
     variables, score = served.params.model, served.model.score.name
     assert score == "complex"
-    table = jnp.asarray(model.encode(range(count)))
-    rows, known = variables["params"]["relation"], known_answers(model)
+    parameters, known = variables["params"], known_answers(model)
+    experts = len(parameters["encoder"]["nothing"])
+    table, answers = (jnp.asarray(model.encode(range(count), answers=a)).reshape(count, experts, -1) for a in (False, True))
+    rows = parameters["relation"].reshape(2 * relations, experts, -1)
+    # An entity is known by as many training triples as are told of it.
+    evidence = jnp.log1p(jnp.array([len(given)], jnp.float32))
+    fusion = parameters["fusion"]
     times, bonus = cardinality_of(model)
     answered = times > 0
     config = model.saved["config"]
 
-    def complex_score(h, r, t):
+    def fused_score(h, relation, t):
+        """Of entities that are weighed already, ``[..., H, d]``."""
         half = h.shape[-1] // 2
-        h, r, t = (x[..., :half] + 1j * x[..., half:] for x in (h, r, t))
-        return jnp.sum(h * r * jnp.conj(t), axis=-1).real
+        h, r, t = (x[..., :half] + 1j * x[..., half:] for x in (h, rows[relation], t))
+        return jnp.sum(jnp.exp(fusion["relation"][relation]) * jnp.sum(h * r * jnp.conj(t), axis=-1).real, axis=-1)
 
     def loss(row):
-        carried = Carried(row[None], features, present)
-        own = served.model.apply(variables, carried, served.panel, method="encode").vectors[0]
-        total = 0.0
+        encoding = served.model.apply(variables, Carried(row[None], features, present, evidence), method="encode")
+        own, total = encoding.vectors[0], 0.0
+        sides = jnp.where(encoding.has, fusion["has"], fusion["lacks"]) + evidence * fusion["evidence"]
+        asking, answering = (jnp.exp(side)[:, None] * own for side in sides)
         for relation, answer in given:
             mine = {a for r, a in given if r == relation}
             candidates = np.array([e for e in range(count) if e == answer or e not in mine])
-            scores = complex_score(own, rows[relation], table[candidates])
+            scores = fused_score(asking, relation, answers[candidates])
             scores += np.where(answered[candidates, relation], bonus[relation], 0)
             total += jax.nn.logsumexp(scores) - scores[candidates.tolist().index(answer)]
             back = (relation + relations) % (2 * relations)
             there = {*known.get((answer, back), {}), answer}
             rivals = np.array([e for e in range(count) if e not in there])
-            scores = complex_score(table[answer], rows[back], table[rivals])
+            scores = fused_score(table[answer], back, answers[rivals])
             scores += np.where(answered[rivals, back], bonus[back], 0)
-            mine = complex_score(table[answer], rows[back], own)
+            mine = fused_score(table[answer], back, answering)
             total += jax.nn.logsumexp(jnp.append(scores, mine)) - mine
-            moduli = jnp.sqrt(own[: len(own) // 2] ** 2 + own[len(own) // 2 :] ** 2)
-            sizes = jnp.sqrt(rows[relation][: len(own) // 2] ** 2 + rows[relation][len(own) // 2 :] ** 2)
+            moduli, sizes = (jnp.hypot(*jnp.split(x, 2, axis=-1)) for x in (own, rows[relation]))
             # A product's modulus is that of its factors.
             penalties = {"n3": jnp.sum(moduli**3), "dura": jnp.sum(moduli**2) + jnp.sum((moduli * sizes) ** 2)}
             total += config["loss"]["regularisation"] * penalties[config["loss"]["regulariser"]]
@@ -62,7 +68,9 @@ def written_out(model, start, features, present, given):
     for _ in range(STEPS):
         gradient = slope(row)
         squares = squares + gradient**2
-        row = row - config["train"]["table_learning_rate"] * gradient / jnp.sqrt(squares)
+        # Rows of experts that have features of the entity are read by nothing, and stay.
+        step = jnp.where(squares > 0, gradient / jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+        row = row - config["train"]["table_learning_rate"] * step
     return np.asarray(row), loss(jnp.asarray(start)) - loss(row)
 
 

@@ -1,15 +1,12 @@
 """Entities added after training, beside the same entities of a graph whose structure is masked."""
 
-import dataclasses
-import json
-
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.errors import UserError
-from mocme_jax.method.encoder import Carried
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.inferred_structure import infer_structure
@@ -27,10 +24,12 @@ def test_a_copy_of_an_entity_is_encoded_as_that_entity_without_its_structure(mod
     ids = np.array([3, 8, 20])
     grown = model.add_entities(["a", "b", "c"], rows_of(model, ids), structure="missing")
     carried = look_up(model.served.params.structure, model.served.inputs, ids, split=False)
-    carried = Carried(carried.structure, carried.features, carried.present.at[:, 0].set(False))
-    variables, panel = model.served.params.model, model.served.panel
-    expected = programs.encode_some(model.served.model, variables, panel, carried)
-    np.testing.assert_allclose(grown.encode(["a", "b", "c"]), expected.questions.vectors, atol=1e-5)
+    carried = carried._replace(present=carried.present.at[:, 0].set(False))
+    # Nothing is known of them: no triple stands for them.
+    carried = carried._replace(evidence=jnp.zeros_like(carried.evidence))
+    expected = programs.encode_some(model.served.model, model.served.params.model, carried)
+    for answers, wanted in ((False, expected.questions), (True, expected.answers)):
+        np.testing.assert_allclose(grown.encode(["a", "b", "c"], answers=answers), wanted, atol=1e-5)
     everyone = range(len(model.entities))
     np.testing.assert_array_equal(grown.encode(everyone), model.encode(everyone))
     assert len(grown.entities) == len(model.entities) + 3
@@ -46,15 +45,18 @@ def test_new_entities_take_part_at_once(model):
     assert len(answers) == count  # all but itself
     assert [answer.known for answer in answers if answer.name == "place 7"] == ["train"]
     assert "place 7" not in {a.name for a in grown.complete("newcomer", "next", k=99, exclude=("train",))}
-    # Its structure is fitted to its triple; without, there is none.
-    assert grown.explain(("newcomer", "next", "place 7")).head.weights["structure"] > 0
+    # Its structure is fitted to its triple; without, the first expert has the vector for nothing.
     alone = model.add_entities(["newcomer"], features, structure="missing")
-    assert alone.explain(("newcomer", "next", "place 7")).head.weights["structure"] == 0
-    # With nothing at all it gets the learned vector for nothing.
+    assert [bool(one.served.inputs.present[-1, 0]) for one in (grown, alone)] == [True, False]
+    parameters = model.served.params.model["params"]
+    nothing, weights = parameters["encoder"]["nothing"], np.exp(parameters["fusion"]["lacks"])
+    experts = alone.encode("newcomer").reshape(nothing.shape)
+    np.testing.assert_allclose(experts[0], nothing[0] * weights[0, 0], atol=1e-6)
+    # An entity with nothing at all has these vectors with every expert.
     bare = model.add_entities(["bare"], {})
-    np.testing.assert_allclose(
-        bare.encode("bare")[0], model.served.params.model["params"]["encoder"]["nothing"], atol=1e-6
-    )
+    for side, answers in enumerate((False, True)):
+        experts = bare.encode("bare", answers=answers).reshape(nothing.shape)
+        np.testing.assert_allclose(experts, nothing * weights[side][:, None], atol=1e-6)
     again = grown.add_entities(["second"], {}, [("second", "next", "newcomer")])
     assert [a.known for a in again.complete("second", "next", k=99) if a.name == "newcomer"] == ["train"]
 
@@ -84,23 +86,22 @@ def test_inferred_structure_is_that_of_the_nearest_by_a_loop():
         np.testing.assert_allclose(found[row], mean * length / np.linalg.norm(mean), rtol=1e-4)
 
 
-def test_a_newcomer_has_the_structure_of_its_neighbours_or_none_if_the_model_learned_to_do_without(model):
+def test_a_newcomer_has_the_structure_of_its_neighbours_or_none(model):
     features = rows_of(model, [5])
     grown = model.add_entities(["newcomer"], features)
-    weights = grown.explain(("newcomer", "next", "place 7")).head.weights
-    assert weights["structure"] > 0
+    assert grown.served.inputs.present[-1, 0]
     # The score that is explained is the score that it has.
     explained = grown.explain(("newcomer", "next", "place 7")).score
     assert explained == pytest.approx(grown.score([("newcomer", "next", "place 7")])[0], abs=1e-4)
     # A second newcomer learns nothing from the first, a guess itself: it is as if the first were not there.
     both = grown.add_entities(["second"], features)
     np.testing.assert_allclose(both.encode("second"), grown.encode("newcomer"), atol=1e-5)
-    saved = {**model.saved, "config": json.loads(json.dumps(model.saved["config"]))}
-    saved["config"]["model"]["structure_dropout"] = 0.5
-    trained_without = dataclasses.replace(model, saved=saved).add_entities(["newcomer"], features)
     missing = model.add_entities(["newcomer"], features, structure="missing")
-    np.testing.assert_array_equal(trained_without.encode("newcomer"), missing.encode("newcomer"))
-    assert not np.allclose(missing.encode("newcomer"), grown.encode("newcomer"), atol=1e-3)
+    inferred, none = (one.encode("newcomer").reshape(4, -1) for one in (grown, missing))
+    assert not np.allclose(inferred[0], none[0], atol=1e-3)
+    # What the other experts read of it is the same.
+    carried = np.array([False, *(m.present[5] for m in model.graph.modalities), True])
+    np.testing.assert_allclose(inferred[carried], none[carried], atol=1e-6)
     with pytest.raises(UserError, match="inferred, missing"):
         model.add_entities(["newcomer"], features, structure="guessed")
 

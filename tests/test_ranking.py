@@ -16,11 +16,11 @@ from mocme_jax.parallel.mesh import ROWS, Mapper
 ONE = Mapper("pmap", 1)
 
 
-def distmult_query(relation_table, questions, _, relations):
+def distmult_query(relation_table, questions, relations):
     return questions * relation_table[relations]
 
 
-def ones_query(_, questions, answers, relations):
+def ones_query(_, questions, relations):
     return jnp.ones_like(questions)
 
 
@@ -160,7 +160,7 @@ def test_both_directions_use_their_own_relation():
     """Entity i is the vector of i: relation 0 prefers high tails, its inverse low heads."""
     vectors = np.arange(5, dtype=np.float32)[:, None]
 
-    def prefer(table, questions, answers, relations):
+    def prefer(table, questions, relations):
         return jnp.ones_like(questions) * table[relations][:, None]
 
     test = np.array([[1, 0, 3]], np.int32)

@@ -20,7 +20,7 @@ from mocme_jax.serving.top_candidates import Amounts, Best, Masks, best_of_all, 
 
 
 class Tables(NamedTuple):
-    """Encoded entities in blocks, ``[n, S, d]`` each, the same array where questions and answers do not differ.
+    """Encoded entities in blocks, ``[n, S, W]`` each, the same array where questions and answers do not differ.
 
     Attributes:
       questions, answers: see ``EntityVectors``.
@@ -52,6 +52,12 @@ def rows_of(blocks: jax.Array, ids: jax.Array) -> jax.Array:
     return blocks.reshape(-1, blocks.shape[-1])[ids]
 
 
+def vectors_of(model: MoCME, blocks: jax.Array) -> jax.Array:
+    """A table's vectors ``[n, S, H d]``, which cosines may compare: without the log weights that distances want."""
+    width = model.encoder.structure_width
+    return blocks if blocks.shape[-1] == width else blocks[..., :width]
+
+
 def question(model: MoCME, variables: Any, questions, relations) -> jax.Array:
     """Query vectors ``[B, W]`` of entities by their vectors ``[B, W]``, for relations ``[B]``."""
     return model.apply(variables, questions, relations, method="query")
@@ -63,7 +69,7 @@ def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relatio
 
 
 def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
-    """``(q [B, d_q], block of the tables' candidates) -> scores [B, S]`` of questions with relations ``[B]``."""
+    """``(q [B, W], block of the tables' candidates) -> scores [B, S]`` of questions with relations ``[B]``."""
 
     def match(q: jax.Array, block: tuple[jax.Array, list]) -> jax.Array:
         answers, rows = block
@@ -157,7 +163,7 @@ def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, 
 
 @functools.partial(jax.jit, static_argnames="model")
 def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
-    """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, d]``.
+    """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, W]``.
 
     These and all scores of triples are without what is added to scores.
     """

@@ -196,7 +196,7 @@ def _nearest_triples(served, triple, train, entities, relations, count) -> list[
     rows = np.flatnonzero((train[:, 1] == triple[1]) & (train != triple).any(axis=1))
     if not len(rows):
         rows = np.flatnonzero((train != triple).any(axis=1))
-    table = served.tables.questions
+    table = programs.vectors_of(served.model, served.tables.questions)
     cosine = np.asarray(jax.device_get(programs.cosines(table, programs.rows_of(table, triple[[0, 2]]))), np.float64)
     similarity = (cosine[0, train[rows, 0]] + cosine[1, train[rows, 2]]) / 2
     # Repeated training triples are named once.

@@ -1,7 +1,8 @@
 """The structure of entities that arrive with a few triples: fitted to these triples, with everything else fixed.
 
-The fit approximates the row that training would reach if only this row could move. Its loss is the softmax loss of both
-queries of each triple among all entities, and the penalty of the entity as an answer; the optimizer is the table's own.
+The fit approximates the row that training would reach if only this row could move. Its loss is the softmax loss of the
+fused scores of both queries of each triple among all entities, and the penalty of the entity as every expert encodes it;
+the optimizer is the table's own.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def fit_rows(
     *,
     fitting: Fitting,
 ) -> jax.Array:
-    """Structure ``[n, d]`` of entities that carry ``carried``, after ``STEPS`` steps of Adagrad.
+    """Structure ``[n, H d]`` of entities that carry ``carried``, after ``STEPS`` steps of Adagrad.
 
     Args:
       given: Q answers, ``place`` among the n.

@@ -1,7 +1,7 @@
 """The structure of entities that no training triple shows, inferred from those that carry much the same.
 
-Where a model never had to do without an entity's structure in training, its features alone say little: they have been
-learned as a correction of the structure. A guess at the structure then serves better than none.
+The expert for the structure knows nothing of such entities, and neither do those whose features they lack: a row of the
+structure table stands for these too. A guess at the rows then serves better than none.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ def infer_structure(
     ``SHARPNESS``-th power.
 
     Args:
-      structure: float ``[N, d]``, of the old entities.
+      structure: float ``[N, H d]``, of the old entities.
       old, new: features by modality, one or more, ``[N, d_m]`` and ``[n, d_m]`` on one scale; rows of zeros are
         missing.
 
     Returns:
-      float32 ``[n, d]``, and bool ``[n]``: which could be inferred. The others, which are like nothing, are zeros.
+      float32 ``[n, H d]``, and bool ``[n]``: which could be inferred. The others, which are like nothing, are zeros.
     """
     count = len(new[0])
     rows = np.zeros((count, structure.shape[1]), np.float32)

@@ -170,9 +170,10 @@ class TrainedModel:
         return np.stack(columns, axis=1)
 
     def encode(self, entities: Keys, *, answers: bool = False) -> np.ndarray:
-        """Encodings float32 ``[n, d]`` of entities: as what is asked about, or as answers.
+        """Encodings float32 ``[n, W]`` of entities: as what is asked about, or as answers.
 
-        The two are the same in a model of the structure alone.
+        They hold what each expert says, one after the other, weighed for the entity; see ``EntityVectors``. The two are
+        the same in a model of the structure alone.
         """
         table = self.served.tables.answers if answers else self.served.tables.questions
         return np.asarray(programs.rows_of(table, self.entities.ids(entities)))
@@ -185,7 +186,7 @@ class TrainedModel:
         for part, size in batches(len(ids)):
             rows = filled(ids[part], size)
             itself = np.arange(size), rows
-            table = self.served.tables.questions
+            table = programs.vectors_of(self.served.model, self.served.tables.questions)
             best = jax.device_get(
                 programs.nearest_rows(
                     table,
