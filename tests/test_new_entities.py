@@ -50,8 +50,8 @@ def test_new_entities_take_part_at_once(model):
     assert [bool(one.served.inputs.present[-1, 0]) for one in (grown, alone)] == [True, False]
     parameters = model.served.params.model["params"]
     nothing, weights = parameters["encoder"]["nothing"], np.exp(parameters["fusion"]["lacks"])
-    experts = alone.encode("newcomer").reshape(nothing.shape)
-    np.testing.assert_allclose(experts[0], nothing[0] * weights[0, 0], atol=1e-6)
+    experts = alone.encode("newcomer", answers=True).reshape(nothing.shape)
+    np.testing.assert_allclose(experts[0], nothing[0] * weights[1, 0], atol=1e-6)
     # An entity with nothing at all has these vectors with every expert.
     bare = model.add_entities(["bare"], {})
     for side, answers in enumerate((False, True)):

@@ -158,7 +158,7 @@ def test_the_page_shows_the_shares(page, measured, tiny_run):
             told = " ".join(f"{expert} {share:.1%}" for expert, share in zip(EXPERTS, shares, strict=True))
             assert f"{one.name} {told}" in text
     assert "experts: structure, numeric, text, all features; fusion complementarity." in text
-    assert "evaluate --information measures what each modality adds" in text
+    assert "evaluate --information measures what each modality and each expert adds" in text
     assert "Shares of the experts" in text
     assert re.search(r"Mean share of the experts by epoch, run\. structure: 0\.\d+ at epoch 4, 0\.\d+ at epoch 12;", page)
 

@@ -1,7 +1,9 @@
 """A trained model taken elsewhere: tables of numbers and names, a scoring function, a PyKEEN model.
 
-The score of a triple is the sum over the experts of the weight with which the head is asked about, times that of the
-relation, times that with which the tail answers, times the expert's own score of its vectors of the three.
+The score of a triple is a sum over the experts: the weight with which the head is asked about, times that of the
+relation, times that with which the tail answers, times the expert's own score of its vectors of the three. An entity
+has a vector as what is asked about and one as an answer; they differ with the structure alone, to which features are
+added in questions.
 """
 
 from __future__ import annotations
@@ -37,10 +39,10 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     answered by the entity that they are about), ``entities.tsv`` and ``relations.tsv`` (id, name, label)
     and ``triples.npz`` (the released splits). The formats add:
 
-      npz, safetensors: ``tables``, the arrays ``entities`` ``[N, H, d]`` and ``relations`` ``[2R, H, d_r]`` of H experts
-        (row r + R asks for the head of r), TuckER's ``core`` ``[H, d_r, d, d]``; the experts' weights ``asked`` and
-        ``answering`` ``[N, H]`` and ``relation_weights`` ``[2R, H]``; and what relations' cardinality adds to scores:
-        ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered`` uint8 ``[N, 2R]``.
+      npz, safetensors: ``tables``, the arrays ``questions`` and ``answers`` ``[N, H, d]`` of H experts and ``relations``
+        ``[2R, H, d_r]`` (row r + R asks for the head of r), TuckER's ``core`` ``[H, d_r, d, d]``; the experts' weights
+        ``question_weights`` and ``answer_weights`` ``[N, H]`` and ``relation_weights`` ``[2R, H]``; and what relations'
+        cardinality adds to scores: ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered`` uint8 ``[N, 2R]``.
       parquet: ``entities.parquet`` and ``relations.parquet``, the same with names.
       jax: ``scorer.jax``, a serialised ``jax.export`` of (tables..., entities [b], relations [b]) -> scores [b, N].
       pykeen: ``pykeen.safetensors``, the state of a PyKEEN ComplEx with inverse relations; see ``pykeen_state``.
@@ -99,13 +101,14 @@ def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
         rows = filled(np.arange(part.start, part.stop, dtype=np.int32), size)
         carried = look_up(served.params.structure, served.inputs, rows, split=False)
         found.append([x[: part.stop - part.start] for x in experts_of(served.model, served.params.model, carried)])
-    entities, asked, answering = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    questions, asked, answers, answering = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     times, bonus = cardinality_of(model)
     tables = {
-        "entities": entities,
+        "questions": questions,
+        "answers": answers,
         "relations": np.asarray(parameters["relation"]).reshape(directions, experts, -1),
-        "asked": asked,
-        "answering": answering,
+        "question_weights": asked,
+        "answer_weights": answering,
         "relation_weights": np.asarray(relation_weights(served.model, served.params.model)),
         "answered": (times > 0).astype(np.uint8),
         "cardinality": bonus,
@@ -132,13 +135,13 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
 
     def scorer(tables, entities, relations):
         with jax.default_matmul_precision("highest"):
-            heads, rows = tables["entities"][entities], tables["relations"][relations]
-            weights = tables["asked"][entities] * tables["relation_weights"][relations]
+            heads, rows = tables["questions"][entities], tables["relations"][relations]
+            weights = tables["question_weights"][entities] * tables["relation_weights"][relations]
             total = 0.0
             for j in range(heads.shape[1]):
                 q = score.query(heads[:, j], rows[:, j], tables["core"][j] if score.has_core else None)
-                own = score.match(q, tables["entities"][:, j])
-                total += weights[:, j, None] * tables["answering"][:, j] * own
+                own = score.match(q, tables["answers"][:, j])
+                total += weights[:, j, None] * tables["answer_weights"][:, j] * own
             return Cardinality(tables["answered"], tables["cardinality"]).adjust(total, relations)
 
     try:
@@ -179,7 +182,7 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
         return np.stack([real, imaginary], axis=2).reshape(len(table), -1)
 
     count = len(model.relations)
-    entities, relations = tables["entities"][:, 0], tables["relations"][:, 0]
+    entities, relations = tables["answers"][:, 0], tables["relations"][:, 0]
     if tables["cardinality"].any():
         bonus, own = tables["cardinality"] * tables["answered"], np.eye(2 * count, dtype=np.float32)
         entities = _widened(entities, np.ones_like(bonus), bonus)
@@ -232,14 +235,14 @@ def _parquet(out: Path, model: TrainedModel, tables: dict[str, np.ndarray]) -> l
 
     entities = columns(model.entities.names, model.entities.readable)
     relations = columns(model.relations.names, model.relations.readable)
-    flat = {name: tables[name].reshape(len(tables[name]), -1) for name in ("entities", "relations")}
+    flat = {name: tables[name].reshape(len(tables[name]), -1) for name in ("questions", "answers", "relations")}
     forward, inverse = np.split(flat["relations"], 2)
     weights = np.split(tables["relation_weights"], 2)
     bonuses = np.split(tables["cardinality"], 2)
     parts = {
         "entities": entities
-        | {"vector": vectors(flat["entities"])}
-        | {name: vectors(tables[name]) for name in ("asked", "answering", "answered")},
+        | {name: vectors(flat[name]) for name in ("questions", "answers")}
+        | {name: vectors(tables[name]) for name in ("question_weights", "answer_weights", "answered")},
         "relations": relations
         | {"forward": vectors(forward), "inverse": vectors(inverse)}
         | {"weights": vectors(weights[0]), "inverse_weights": vectors(weights[1])}
