@@ -243,7 +243,7 @@ def _explain(path: Path, error: Exception) -> str:
     if of_config and isinstance(error, AttributeError | KeyError):
         # The error says the field's last name alone.
         name = re.findall(r"\w+", message.replace('Key "', ""))[0]
-        gone = next((old for old in REMOVED.keys() - FIELDS.keys() if old.endswith(f".{name}")), None)
+        gone = next((old for old in REMOVED.keys() - FIELDS.keys() if f".{old}".endswith(f".{name}")), None)
         message = f"unknown config field {name}{suggest(name, FIELDS)}" if gone is None else _gone(gone)
     elif wrong := re.search(
         r"Could not override field '(\w+)'.*?\. (.*) is of original type <class '(\w+)'>"

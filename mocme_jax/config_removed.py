@@ -1,7 +1,7 @@
 """What to say of config fields, of words of a field and of studies that the program no longer has.
 
-What is renamed or removed gets an entry here: a field's path, ``path=word`` for one of its words, or ``--study=NAME``;
-and the rest of a sentence that begins with it. Entries count once `config_fields.FIELDS` has no such field or word.
+What is renamed or removed gets an entry here: a field's path, or a group's, ``path=word`` for one of a field's words, or
+``--study=NAME``; and the rest of a sentence that begins with it. Entries count once `config_fields.FIELDS` has no such field or word.
 """
 
 _CONSTANT = "is gone: it is always {}; leave it out"
@@ -22,6 +22,7 @@ REMOVED: dict[str, str] = {
     "model.expert_scale": _CONSTANT.format("0.1"),
     "model.structure_init": _CONSTANT.format("0.001"),
     "model.relation_init": _CONSTANT.format("0.001"),
+    "fusion": _FUSION,
     "fusion.intra": _FUSION,
     "fusion.inter": _FUSION,
     "fusion.features_in": _FUSION,

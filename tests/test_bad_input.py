@@ -38,7 +38,7 @@ def openke(folder: Path) -> Path:
     [
         ("--config.model.widht=8", ["unknown config field model.widht", "did you mean model.width?"]),
         ("--config.train.batch_size=0", ["train.batch_size", "0"]),
-        ("--config.model.structure_dropout=1.5", ["model.structure_dropout", "1.5"]),
+        ("--config.model.feature_dropout=1.5", ["model.feature_dropout", "1.5"]),
         ("--config.negatives.entropy_low=0.9", ["negatives.entropy_low", "must not pass the higher"]),
         ("--config.model.score=convex", ["model.score", "complex", "rotate"]),
         ("--config.train.epochs=many", ["train.epochs", "many"]),
@@ -48,6 +48,7 @@ def openke(folder: Path) -> Path:
         ("--config=db15k", ["db15k", "--config.data.dir=FOLDER"]),
         ("--data.dir=here", ["--config.data.dir"]),
         ("--config.data.noise=0.5", ["config field data.noise is gone", "--study=noise"]),
+        ("--config.fusion.intra=mean", ["config field fusion.intra is gone", "model.fusion"]),
     ],
 )
 def test_configuration(flag, words, tmp_path, monkeypatch, capsys):

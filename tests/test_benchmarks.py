@@ -37,11 +37,9 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
         folder,
         data__modalities=("numeric",) if folder == "DB15K" else ("structure",),
         model__width=32,
-        model__experts=0,
         # A hundred small steps are to show that it learns; hidden components make that slower.
         model__feature_dropout=0.0,
         loss__query_dropout=0.0,
-        fusion__panel=64,
         negatives__pool=256,
         negatives__weighting="uniform",
         parallel__devices=1,

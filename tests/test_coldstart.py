@@ -95,9 +95,7 @@ def test_baseline_ranks_are_those_of_a_loop(graph):
 
 @pytest.mark.slow
 def test_a_study_leaves_its_figures(tmp_path, monkeypatch, capsys):
-    flags = tiny_flags(
-        write_tiny_graph(tmp_path / "graph"), tmp_path / "study", model__experts=0, model__structure_dropout=0.3
-    )
+    flags = tiny_flags(write_tiny_graph(tmp_path / "graph"), tmp_path / "study")
     flags = [flag.replace("structure", "text,numeric") if "modalities" in flag else flag for flag in flags]
     assert run_here("coldstart", *flags, "--share=0.2", monkeypatch=monkeypatch) == 0
     assert "cold start" in capsys.readouterr().out

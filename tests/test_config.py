@@ -66,15 +66,12 @@ def test_bundled_configs_are_valid_and_documented():
 def test_choices_are_the_words_the_program_knows():
     from mocme_jax.method.complementarity import FUSIONS
     from mocme_jax.method.egns import CONFIDENT, REFERENCES
-    from mocme_jax.method.mutual_information import ESTIMATORS
     from mocme_jax.method.regularisers import REGULARISERS
     from mocme_jax.method.scoring import SCORES
 
     words = {
         "model.score": SCORES,
-        "fusion.intra": FUSIONS,
-        "fusion.inter": FUSIONS,
-        "fusion.estimator": ESTIMATORS,
+        "model.fusion": FUSIONS,
         "negatives.reference": REFERENCES,
         "negatives.confident": CONFIDENT,
         "loss.regulariser": REGULARISERS,
@@ -123,8 +120,9 @@ def test_shown_values_read_back_as_themselves():
 def test_what_is_gone_is_said_in_flags_files_and_old_configs(tmp_path, monkeypatch):
     # Entries count once FIELDS has no such field, so that none is forgotten when it goes.
     monkeypatch.setattr("mocme_jax.config.FIELDS", {path: FIELDS[path] for path in FIELDS if path not in REMOVED})
-    fields = [path for path in REMOVED if "=" not in path]
-    assert {"data.noise", "eval.chunk", "model.structure_experts", "negatives.many_weights"} <= set(fields)
+    groups = set(SECTIONS)
+    fields = [path for path in REMOVED if "." in path and "=" not in path]
+    assert {"data.noise", "eval.chunk", "model.structure_dropout", "fusion.panel", "fusion.intra"} <= set(fields)
     for path in fields:
         section, name = path.split(".")
         reason = f"config field {path} {REMOVED[path]}"
@@ -134,17 +132,24 @@ def test_what_is_gone_is_said_in_flags_files_and_old_configs(tmp_path, monkeypat
         assert message_of(config_from_dict, {section: {name: 1}}) == reason
         for line in (f"c.{path} = 1", f"c.{section}.update({name}=1)", f"c.model.width = 8 if c.{path} else 4"):
             file = write_config(tmp_path, f"def get_config():\n  c = default_config()\n  {line}\n  return c\n")
-            assert message_of(load_config, file) == f"{file}, line 4: {reason}"
+            # In a file, a group that is gone is found before its fields.
+            told = reason if section in groups else f"config field {section} {REMOVED[section]}"
+            assert message_of(load_config, file) == f"{file}, line 4: {told}"
 
 
-def test_fields_words_and_studies_that_are_gone_answer():
+def test_fields_words_and_studies_that_are_gone_answer(monkeypatch):
     gone = [path for path in REMOVED if "=" not in path and path not in FIELDS]
-    assert len(gone) >= 7
+    assert "fusion" in gone
+    assert len(gone) >= 20
     for path in gone:
         assert message_of(flags, f"--config.{path}=1") == f"config field {path} {REMOVED[path]}"
-    field = Field("mean", "how it is fused", choices=("mean", "sum"))
-    message = message_of(parse_value, "fusion.intra", field, "best")
-    assert f"fusion.intra: best {REMOVED['fusion.intra=best']}; expected one of mean, sum" in message
+    monkeypatch.setitem(REMOVED, "model.fusion=best", "is gone: it was never better")
+    message = message_of(flags, "--config.model.fusion=best")
+    assert "model.fusion: best is gone: it was never better; expected one of complementarity, mean, gate" in message
+    message = message_of(flags, "--config.model.experts=0")
+    assert "model.experts: 0 is no structural baseline any more, --config.data.modalities=structure is;" in message
+    assert message.endswith("expected at least 1")
+    assert REMOVED["--study=estimators"] in message_of(find_config, "estimators", "studies", "--study")
     assert REMOVED["--study=parts"] in message_of(find_config, "parts", "studies", "--study")
 
 
@@ -178,14 +183,14 @@ def test_overrides_reach_the_config():
     config, workdir = flags(
         "--config.data.dir=folder", "--config.seed", "7", "--config=db15k", "--config.data.modalities=text",
         "--config.negatives.class_weights=(0,1,2)", "--config.train.learning_rate=1e-4",
-        "--config.model.relative_scales", "--config.negatives.batch_candidates=false",
+        "--config.parallel.shard_entities", "--config.model.lend=0", "--config.negatives.batch_candidates=false",
     )  # fmt: skip
     assert config.data.name == "DB15K"
     assert workdir == Path("runs/db15k")
     assert (config.data.dir, config.seed, config.data.modalities) == ("folder", 7, ("text",))
     assert config.negatives.class_weights == (0.0, 1.0, 2.0)
     assert config.train.learning_rate == 1e-4
-    assert config.model.relative_scales is True
+    assert config.parallel.shard_entities is True
     assert config.negatives.batch_candidates is False
 
 
@@ -206,7 +211,7 @@ BAD_ARGUMENTS = (
     ("--config.model=x", "config.model is a group"),
     ("--config.train.epochs=many", "config field train.epochs: expected a whole number, got 'many'"),
     ("--config.train.epochs=1.5", "config field train.epochs: expected a whole number, got '1.5'"),
-    ("--config.model.relative_scales=maybe", "expected true or false, got 'maybe'"),
+    ("--config.parallel.shard_entities=maybe", "expected true or false, got 'maybe'"),
     ("--config.model.score=complx", "did you mean complex?"),
     ("--config.negatives.class_weights=1,2", "expected 3 values, got 2"),
     ("--config=db15", "did you mean --config=db15k?"),

@@ -53,11 +53,11 @@ def test_the_plan_tells_the_fewest_devices_that_fit(tmp_path, monkeypatch, capsy
     """A table of 2 million rows of 8 numbers, with its optimizer state and features of 4, is .16 GB and more."""
     monkeypatch.chdir(tmp_path)
     flags = ["--entities=2e6", "--triples=1000", "--relations=5", "--modalities=4", "--config.model.width=8"]
-    flags += ["--config.parallel.shard_entities=True", "--config.train.batch_size=32", "--config.model.experts=0"]
+    flags += ["--config.parallel.shard_entities=True", "--config.train.batch_size=32"]
     row = {"stage": "train", "rate": 500.0, "unit": "triples/s", "share": 0.5}
     rate = {"device": "cpu", "rows": [row]}
     (tmp_path / "rate.json").write_text(json.dumps(rate), encoding="utf-8")
-    flags += ["--config.negatives.pool=16", "--config.fusion.panel=8", "--benchmark=rate.json"]
+    flags += ["--config.negatives.pool=16", "--benchmark=rate.json"]
     flags += ["--config.negatives.sampling=uniform"]
     for memory, words in ((["--memory=0.15"], "2 devices of 0.15 GB are enough"), ([], "1 device of 80 GB is enough")):
         monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -141,7 +141,7 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
 def test_growth_is_measured_on_synthetic_graphs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--entities=500,1000", "--steps=1", "--repeats=1", "--json=growth.json", "--config.parallel.devices=2"]
-    flags += ["--config.model.width=8", "--config.model.experts=0", "--config.train.batch_size=16"]
+    flags += ["--config.model.width=8", "--config.train.batch_size=16"]
     flags += ["--config.parallel.shard_entities=True"]
     monkeypatch.setattr("mocme_jax.training.setup.builders.DENSE_ENTITIES", 10)
     assert run_here("benchmark", *flags, monkeypatch=monkeypatch) == 0

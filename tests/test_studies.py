@@ -27,7 +27,7 @@ from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.training.setup import builders
 
-STUDIES = ("beside", "components", "estimators", "missing", "negatives", "noise", "sparse")
+STUDIES = ("beside", "components", "missing", "negatives", "noise", "sparse")
 STUDY = """
 def get_cells(config, modalities, alone):
     return {"full": {}, "plain": {"negatives.weighting": "uniform"}, "structure alone": alone}
@@ -51,11 +51,6 @@ def study_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("study") / "parts.py"
     path.write_text(STUDY)
     return path
-
-
-def small_flags(graph, folder, **fields):
-    """Flags of the tiny run without experts: what a study keeps and tells does not hang on them."""
-    return tiny_flags(graph, folder, model__experts=0, **fields)
 
 
 class Told(io.StringIO):
@@ -86,7 +81,7 @@ def train(graph, folder, seeds, told=None, preemption=None, **fields):
     [
         # Of the whole model one of the two is enough: tracing it takes long.
         ({"data__modalities": "text,numeric"}, [3]),
-        ({"train__average": 8.0, "parallel__devices": 2, "train__patience": 1, "model__experts": 0}, [0, 3]),
+        ({"train__average": 8.0, "parallel__devices": 2, "train__patience": 1}, [0, 3]),
     ],
 )
 def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields, compared):
@@ -104,7 +99,7 @@ def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields, comp
         # Products of lanes are added up in another order.
         assert row["dev"]["mrr"] == pytest.approx(alone["dev"]["overall"]["mrr"], abs=2e-3)
         assert row["test"]["mrr"] == pytest.approx(alone["test"]["overall"]["mrr"], abs=2e-3)
-        assert row["weights"]["modality"] == pytest.approx(alone["weights"]["modality"], rel=1e-3)
+        assert row["weights"] == pytest.approx(alone["weights"], rel=1e-3)
         assert (1 / trained.ranks).mean() == pytest.approx(row["test"]["mrr"])
     assert together[0].row["curve"] != together[1].row["curve"]
 
@@ -112,7 +107,7 @@ def test_a_seed_does_in_company_what_it_does_alone(graph, tmp_path, fields, comp
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "modalities"), [([0, 1], "text"), ([1], "structure")])
 def test_a_training_that_was_stopped_goes_on_to_the_same_end(seeds, modalities, graph, tmp_path):
-    fields = {"data__modalities": modalities, "model__experts": 0, "train__epochs": 4, "train__eval_every": 1}
+    fields = {"data__modalities": modalities, "train__epochs": 4, "train__eval_every": 1}
     whole = train(graph, tmp_path / "whole", seeds, **fields)
     preemption = Preemption()
 
@@ -148,7 +143,7 @@ def poisoned_from(steps_by_lane, monkeypatch):
 def test_seeds_that_diverge_end_alone(graph, tmp_path, monkeypatch):
     """One at once, one later. The others come to the same numbers as without, also where they stop after that."""
     seeds = [0, 1, 2, 3]
-    fields = {"model__experts": 0, "train__epochs": 4, "train__eval_every": 1}
+    fields = {"train__epochs": 4, "train__eval_every": 1}
     fields |= {"train__average": 8.0, "train__save_minutes": 1e-9}
     undisturbed = train(graph, tmp_path / "undisturbed", seeds, **fields)
     poisoned_from({1: 0, 3: 8}, monkeypatch)
@@ -180,7 +175,7 @@ def test_seeds_that_diverge_end_alone(graph, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_seed_whose_scores_are_not_finite_ends_alone(graph, tmp_path, monkeypatch):
-    fields = {"model__experts": 0, "train__epochs": 4, "train__eval_every": 1, "train__average": 0.0}
+    fields = {"train__epochs": 4, "train__eval_every": 1, "train__average": 0.0}
     undisturbed = train(graph, tmp_path / "undisturbed", [0, 1], **fields)
     evaluate = Loop._evaluate
 
@@ -202,7 +197,7 @@ def test_a_seed_whose_scores_are_not_finite_ends_alone(graph, tmp_path, monkeypa
 def test_a_study_of_a_seed_that_diverges(graph, study_file, tmp_path, monkeypatch, capsys):
     """It tells how many did, and differences are over the seeds that both cells have."""
     poisoned_from({1: 0}, monkeypatch)
-    flags = [*small_flags(graph, tmp_path / "study"), f"--study={study_file}", "--seeds=3", "--cells=full"]
+    flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}", "--seeds=3", "--cells=full"]
     assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
     monkeypatch.undo()
     assert run_here("ablate", *flags[:-1], "--cells=plain", monkeypatch=monkeypatch) == 0
@@ -219,7 +214,7 @@ def test_a_study_of_a_seed_that_diverges(graph, study_file, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study_file, tmp_path, monkeypatch, capsys):
-    flags = [*small_flags(graph, tmp_path / "study"), f"--study={study_file}"]
+    flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}"]
     assert run_here("ablate", *flags, "--seeds=1", "--cells=plain", monkeypatch=monkeypatch) == 0
     assert [(row["cell"], row["seed"]) for row in read_rows(tmp_path / "study")] == [("full", 0), ("plain", 0)]
     assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
@@ -229,7 +224,7 @@ def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study
     )
     assert rows[1]["changes"] == {"negatives.weighting": "uniform"}
     assert rows[-1]["changes"]["data.modalities"] == ["structure"]
-    assert rows[-1]["weights"]["modality"].keys() == {"structure"}
+    assert rows[-1]["weights"] == {"structure": 1.0}
     table = json.loads((tmp_path / "study" / "table.json").read_text())
     assert table["reference"] == "full"
     assert [row["cell"] for row in table["rows"]] == ["full", "plain", "structure alone"]
@@ -257,7 +252,7 @@ def test_rows_that_train_holds_are_left_out_of_a_second_difference(study_file, t
     held = (leaking / "train.txt").read_text().splitlines(keepends=True)
     with open(leaking / "test.txt", "a") as file:
         file.writelines(held[:20])
-    flags = [*small_flags(leaking, tmp_path / "study"), f"--study={study_file}", "--cells=structure alone"]
+    flags = [*tiny_flags(leaking, tmp_path / "study"), f"--study={study_file}", "--cells=structure alone"]
     assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
     rows = read_rows(tmp_path / "study")
     # Of the rows the evaluator has told the clean ones, of the table the study.
@@ -278,7 +273,7 @@ def test_rows_that_train_holds_are_left_out_of_a_second_difference(study_file, t
 def test_a_test_that_train_holds_whole_has_no_clean_score(study_file, tmp_path, monkeypatch):
     leaking = write_tiny_graph(tmp_path / "leaking")
     (leaking / "test.txt").write_text("".join((leaking / "train.txt").read_text().splitlines(keepends=True)[:6]))
-    flags = [*small_flags(leaking, tmp_path / "study"), f"--study={study_file}", "--cells=plain", "--seeds=1"]
+    flags = [*tiny_flags(leaking, tmp_path / "study"), f"--study={study_file}", "--cells=plain", "--seeds=1"]
     assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
     rows = json.loads((tmp_path / "study" / "table.json").read_text())["rows"]
     assert len(rows) == 2
@@ -287,7 +282,7 @@ def test_a_test_that_train_holds_whole_has_no_clean_score(study_file, tmp_path, 
 
 @pytest.mark.slow
 def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):
-    flags = [*small_flags(graph, tmp_path / "study"), f"--study={study_file}", "--seeds=1", "--cells=plain"]
+    flags = [*tiny_flags(graph, tmp_path / "study"), f"--study={study_file}", "--seeds=1", "--cells=plain"]
     assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
     path = tmp_path / "study" / "rows.jsonl"
     whole = path.read_bytes()
@@ -300,7 +295,7 @@ def test_half_a_row_is_made_again(graph, study_file, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(graph, study_file, tmp_path, monkeypatch, capsys):
-    flags = [*small_flags(graph, tmp_path / "study", train__epochs=4000), f"--study={study_file}", "--seeds=1"]
+    flags = [*tiny_flags(graph, tmp_path / "study", train__epochs=4000), f"--study={study_file}", "--seeds=1"]
     process = start("ablate", *flags, folder=tmp_path)
     while not re.match("epoch +2/", line := process.stdout.readline()):
         assert line, process.stderr.read()
@@ -321,7 +316,7 @@ def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, c
         "def get_space(config):\n"
         "    return {'loss.regularisation': Log(0.01, 0.1), 'train.batch_size': [8, 16]}\n"
     )
-    flags = [*small_flags(graph, tmp_path / "search"), f"--space={space}"]
+    flags = [*tiny_flags(graph, tmp_path / "search"), f"--space={space}"]
     assert run_here("search", *flags, "--trials=2", monkeypatch=monkeypatch) == 0
     before = read_rows(tmp_path / "search")
     assert run_here("search", *flags, "--trials=3", monkeypatch=monkeypatch) == 0
@@ -344,7 +339,7 @@ def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, c
 def test_a_point_that_diverges_counts_as_the_worst(graph, tmp_path, monkeypatch, capsys):
     space = tmp_path / "space.py"
     space.write_text("def get_space(config):\n    return {'train.table_learning_rate': [1e12]}\n")
-    flags = [*small_flags(graph, tmp_path / "search"), f"--space={space}", "--trials=2"]
+    flags = [*tiny_flags(graph, tmp_path / "search"), f"--space={space}", "--trials=2"]
     assert run_here("search", *flags, monkeypatch=monkeypatch) == 0
     fine, worst = read_rows(tmp_path / "search")
     assert "diverged" not in fine
@@ -370,6 +365,25 @@ def test_every_bundled_study_fits_every_config():
             assert (change_graph is None) == (study not in ("missing", "noise", "sparse"))
 
 
+def test_the_components_are_without_a_part_or_with_another_in_its_place():
+    from mocme_jax.config import load_config
+
+    config, _ = load_config("atlas")
+    cells, _ = load_cells("components", config, ["image", "text"], baseline_of("atlas"))
+    assert list(cells) == [
+        *("full", "no complementarity", "gate", "attention", "3 experts", "no EGNS"),
+        *("without image", "without text", "structure alone"),
+    ]
+    assert cells["no complementarity"] == {"model.fusion": "mean"}
+    assert cells["without image"] == {"data.modalities": ("text",)}
+    assert cells["structure alone"] == baseline_of("atlas")
+    # Of a config that has them already, there is no cell that changes nothing.
+    config.model.experts, config.model.fusion = 2, "gate"
+    cells, _ = load_cells("components", config, ["text"], baseline_of("atlas"))
+    assert list(cells) == ["full", "no complementarity", "attention", "1 expert", "no EGNS", "structure alone"]
+    assert cells["1 expert"] == {"model.experts": 1}
+
+
 CHANGING_STUDY = """
 def get_cells(config, modalities, alone):
     return {"full": {}, "half": {"graph.share": SHARE}, "half, wider": {"graph.share": 0.5, "model.width": 10}}
@@ -384,7 +398,7 @@ def change_graph(graph, seed, share):
 def test_a_cell_may_change_the_graph_and_is_told_by_how(graph, tmp_path, monkeypatch, capsys):
     file, folder = tmp_path / "halves.py", tmp_path / "study"
     file.write_text(CHANGING_STUDY.replace("SHARE", "0.5"))
-    flags = [*small_flags(graph, folder), f"--study={file}", "--seeds=1"]
+    flags = [*tiny_flags(graph, folder), f"--study={file}", "--seeds=1"]
     assert run_here("ablate", *flags, monkeypatch=monkeypatch) == 0
     assert "cell 3 of 3: half, wider  graph.share=0.5 --config.model.width=10" in capsys.readouterr().out
     rows = read_rows(folder)
@@ -403,7 +417,7 @@ def test_a_cell_may_change_the_graph_and_is_told_by_how(graph, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_cell_that_goes_on_is_of_the_same_graph(graph, tmp_path):
-    config, _ = parse(small_flags(graph, tmp_path, data__modalities="text", train__eval_every=1), "")
+    config, _ = parse(tiny_flags(graph, tmp_path, data__modalities="text", train__eval_every=1), "")
     dataset = builders.load_dataset(config)
 
     def train_without(missing, told, preemption=None):
@@ -446,11 +460,11 @@ def test_no_flag_gets_into_the_structural_baseline():
     # mkg_y and mkg_y:structure both draw evenly; --config.negatives.sampling=entropy would stay in a difference.
     alone = baseline_of("mkg_y")
     assert alone["negatives.sampling"] == alone["negatives.weighting"] == "uniform"
-    assert alone["model.experts"] == 0
+    assert alone["data.modalities"] == ("structure",)
     assert baseline_of("atlas")["loss.regulariser"] == "n3"
     assert "loss.regulariser" not in alone
     # A config that is its baseline already has no other.
-    assert baseline_of("atlas:structure")["model.experts"] == 0
+    assert baseline_of("atlas:structure")["data.modalities"] == ("structure",)
 
 
 def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypatch, capsys):
@@ -458,13 +472,14 @@ def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypa
         status = run_here("ablate", *flags, monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, words)
 
-    flags = small_flags(graph, tmp_path / "study")
+    flags = tiny_flags(graph, tmp_path / "study")
     refused(*flags, "--study=component", words="did you mean --study=components?")
     refused(*flags, f"--study={study_file}", "--cells=ful", words="there is no cell ful; there are full, plain")
     wrong = tmp_path / "wrong.py"
     head = "def get_cells(config, modalities, alone):\n    "
     bodies = {
-        "return {'a': {'fusion.inner': 'sum'}}": "unknown config field fusion.inner",
+        "return {'a': {'model.fussion': 'mean'}}": "unknown config field model.fussion; did you mean model.fusion?",
+        "return {'a': {'fusion.inter': 'mean'}}": "config field fusion.inter is gone: ",
         "return {'a': {'data.noise': 0.5}}": "config field data.noise is gone: ",
         "return {'a': {'graph.noise': 0.5}}": "expected a function change_graph(graph, seed, ...), found none",
         "return {'a': {'graph.noise': 0.5}}\ndef change_graph(graph, seed): pass": "cell a does not fit change_graph: ",
