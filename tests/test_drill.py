@@ -11,7 +11,7 @@ def test_killed_trainings_end_as_if_nothing_had_been(tmp_path, monkeypatch):
     # A kill may leave half a compiled program.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     graph = write_tiny_graph(tmp_path / "graph")
-    fields = {"model__experts": 0, "train__epochs": 18, "train__eval_every": 1, "train__save_minutes": 0.001}
+    fields = {"train__epochs": 18, "train__eval_every": 1, "train__save_minutes": 0.001}
     flags = tiny_flags(graph, tmp_path, **fields, train__average=20)[1:]
     # In a save, while dev is scored, and anywhere.
     kills, wrong = kill.drill(3, 4, tmp_path, flags, epochs=18, weights=(0, 1, 2, 2, 0))

@@ -18,7 +18,6 @@ SETTINGS = {
     "data__modalities": "text",
     "parallel__devices": 4,
     "parallel__shard_entities": True,
-    "model__experts": 0,
 } | NO_JUMPS
 
 

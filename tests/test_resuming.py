@@ -23,14 +23,14 @@ ENTITIES = 12
 MAPPER = Mapper("pmap", 1)
 CONFIG = {"seed": 0, "model": {"width": 8}, "train": {"epochs": 5}, "parallel": {"devices": 0}}
 PARTS = {"names of entities": "a", "train triples": "b", "modality text": "c"}
-IDENTITY = identity_of(CONFIG, PARTS, "f", np.arange(4))
+IDENTITY = identity_of(CONFIG, PARTS, "f")
 
 
 @functools.cache
 def plan():
     sizes = dict(entities=ENTITIES, mapper=MAPPER, split=False, seeds=[1])
     kept = dict(averages=False, guided=False, metrics=("loss",))
-    return plan_train_state(tiny_model(widths=(), experts=0), create_optimizers(0.1, 0.1), **sizes, **kept)
+    return plan_train_state(tiny_model(widths=()), create_optimizers(0.1, 0.1), **sizes, **kept)
 
 
 def state_of(step: int):
@@ -261,7 +261,6 @@ OTHERS = {
     "config differs in seed (0 there, 7 now), model.width (8 there, 16 now)": dict(
         config=CONFIG | {"seed": 7, "model": {"width": 16}}
     ),
-    "another panel": dict(panel=np.arange(5)),
 }
 
 
@@ -274,7 +273,7 @@ def test_another_run_is_refused_with_what_differs(words, left, two, tmp_path):
         shutil.rmtree(folder / "last")
         (folder / "last").mkdir()
     before = contents(folder)
-    changed = dict(config=CONFIG, parts=PARTS, fingerprint="f", panel=np.arange(4)) | OTHERS[words]
+    changed = dict(config=CONFIG, parts=PARTS, fingerprint="f") | OTHERS[words]
     with pytest.raises(UserError) as raised:
         go_on(folder, identity_of(**changed))
     assert words in str(raised.value)
@@ -286,7 +285,7 @@ def test_another_run_is_refused_with_what_differs(words, left, two, tmp_path):
 def test_how_long_and_where_may_change_and_other_versions_are_told(two, tmp_path):
     free = CONFIG | {"train": {"epochs": 9}, "parallel": {"devices": 4}}
     shutil.copytree(two, tmp_path / "run")
-    assert go_on(tmp_path / "run", identity_of(free, PARTS, "f", np.arange(4)))[0].step == 3
+    assert go_on(tmp_path / "run", identity_of(free, PARTS, "f"))[0].step == 3
     save(tmp_path / "old", last=[position_of(2)], identity=IDENTITY | {"format": 1, "version": "0.1"})
     with pytest.raises(UserError, match=r"holds a run of mocme_jax 0\.1 in format 1, and this one .* reads format 3"):
         go_on(tmp_path / "old")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from mocme_jax.config import find_config, load_function, validate
@@ -152,7 +151,7 @@ def identity_of_study(
     name: str, config: ConfigDict, cells: Cells, dataset: builders.Dataset, seeds: Sequence[int]
 ) -> dict:
     """What ``study.json`` says; a study that goes on must agree in graph and config."""
-    identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint, np.zeros(0))
+    identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint)
     return identity | {
         "study": name,
         "reference": next(iter(cells)),
