@@ -354,7 +354,7 @@ def test_encoding_everybody_is_the_same_in_any_blocks_on_any_devices(kind, count
 
 
 def first_step(**choices):
-    """Metrics of a first step, and what it read of each expert: ends ``[2B, H, d]``, and both directions' relations."""
+    """Metrics of a first step, and what it read of each expert: ends ``[2B, H, d]`` in two roles, and relations."""
     _, plan = program(**choices)
     start, held = plan.create(), data()
     own = jax.device_get(start.params)
@@ -362,7 +362,8 @@ def first_step(**choices):
     rows = step_rows(jnp.asarray(jax.device_get(start.key)), 0, batch_size=BATCH, triples=TRIPLES, wanted=wanted)
     head, kind, tail = np.asarray(held.triples)[np.asarray(rows)[:BATCH]].T
     _, (means,) = steps((1,), **choices)
-    vectors = np.asarray(encode(tiny(), own, held.inputs, np.concatenate([head, tail])).answering, np.float64)
+    encoding = encode(tiny(), own, held.inputs, np.concatenate([head, tail]))
+    vectors = [np.asarray(x, np.float64) for x in (encoding.answering, encoding.asked)]
     relation = np.asarray(own.model["params"]["relation"], np.float64).reshape(2 * RELATIONS, 2, 8)
     return means, vectors, relation[np.concatenate([kind, kind + RELATIONS])]
 
@@ -372,15 +373,15 @@ def complex_rows(x):
 
 
 def test_the_penalty_is_of_every_experts_entities_and_relations():
-    means, ends, relations = first_step()
+    means, (ends, _), relations = first_step()
     cubes = [(np.abs(complex_rows(x)) ** 3).sum(axis=2).mean(axis=0).sum() for x in (ends, relations)]
     # A triple has two ends; each end is asked about once, and its two relations' rows count half.
     assert means["loss/regularisation"] == pytest.approx(0.01 * (2 * cubes[0] + cubes[1]), rel=1e-4)
 
 
-def test_dura_is_of_answers_and_of_queries_without_added_features():
-    means, ends, relations = first_step(regulariser="dura", query_dropout=0.3)
-    queries = np.abs(complex_rows(ends) * complex_rows(relations)) ** 2
+def test_dura_is_of_answers_and_of_queries():
+    means, (ends, asked), relations = first_step(regulariser="dura", query_dropout=0.3)
+    queries = np.abs(complex_rows(asked) * complex_rows(relations)) ** 2
     expected = 2 * ((ends**2).sum(axis=2) + queries.sum(axis=2)).mean(axis=0).sum()
     assert means["loss/regularisation"] == pytest.approx(0.01 * expected, rel=1e-4)
 

@@ -158,10 +158,11 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         known, known_held = negatives.split(2 * (len(batch) - held))
 
         queries = queries_of(encoding, share(batch[: len(batch) - held, 1], devices), 0, model)
-        asked, rows = model.apply(params, queries.entities.asked, queries.relations, method="expert_queries")
+        clean, rows = model.apply(params, queries.entities.asked, queries.relations, method="expert_queries")
+        asked = clean
         if objective.query_dropout:
             order = jnp.arange(2 * (len(batch) - held)).reshape(2, -1).T
-            asked = dropout(drop_key, share(order, devices).T.reshape(-1), asked, objective.query_dropout)
+            asked = dropout(drop_key, share(order, devices).T.reshape(-1), clean, objective.query_dropout)
         positive = by_expert(score.pair, asked, queries.answers.answering)
         scores = by_expert(score.match, gathered(asked), pool.answering)
 
@@ -186,10 +187,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             fit, metrics["information"] = fit_loss(model, params, queries, pool, known.mask, across)
             total = total + fit
         if objective.regularisation:
-            ends, plain = encoding.answering[: 2 * size], queries.entities.answering
-            if objective.regulariser.of_queries:
-                plain, _ = model.apply(params, plain, queries.relations, method="expert_queries")
-            penalty = _penalty(score, objective.regulariser, ends, plain, rows)
+            penalty = _penalty(score, objective.regulariser, encoding.answering[: 2 * size], clean, rows)
             metrics["loss/regularisation"] = objective.regularisation * penalty
             total = total + metrics["loss/regularisation"]
         metrics["loss/total"] = total
@@ -219,7 +217,7 @@ def _penalty(score: Score, regulariser: Regulariser, ends: jax.Array, queries: j
 
     Args:
       ends: ``[2B', H, d]``, heads and tails.
-      queries: ``[2B', H, d]``, of both directions, without the features that are added to the structure.
+      queries: ``[2B', H, d]``, of both directions.
       rows: ``[2B', H, d_r]``, of the relations and of their reciprocals.
     """
 
