@@ -28,18 +28,20 @@ def made(**changes):
 
 def loop(model, params, inputs, entity):
     """What every expert says of an entity, asked about and answering, ``[H, d]`` each, in float64."""
-    encoder, own = model.encoder, jax.tree.map(lambda x: np.asarray(x, np.float64), params.model["params"]["encoder"])
+    encoder, own = model.encoder, jax.tree.map(lambda x: np.asarray(x, np.float64), params.model["params"].get("encoder", {}))
     present = np.asarray(inputs.present[entity])
     rows = np.asarray(params.structure[entity], np.float64).reshape(encoder.experts, encoder.width)
-    said = [row if present[0] else own["nothing"][j] for j, row in enumerate(rows)]
+    said = [row if present[0] else 0 * row for row in rows]
     copies = {m: 0 for m in range(len(encoder.widths))}
     for j, reads in enumerate(encoder.reads):
         parts = []
         for m in reads:
-            kernel = own[f"project_{m}"][copies[m]]
-            copies[m] += 1
             if present[m + 1]:
-                parts.append(own["scales"][m] * np.asarray(inputs.features[m][entity], np.float64) @ kernel)
+                kernel = own[f"project_{m}"][copies[m]]
+                parts.append(
+                    own[f"scales_{m}"][copies[m]] * np.asarray(inputs.features[m][entity], np.float64) @ kernel
+                )
+            copies[m] += 1
         if parts:
             x = np.mean(parts, axis=0)
             down, up = encoder.width**-0.5 * own["expert_down"][j], 0.1 * encoder.hidden**-0.5 * own["expert_up"][j]

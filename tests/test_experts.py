@@ -21,12 +21,12 @@ def example(count=EXPERTS, seed=0):
 def test_experts_equal_the_loop(count):
     features, kernel, down, up = example(count)
     present = np.array([True, False, True, True, False])
-    scale = np.float32(0.3)
+    scale = np.linspace(0.3, 0.7, count, dtype=np.float32)
     found = experts.transformed(experts.project(features, present, kernel, scale), down, up)
     chex.assert_shape(found, (count, ROWS, WIDTH))
     for k in range(count):
         for row in range(ROWS):
-            x = 0.3 * features[row].astype(np.float64) @ kernel[k] if present[row] else np.zeros(WIDTH)
+            x = float(scale[k]) * features[row].astype(np.float64) @ kernel[k] if present[row] else np.zeros(WIDTH)
             said = x + np.maximum(x @ down[k], 0) @ up[k]
             np.testing.assert_allclose(found[k, row], said, rtol=1e-4, atol=1e-4)
 
@@ -36,7 +36,13 @@ def test_what_is_missing_is_never_read():
     present = np.array([True, False, True, True, False])
 
     def total(kernel, features):
-        return jnp.sum(jnp.sin(experts.transformed(experts.project(features, present, kernel, 0.3), down, up)))
+        return jnp.sum(
+            jnp.sin(
+                experts.transformed(
+                    experts.project(features, present, kernel, np.full(EXPERTS, 0.3, np.float32)), down, up
+                )
+            )
+        )
 
     clean = jax.value_and_grad(total)(kernel, features)
     for value in (np.nan, np.inf, 1e30):

@@ -25,7 +25,9 @@ def written_out(model, start, features, present, given):
     assert score == "complex"
     parameters, known = variables["params"], known_answers(model)
     experts = len(parameters["encoder"]["nothing"])
-    table, answers = (jnp.asarray(model.encode(range(count), answers=a)).reshape(count, experts, -1) for a in (False, True))
+    table, answers = (
+        jnp.asarray(model.encode(range(count), answers=a)).reshape(count, experts, -1) for a in (False, True)
+    )
     rows = parameters["relation"].reshape(2 * relations, experts, -1)
     # An entity is known by as many training triples as are told of it.
     evidence = jnp.log1p(jnp.array([len(given)], jnp.float32))

@@ -18,8 +18,6 @@ import jax.numpy as jnp
 SHRINK = 0.01
 """Weight of the squared terms of relations in the fit: a rare relation's weights are drawn to those of all."""
 
-FITS = ("held_out", "train", "nothing")
-
 
 class Fusion(nn.Module):
     """How experts are weighed; a subclass says by what. Weights are given as logarithms.

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from mocme_jax.method.experts import project, transformed
 
 STRUCTURE_INIT = 0.001
-"""Standard deviation, at the start, of the structure table and of the vectors for entities that carry nothing."""
+"""Standard deviation, at the start, of the structure table."""
 ADDED_SCALE = 0.0044
 """Size, at the start, of features that are added to the structure of entities that are asked about."""
 EXPERT_SCALE = 0.1
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
       width: d of each expert.
       reads: for each expert after the structure, the places in ``widths`` of the feature modalities it reads.
       hidden: h, the inner width of an expert.
-      initial_scale: of projected features, at the start; a learned number a modality.
+      initial_scale: of projected features, at the start; each expert learns one number per modality.
     """
 
     widths: tuple[int, ...]
@@ -92,8 +92,7 @@ class Encoder(nn.Module):
 
     def setup(self):
         """Creates the parameters."""
-        normal, d, h = nn.initializers.normal, self.width, self.hidden
-        self.nothing = self.param("nothing", normal(STRUCTURE_INIT), (self.experts, d))
+        normal, constant, d, h = nn.initializers.normal, nn.initializers.constant, self.width, self.hidden
         if not self.reads:  # checkpoints hold no empty arrays
             return
         # Unit-variance parameters with the scale outside: Adam's steps are then the same share of every weight, and one
@@ -103,7 +102,9 @@ class Encoder(nn.Module):
             self.param(f"project_{m}", normal(1.0), (count, width, d))
             for m, (count, width) in enumerate(zip(copies, self.widths, strict=True))
         ]
-        self.scales = self.param("scales", nn.initializers.constant(self.initial_scale), (len(self.widths),))
+        self.scales = [
+            self.param(f"scales_{m}", constant(self.initial_scale), (count,)) for m, count in enumerate(copies)
+        ]
         self.added = [self.param(f"add_{m}", normal(1.0), (width, d)) for m, width in enumerate(self.widths)]
         # In units of their start, Adam's steps are the same share of a small scale as of a large one.
         self.added_scales = self.param("added_scales", nn.initializers.ones, (len(self.widths),))
@@ -119,7 +120,7 @@ class Encoder(nn.Module):
         """
         present = carried.present
         rows = carried.structure.reshape(-1, self.experts, self.width)
-        rows = jnp.where(present[:, :1, None], rows, self.nothing)
+        rows = jnp.where(present[:, :1, None], rows, 0)
         if not self.reads:
             return Encoding(rows, rows, jnp.zeros(rows.shape[:2], bool), carried.evidence)
         added = 0.0
@@ -128,7 +129,7 @@ class Encoder(nn.Module):
         for m, (features, kernel) in enumerate(zip(carried.features, self.kernels, strict=True)):
             here = present[:, m + 1]
             parts = project(features, here, kernel, self.scales[m])
-            more = project(features, here, self.added[m][None], ADDED_SCALE * self.added_scales[m])[0]
+            more = project(features, here, self.added[m][None], ADDED_SCALE * self.added_scales[m : m + 1])[0]
             added += more if noise is None else more * noise[:, m]
             for copy, expert in enumerate(e for e, read in enumerate(self.reads) if m in read):
                 sums[expert] += parts[copy]

@@ -17,7 +17,7 @@ def project(features: jax.Array, present: jax.Array, kernel: jax.Array, scale: j
       features: ``[n, d_m]``. Rows that are not present may hold anything, NaN included: they are never used.
       present: bool ``[n]``.
       kernel: ``[E, d_m, d]``, one for each of these experts.
-      scale: a scalar.
+      scale: ``[E]``.
 
     Returns:
       ``[E, n, d]``, zero where not present.
@@ -26,7 +26,7 @@ def project(features: jax.Array, present: jax.Array, kernel: jax.Array, scale: j
     experts, width = kernel.shape[0], kernel.shape[2]
     # One product for all experts.
     joined = known @ jnp.swapaxes(kernel, 0, 1).reshape(-1, experts * width)
-    return scale * joined.reshape(-1, experts, width).swapaxes(0, 1)
+    return scale[:, None, None] * joined.reshape(-1, experts, width).swapaxes(0, 1)
 
 
 def transformed(parts: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
