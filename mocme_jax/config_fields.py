@@ -140,8 +140,8 @@ FIELDS: dict[str, Field] = {
     "negatives.batch_candidates": Field(True, "the batch's own entities are candidates too"),
     "negatives.weighting": Field(
         "entropy",
-        "weights of negatives: by entropy; all the same; by their own scores; or unsorted, a control: all of a query the "
-        "same, with gradients as long as by entropy",
+        "weights of negatives: by entropy; all the same; by their own scores; or unsorted, a control: all of a query "
+        "the same, with gradients as long as by entropy",
         choices=("entropy", "uniform", "self_adversarial", "unsorted"),
     ),
     "negatives.weights_in": Field(

@@ -1,7 +1,8 @@
 """What to say of config fields, of words of a field and of studies that the program no longer has.
 
-What is renamed or removed gets an entry here: a field's path, or a group's, ``path=word`` for one of a field's words, or
-``--study=NAME``; and the rest of a sentence that begins with it. Entries count once `config_fields.FIELDS` has no such field or word.
+What is renamed or removed gets an entry here: a field's path, or a group's, ``path=word`` for one of a field's words,
+or ``--study=NAME``; and the rest of a sentence that begins with it. Entries count once `config_fields.FIELDS` has no
+such field or word.
 """
 
 _CONSTANT = "is gone: it is always {}; leave it out"
@@ -39,7 +40,7 @@ REMOVED: dict[str, str] = {
     "negatives.adversarial_temperature": _CONSTANT.format("1"),
     "train.weight_decay": "is gone: no weight decays; loss.regularisation is the weight of the penalty",
     "train.dense_entities": _CONSTANT.format("200,000"),
-    "--study=estimators": "is gone: there is one estimator; --study=components has other fusions",
+    "--study=estimators": "is gone: the information is estimated in one way; --study=components has other fusions",
     "--study=fusion": "is gone: --study=components has its cells",
     "--study=parts": "is gone: --study=components has its cells",
     "eval.chunk": "is gone: eval.score_megabytes says how many triples are ranked at once",

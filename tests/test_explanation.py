@@ -55,7 +55,7 @@ def test_weights_are_those_with_which_the_ends_are_asked_about(model):
     about = np.exp(np.asarray(model.served.params.model["params"]["fusion"]["relation"], np.float64))
     for triple in (TRIPLE, ("place 13", "opposite", "place 37")):
         why = model.explain(triple)
-        head, relation, tail = why.triple
+        relation = why.triple[1]
         for end, asked in ((why.head, relation), (why.tail, relation + len(model.relations))):
             has = [False, *(mask[end.id] for mask in present.values()), any(m[end.id] for m in present.values())]
             own = weights(model, [has], [end.id])[0, 0] * about[asked]

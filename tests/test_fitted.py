@@ -24,9 +24,9 @@ def written_out(model, start, features, present, given):
     variables, score = served.params.model, served.model.score.name
     assert score == "complex"
     parameters, known = variables["params"], known_answers(model)
-    experts = len(parameters["encoder"]["nothing"])
+    experts = model.served.model.encoder.experts
     table, answers = (
-        jnp.asarray(model.encode(range(count), answers=a)).reshape(count, experts, -1) for a in (False, True)
+        jnp.asarray(model.encode(range(count), answers=one)).reshape(count, experts, -1) for one in (False, True)
     )
     rows = parameters["relation"].reshape(2 * relations, experts, -1)
     # An entity is known by as many training triples as are told of it.

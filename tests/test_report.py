@@ -153,18 +153,16 @@ def test_the_page_shows_the_shares(page, measured, tiny_run):
     for name, triples, bars in rows:
         index = measured.model.relations.names.index(name)
         assert triples == counts[index]
-        for one, word, shares in zip(
-            bars, ("heads, asked", "tails, asked"), measured.weights.relation[index], strict=True
-        ):
+        ends = measured.weights.relation[index]
+        for one, word, shares in zip(bars, ("heads, asked", "tails, asked"), ends, strict=True):
             assert one.name.startswith(word)
             told = " ".join(f"{expert} {share:.1%}" for expert, share in zip(EXPERTS, shares, strict=True))
             assert f"{one.name} {told}" in text
     assert "experts: structure, numeric, text, all features; fusion complementarity." in text
     assert "evaluate --information measures what each modality and each expert adds" in text
     assert "Shares of the experts" in text
-    assert re.search(
-        r"Mean share of the experts by epoch, run\. structure: 0\.\d+ at epoch 4, 0\.\d+ at epoch 12;", page
-    )
+    told = r"Mean share of the experts by epoch, run\. structure: 0\.\d+ at epoch 4, 0\.\d+ at epoch 12;"
+    assert re.search(told, page)
 
 
 def test_the_reliability_diagram_has_the_calibrations_own_errors(measured):
@@ -338,9 +336,8 @@ def test_a_study_of_a_number_shows_weights_over_it(tiny_run, tmp_path):
 def test_rows_that_an_earlier_version_wrote_have_a_page_without_shares(tiny_run, tmp_path):
     folder = write_study(tmp_path / "study", results_of(tiny_run)["config"], CELLS)
     *rows, half = (folder / "rows.jsonl").read_text(encoding="utf-8").split("\n")
-    rows = [
-        json.loads(row) | {"weights": {"modality": {"structure": 1.0}, "view": {"structure": [1.0]}}} for row in rows
-    ]
+    old = {"weights": {"modality": {"structure": 1.0}, "view": {"structure": [1.0]}}}
+    rows = [json.loads(row) | old for row in rows]
     (folder / "rows.jsonl").write_text("\n".join([*map(json.dumps, rows), half]), encoding="utf-8")
     page = write_report([folder]).read_text(encoding="utf-8")
     assert "No weights are there yet" in page

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from test_export import with_score
 
 import mocme_jax
 from mocme_jax.errors import UserError
@@ -17,7 +18,8 @@ from mocme_jax.serving.exported_tables import cardinality_of
 def all_scores(model) -> np.ndarray:
     """Fused ComplEx, float64 ``[2R, N, N]``, from what the model gives out, and cardinality's part.
 
-    Re(sum h r conj t) of each expert, h and t as they are weighed for the entity, times the relation's weight. No entity of the tiny graph leads to itself, so that none is an answer to a question about itself: -inf.
+    Re(sum h r conj t) of each expert, h and t as they are weighed for the entity, times the relation's weight. No
+    entity of the tiny graph leads to itself, so that none is an answer to a question about itself: -inf.
     """
     everyone = range(len(model.entities))
     parameters = model.served.params.model["params"]
@@ -155,6 +157,21 @@ def test_neighbours_are_the_nearest_by_cosine(model):
         near = model.neighbours(entity, 5)
         assert [one.id for one in near] == np.argsort(-cosines)[:5].tolist()
         np.testing.assert_allclose([one.similarity for one in near], np.sort(cosines)[::-1][:5], atol=1e-5)
+
+
+def test_neighbours_of_a_model_of_distances_are_by_what_the_experts_say(model):
+    """The log weights that stand behind their vectors are no coordinates."""
+    other = with_score(model, "transe")
+    joined = other.encode(range(len(model.entities))).astype(np.float64)
+    assert joined.shape == (48, 4 * (8 + 1))
+
+    def nearest(vectors):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = unit @ unit[3]
+        cosines[3] = -np.inf
+        return np.argsort(-cosines)[:5].tolist()
+
+    assert [one.id for one in other.neighbours(3, 5)] == nearest(joined[:, :32]) != nearest(joined)
 
 
 def test_a_calibration_is_kept_and_belongs_to_its_checkpoint(model, tiny_run):

@@ -83,8 +83,10 @@ def measure(
                 for stage, *_ in stages:
                     stage.call()
     kind, told = jax.local_devices()[0].device_kind, settings_of(config)
+    experts = builders.build_model(config, graph).encoder.experts
+    word = "expert" if experts == 1 else "experts"
     figures = {
-        "title": f"{graph.name}, width {told.width}, {told.experts} experts, batch {told.batch_size}, pool {told.pool}",
+        "title": f"{graph.name}, {experts} {word} of width {told.width}, batch {told.batch_size}, pool {told.pool}",
         "device": kind,
         "device count": jax.device_count(),
         "platform": jax.default_backend(),

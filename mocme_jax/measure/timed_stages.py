@@ -99,7 +99,7 @@ def evaluation_stages(config: ConfigDict, dataset: builders.Dataset) -> list[Sta
     params, inputs = training.plan.create().params, training.inputs
     encode = builders.build_encode(config, model, graph, mapper, builders.table_additions_of(config, graph))
     evaluator = builders.build_evaluator(config, model, dataset, mapper)
-    entities, queries, width = len(graph.entities), 2 * len(graph.test), settings_of(config).width
+    entities, queries = len(graph.entities), 2 * len(graph.test)
 
     # The body of a loop counts once; in one block there is no loop. It is compiled for its cost, and never run.
     cost, split = compiled(encode, params, inputs), settings_of(config).shard_entities
@@ -109,6 +109,7 @@ def evaluation_stages(config: ConfigDict, dataset: builders.Dataset) -> list[Sta
 
     start = time.perf_counter()
     vectors = encode(params, inputs)[0]
+    width = vectors.answers.shape[1]
     evaluator.ranks(params.model, vectors, "test")
     seconds = time.perf_counter() - start
     plan = evaluator.plan("test")

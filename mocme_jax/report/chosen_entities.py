@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from mocme_jax.data.features.image_folder import image_files
 from mocme_jax.data.features.image_layout import read_image
-from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.expert_weights import Bar, bar
+from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.run_measurements import Measured
 
 if TYPE_CHECKING:

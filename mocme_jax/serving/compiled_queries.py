@@ -233,7 +233,7 @@ def relation_weights(model: MoCME, variables: Any) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="model")
 def experts_of(model: MoCME, variables: Any, carried: Carried) -> tuple[jax.Array, ...]:
-    """Every expert's encoding ``[n, H, d]`` and weight ``[n, H]`` where entities are asked about, and where they answer."""
+    """Every expert's encoding ``[n, H, d]`` and weight ``[n, H]`` where entities are asked about, then as answers."""
     with jax.default_matmul_precision("highest"):
         encoding = model.apply(variables, carried, method="encode")
         asked, answering = (

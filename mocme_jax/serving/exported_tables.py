@@ -39,10 +39,11 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     answered by the entity that they are about), ``entities.tsv`` and ``relations.tsv`` (id, name, label)
     and ``triples.npz`` (the released splits). The formats add:
 
-      npz, safetensors: ``tables``, the arrays ``questions`` and ``answers`` ``[N, H, d]`` of H experts and ``relations``
-        ``[2R, H, d_r]`` (row r + R asks for the head of r), TuckER's ``core`` ``[H, d_r, d, d]``; the experts' weights
-        ``question_weights`` and ``answer_weights`` ``[N, H]`` and ``relation_weights`` ``[2R, H]``; and what relations'
-        cardinality adds to scores: ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered`` uint8 ``[N, 2R]``.
+      npz, safetensors: ``tables``. Of H experts, ``questions`` and ``answers`` ``[N, H, d]``, ``relations``
+        ``[2R, H, d_r]`` (row r + R asks for the head of r) and TuckER's ``core`` ``[H, d_r, d, d]``. Their weights,
+        ``question_weights`` and ``answer_weights`` ``[N, H]`` and ``relation_weights`` ``[2R, H]``. What relations'
+        cardinality adds to scores: ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered``
+        uint8 ``[N, 2R]``.
       parquet: ``entities.parquet`` and ``relations.parquet``, the same with names.
       jax: ``scorer.jax``, a serialised ``jax.export`` of (tables..., entities [b], relations [b]) -> scores [b, N].
       pykeen: ``pykeen.safetensors``, the state of a PyKEEN ComplEx with inverse relations; see ``pykeen_state``.

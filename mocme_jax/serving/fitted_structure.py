@@ -1,7 +1,7 @@
 """The structure of entities that arrive with a few triples: fitted to these triples, with everything else fixed.
 
 The fit approximates the row that training would reach if only this row could move. Its loss is the softmax loss of the
-fused scores of both queries of each triple among all entities, and the penalty of the entity as every expert encodes it;
+fused scores of both queries of each triple among all entities, and every expert's penalty of the entity as an answer;
 the optimizer is the table's own.
 """
 
