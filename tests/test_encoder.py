@@ -28,7 +28,8 @@ def made(**changes):
 
 def loop(model, params, inputs, entity):
     """What every expert says of an entity, asked about and answering, ``[H, d]`` each, in float64."""
-    encoder, own = model.encoder, jax.tree.map(lambda x: np.asarray(x, np.float64), params.model["params"].get("encoder", {}))
+    encoder, own = model.encoder, params.model["params"].get("encoder", {})
+    own = jax.tree.map(lambda x: np.asarray(x, np.float64), own)
     present = np.asarray(inputs.present[entity])
     rows = np.asarray(params.structure[entity], np.float64).reshape(encoder.experts, encoder.width)
     said = [row if present[0] else 0 * row for row in rows]
