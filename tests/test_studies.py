@@ -371,7 +371,7 @@ def test_the_components_are_without_a_part_or_with_another_in_its_place():
     config, _ = load_config("atlas")
     cells, _ = load_cells("components", config, ["image", "text"], baseline_of("atlas"))
     assert list(cells) == [
-        *("full", "no complementarity", "gate", "attention", "3 experts", "no EGNS"),
+        *("full", "no complementarity", "gate", "attention", "3 experts", "no EGNS", "EGNS unsorted"),
         *("without image", "without text", "structure alone"),
     ]
     assert cells["no complementarity"] == {"model.fusion": "mean"}
@@ -380,7 +380,8 @@ def test_the_components_are_without_a_part_or_with_another_in_its_place():
     # Of a config that has them already, there is no cell that changes nothing.
     config.model.experts, config.model.fusion = 2, "gate"
     cells, _ = load_cells("components", config, ["text"], baseline_of("atlas"))
-    assert list(cells) == ["full", "no complementarity", "attention", "1 expert", "no EGNS", "structure alone"]
+    expected = ["full", "no complementarity", "attention", "1 expert", "no EGNS", "EGNS unsorted", "structure alone"]
+    assert list(cells) == expected
     assert cells["1 expert"] == {"model.experts": 1}
 
 
