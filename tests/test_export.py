@@ -99,16 +99,25 @@ def test_the_tables_sum_up_to_the_models_own_scores(model, tmp_path, name):
         assert np.std(np.log(tables[weights])) > 0.1, weights
     triples = np.array([(h, r, t) for r in range(count) for h in range(0, 48, 5) for t in range(0, 48, 7)])
 
-    def scores(heads, relations, tails):
+    def scores(heads, relations, tails, without=None):
         ends = tables["questions"][heads], tables["relations"][relations], tables["answers"][tails]
         weights = tables["question_weights"][heads] * tables["relation_weights"][relations]
         weights *= tables["answer_weights"][tails]
+        weights[:, [] if without is None else without] = 0
         return (weights * BY_HAND[name](*ends, tables.get("core"))).sum(axis=1)
 
     h, r, t = triples.T
     found = np.stack([scores(h, r, t), scores(t, r + count, h)], axis=1)
     # What additions add is not of the experts.
     expected = score_triples(other.served, triples) - added_to_triples(other.served, triples)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    # And an expert that is left out is left out of the sum.
+    own = other.served.tables
+    poorer = dataclasses.replace(
+        other.served, tables=own._replace(questions=other.served.model.without(own.questions, 2))
+    )
+    found = np.stack([scores(h, r, t, without=2), scores(t, r + count, h, without=2)], axis=1)
+    expected = score_triples(poorer, triples) - added_to_triples(poorer, triples)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 

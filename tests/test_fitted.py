@@ -60,11 +60,13 @@ def written_out(model, start, features, present, given):
             scores += np.where(answered[rivals, back], bonus[back], 0)
             mine = fused_score(table[answer], back, answering)
             total += jax.nn.logsumexp(jnp.append(scores, mine)) - mine
-            squares_of = [sum(half**2 for half in jnp.split(x, 2, axis=-1)) for x in (own, rows[relation])]
+            factors = own, encoding.asked[0], rows[relation]
             # The root has no slope at 0.
-            moduli, sizes = (jnp.sqrt(x + 1e-18) for x in squares_of)
+            moduli, asked, sizes = (
+                jnp.sqrt(sum(half**2 for half in jnp.split(x, 2, axis=-1)) + 1e-18) for x in factors
+            )
             # A product's modulus is that of its factors.
-            penalties = {"n3": jnp.sum(moduli**3), "dura": jnp.sum(moduli**2) + jnp.sum((moduli * sizes) ** 2)}
+            penalties = {"n3": jnp.sum(moduli**3), "dura": jnp.sum(moduli**2) + jnp.sum((asked * sizes) ** 2)}
             total += config["loss"]["regularisation"] * penalties[config["loss"]["regulariser"]]
         return total
 

@@ -136,8 +136,10 @@ def test_evaluate_repeats_the_numbers_and_tells_when_they_differ(finished, graph
     flags = [f"--workdir={workdir}", f"--data-dir={moved}"]
     assert run_here("evaluate", *flags, "--json", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr()
-    assert scores(json.loads(printed.out)) == scores(read_results(workdir))
-    results = read_results(workdir)
+    results, again = read_results(workdir), json.loads(printed.out)
+    # The checkpoint is of the best epoch, and the run went on.
+    assert again["run"]["best_epoch"] == again["run"]["epoch"] == results["run"]["best_epoch"]
+    assert scores(again | {"run": {}}) == scores(results | {"run": {}})
     results["test"]["overall"]["mrr"] += 1e-12
     (workdir / "results.json").write_text(json.dumps(results))
     assert run_here("evaluate", *flags, monkeypatch=monkeypatch) == 1
@@ -160,6 +162,7 @@ def test_evaluate_tells_what_each_modality_adds(finished, monkeypatch, capsys):
     assert relations
     assert set(relations) <= {"next", "opposite"}
     assert set(everything) == {"structure", "text", "numeric"}
+    assert list(information["experts"]) == ["structure", "numeric", "text", "all features"]
     for name, added in everything.items():
         parts = [one[name] for one in relations.values()]
         assert added["triples"] == sum(part["triples"] for part in parts) == 5

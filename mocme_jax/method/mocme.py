@@ -120,12 +120,12 @@ class MoCME(nn.Module):
         return EntityVectors(questions, self._weighed(encoding.answering, self.log_weights(encoding, answers=True)))
 
     def without(self, questions: jax.Array, expert: int) -> jax.Array:
-        """Questions ``[n, W]`` in which an expert weighs nothing; reads no parameters."""
-        vectors, weights = self._apart(questions)
+        """Questions ``[..., W]``, split over devices or not, in which an expert weighs nothing; reads no parameters."""
+        width = self.encoder.width
         if self.score.linear:
-            return self._weighed(vectors.at[:, expert].set(0), weights)
+            return questions.at[..., expert * width : (expert + 1) * width].set(0)
         # The exponential of it is 0 in float32.
-        return self._weighed(vectors, weights.at[:, expert].set(-1000.0))
+        return questions.at[..., self.encoder.structure_width + expert].set(-1000.0)
 
     def query(self, questions: jax.Array, relations: jax.Array) -> jax.Array:
         """Query vectors ``[B, W]`` for questions ``[B, W]`` and relation ids ``[B]`` in [0, 2R), for ``match``."""

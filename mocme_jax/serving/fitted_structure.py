@@ -1,7 +1,7 @@
 """The structure of entities that arrive with a few triples: fitted to these triples, with everything else fixed.
 
 The fit approximates the row that training would reach if only this row could move. Its loss is the softmax loss of the
-fused scores of both queries of each triple among all entities, and every expert's penalty of the entity as an answer;
+fused scores of both queries of each triple among all entities, and every expert's penalty, as in training;
 the optimizer is the table's own.
 """
 
@@ -190,7 +190,7 @@ def fit_rows(
         own = encoding.answering[place]
         penalties = jnp.sum(regulariser.penalty(model.score.moduli(own)), axis=1)
         if regulariser.of_queries:
-            query, _ = model.apply(variables, own, relation, method="expert_queries")
+            query, _ = model.apply(variables, encoding.asked[place], relation, method="expert_queries")
             penalties = penalties + jnp.sum(regulariser.penalty(model.score.moduli(query)), axis=1)
         return jnp.sum(jnp.where(real, losses + fitting.regularisation * penalties, 0))
 
