@@ -22,14 +22,12 @@ def get_config(arg=None):
     config.data.dev_fraction = 0.01
     # Numbers of numeric_triples.tsv are left out: the settings below were found for names alone.
     config.data.make = ("text",)
-    config.model.width = 1024
-    config.model.modality_scale = 0.0044
+    config.model.width = 512
     config.model.feature_dropout = 0.5
     config.model.lend = 0.6
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
     config.negatives.sampling = "entropy"
-    config.negatives.weights_in = "sum"
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.04
     config.loss.query_dropout = 0.4

@@ -15,13 +15,12 @@ def get_config(arg=None):
     """The configuration; with the argument ``structure``, its structural baseline."""
     config = default_config()
     config.data.name = "KVC16K"
-    config.model.width = 512
+    config.model.width = 256
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
     config.negatives.pool = 2048
     config.negatives.sampling = "entropy"
-    config.negatives.weights_in = "sum"
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.05
     config.loss.query_dropout = 0.3

@@ -15,8 +15,7 @@ def get_config(arg=None):
     """The configuration; with the argument ``structure``, its structural baseline."""
     config = default_config()
     config.data.name = "MKG-W"
-    config.model.width = 1024
-    config.model.modality_scale = 0.0044
+    config.model.width = 512
     config.model.feature_dropout = 0.5
     config.model.lend = 0.3
     config.model.self_answers = "seen"

@@ -17,12 +17,10 @@ def get_config(arg=None):
     config.data.name = "MKG-Y"
     # Birth dates and the like do not help here (docs/choices.md).
     config.data.make = ("text",)
-    config.model.width = 1024
-    config.model.modality_scale = 0.8
+    config.model.width = 512
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
-    config.negatives.weights_in = "sum"
     config.train.learning_rate = 0.001
     config.train.epochs = 16
     config.train.average = 200.0

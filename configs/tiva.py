@@ -21,7 +21,6 @@ def get_config(arg=None):
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
     config.negatives.sampling = "entropy"
-    config.negatives.weights_in = "sum"
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.15
     config.train.epochs = 20
