@@ -8,6 +8,7 @@ from typing import Any
 from mocme_jax.config import flat
 from mocme_jax.errors import UserError
 from mocme_jax.flags import flags_of
+from mocme_jax.training.information import in_nats, read_information
 from mocme_jax.training.logs.metrics_log import read_metrics
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.setup.settings import settings_of
@@ -24,12 +25,14 @@ class Finished:
       workdir: its folder.
       name: what it is called in the report.
       results: of ``results.json``.
+      information: what each modality and each expert adds, as ``evaluate --information`` left it; empty without.
       rows: the evaluations of ``metrics.jsonl``, flat (``train/loss/total``), one an epoch.
     """
 
     workdir: Path
     name: str
     results: dict[str, Any]
+    information: dict[str, dict]
     rows: list[dict[str, Any]]
 
     @property
@@ -46,6 +49,18 @@ class Finished:
     def experts(self) -> list[str]:
         """The experts, in the model's order."""
         return list(self.results["weights"])
+
+    def added(self, parts: str) -> dict[str, str]:
+        """Nats that each part adds, by name; ``parts`` is ``modalities`` or ``experts``."""
+        return {name: in_nats(one) for name, one in self.information.get(parts, {}).items()}
+
+    def added_by_relation(self, most: int) -> list[tuple[str, int, dict[str, str]]]:
+        """Relation, triples of dev, and nats that each modality adds; the most frequent relations."""
+        relations = list(self.information.get("relations", {}).items())[:most]
+        return [
+            (name, added[STRUCTURE]["triples"], {part: in_nats(one) for part, one in added.items()})
+            for name, added in relations
+        ]
 
     @property
     def model(self) -> SimpleNamespace:
@@ -87,4 +102,5 @@ def read_finished(workdir: Path, name: str | None = None) -> Finished:
         raise UserError(f"{workdir / 'results.json'}: lacks {lacking}; train again to have it written")
     # An epoch that was evaluated twice, before and after a stop, counts once, as it was last.
     rows = {row["epoch"]: flat(row, between="/") for row in read_metrics(workdir) if "epoch" in row}
-    return Finished(workdir, name or workdir.resolve().name, results, [rows[epoch] for epoch in sorted(rows)])
+    name = name or workdir.resolve().name
+    return Finished(workdir, name, results, read_information(workdir), [rows[epoch] for epoch in sorted(rows)])

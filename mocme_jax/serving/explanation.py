@@ -54,6 +54,8 @@ class Explanation:
       head, tail: the ends.
       score: the mean of ``asked_for_tail`` and ``asked_for_head``.
       without: the score with each modality masked in both ends.
+      information: nats that each modality adds about answers of this relation, on dev; empty where
+        ``evaluate --information`` has not been run, or dev has no triple of the relation.
       without_any: the score of two entities that carry nothing.
       additions: what each addition to scores adds to all of these, by its title.
       nearest: training triples of the same relation (of any, where it has none), most similar first.
@@ -67,6 +69,7 @@ class Explanation:
     asked_for_tail: float
     asked_for_head: float
     without: dict[str, float]
+    information: dict[str, float]
     without_any: float
     additions: dict[str, float]
     nearest: list[NearTriple]
@@ -121,6 +124,7 @@ def explain_triple(
     entities: Sequence[str],
     relations: Sequence[str],
     nearest: int,
+    information: dict[str, float],
 ) -> Explanation:
     """Explains one triple.
 
@@ -130,6 +134,7 @@ def explain_triple(
       train: int32 ``[T, 3]``.
       entities, relations: labels by id.
       nearest: how many training triples to name.
+      information: see ``Explanation``.
     """
     head, relation, tail = map(int, triple)
     masks = _masks(len(modalities))
@@ -154,6 +159,7 @@ def explain_triple(
         float(asked[0]),
         float(asked[1]),
         dict(zip(modalities, means[1:-1].tolist(), strict=True)),
+        information,
         float(means[-1]),
         _additions(served, triple),
         _nearest_triples(served, triple, train, entities, relations, nearest),

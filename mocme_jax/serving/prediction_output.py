@@ -165,6 +165,7 @@ def _worth(why: Explanation) -> list[dict]:
             "modality": name,
             "score without": score,
             "change": score - why.score,
+            **({"nats on dev": why.information[name]} if why.information else {}),
         }
         for name, score in why.without.items()
     ]

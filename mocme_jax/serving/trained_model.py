@@ -29,6 +29,7 @@ from mocme_jax.serving.name_lookup import Key, Lookup
 from mocme_jax.serving.new_entities import STRUCTURES, Features, extended, read_features
 from mocme_jax.serving.probability import shares
 from mocme_jax.serving.top_candidates import masks_of
+from mocme_jax.training.information import read_information
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.setup.settings import settings_of
 
@@ -209,6 +210,7 @@ class TrainedModel:
     def explain(self, triple: tuple[Key, Key, Key], *, nearest: int = 5) -> Explanation:
         """Why a triple has its score; see ``Explanation``."""
         row = self.triples([triple])[0]
+        added = read_information(self.workdir).get("relations", {}).get(self.relations.names[row[1]], {})
         return explain_triple(
             self.served,
             row,
@@ -217,6 +219,7 @@ class TrainedModel:
             entities=self.entities.readable,
             relations=self.relations.readable,
             nearest=nearest,
+            information={name: one["nats"] for name, one in added.items()},
         )
 
     def add_entities(

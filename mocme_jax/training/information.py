@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.evaluation.added_information import added_information, by_relation
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
@@ -17,6 +19,7 @@ from mocme_jax.training.device_data import without
 from mocme_jax.training.logs.progress import results_table
 from mocme_jax.training.logs.run_results import expert_names
 
+FILE = "information.json"
 SHOWN_RELATIONS = 20
 """Relations in the printed table, the most frequent first."""
 
@@ -64,6 +67,23 @@ def measure_information(
     return {"modalities": modalities, "experts": experts, "relations": dict(relations)}
 
 
+def read_information(workdir: Path) -> dict[str, dict]:
+    """What was written of a run's best checkpoint into its folder; empty where nothing was, or of another version."""
+    path = Path(workdir) / FILE
+    if not path.exists():
+        return {}
+    found = read_json(path)
+    parts = ("modalities", "experts", "relations")
+    return found if isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in parts) else {}
+
+
+def in_nats(added: dict) -> str:
+    """``1.20 ± .31``, or the mean alone where one triple tells no more."""
+    margin = "" if added["margin"] is None else f" ± {added['margin']:.2f}"
+    # Adding 0 after rounding makes -0.00 a plain 0.00.
+    return f"{round(added['nats'], 2) + 0.0:.2f}{margin}"
+
+
 def print_information(information: dict[str, dict], console: Console) -> None:
     """Tables of what each modality adds, in all and for the most frequent relations, and each expert."""
     if not information:
@@ -72,18 +92,12 @@ def print_information(information: dict[str, dict], console: Console) -> None:
     shown = [("all", information["modalities"]), *list(information["relations"].items())[:SHOWN_RELATIONS]]
     rows = []
     for relation, added in shown:
-        told = {name: _in_nats(one) for name, one in added.items()}
+        told = {name: in_nats(one) for name, one in added.items()}
         rows.append({"relation": relation, "triples": added["structure"]["triples"]} | told)
     title = "information about dev answers that each modality adds to the others: nats ± 95% confidence interval"
     results_table(rows, title=title, console=console)
     left = len(information["relations"]) - SHOWN_RELATIONS
     if left > 0:
         console.print(f"{left} less frequent relations are not shown; --json lists all")
-    rows = [{"expert": name, "nats": _in_nats(added)} for name, added in information["experts"].items()]
+    rows = [{"expert": name, "nats": in_nats(added)} for name, added in information["experts"].items()]
     results_table(rows, title="the same of each expert", console=console)
-
-
-def _in_nats(added: dict) -> str:
-    margin = "" if added["margin"] is None else f" ± {added['margin']:.2f}"
-    # Adding 0 after rounding makes -0.00 a plain 0.00.
-    return f"{round(added['nats'], 2) + 0.0:.2f}{margin}"
