@@ -181,6 +181,12 @@ FIELDS: dict[str, Field] = {
     "loss.query_dropout": Field(0.0, "chance that a training step hides a component of a query vector", low=0, below=1),
     "train.batch_size": Field(512, "triples a step, over all devices (each is asked in both directions)", low=1),
     "train.epochs": Field(30, "longest run, in passes over train", low=1),
+    "train.hold_out_epochs": Field(
+        0,
+        "epochs in which some training triples are held out for the fit of the fusion; after them its weights "
+        "stay, and these triples are trained on, too; 0: all epochs",
+        low=0,
+    ),
     "train.eval_every": Field(2, "epochs between evaluations on dev", low=1),
     "train.patience": Field(4, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0),
     "train.save_minutes": Field(

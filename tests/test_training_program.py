@@ -75,13 +75,14 @@ def program(mapper=ONE, split=False, **changes):
 
 
 @functools.cache
-def compiled_program(mapper, split, sparse=False, fusion="complementarity", average=0.0, **changes):
+def compiled_program(mapper, split, sparse=False, fusion="complementarity", average=0.0, until=0, **changes):
     """The compiled program and the plan of its state.
 
     Plain descent: Adagrad's first steps are the signs of gradients, which for a rounding error is a coin's toss.
     """
     model = tiny(fusion=fusion)
     choices = dict(mapper=mapper, split=split, sparse=sparse, average=average, batch_size=BATCH, triples=TRIPLES)
+    choices |= dict(until=until)
     return made(model, Optimizers(optax.sgd(0.3), optax.sgd(0.3)), tiny_objective(**changes), **choices)
 
 
@@ -404,6 +405,23 @@ def test_held_out_triples_move_the_fusion_and_nothing_else():
     np.testing.assert_array_equal(states[0].params.structure, states[1].params.structure)
     for name in ("encoder", "relation"):
         chex.assert_trees_all_equal(one[name], two[name])
+
+
+def test_held_out_triples_join_and_the_weights_stay():
+    _, plan = program(until=4)
+    key = jnp.asarray(jax.device_get(plan.create().key))
+    rows = [
+        set(np.asarray(step_rows(key, step, batch_size=BATCH, triples=TRIPLES, wanted=HELD, until=4))[:BATCH].tolist())
+        for step in range(30)
+    ]
+    assert len(set.union(*rows[:4])) == 4 * BATCH
+    assert set.union(*rows[4:]) == set(range(TRIPLES))
+    (before, _), (after, _) = (steps((count,), until=4) for count in (4, 8))
+    one, two = (state.params.model["params"] for state in (before, after))
+    chex.assert_trees_all_equal(one["fusion"], two["fusion"])
+    assert not np.array_equal(one["relation"], two["relation"])
+    # Up to there it is as if they never joined.
+    chex.assert_trees_all_equal(before, steps((4,))[0])
 
 
 @pytest.mark.parametrize("triples", [1, 2, 50, 10_000, 1_000_000])

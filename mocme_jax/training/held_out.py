@@ -23,7 +23,14 @@ def count_held_out(triples: int, wanted: int) -> int:
     return min(max(1, int(SHARE * triples)), MOST, triples - 1) if wanted else 0
 
 
-def step_rows(key_data: jax.Array, step: jax.Array, *, batch_size: int, triples: int, wanted: int) -> jax.Array:
+def settled(step: jax.Array, until: int) -> jax.Array:
+    """Whether the fusion's weights stay as they are from this step on; bool scalar. ``until`` 0 is never."""
+    return (step >= until) & (until > 0)
+
+
+def step_rows(
+    key_data: jax.Array, step: jax.Array, *, batch_size: int, triples: int, wanted: int, until: int = 0
+) -> jax.Array:
     """The rows of a step among T training triples, int32 ``[B + held]``: its batch, then held-out triples.
 
     Which triples are held out is the run's choice, the same in every step; of these a step draws some.
@@ -33,6 +40,7 @@ def step_rows(key_data: jax.Array, step: jax.Array, *, batch_size: int, triples:
       step: int32 scalar.
       batch_size: B; an epoch is a pass over the triples that are not held out.
       wanted: held, how many held-out triples join.
+      until: the step from which batches are of all triples, those held out before too; 0: never.
     """
     order_key, draw_key = run_keys(key_data)
     trained = triples - count_held_out(triples, wanted)
@@ -42,4 +50,7 @@ def step_rows(key_data: jax.Array, step: jax.Array, *, batch_size: int, triples:
     own = jax.random.fold_in(jax.random.fold_in(draw_key, step), _CHOICE)
     # Of a single triple none can be spared.
     held = jax.random.randint(own, (wanted,), min(trained, triples - 1), triples, jnp.int32)
+    if until:
+        everything = batch_rows(order_key, step, batch_size=batch_size, triples=triples)
+        rows = jnp.where(settled(step, until), everything, rows)
     return shuffled(jax.random.fold_in(order_key, _CHOICE), jnp.concatenate([rows, held]), triples)

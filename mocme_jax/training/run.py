@@ -61,6 +61,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
             raise error
         training = loop.training
         sizes = dict(batch_size=training.batch_size, steps_per_epoch=schedule.steps_per_epoch, held=training.held)
+        sizes |= dict(until=training.until)
         told = nonfinite.describe(graph, loop.whole(state), latest, **sizes)
         if writes:
             nonfinite.write(path, told)

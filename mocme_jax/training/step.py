@@ -14,7 +14,7 @@ from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.device_axis import AXIS, SEEDS, across_devices
 from mocme_jax.parallel.mesh import WHOLE, Mapper, Program
 from mocme_jax.parallel.sharded_tables import take_everywhere
-from mocme_jax.training.held_out import step_rows
+from mocme_jax.training.held_out import settled, step_rows
 from mocme_jax.training.objective import StepLoss
 from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
 from mocme_jax.training.shuffling import run_keys
@@ -32,11 +32,14 @@ from mocme_jax.training.train_state import (
 AVERAGE_EVERY = 16
 
 
-def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, split: bool, sparse: bool) -> Callable:
+def make_train_step(
+    loss: StepLoss, optimizers: Optimizers, *, devices: int, split: bool, sparse: bool, until: int = 0
+) -> Callable:
     """One step of one device's share: ``(state, data, batch, key) -> (state, metrics)``, under the named axis.
 
     Gradients of what is whole, and metrics, are means over the devices, so the state stays the same on all of them. A
-    ``sparse`` step updates the rows that it read, in place of the whole structure table.
+    ``sparse`` step updates the rows that it read, in place of the whole structure table. From step ``until`` on, if it
+    is not 0, the weights of the fusion stay.
     """
 
     def dense(state: TrainState, fetch: Callable, loss_of: Callable):
@@ -81,6 +84,11 @@ def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, spl
         gradients, table, table_state, squares, (metrics, seen) = found
         gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
         updates, model_state = optimizers.model.update(gradients, state.opt_state.model, state.params.model)
+        if until and "fusion" in updates["params"]:
+            stay = settled(state.step, until)
+            updates["params"]["fusion"] = jax.tree.map(
+                lambda update: jnp.where(stay, 0, update), updates["params"]["fusion"]
+            )
         metrics["norm/gradient"] = jnp.sqrt(optax.tree.norm(gradients, squared=True) + squares)
         params = Params(optax.apply_updates(state.params.model, updates), table)
         opt_state = OptimizerState(model_state, table_state)
@@ -127,6 +135,7 @@ def make_train_program(
     sparse: bool = False,
     average_steps: float = 0.0,
     seeds: bool = False,
+    until: int = 0,
 ) -> Program:
     """``(state, data, steps) -> (state, latest)``: that many steps on the devices, with no trip to the host.
 
@@ -138,6 +147,7 @@ def make_train_program(
     Args:
       loss, optimizers, split, sparse: see ``make_train_step``.
       batch_size: B, over all devices.
+      until: the step from which held-out triples are trained on and the fusion stays; 0: never.
       average_steps: span of the running average; 0 where the state has none.
       seeds: whether state and data are of several seeds at once (see ``state_axes``), as lanes of one program, each of
         which does what it would do alone; ``latest`` then are ``[S]``. Tables are then whole. The call goes on while
@@ -151,7 +161,7 @@ def make_train_program(
         raise UserError(
             f"train.batch_size {batch_size} does not divide by the {devices} devices; take a multiple of {devices}"
         )
-    train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse)
+    train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse, until=until)
 
     def program(state: TrainState, data: TrainData, steps: jax.Array):
         _, draw_key = run_keys(state.key)
@@ -166,7 +176,8 @@ def make_train_program(
 
         def one(carry):
             state, before = carry
-            rows = step_rows(state.key, state.step, batch_size=batch_size, triples=triples, wanted=loss.held)
+            sizes = dict(batch_size=batch_size, triples=triples, wanted=loss.held, until=until)
+            rows = step_rows(state.key, state.step, **sizes)
             batch = take_everywhere(data.triples, rows) if split else data.triples[rows]
             state, metrics = train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
             latest = metrics | {"step": state.step}

@@ -29,18 +29,19 @@ def describe(
     batch_size: int,
     steps_per_epoch: int,
     held: int,
+    until: int,
 ) -> dict:
     """The step in words and numbers, ready for JSON; numbers that are not finite are the words nan, inf, -inf.
 
     Args:
       whole: the state after the step, arrays of all processes.
       latest: the step's metrics.
-      held: how many held-out triples join a step.
+      held, until: see ``step_rows``.
     """
     # The state counts the step as taken.
     step = int(whole.step) - 1
     key = jnp.asarray(jax.device_get(whole.key))
-    sizes = dict(batch_size=batch_size, triples=len(graph.train), wanted=held)
+    sizes = dict(batch_size=batch_size, triples=len(graph.train), wanted=held, until=until)
     rows = np.asarray(step_rows(key, jnp.int32(step), **sizes))
     norms = {path: _number(optax.tree.norm(leaf)) for path, leaf in arrays_by_path(whole.params).items()}
     return {

@@ -31,7 +31,8 @@ from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import Mapper, Program
 from mocme_jax.training.device_data import make_inputs, make_train_data
 from mocme_jax.training.entity_encoding import make_encode_program
-from mocme_jax.training.objective import Objective, make_loss
+from mocme_jax.training.held_out import count_held_out
+from mocme_jax.training.objective import Objective, StepLoss, make_loss
 from mocme_jax.training.optimizers import create_optimizers
 from mocme_jax.training.setup.datasets import Dataset as Dataset
 from mocme_jax.training.setup.datasets import load_dataset as load_dataset
@@ -120,7 +121,7 @@ def build_mapper(config: ConfigDict) -> Mapper:
 class Training:
     """What training needs besides a state, placed on the devices; for the program see ``make_train_program``.
 
-    ``held`` is how many held-out triples join a step.
+    ``held`` is how many held-out triples join a step, up to step ``until`` (0: to the end).
     """
 
     mapper: Mapper
@@ -130,6 +131,7 @@ class Training:
     plan: StatePlan
     program: Program
     held: int
+    until: int
 
 
 def build_training(
@@ -144,9 +146,10 @@ def build_training(
     if split and len(seeds) > 1:
         raise UserError("several seeds at once want whole tables; set parallel.shard_entities to False")
     inputs = build_inputs(config, graph, mapper)
-    plan, program, held = build_program(config, model, mapper, **sizes, seeds=seeds)
+    plan, program, loss = build_program(config, model, mapper, **sizes, seeds=seeds)
     data = make_train_data(graph, inputs, mapper, split=split, bars=bars_of(config, graph.train, len(graph.relations)))
-    return Training(mapper, config.train.batch_size, inputs, data, plan, program, held)
+    until = hold_out_until(config, len(graph.train), loss.held)
+    return Training(mapper, config.train.batch_size, inputs, data, plan, program, loss.held, until)
 
 
 def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper) -> Inputs:
@@ -161,11 +164,8 @@ def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
 
 def build_program(
     config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int, seeds: Sequence[int] = ()
-) -> tuple[StatePlan, Program, int]:
-    """The plan of the seeds' state, the program (see ``make_train_program``), and how many held-out triples it takes.
-
-    For a graph of these sizes.
-    """
+) -> tuple[StatePlan, Program, StepLoss]:
+    """The plan of the seeds' state, the program (see ``make_train_program``) and its loss, for these sizes."""
     settings, split = config.train, config.parallel.shard_entities
     optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate)
     loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
@@ -179,6 +179,7 @@ def build_program(
         sparse=updates_rows_alone(config, entities),
         average_steps=settings.average,
         seeds=len(seeds) > 1,
+        until=hold_out_until(config, triples, loss.held),
     )
     plan = plan_train_state(
         model,
@@ -191,7 +192,13 @@ def build_program(
         split=split,
         seeds=seeds or [config.seed],
     )
-    return plan, program, loss.held
+    return plan, program, loss
+
+
+def hold_out_until(config: ConfigDict, triples: int, wanted: int) -> int:
+    """The step from which held-out triples are trained on, where a step wants so many; 0: never."""
+    trained = triples - count_held_out(triples, wanted)
+    return config.train.hold_out_epochs * -(-trained // config.train.batch_size) if wanted else 0
 
 
 def build_encode(
