@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_model import encode, tiny_inputs, tiny_model, tiny_objective
+from tiny_model import encode, random_params, tiny_inputs, tiny_model, tiny_objective
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
@@ -405,6 +405,45 @@ def test_held_out_triples_move_the_fusion_and_nothing_else():
     np.testing.assert_array_equal(states[0].params.structure, states[1].params.structure)
     for name in ("encoder", "relation"):
         chex.assert_trees_all_equal(one[name], two[name])
+
+
+def test_the_fit_is_of_held_out_triples_that_are_no_evidence_of_themselves():
+    """The information that a first step tells, by a loop in float64 over its held-out queries and all entities."""
+    run, plan = program(pool=1000, batch_candidates=False)
+    start, held, model = plan.create(), data(), tiny()
+    params = random_params(model, held.inputs, scale=0.5)
+    key = jnp.asarray(jax.device_get(start.key))
+    triples = np.asarray(held.triples)
+    rows = np.asarray(step_rows(key, 0, batch_size=BATCH, triples=TRIPLES, wanted=HELD))[BATCH:]
+    copied = ONE.place(jax.tree.map(jnp.copy, params), plan.spec.params)
+    _, means = run(start._replace(params=copied), held, jnp.int32(1))
+    encoding = encode(model, params, held.inputs, np.arange(ENTITIES))
+    own = jax.tree.map(lambda x: np.asarray(x, np.float64), params.model["params"])
+    relation = complex_rows(own["relation"].reshape(2 * RELATIONS, 2, 8))
+    asked, answering = (complex_rows(np.asarray(x, np.float64)) for x in encoding[:2])
+    facts, told = set(map(tuple, triples.tolist())), []
+
+    def weights(entity, evidence, side):
+        fusion = own["fusion"]
+        amount = np.where(encoding.has[entity], fusion["has"][side], fusion["lacks"][side])
+        return np.exp(amount + evidence * fusion["evidence"][side])
+
+    def fused(entity, kind, answer, less):
+        """Scores of experts, added; ``less`` ends count one triple fewer."""
+        scores = (asked[entity] * relation[kind] * answering[answer].conj()).real.sum(axis=1)
+        counts = [np.expm1(float(encoding.evidence[e])) - one for e, one in zip((entity, answer), less, strict=True)]
+        ends = [
+            weights(e, np.log1p(max(n, 0)), k) for k, (e, n) in enumerate(zip((entity, answer), counts, strict=True))
+        ]
+        return float(np.sum(ends[0] * np.exp(own["fusion"]["relation"][kind]) * ends[1] * scores))
+
+    for head, kind, tail in triples[rows].tolist():
+        for entity, asks, answer in ((head, kind, tail), (tail, kind + RELATIONS, head)):
+            known = lambda e: ((entity, kind, e) if asks == kind else (e, kind, entity)) in facts  # noqa: B023, E731
+            negatives = [fused(entity, asks, e, (1, 0)) for e in range(ENTITIES) if not known(e)]
+            scores = np.array([fused(entity, asks, answer, (1, 1)), *negatives])
+            told.append(np.log(len(scores)) + scores[0] - np.log(np.exp(scores - scores.max()).sum()) - scores.max())
+    assert float(means["information"]) == pytest.approx(np.mean(told), rel=1e-3)
 
 
 def test_held_out_triples_join_and_the_weights_stay():

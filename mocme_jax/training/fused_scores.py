@@ -92,6 +92,8 @@ def fit_loss(
     """
     params = only(params, fusion=True)
     queries, pool = jax.lax.stop_gradient((queries, pool))
+    if model.fusion.fitted_on == "held_out":
+        queries = queries._replace(entities=_less_one(queries.entities), answers=_less_one(queries.answers))
     asked, _ = model.apply(params, queries.entities.asked, queries.relations, method="expert_queries")
     positive = by_expert(model.score.pair, asked, queries.answers.answering)
     scores = by_expert(model.score.match, gathered(asked), pool.answering)
@@ -100,3 +102,8 @@ def fit_loss(
     count = across.own_sum(jnp.sum(negative, axis=1).astype(jnp.float32))
     penalty = model.apply(params, method="fusion_penalty")
     return jnp.mean(losses) + penalty, jnp.mean(infonce_bound(losses, count))
+
+
+def _less_one(encoding: Encoding) -> Encoding:
+    """Entities without one of their training triples: a triple that is held out is no evidence of its own ends."""
+    return encoding._replace(evidence=jnp.log(jnp.maximum(jnp.exp(encoding.evidence) - 1, 1)))
