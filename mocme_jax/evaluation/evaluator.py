@@ -45,7 +45,8 @@ class Evaluator:
         self._plans: dict[str, EvaluationPlan] = {}
 
         def query(params: Any, questions: jax.Array, relations: jax.Array) -> jax.Array:
-            return model.apply(params, questions, relations, method="query")
+            queries: Any = model.apply(params, questions, relations, method="query")
+            return queries
 
         one = self._additions
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -286,5 +286,5 @@ class Unsorted:
 
     def __call__(self, scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
         """Weights of the negatives."""
-        weights = self.guided(scores, positive, negative, answers, across).values
+        weights: Any = self.guided(scores, positive, negative, answers, across).values
         return Weights(same_pull(weights, scores, negative, across))

@@ -8,7 +8,7 @@ depends on the parameters and on the entity alone.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -123,9 +123,9 @@ class Encoder(nn.Module):
         rows = jnp.where(present[:, :1, None], rows, 0)
         if not self.reads:
             return Encoding(rows, rows, jnp.zeros(rows.shape[:2], bool), carried.evidence)
-        added = 0.0
-        sums = [0.0] * len(self.reads)
-        counts = [0] * len(self.reads)
+        added: Any = 0.0
+        sums: list = [0.0] * len(self.reads)
+        counts: list = [0] * len(self.reads)
         for m, (features, kernel) in enumerate(zip(carried.features, self.kernels, strict=True)):
             here = present[:, m + 1]
             parts = project(features, here, kernel, self.scales[m])

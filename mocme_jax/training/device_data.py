@@ -22,7 +22,7 @@ def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -
     """Standardised features, presence masks ``[N, M]`` (see ``presence``) and evidence, placed."""
     features: tuple[Any, ...] = tuple(standardise(modality).features for modality in graph.modalities)
     present: Any = presence(graph)
-    counts = evidence(graph.train, len(graph.entities))
+    counts: Any = evidence(graph.train, len(graph.entities))
     return mapper.place(Inputs(features, present, counts), inputs_spec(split))
 
 

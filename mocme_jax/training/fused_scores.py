@@ -69,10 +69,11 @@ def fused(
     """
 
     def weights(encoding: Encoding, *, answers: bool) -> jax.Array:
-        return model.apply(params, encoding, answers=answers, method="log_weights")
+        found: Any = model.apply(params, encoding, answers=answers, method="log_weights")
+        return found
 
-    of_queries = weights(queries.entities, answers=False)
-    of_queries = of_queries + model.apply(params, queries.relations, method="relation_log_weights")
+    of_relations: Any = model.apply(params, queries.relations, method="relation_log_weights")
+    of_queries = weights(queries.entities, answers=False) + of_relations
     of_pool, everyone = jnp.exp(weights(pool, answers=True)), jnp.exp(gathered(of_queries))
     own = jnp.exp(of_queries + weights(queries.answers, answers=True))
     total = sum(everyone[:, j, None] * of_pool[:, j] * one for j, one in enumerate(scores))
@@ -100,7 +101,7 @@ def fit_loss(
     positive, scores = fused(model, params, queries, pool, positive, scores)
     losses = softmax_loss(positive, scores, negative, None, across)
     count = across.own_sum(jnp.sum(negative, axis=1).astype(jnp.float32))
-    penalty = model.apply(params, method="fusion_penalty")
+    penalty: Any = model.apply(params, method="fusion_penalty")
     return jnp.mean(losses) + penalty, jnp.mean(infonce_bound(losses, count))
 
 

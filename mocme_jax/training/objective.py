@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mocme_jax.method import egns
 from mocme_jax.method.across import Across
-from mocme_jax.method.encoder import Carried, Encoding
+from mocme_jax.method.encoder import Carried
 from mocme_jax.method.losses import Loss
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.regularisers import Regulariser
@@ -153,12 +153,13 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         if objective.feature_dropout and carried.features:
             ones = jnp.ones((len(columns.places), len(carried.features), model.encoder.width))
             noise = dropout(noise_key, columns.places, ones, objective.feature_dropout)
-        encoding: Encoding = model.apply(params, carried, noise, method="encode")
+        encoding: Any = model.apply(params, carried, noise, method="encode")
         pool = jax.tree.map(lambda x: x[candidates(batch)], encoding)
         known, known_held = negatives.split(2 * (len(batch) - held))
 
         queries = queries_of(encoding, share(batch[: len(batch) - held, 1], devices), 0, model)
-        clean, rows = model.apply(params, queries.entities.asked, queries.relations, method="expert_queries")
+        told: Any = model.apply(params, queries.entities.asked, queries.relations, method="expert_queries")
+        clean, rows = told
         asked = clean
         if objective.query_dropout:
             order = jnp.arange(2 * (len(batch) - held)).reshape(2, -1).T
