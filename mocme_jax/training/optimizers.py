@@ -11,7 +11,7 @@ import optax
 from mocme_jax.parallel.device_axis import gathered
 from mocme_jax.parallel.sharded_tables import held_places
 
-FUSION_RATE = 0.01
+FUSION_RATE = 0.02
 """Adam's step size for the weights of the experts."""
 
 
