@@ -22,7 +22,7 @@ def get_config(arg=None):
     config.data.dev_fraction = 0.01
     # Numbers of numeric_triples.tsv are left out: the settings below were found for names alone.
     config.data.make = ("text",)
-    config.model.width = 512
+    config.model.width = 256
     config.model.feature_dropout = 0.5
     config.model.lend = 0.6
     config.model.self_answers = "seen"
@@ -34,6 +34,7 @@ def get_config(arg=None):
     config.train.learning_rate = 0.003
     config.train.batch_size = 256
     config.train.epochs = 12
+    config.train.hold_out_epochs = 5
     config.train.average = 500.0
     config.train.eval_every = 1
     config.train.patience = 3

@@ -15,7 +15,7 @@ def get_config(arg=None):
     """The configuration; with the argument ``structure``, its structural baseline."""
     config = default_config()
     config.data.name = "MKG-W"
-    config.model.width = 512
+    config.model.width = 256
     config.model.feature_dropout = 0.5
     config.model.lend = 0.3
     config.model.self_answers = "seen"
@@ -26,6 +26,7 @@ def get_config(arg=None):
     config.train.learning_rate = 0.004
     config.train.batch_size = 256
     config.train.epochs = 24
+    config.train.hold_out_epochs = 10
     config.train.eval_every = 1
     config.train.patience = 3
     config.train.average = 500.0

@@ -17,12 +17,14 @@ def get_config(arg=None):
     config.data.name = "MKG-Y"
     # Birth dates and the like do not help here (docs/choices.md).
     config.data.make = ("text",)
-    config.model.width = 512
+    config.model.width = 256
+    config.model.feature_dropout = 0.5
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
-    config.train.learning_rate = 0.001
+    config.train.learning_rate = 0.01
     config.train.epochs = 16
+    config.train.hold_out_epochs = 6
     config.train.average = 200.0
     config.loss.regularisation = 0.07
     config.train.eval_every = 1
