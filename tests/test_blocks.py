@@ -72,7 +72,7 @@ def test_every_score_function_ranks_as_it_scores(score):
     assert (np.sort(found.ids, axis=1) == np.arange(24)).all()
     for (head, relation, _), ids, scores in zip(triples, found.ids, found.scores, strict=True):
         rows = np.array([(head, relation, tail) for tail in ids])
-        np.testing.assert_allclose(scores, score_triples(served, rows)[:, 0], atol=1e-5)
+        np.testing.assert_allclose(scores, score_triples(served, rows)[:, 0], rtol=1e-5, atol=1e-5)
     between = score_relations(served, triples[:, [0, 2]])
     own = between[np.arange(9), triples[:, 1]]
-    np.testing.assert_allclose(own, score_triples(served, triples).mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(own, score_triples(served, triples).mean(axis=1), rtol=1e-5, atol=1e-5)

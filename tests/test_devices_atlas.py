@@ -52,7 +52,8 @@ def losses(training, start):
 def test_fifty_steps_have_the_losses_of_one_device(prepared, kind, count, split):
     config, dataset, warm, (expected, table) = prepared
     found, other = losses(training_on(config, dataset, Mapper(kind, count), split), warm)
-    assert expected[-1] < 0.8 * 7.2, "still at its start"
+    # At the start, each of the three experts and the fit of their weights has the log of all candidates.
+    assert expected[-1] < 0.8 * 4 * 7.2, "still at its start"
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     # Of the table as a whole: an entity's first update is the sign of a gradient, which may be a rounding error.
     apart = np.linalg.norm(other[: len(table)] - table) / np.linalg.norm(table)

@@ -120,7 +120,7 @@ def test_one_question_or_many_give_the_same(model):
     for name, answers in list(zip(names, together, strict=True))[::7]:
         alone = model.complete(head=name, relation="next", k=3)
         assert [a.id for a in alone] == [a.id for a in answers]
-        assert [a.probability for a in alone] == pytest.approx([a.probability for a in answers], abs=1e-6)
+        assert [a.probability for a in alone] == pytest.approx([a.probability for a in answers], abs=1e-5)
     assert len(model.complete(head=names[0], relation="next", k=1000)) == len(names) - 1
 
 
