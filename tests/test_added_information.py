@@ -17,7 +17,7 @@ from mocme_jax.parallel.mesh import ROWS, Mapper
 ONE = Mapper("pmap", 1)
 
 
-def distmult_query(relation_table, questions, _, relations):
+def distmult_query(relation_table, questions, relations):
     return questions * relation_table[relations]
 
 
