@@ -2,7 +2,7 @@
 
 import importlib
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # Looked up when they are asked for: to import the package is to import no JAX.
 _LAZY = {"load": "mocme_jax.serving.run_loading"}
