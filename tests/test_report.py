@@ -428,13 +428,15 @@ def test_what_modalities_add_is_shown_once_it_was_measured(tiny_run, tmp_path):
     amounts = {"structure": 1.25, "numeric": -0.004, "text": 0.5}
     added = {name: {"nats": nats, "margin": 0.125, "triples": 5} for name, nats in amounts.items()}
     experts = {name: {"nats": 2.0 + i, "margin": None, "triples": 5} for i, name in enumerate(EXPERTS)}
-    told = {"modalities": added, "experts": experts, "relations": {SCRIPT: added}}
+    best = results_of(run)["run"]["best_step"]
+    told = {"best_step": best, "modalities": added, "experts": experts, "relations": {SCRIPT: added}}
     (run / "information.json").write_text(json.dumps(told))
     page = Reader(write_report([run], tmp_path / "after.html").read_text(encoding="utf-8"))
     assert "all 5 1.25 ± 0.12 0.00 ± 0.12 0.50 ± 0.12" in page.text
     assert f"{SCRIPT} 5 1.25 ± 0.12" in page.text
     assert "Of the experts: structure 2.00, numeric 3.00, text 4.00, all features 5.00 nats." in page.text
     assert "script" not in page.tags
-    # A file of something else counts as none.
-    (run / "information.json").write_text("[]")
-    assert "not measured yet" in write_report([run], tmp_path / "odd.html").read_text(encoding="utf-8")
+    # A file of something else, or of another checkpoint, counts as none.
+    for other in ([], told | {"best_step": best + 1}):
+        (run / "information.json").write_text(json.dumps(other))
+        assert "not measured yet" in write_report([run], tmp_path / "odd.html").read_text(encoding="utf-8")

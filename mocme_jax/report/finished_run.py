@@ -103,4 +103,5 @@ def read_finished(workdir: Path, name: str | None = None) -> Finished:
     # An epoch that was evaluated twice, before and after a stop, counts once, as it was last.
     rows = {row["epoch"]: flat(row, between="/") for row in read_metrics(workdir) if "epoch" in row}
     name = name or workdir.resolve().name
-    return Finished(workdir, name, results, read_information(workdir), [rows[epoch] for epoch in sorted(rows)])
+    information = read_information(workdir, results["run"])
+    return Finished(workdir, name, results, information, [rows[epoch] for epoch in sorted(rows)])

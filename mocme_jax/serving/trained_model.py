@@ -210,7 +210,8 @@ class TrainedModel:
     def explain(self, triple: tuple[Key, Key, Key], *, nearest: int = 5) -> Explanation:
         """Why a triple has its score; see ``Explanation``."""
         row = self.triples([triple])[0]
-        added = read_information(self.workdir).get("relations", {}).get(self.relations.names[row[1]], {})
+        measured = read_information(self.workdir, self.saved["position"]).get("relations", {})
+        added = measured.get(self.relations.names[row[1]], {})
         return explain_triple(
             self.served,
             row,

@@ -10,11 +10,13 @@ from rich.console import Console
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.errors import UserError
 from mocme_jax.evaluation.added_information import added_information, by_relation
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import Mapper, Program
+from mocme_jax.training.checkpoints.run_folder import write_json
 from mocme_jax.training.device_data import without
 from mocme_jax.training.logs.progress import results_table
 from mocme_jax.training.logs.run_results import expert_names
@@ -67,14 +69,22 @@ def measure_information(
     return {"modalities": modalities, "experts": experts, "relations": dict(relations)}
 
 
-def read_information(workdir: Path) -> dict[str, dict]:
-    """What was written of a run's best checkpoint into its folder; empty where nothing was, or of another version."""
+def write_information(workdir: Path, information: dict[str, dict], position: dict) -> bool:
+    """Keeps it in a run's folder, for the best step of a position; False where the folder can't be written."""
+    try:
+        write_json(Path(workdir) / FILE, {"best_step": position["best_step"]} | information)
+    except UserError:
+        return False
+    return True
+
+
+def read_information(workdir: Path, position: dict) -> dict[str, dict]:
+    """What was kept in a run's folder; empty where nothing was, or of another checkpoint."""
     path = Path(workdir) / FILE
-    if not path.exists():
-        return {}
-    found = read_json(path)
+    found = read_json(path) if path.exists() else {}
     parts = ("modalities", "experts", "relations")
-    return found if isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in parts) else {}
+    fits = isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in parts)
+    return found if fits and found.get("best_step") == position.get("best_step") else {}
 
 
 def in_nats(added: dict) -> str:

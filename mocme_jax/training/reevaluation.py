@@ -9,9 +9,8 @@ from pathlib import Path
 import jax
 
 from mocme_jax.training.best_model import restore_best
-from mocme_jax.training.checkpoints.run_folder import write_json
 from mocme_jax.training.compilation_cache import use_compilation_cache
-from mocme_jax.training.information import FILE, measure_information, print_information
+from mocme_jax.training.information import measure_information, print_information, write_information
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
 from mocme_jax.training.setup import builders
@@ -58,8 +57,8 @@ def evaluate_workdir(
         measured = restored.params, dataset.graph, evaluator, encode, inputs, vectors, mapper
         split = settings_of(config).shard_entities
         results["information"] = measure_information(model, *measured, split=split)
-        if jax.process_index() == 0:
-            write_json(Path(workdir) / FILE, results["information"])
+        if jax.process_index() == 0 and not write_information(workdir, results["information"], results["run"]):
+            console.print(f"{workdir} can't be written: report and explain will not show this")
     if as_json:
         print(json.dumps(results, indent=1))
     else:
