@@ -10,20 +10,15 @@ import numpy as np
 
 from mocme_jax.data.features.similarity import NEIGHBOURS, SHARPNESS, joined_units, nearest
 
-LENGTH = 2.0
-"""Of an inferred row, in mean lengths of its neighbours' rows.
-
-The mean of unlike rows is short, and a short row answers nothing; twice as long, since unlike every other answer
-it is among those already known of no question.
-"""
-
 _ROWS = 256
 
 
 def infer_structure(
     structure: np.ndarray, old: Sequence[np.ndarray], new: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Structure rows for new entities: the mean of their neighbours', made ``LENGTH`` times as long as these are.
+    """Structure rows for new entities: the mean of their neighbours', made as long as these are on average.
+
+    The mean of unlike rows is short, and a short row answers nothing.
 
     Neighbours are the ``NEIGHBOURS`` with the highest sum of cosines over the modalities, weighed by its
     ``SHARPNESS``-th power.
@@ -46,6 +41,6 @@ def infer_structure(
         weights = weights**SHARPNESS
         weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
         mean = np.einsum("nk,nkd->nd", weights, structure[ids])
-        wanted = LENGTH * np.sum(weights * lengths[ids], axis=1)
+        wanted = np.sum(weights * lengths[ids], axis=1)
         rows[part] = mean * (wanted / np.maximum(np.linalg.norm(mean, axis=1), 1e-12))[:, None]
     return rows, np.any(rows, axis=1)
