@@ -79,7 +79,7 @@ def test_inferred_structure_is_that_of_the_nearest_by_a_loop():
             np.testing.assert_array_equal(found[row], 0)
             continue
         mean = weights @ structure / weights.sum()
-        length = 2 * (weights @ np.linalg.norm(structure, axis=1)) / weights.sum()
+        length = (weights @ np.linalg.norm(structure, axis=1)) / weights.sum()
         np.testing.assert_allclose(found[row], mean * length / np.linalg.norm(mean), rtol=1e-4)
 
 
