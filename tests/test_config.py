@@ -147,7 +147,7 @@ def test_fields_words_and_studies_that_are_gone_answer(monkeypatch):
     message = message_of(flags, "--config.model.fusion=best")
     assert "model.fusion: best is gone: it was never better; expected one of complementarity, mean, gate" in message
     message = message_of(flags, "--config.model.experts=0")
-    assert "model.experts: 0 is no structural baseline any more, --config.data.modalities=structure is;" in message
+    assert "model.experts: 0 is not the structural baseline, which is --config.data.modalities=structure;" in message
     assert message.endswith("expected at least 1")
     assert REMOVED["--study=estimators"] in message_of(find_config, "estimators", "studies", "--study")
     assert REMOVED["--study=parts"] in message_of(find_config, "parts", "studies", "--study")
