@@ -3,6 +3,8 @@
 Command     python -m mocme_jax.train --config=kvc16k --config.data.dir=FOLDER
 Modalities  structure (learned), text (names); image and more where their files are in the folder
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
+Machine     not measured
+Minutes     not measured
 Scores      not yet tuned or measured for experts that answer for themselves
 """
 

@@ -4,6 +4,8 @@ Command     python -m mocme_jax.train --config=tiva --config.data.dir=FOLDER
 Modalities  structure (learned), text (names); image and more where their files are in the folder
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
 Dev         carved out of train: of 2,000 released valid rows 1,676 are in train
+Machine     not measured
+Minutes     not measured
 Scores      not yet tuned or measured for experts that answer for themselves
 """
 

@@ -76,7 +76,7 @@ def fused(
     of_queries = weights(queries.entities, answers=False) + of_relations
     of_pool, everyone = jnp.exp(weights(pool, answers=True)), jnp.exp(gathered(of_queries))
     own = jnp.exp(of_queries + weights(queries.answers, answers=True))
-    total = sum(everyone[:, j, None] * of_pool[:, j] * one for j, one in enumerate(scores))
+    total: Any = sum(everyone[:, j, None] * of_pool[:, j] * one for j, one in enumerate(scores))
     return jnp.sum(own.T * positive, axis=0), total
 
 
