@@ -109,7 +109,7 @@ def evaluation_stages(config: ConfigDict, dataset: builders.Dataset) -> list[Sta
 
     start = time.perf_counter()
     vectors = encode(params, inputs)[0]
-    width = vectors.answers.shape[1]
+    width = vectors.answers.shape[-1]
     evaluator.ranks(params.model, vectors, "test")
     seconds = time.perf_counter() - start
     plan = evaluator.plan("test")
