@@ -137,18 +137,8 @@ FUSIONS: dict[str, type[Fusion]] = {
 }
 
 
-def masked_softmax(logits: jax.Array, present: jax.Array) -> jax.Array:
-    """Softmax over the last axis of ``[..., c]`` among the present; exactly 0 elsewhere, all 0 if none is."""
-    top = jax.lax.stop_gradient(jnp.max(jnp.where(present, logits, -jnp.inf), axis=-1, keepdims=True))
-    top = jnp.where(jnp.isfinite(top), top, 0)
-    powers = jnp.where(present, jnp.exp(jnp.where(present, logits - top, 0)), 0)
-    return powers / jnp.maximum(jnp.sum(powers, axis=-1, keepdims=True), 1e-30)
-
-
-def only(variables: Any, *, fusion: bool) -> Any:
-    """The variables, with gradients into those of the fusion alone, or into all but those."""
+def only_fusion(variables: Any) -> Any:
+    """The variables, with gradients into those of the fusion alone."""
     params = variables["params"]
-    stopped = {
-        name: part if (name == "fusion") == fusion else jax.lax.stop_gradient(part) for name, part in params.items()
-    }
+    stopped = {name: part if name == "fusion" else jax.lax.stop_gradient(part) for name, part in params.items()}
     return {**variables, "params": stopped}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mocme_jax.method.across import Across
-from mocme_jax.method.complementarity import only
+from mocme_jax.method.complementarity import only_fusion
 from mocme_jax.method.encoder import Encoding
 from mocme_jax.method.losses import softmax_loss
 from mocme_jax.method.mocme import MoCME
@@ -91,7 +91,7 @@ def fit_loss(
     Returns:
       The loss, and the InfoNCE bound in nats on what the fused scores tell of the answers; scalars.
     """
-    params = only(params, fusion=True)
+    params = only_fusion(params)
     queries, pool = jax.lax.stop_gradient((queries, pool))
     if model.fusion.fitted_on == "held_out":
         queries = queries._replace(entities=_less_one(queries.entities), answers=_less_one(queries.answers))

@@ -19,7 +19,7 @@ _CHOICE = 2**31 - 1
 
 
 def count_held_out(triples: int, wanted: int) -> int:
-    """How many of T training triples are held out, where a step wants so many; none where it wants none."""
+    """The number of held-out triples among T training triples; 0 if no step wants any (``wanted`` is 0)."""
     return min(max(1, int(SHARE * triples)), MOST, triples - 1) if wanted else 0
 
 

@@ -38,7 +38,7 @@ class Negatives(NamedTuple):
     answers: jax.Array
 
     def split(self, rows: int) -> tuple[Negatives, Negatives]:
-        """Of the first so many queries, and of the others."""
+        """The negatives of the first ``rows`` queries, and those of the other queries."""
         return Negatives(self.mask[:rows], self.answers[:rows]), Negatives(self.mask[rows:], self.answers[rows:])
 
 

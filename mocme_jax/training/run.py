@@ -59,10 +59,9 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
         path = Path(workdir) / nonfinite.FILE_NAME
         if not latest:
             raise error
-        training = loop.training
-        sizes = dict(batch_size=training.batch_size, steps_per_epoch=schedule.steps_per_epoch, held=training.held)
-        sizes |= dict(until=training.until)
-        told = nonfinite.describe(graph, loop.whole(state), latest, **sizes)
+        plan = loop.training
+        sizes = dict(batch_size=plan.batch_size, held=plan.held, until=plan.until)
+        told = nonfinite.describe(graph, loop.whole(state), latest, steps_per_epoch=schedule.steps_per_epoch, **sizes)
         if writes:
             nonfinite.write(path, told)
         checkpoints.wait()

@@ -196,7 +196,7 @@ def build_program(
 
 
 def hold_out_until(config: ConfigDict, triples: int, wanted: int) -> int:
-    """The step from which held-out triples are trained on, where a step wants so many; 0: never."""
+    """The step from which held-out triples are trained on; 0: never. ``wanted`` is how many join each step."""
     trained = triples - count_held_out(triples, wanted)
     return config.train.hold_out_epochs * -(-trained // config.train.batch_size) if wanted else 0
 

@@ -30,7 +30,7 @@ TOLD += ("loss.regulariser", "loss.regularisation", "parallel.devices", "paralle
 
 
 def schedule_of(config: Config, triples: int) -> Schedule:
-    """When a run is evaluated, saved and over whose epochs are a pass over so many triples."""
+    """When a run is evaluated, when it is saved and when it ends; an epoch is a pass over ``triples`` triples."""
     train = config["train"]
     same = {name: train[name] for name in ("epochs", "eval_every", "patience", "save_minutes")}
     return Schedule(-(-triples // train["batch_size"]), **same)
