@@ -1,9 +1,9 @@
 """A trained model taken elsewhere: tables of numbers and names, a scoring function, a PyKEEN model.
 
-The score of a triple is a sum over the experts: the weight with which the head is asked about, times that of the
-relation, times that with which the tail answers, times the expert's own score of its vectors of the three. An entity
-has a vector as what is asked about and one as an answer; they differ with the structure alone, to which features are
-added in questions.
+The score of a triple is a sum over the experts. Each term is a product of four numbers: the weight of the head, that of
+the relation, that of the tail, and the own score of the expert. An entity has one vector as a head
+that is asked about and one as an answer. Only the structure's two vectors differ, because features are added to the
+first.
 """
 
 from __future__ import annotations
