@@ -14,6 +14,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.measure.device_limits import Calibration
 from mocme_jax.measure.memory_plan import Sizes, collective_bytes, need
 from mocme_jax.measure.synthetic_graph import synthetic_graph
+from mocme_jax.measure.timed_stages import evaluation_stages
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.setup import builders
@@ -104,6 +105,18 @@ def quick_limits(monkeypatch):
     """A device's limits, really measured, but on small arrays: here they need be no more than positive."""
     monkeypatch.setattr("mocme_jax.measure.device_limits._SIZES", (128,))
     monkeypatch.setattr("mocme_jax.measure.device_limits._COPIED_BYTES", 1 << 20)
+
+
+def test_the_operations_of_an_evaluation_grow_with_the_width_of_the_vectors(tmp_path):
+    """By formula, products and reads of scores: the products are linear in the width, whatever the devices hold."""
+    graph, found = write_tiny_graph(tmp_path / "graph"), []
+    for width in (8, 16):
+        config = default_config()
+        config.data.dir, config.model.width, config.parallel.devices = str(graph), width, 2
+        *_, evaluation = evaluation_stages(config, builders.load_dataset(config))
+        # On each of two devices, 10 queries read the scores of 24 of the 48 entities.
+        found.append(evaluation.cost.flops - 2 * 10 * 24)
+    assert found[1] == 2 * found[0] > 0
 
 
 @pytest.mark.slow
