@@ -68,7 +68,7 @@ def columns_for(repeated):
 @pytest.mark.parametrize("repeated", [False, True])
 def test_known_columns_equal_the_set(hubs, repeated):
     triples, entities, relations, truth = queries_and_truth(hubs)
-    known = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1))
+    known = make_known([triples], ENTITIES, RELATIONS, Mapper("pmap", 1))
     assert len(known.hub_entities) == (4 if hubs else 0)
     counts = alone(lambda: count_known(known, entities, relations, split=False))()
     np.testing.assert_array_equal(counts, truth.sum(axis=1))
@@ -85,7 +85,7 @@ def test_what_is_ruled_out_is_marked():
     triples, entities, relations, truth = queries_and_truth(False)
     never = np.arange(RELATIONS) % 2 == 1
     bars = (SelfAnswers(jnp.tile(never, 2)),)
-    known = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1))._replace(bars=bars)
+    known = make_known([triples], ENTITIES, RELATIONS, Mapper("pmap", 1))._replace(bars=bars)
     columns = np.arange(ENTITIES, dtype=np.int32)
     arguments = known, jnp.asarray(entities), jnp.asarray(relations), columns, np.ones(ENTITIES, bool)
     mask = alone(lambda: known_columns(*arguments, split=False, everything=True))()
@@ -102,7 +102,7 @@ def test_split_facts_mark_the_same(kind, count, everything):
     """Each device marks its own columns, with facts of which it holds a share."""
     triples, entities, relations, truth = queries_and_truth(True)
     mapper = Mapper(kind, count)
-    known = make_known(triples, ENTITIES, RELATIONS, mapper, split=True)
+    known = make_known([triples], ENTITIES, RELATIONS, mapper, split=True)
     held = mapper.table_rows(ENTITIES, True)
     columns = np.minimum(np.arange(held), ENTITIES - 1).astype(np.int32) if everything else columns_for(True)
     wanted = np.asarray(first_occurrence(jnp.asarray(columns)))
@@ -123,15 +123,15 @@ def test_split_facts_mark_the_same(kind, count, everything):
 def test_a_query_is_a_hub_from_33_answers_on():
     """Distinct answers count: 32 of (0, 0), one of them twice, and 33 of (1, 2)."""
     rows = [(0, 0, tail) for tail in [*range(10, 42), 10]] + [(1, 2, tail) for tail in range(50, 83)]
-    facts = entity_facts(np.array(rows, np.int32), ENTITIES, RELATIONS, 0, ENTITIES)
+    facts = entity_facts([np.array(rows, np.int32)], ENTITIES, RELATIONS, 0, ENTITIES)
     assert LIST_WIDTH == 32
     assert hub_queries(facts, ENTITIES).tolist() == [1 * 2 * RELATIONS + 2]
 
 
 def test_shares_of_the_facts_are_the_facts():
     triples = example_triples(True)
-    facts = entity_facts(triples, ENTITIES, RELATIONS, 0, ENTITIES)
-    shares = [entity_facts(triples, ENTITIES, RELATIONS, low, low + 40) for low in range(0, ENTITIES, 40)]
+    facts = entity_facts([triples], ENTITIES, RELATIONS, 0, ENTITIES)
+    shares = [entity_facts([triples], ENTITIES, RELATIONS, low, low + 40) for low in range(0, ENTITIES, 40)]
     np.testing.assert_array_equal(np.concatenate(shares), facts)
     hubs = hub_queries(facts, ENTITIES)
     whole = index_known(facts, hubs, ENTITIES, RELATIONS, 0, ENTITIES)
@@ -146,8 +146,8 @@ def test_shares_of_the_facts_are_the_facts():
 def test_split_facts_have_the_hubs_that_whole_ones_have(hubs):
     """Without any, a step must not look for them."""
     triples = example_triples(hubs)
-    whole = make_known(triples, ENTITIES, RELATIONS, Mapper("pmap", 1))
-    split = make_known(triples, ENTITIES, RELATIONS, Mapper("shard_map", 4), split=True)
+    whole = make_known([triples], ENTITIES, RELATIONS, Mapper("pmap", 1))
+    split = make_known([triples], ENTITIES, RELATIONS, Mapper("shard_map", 4), split=True)
     np.testing.assert_array_equal(split.hub_entities, whole.hub_entities)
     np.testing.assert_array_equal(split.hub_relations, whole.hub_relations)
     assert len(split.hub_entities) == (4 if hubs else 0)
@@ -155,7 +155,7 @@ def test_split_facts_have_the_hubs_that_whole_ones_have(hubs):
 
 def test_an_entity_without_facts_is_asked_in_vain():
     triples = np.array([[0, 0, 1]], np.int32)
-    known = make_known(triples, 3, 1, Mapper("pmap", 1))
+    known = make_known([triples], 3, 1, Mapper("pmap", 1))
     asked, columns = jnp.array([2, 2, 1], jnp.int32), jnp.arange(3, dtype=jnp.int32)
     arguments = known, asked, jnp.array([0, 1, 1]), columns, columns >= 0
     mask = alone(lambda: known_columns(*arguments, split=False, everything=True))()

@@ -18,7 +18,7 @@ from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.device_data import make_train_data
 from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.held_out import TRIPLES as HELD
-from mocme_jax.training.held_out import count_held_out, step_rows
+from mocme_jax.training.held_out import choose_held_out, count_held_out, step_rows
 from mocme_jax.training.objective import dropout, make_loss
 from mocme_jax.training.optimizers import Optimizers, create_optimizers
 from mocme_jax.training.step import finite, make_train_program
@@ -38,12 +38,30 @@ SHARDED = mapper_of("shard_map", 4)
 
 
 @functools.cache
-def data(mapper=ONE, split=False):
+def data(mapper=ONE, split=False, wanted=HELD):
+    return train_data(tiny_triples(), ENTITIES, tiny_placed_inputs(mapper, split), mapper, split=split, wanted=wanted)
+
+
+def tiny_triples():
     rng = np.random.default_rng(0)
     triples = np.unique(rng.integers(0, [ENTITIES, RELATIONS, ENTITIES], (80, 3)), axis=0)
-    triples = rng.permutation(triples)[:TRIPLES].astype(np.int32)
-    inputs = mapper.place(jax.device_get(tiny_inputs(ENTITIES, (5,))), inputs_spec(split))
-    return train_data(triples, ENTITIES, inputs, mapper, split=split)
+    return rng.permutation(triples)[:TRIPLES].astype(np.int32)
+
+
+def tiny_placed_inputs(mapper=ONE, split=False):
+    return mapper.place(jax.device_get(tiny_inputs(ENTITIES, (5,))), inputs_spec(split))
+
+
+def wanted_of(choices):
+    """How many held-out triples a step of a program wants."""
+    return HELD if choices.get("fusion", "complementarity") == "complementarity" else 0
+
+
+def rows_of(key, step, **choices):
+    """Which rows a step reads, of a program with these choices."""
+    held = choose_held_out(TRIPLES, HELD).astype(np.int32)
+    sizes = dict(batch_size=BATCH, triples=TRIPLES, wanted=wanted_of(choices))
+    return np.asarray(step_rows(key, step, jnp.asarray(held), **sizes, until=choices.get("until", 0)))
 
 
 def train_data(triples, entities, inputs, mapper=ONE, relations=RELATIONS, **choices):
@@ -91,7 +109,7 @@ def steps(cuts, state=None, mapper=ONE, split=False, **changes):
     run, plan = program(mapper, split, **changes)
     state, metrics = state or plan.create(), []
     for cut in cuts:
-        state, latest = run(state, data(mapper, split), jnp.int32(cut))
+        state, latest = run(state, data(mapper, split, wanted_of(changes)), jnp.int32(cut))
         metrics.append(jax.device_get(latest))
     state = jax.device_get(mapper.whole_tables(state, plan.spec))
     cut_off = lambda params: params and params._replace(structure=params.structure[:ENTITIES])  # noqa: E731
@@ -170,11 +188,10 @@ def test_a_step_that_is_not_finite_is_the_last_of_its_call(changes):
     state, used, bad = plan.create(), np.asarray(data().triples)[:, 1], 0
     relation = state.params.model["params"]["relation"]
     state.params.model["params"]["relation"] = relation.at[0].set(3e38)
-    wanted = 0 if "fusion" in changes else HELD
     key = jnp.asarray(jax.device_get(state.key))
-    while 0 not in used[np.asarray(step_rows(key, bad, batch_size=BATCH, triples=TRIPLES, wanted=wanted))]:
+    while 0 not in used[rows_of(key, bad, **changes)]:
         bad += 1
-    state, latest = run(state, data(*where), jnp.int32(100))
+    state, latest = run(state, data(*where, wanted_of(changes)), jnp.int32(100))
     assert not finite(latest)
     assert int(state.step) == bad + 1
 
@@ -194,8 +211,8 @@ def test_of_several_seeds_one_that_is_not_finite_ends_alone():
         for lane in bad:
             relation = relation.at[lane, 0].set(3e38)
         state.params.model["params"]["relation"] = relation
-        rows = [jax.vmap(lambda s, k=key: step_rows(k, s, **sizes, wanted=HELD))(jnp.arange(20)) for key in state.key]
-        used = np.asarray(data().triples)[np.stack(rows), 1]
+        rows = [[rows_of(key, step) for step in range(20)] for key in state.key]
+        used = np.asarray(data().triples)[np.array(rows), 1]
         first = [1 + int(np.argmax(own)) for own in (used == 0).any(axis=2)]
         return *jax.device_get(run(state, held, jnp.int32(20))), first
 
@@ -363,9 +380,8 @@ def first_step(**choices):
     _, plan = program(**choices)
     start, held = plan.create(), data()
     own = jax.device_get(start.params)
-    wanted = HELD if "fusion" not in choices else 0
-    rows = step_rows(jnp.asarray(jax.device_get(start.key)), 0, batch_size=BATCH, triples=TRIPLES, wanted=wanted)
-    head, kind, tail = np.asarray(held.triples)[np.asarray(rows)[:BATCH]].T
+    rows = rows_of(jnp.asarray(jax.device_get(start.key)), 0, **choices)
+    head, kind, tail = np.asarray(held.triples)[rows[:BATCH]].T
     _, (means,) = steps((1,), **choices)
     encoding = encode(tiny(), own, held.inputs, np.concatenate([head, tail]))
     vectors = [np.asarray(x, np.float64) for x in (encoding.answering, encoding.asked)]
@@ -392,18 +408,20 @@ def test_dura_is_of_answers_and_of_queries():
 
 
 def test_held_out_triples_move_the_fusion_and_nothing_else():
-    """Two graphs that differ in their held-out triples alone: after a step, so do the fusions alone."""
+    """Two graphs that differ in their held-out triples alone: after some steps, so do the fusions alone.
+
+    Of known answers too: negatives that spared a held-out triple would teach it.
+    """
     run, plan = program(batch_candidates=False)
     key = jnp.asarray(jax.device_get(plan.create().key))
-    kept = set()
-    for step in range(60):
-        kept |= set(np.asarray(step_rows(key, step, batch_size=BATCH, triples=TRIPLES, wanted=HELD))[:BATCH].tolist())
+    kept = set().union(*(rows_of(key, step)[:BATCH].tolist() for step in range(60)))
     held = sorted(set(range(TRIPLES)) - kept)
+    assert held == choose_held_out(TRIPLES, HELD).tolist()
     assert len(held) == count_held_out(TRIPLES, HELD) == 3
-    other = np.array(data().triples)
+    other = tiny_triples()
     other[held] = (other[held] + [1, 1, 5]) % [ENTITIES, RELATIONS, ENTITIES]
-    changed = data()._replace(triples=ONE.place(other, WHOLE))
-    states = [jax.device_get(run(plan.create(), held, jnp.int32(3))[0]) for held in (data(), changed)]
+    changed = train_data(other, ENTITIES, data().inputs, wanted=HELD)
+    states = [jax.device_get(run(plan.create(), held, jnp.int32(20))[0]) for held in (data(), changed)]
     one, two = (state.params.model["params"] for state in states)
     assert not np.array_equal(one["fusion"]["relation"], two["fusion"]["relation"])
     np.testing.assert_array_equal(states[0].params.structure, states[1].params.structure)
@@ -418,7 +436,7 @@ def test_the_fit_is_of_held_out_triples_that_are_no_evidence_of_themselves():
     params = random_params(model, held.inputs, scale=0.5)
     key = jnp.asarray(jax.device_get(start.key))
     triples = np.asarray(held.triples)
-    rows = np.asarray(step_rows(key, 0, batch_size=BATCH, triples=TRIPLES, wanted=HELD))[BATCH:]
+    rows = rows_of(key, 0)[BATCH:]
     copied = ONE.place(jax.tree.map(jnp.copy, params), plan.spec.params)
     _, means = run(start._replace(params=copied), held, jnp.int32(1))
     encoding = encode(model, params, held.inputs, np.arange(ENTITIES))
@@ -453,10 +471,7 @@ def test_the_fit_is_of_held_out_triples_that_are_no_evidence_of_themselves():
 def test_held_out_triples_join_and_the_weights_stay():
     _, plan = program(until=4)
     key = jnp.asarray(jax.device_get(plan.create().key))
-    rows = [
-        set(np.asarray(step_rows(key, step, batch_size=BATCH, triples=TRIPLES, wanted=HELD, until=4))[:BATCH].tolist())
-        for step in range(30)
-    ]
+    rows = [set(rows_of(key, step, until=4)[:BATCH].tolist()) for step in range(30)]
     assert len(set.union(*rows[:4])) == 4 * BATCH
     assert set.union(*rows[4:]) == set(range(TRIPLES))
     (before, _), (after, _) = (steps((count,), until=4) for count in (4, 8))
@@ -472,9 +487,16 @@ def test_the_fewest_are_held_out(triples):
     count = count_held_out(triples, HELD)
     assert count_held_out(triples, 0) == 0
     assert count == {1: 0, 2: 1, 50: 3, 10_000: 600, 1_000_000: 1000}[triples]
-    rows = step_rows(jax.random.key_data(jax.random.key(0)), 0, batch_size=4, triples=triples, wanted=HELD)
+    held = choose_held_out(triples, HELD)
+    assert len(np.unique(held)) == len(held) == count
+    sizes = dict(batch_size=4, triples=triples, wanted=HELD)
+    key = jax.random.key_data(jax.random.key(0))
+    rows = np.asarray(step_rows(key, 0, jnp.asarray(held, jnp.int32), **sizes))
     assert rows.shape == (4 + HELD,)
     assert 0 <= rows.min() <= rows.max() < triples
+    if count:
+        assert np.isin(rows[4:], held).all()
+        assert not np.isin(rows[:4], held).any()
 
 
 def test_hidden_components_are_as_many_as_asked_and_scaled_for():

@@ -22,6 +22,7 @@ from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of
+from mocme_jax.training.held_out import HeldOut, count_held_out
 from mocme_jax.training.train_state import TrainData, data_spec
 
 _COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
@@ -58,9 +59,10 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     """Compiles the training program for a graph of those sizes, and reads off what it needs."""
     split = settings_of(config).shard_entities
     model = builders.build_model_of(config, sizes.relations, sizes.widths)
-    plan, program, _ = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
+    plan, program, loss = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
     bars = builders.bars_of(config, np.zeros((0, 3), np.int32), sizes.relations)
-    data = _data_shapes(sizes, bars, mapper, split)
+    held = count_held_out(sizes.triples, loss.held)
+    data = _data_shapes(sizes, held, bars, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()
     devices, state = mapper.count if split else 1, plan.shapes
@@ -73,13 +75,13 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
         "other parameters, their optimizer state and average": _bytes(
             (state.params.model, state.opt_state.model, average.model)
         ),
-        "triples and known answers": _bytes((data.triples, data.known)) // devices,
+        "triples and known answers": _bytes((data.triples, data.known, data.held)) // devices,
         "temporaries of a step": compiled.memory_analysis().temp_size_in_bytes,
     }
     if state.entropy is not None:
         parts["entropies of negatives"] = _bytes(state.entropy)
-    held = mapper.table_rows(sizes.entities, True) // mapper.count
-    parts |= builders.addition_bytes(config, sizes.entities, held, sizes.relations)
+    rows = mapper.table_rows(sizes.entities, True) // mapper.count
+    parts |= builders.addition_bytes(config, sizes.entities, rows, sizes.relations)
     return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
 
 
@@ -94,7 +96,7 @@ def collective_bytes(program: str) -> int:
     return total
 
 
-def _data_shapes(sizes: Sizes, bars: tuple[Bar, ...], mapper: Mapper, split: bool) -> TrainData:
+def _data_shapes(sizes: Sizes, held: int, bars: tuple[Bar, ...], mapper: Mapper, split: bool) -> TrainData:
     """Shapes of the data of a graph whose facts are spread evenly and whose queries have few answers each, placed."""
     entities, ints = sizes.entities, np.int32
     shape = jax.ShapeDtypeStruct
@@ -106,10 +108,16 @@ def _data_shapes(sizes: Sizes, bars: tuple[Bar, ...], mapper: Mapper, split: boo
     )
     # One end more than rows, on every device.
     ends = shape((rows + (mapper.count if split else 1),), ints)
-    facts, nothing = shape((mapper.table_rows(2 * sizes.triples, split),), ints), shape((0,), ints)
+    nothing = shape((0,), ints)
     listed, bars = shape((mapper.table_rows(1, split),), ints), jax.tree.map(lambda x: shape(x.shape, x.dtype), bars)
-    known = KnownAnswers(ends, facts, facts, nothing, nothing, ends, listed, bars)
-    data = TrainData(shape((mapper.table_rows(sizes.triples, split), 3), ints), known, inputs)
+
+    def known(triples: int, bars: tuple[Bar, ...]) -> KnownAnswers:
+        facts = shape((mapper.table_rows(max(1, 2 * triples), split),), ints)
+        return KnownAnswers(ends, facts, facts, nothing, nothing, ends, listed, bars)
+
+    withheld = HeldOut(shape((held,), ints), known(held, ()))
+    triples = shape((mapper.table_rows(sizes.triples, split), 3), ints)
+    data = TrainData(triples, withheld, known(sizes.triples - held, bars), inputs)
     return mapper.placed_shapes(data, data_spec(split))
 
 

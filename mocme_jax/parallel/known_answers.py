@@ -8,6 +8,7 @@ batch and its candidates take part in, never on the number of entities.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -53,9 +54,11 @@ def known_spec(split: bool) -> KnownAnswers:
     return KnownAnswers(word, word, word, WHOLE, WHOLE, word, word, WHOLE)
 
 
-def entity_facts(train: np.ndarray, num_entities: int, num_relations: int, low: int, high: int) -> np.ndarray:
-    """The training facts of entities from ``low`` up to ``high``, as `distinct_facts` gives them."""
-    return distinct_facts([train], num_entities, num_relations, lambda entity, _: (entity >= low) & (entity < high))
+def entity_facts(
+    parts: Sequence[np.ndarray], num_entities: int, num_relations: int, low: int, high: int
+) -> np.ndarray:
+    """The facts of entities from ``low`` up to ``high``, as `distinct_facts` gives them."""
+    return distinct_facts(parts, num_entities, num_relations, lambda entity, _: (entity >= low) & (entity < high))
 
 
 def hub_queries(facts: np.ndarray, num_entities: int) -> np.ndarray:

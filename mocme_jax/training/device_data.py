@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
 from mocme_jax.parallel.processes import all_rows, everyone
+from mocme_jax.training.held_out import HeldOut, choose_held_out
 from mocme_jax.training.train_state import TrainData
 
 
@@ -49,39 +51,57 @@ def without(inputs: Inputs, graph: KnowledgeGraph, modality: int, mapper: Mapper
 
 
 def make_train_data(
-    graph: KnowledgeGraph, inputs: Inputs, mapper: Mapper, *, split: bool = False, bars: tuple[Bar, ...] = ()
+    graph: KnowledgeGraph,
+    inputs: Inputs,
+    mapper: Mapper,
+    *,
+    split: bool = False,
+    bars: tuple[Bar, ...] = (),
+    wanted: int = 0,
 ) -> TrainData:
     """Training triples, known answers and inputs, placed.
 
     Where tables are split, so are triples and known answers: a process then keeps no more of them than its devices'
-    share. ``bars`` rule out negatives.
+    share. ``bars`` rule out negatives; ``wanted`` is how many held-out triples a step wants.
     """
     train = graph.train
-    known = make_known(train, len(graph.entities), len(graph.relations), mapper, split=split)
-    known = known._replace(bars=mapper.place(bars, WHOLE))
+    rows = choose_held_out(len(train), wanted)
+    known = [
+        make_known(parts, len(graph.entities), len(graph.relations), mapper, split=split)
+        for parts in ([train[rows]], _between(train, rows))
+    ]
+    held = HeldOut(mapper.place(rows.astype(np.int32), WHOLE), known[0])
+    others = known[1]._replace(bars=mapper.place(bars, WHOLE))
     if not split:
-        return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), known, inputs)
-    held = padded_size(len(train), mapper.count) // mapper.count
+        return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), held, others, inputs)
+    count = padded_size(len(train), mapper.count) // mapper.count
 
     def share(device: int) -> np.ndarray:
-        return _filled(np.asarray(train[device * held : (device + 1) * held], np.int32), held)
+        return _filled(np.asarray(train[device * count : (device + 1) * count], np.int32), count)
 
-    return TrainData(mapper.place_shares(share, ROWS), known, inputs)
+    return TrainData(mapper.place_shares(share, ROWS), held, others, inputs)
+
+
+def _between(train: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """The triples without some ascending rows, as views."""
+    return [train[low:high] for low, high in zip([0, *(rows + 1)], [*rows, len(train)], strict=True)]
 
 
 def make_known(
-    train: np.ndarray, entities: int, relations: int, mapper: Mapper, *, split: bool = False
+    parts: Sequence[np.ndarray], entities: int, relations: int, mapper: Mapper, *, split: bool = False
 ) -> KnownAnswers:
-    """The index of known answers, placed; ``train`` int ``[T, 3]``, N entities, R relations; see ``index_known``."""
+    """The index of known answers, placed; parts int ``[T, 3]``, N entities, R relations; see ``index_known``."""
     held = padded_size(entities, mapper.count) // mapper.count if split else entities
     own = mapper.own_shares if split else [0]
-    facts = entity_facts(train, entities, relations, own[0] * held, (own[-1] + 1) * held)
+    facts = entity_facts(parts, entities, relations, own[0] * held, (own[-1] + 1) * held)
     hubs = hub_queries(facts, entities)
     if split:
         hubs = np.sort(all_rows(hubs))
     known = {device: index_known(facts, hubs, entities, relations, device * held, held) for device in own}
     if not split:
-        return mapper.place(known[0], known_spec(False))
+        whole = known[0]
+        whole = whole._replace(relations=_filled(whole.relations, 1), answers=_filled(whole.answers, 1))
+        return mapper.place(whole, known_spec(False))
     # Every device's arrays must be as long as the longest, whoever holds it.
     longest = everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0)
 
@@ -98,4 +118,4 @@ def make_known(
 
 def _filled(rows: np.ndarray, length: int) -> np.ndarray:
     """With rows of zeros up to a length, of one at least."""
-    return np.concatenate([rows, np.zeros((max(length, 1) - len(rows), *rows.shape[1:]), rows.dtype)])
+    return np.concatenate([rows, np.zeros((max(length - len(rows), 1 - len(rows), 0), *rows.shape[1:]), rows.dtype)])

@@ -51,7 +51,8 @@ class StepLoss(NamedTuple):
       guided: whether the pool is drawn by entropy, which the state then remembers.
       held: how many held-out triples a step wants.
       columns: ``(batch, key, entropy) -> Columns``, the candidates; ``entropy`` is ``[N]`` where guided, else None.
-      negatives: ``(known, columns, batch) -> Negatives``.
+      negatives: ``(known, withheld, joined, columns, batch) -> Negatives``: of what train knows, and of the facts of
+        held-out triples (None where there are none), which queries of the batch know if they have ``joined``.
       fetch: ``(structure, inputs, columns, batch) -> Carried``, what the tables hold of the columns.
       loss: ``(params, carried, columns, negatives, batch, key) -> (loss, (metrics, seen))``: this device's own mean
         loss over its B / D triples, to be averaged over the devices; ``params`` are the module's variables, ``seen`` is
@@ -116,7 +117,9 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         sizes = dict(entities=entities, pool=objective.pool, devices=devices, held=held)
         return choose_columns(jax.random.fold_in(key, 0), batch, entropy, **sizes, in_batch=objective.batch_candidates)
 
-    def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> Negatives:
+    def negatives_of(
+        known: KnownAnswers, withheld: KnownAnswers | None, joined: jax.Array, columns: Columns, batch: jax.Array
+    ) -> Negatives:
         def handed_over(triples):
             """Queries in the order in which devices hand them over: one's own heads, then one's own tails."""
             head, relation, tail = triples.T
@@ -127,8 +130,17 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         pairs = zip(handed_over(batch[:size]), handed_over(batch[size:]), strict=True)
         queries, relations = (jnp.concatenate(pair) for pair in pairs)
         scored, ids = columns.scored[candidates(batch)], columns.ids[columns.places[candidates(batch)]]
-        marks = known_columns(known, queries, relations, ids, scored, split=split, everything=everything)
-        return Negatives(~marks & scored, count_known(known, queries, relations, split=split))
+
+        def marks_of(known: KnownAnswers) -> tuple[jax.Array, jax.Array]:
+            marks = known_columns(known, queries, relations, ids, scored, split=split, everything=everything)
+            return marks, count_known(known, queries, relations, split=split)
+
+        marks, counts = marks_of(known)
+        if withheld is not None:
+            more, others = marks_of(withheld)
+            told = joined | (jnp.arange(len(queries)) >= 2 * size)
+            marks, counts = marks | more & told[:, None], counts + jnp.where(told, others, 0)
+        return Negatives(~marks & scored, counts)
 
     def fetch(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Carried:
         ids = columns.ids[columns.places]

@@ -69,7 +69,8 @@ def make_train_step(
 
     def train_step(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         columns = loss.columns(batch, key, state.entropy)
-        negatives = loss.negatives(data.known, columns, batch)
+        withheld = data.held.known if loss.held else None
+        negatives = loss.negatives(data.known, withheld, settled(state.step, until), columns, batch)
 
         def fetch(structure):
             return loss.fetch(structure, data.inputs, columns, batch)
@@ -177,7 +178,7 @@ def make_train_program(
         def one(carry):
             state, before = carry
             sizes = dict(batch_size=batch_size, triples=triples, wanted=loss.held, until=until)
-            rows = step_rows(state.key, state.step, **sizes)
+            rows = step_rows(state.key, state.step, data.held.rows, **sizes)
             batch = take_everywhere(data.triples, rows) if split else data.triples[rows]
             state, metrics = train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
             latest = metrics | {"step": state.step}

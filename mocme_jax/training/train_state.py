@@ -13,6 +13,7 @@ from mocme_jax.method.mocme import MoCME, Params, init_params
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, known_spec
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
+from mocme_jax.training.held_out import HeldOut
 from mocme_jax.training.optimizers import Optimizers, OptimizerState
 
 # By name, scalars.
@@ -61,10 +62,12 @@ class TrainData(NamedTuple):
 
     Attributes:
       triples: int32 ``[T, 3]``, or this device's share of them where tables are split.
-      known: the same facts by entity.
+      held: which of them are held out.
+      known: the facts of the others, by entity.
     """
 
     triples: jax.Array
+    held: HeldOut
     known: KnownAnswers
     inputs: Inputs
 
@@ -83,7 +86,8 @@ def state_spec(split: bool, averages: bool, guided: bool) -> TrainState:
 
 def data_spec(split: bool) -> TrainData:
     """Which parts of the data are split over the devices."""
-    return TrainData(ROWS if split else WHOLE, known_spec(split), inputs_spec(split))
+    known = known_spec(split)
+    return TrainData(ROWS if split else WHOLE, HeldOut(WHOLE, known), known, inputs_spec(split))
 
 
 # Axes of trees of several seeds. Not typed as arrays, whose places in the trees they take.
@@ -99,7 +103,7 @@ def state_axes(averages: bool, guided: bool) -> TrainState:
 
 def data_axes() -> TrainData:
     """The same of what is read: all seeds share it."""
-    return TrainData(_SHARED, _SHARED, _SHARED)
+    return TrainData(_SHARED, _SHARED, _SHARED, _SHARED)
 
 
 class StatePlan(NamedTuple):

@@ -15,7 +15,7 @@ import optax
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.training.checkpoints.checksums import arrays_by_path
 from mocme_jax.training.checkpoints.run_folder import write_whole
-from mocme_jax.training.held_out import step_rows
+from mocme_jax.training.held_out import choose_held_out, step_rows
 from mocme_jax.training.train_state import TrainState
 
 FILE_NAME = "nonfinite.json"
@@ -42,7 +42,8 @@ def describe(
     step = int(whole.step) - 1
     key = jnp.asarray(jax.device_get(whole.key))
     sizes = dict(batch_size=batch_size, triples=len(graph.train), wanted=held, until=until)
-    rows = np.asarray(step_rows(key, jnp.int32(step), **sizes))
+    withheld = jnp.asarray(choose_held_out(len(graph.train), held), jnp.int32)
+    rows = np.asarray(step_rows(key, jnp.int32(step), withheld, **sizes))
     norms = {path: _number(optax.tree.norm(leaf)) for path, leaf in arrays_by_path(whole.params).items()}
     return {
         "step": step + 1,

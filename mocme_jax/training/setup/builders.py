@@ -147,7 +147,8 @@ def build_training(
         raise UserError("several seeds at once want whole tables; set parallel.shard_entities to False")
     inputs = build_inputs(config, graph, mapper)
     plan, program, loss = build_program(config, model, mapper, **sizes, seeds=seeds)
-    data = make_train_data(graph, inputs, mapper, split=split, bars=bars_of(config, graph.train, len(graph.relations)))
+    bars = bars_of(config, graph.train, len(graph.relations))
+    data = make_train_data(graph, inputs, mapper, split=split, bars=bars, wanted=loss.held)
     until = hold_out_until(config, len(graph.train), loss.held)
     return Training(mapper, config.train.batch_size, inputs, data, plan, program, loss.held, until)
 
