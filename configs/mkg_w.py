@@ -16,7 +16,6 @@ def get_config(arg=None):
     config = default_config()
     config.data.name = "MKG-W"
     config.model.width = 256
-    config.model.feature_dropout = 0.5
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4

@@ -18,7 +18,6 @@ def get_config(arg=None):
     # Birth dates and the like do not help here (docs/choices.md).
     config.data.make = ("text",)
     config.model.width = 256
-    config.model.feature_dropout = 0.5
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4

@@ -113,7 +113,6 @@ def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
 # What a run by the structure alone leaves out.
 STRUCTURE_ALONE = {
     "data.modalities": ("structure",),
-    "model.feature_dropout": 0.0,
     "negatives.weighting": "uniform",
     "negatives.sampling": "uniform",
 }

@@ -97,8 +97,8 @@ FIELDS: dict[str, Field] = {
     "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
     "model.experts": Field(
         1,
-        "experts that read all feature modalities, K; beside them there is one for the structure and, of several "
-        "feature modalities, one for each",
+        "joint experts, K, which read the structure and all feature modalities; beside them there is one for the "
+        "structure and, of several feature modalities, one for each",
         low=1,
     ),
     "model.fusion": Field(
@@ -109,9 +109,6 @@ FIELDS: dict[str, Field] = {
     ),
     "model.expert_hidden": Field(64, "inner width of an expert", low=1),
     "model.modality_scale": Field(0.1, "learned scale of a feature modality, at the start", low=0),
-    "model.feature_dropout": Field(
-        0.0, "chance that a training step hides a component of an entity's projected features", low=0, below=1
-    ),
     "model.lend": Field(
         0.0,
         "at evaluation, an entity of n training triples borrows lend / n of the structure of ten that carry much the "

@@ -38,7 +38,6 @@ def test_a_benchmark_is_learnt_and_ranked(folder, benchmark_data):
         data__modalities=("numeric",) if folder == "DB15K" else ("structure",),
         model__width=32,
         # A hundred small steps are to show that it learns; hidden components make that slower.
-        model__feature_dropout=0.0,
         loss__query_dropout=0.0,
         negatives__pool=256,
         negatives__weighting="uniform",

@@ -27,7 +27,7 @@ def made(**changes):
 
 
 def loop(model, params, inputs, entity):
-    """What every expert says of an entity, asked about and answering, ``[H, d]`` each, in float64."""
+    """What every expert says of an entity, ``[H, d]``, in float64."""
     encoder, own = model.encoder, params.model["params"].get("encoder", {})
     own = jax.tree.map(lambda x: np.asarray(x, np.float64), own)
     present = np.asarray(inputs.present[entity])
@@ -46,13 +46,9 @@ def loop(model, params, inputs, entity):
         if parts:
             x = np.mean(parts, axis=0)
             down, up = encoder.width**-0.5 * own["expert_down"][j], 0.1 * encoder.hidden**-0.5 * own["expert_up"][j]
-            said[j + 1] = x + np.maximum(x @ down, 0) @ up
-    asked = list(said)
-    for m in range(len(encoder.widths)):
-        if present[m + 1]:
-            features = np.asarray(inputs.features[m][entity], np.float64)
-            asked[0] = asked[0] + 0.0044 * own["added_scales"][m] * features @ own[f"add_{m}"]
-    return np.stack([asked, said])
+            row = said[j + 1] if j >= len(encoder.reads) - encoder.joint else 0
+            said[j + 1] = row + x + np.maximum(x @ down, 0) @ up
+    return np.stack(said)
 
 
 @pytest.mark.parametrize("experts", [1, 2])
@@ -61,10 +57,9 @@ def test_encodings_equal_the_loop(widths, experts):
     model, inputs, params, encode = made(widths=widths, experts=experts)
     inputs = inputs._replace(present=inputs.present.at[5:8, 0].set(False))
     encoding = encode(params, inputs, EVERYBODY)
-    chex.assert_shape(encoding.asked, (24, model.encoder.experts, 8))
-    expected = np.stack([loop(model, params, inputs, entity) for entity in EVERYBODY], axis=1)
-    np.testing.assert_allclose(encoding[:2], expected, rtol=1e-4, atol=1e-4)
-    assert np.array_equal(encoding.asked, encoding.answering) == (not widths)
+    expected = np.stack([loop(model, params, inputs, entity) for entity in EVERYBODY])
+    chex.assert_shape(encoding.vectors, (24, model.encoder.experts, 8))
+    np.testing.assert_allclose(encoding.vectors, expected, rtol=1e-4, atol=1e-4)
     reads = [(), *model.encoder.reads]
     present = np.asarray(inputs.present)[:, 1:]
     has = np.stack([present[:, list(read)].any(axis=1) for read in reads], axis=1)
@@ -112,12 +107,12 @@ def test_the_fused_score_is_the_weighted_sum_of_the_experts(score, fusion):
     vectors = apply(encoding, method="entity_vectors")
     queries = apply(vectors.questions, relations, method="query")
     matched, paired = model.match(queries, vectors.answers), model.pair(queries, vectors.answers)
-    own, _ = apply(encoding.asked, relations, method="expert_queries")
+    own, _ = apply(encoding.vectors, relations, method="expert_queries")
     asked, answering = (np.exp(apply(encoding, answers=answers, method="log_weights")) for answers in (False, True))
     of_relations = np.exp(apply(relations, method="relation_log_weights"))
     expected = np.zeros((24, 24))
     for j in range(model.encoder.experts):
-        scores = np.asarray(model.score.match(own[:, j], encoding.answering[:, j]), np.float64)
+        scores = np.asarray(model.score.match(own[:, j], encoding.vectors[:, j]), np.float64)
         expected += (asked * of_relations)[:, j, None] * answering[:, j] * scores
     np.testing.assert_allclose(matched, expected, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(paired, np.diag(expected), rtol=1e-3, atol=1e-4)

@@ -12,28 +12,28 @@ from mocme_jax.serving.exported_tables import cardinality_of
 TRIPLE = ("place 4", "next", "place 5")
 
 
-def fused_score(model, asked, answering, has, triple) -> float:
+def fused_score(model, vectors, has, triple) -> float:
     """Mean fused ComplEx score of a triple in both directions, in float64.
 
     Args:
-      asked, answering: ``[2, H, d]``, what the experts say of head and tail in either role.
+      vectors: ``[2, H, d]``, what the experts say of head and tail.
       has: bool ``[2, H]``, whether they have features of them.
       triple: ids.
     """
     (head, relation, tail), count = triple, len(model.relations)
     rows = np.asarray(model.served.params.model["params"]["relation"], np.float64)
-    rows = rows.reshape(2 * count, *asked.shape[1:])
+    rows = rows.reshape(2 * count, *vectors.shape[1:])
 
     def joined(x):
         half = x.shape[-1] // 2
         return x[..., :half] + 1j * x[..., half:]
 
-    questions, answers = (joined(np.asarray(x, np.float64)) for x in (asked, answering))
+    vectors = joined(np.asarray(vectors, np.float64))
     asked, answering = weights(model, has, (head, tail))
     about = np.exp(np.asarray(model.served.params.model["params"]["fusion"]["relation"], np.float64))
 
     def own(end, asked_with):
-        return (questions[end] * joined(rows[asked_with]) * answers[1 - end].conj()).sum(axis=1).real
+        return (vectors[end] * joined(rows[asked_with]) * vectors[1 - end].conj()).sum(axis=1).real
 
     forward = asked[0] * about[relation] * answering[1] * own(0, relation)
     backward = asked[1] * about[relation + count] * answering[0] * own(1, relation + count)
@@ -73,7 +73,7 @@ def test_the_score_is_the_models_and_masks_are_those_of_a_graph_without(model):
         poorer = inputs._replace(present=inputs.present.at[np.array([head, tail]), column].set(False))
         carried = look_up(params.structure, poorer, np.array([head, tail]), split=False)
         ends = model.served.model.apply(params.model, carried, method="encode")
-        expected = fused_score(model, ends.asked, ends.answering, ends.has, why.triple)
+        expected = fused_score(model, ends.vectors, ends.has, why.triple)
         assert why.without[name] - added == pytest.approx(expected, abs=1e-5), name
     # Who carries nothing is zeros to every expert.
     assert why.without_any == added

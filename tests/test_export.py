@@ -92,15 +92,14 @@ def test_the_tables_sum_up_to_the_models_own_scores(model, tmp_path, name):
         tables = {key: table.astype(np.float64) for key, table in file.items()}
     meta = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
     assert meta["experts"] == ["structure", "numeric", "text", "all features"]
-    assert tables["questions"].shape == tables["answers"].shape == (48, 4, 8)
-    assert not np.allclose(tables["questions"][:, 0], tables["answers"][:, 0])
+    assert tables["entities"].shape == (48, 4, 8)
     for weights in ("question_weights", "answer_weights", "relation_weights"):
         # Else the formula below could do without them.
         assert np.std(np.log(tables[weights])) > 0.1, weights
     triples = np.array([(h, r, t) for r in range(count) for h in range(0, 48, 5) for t in range(0, 48, 7)])
 
     def scores(heads, relations, tails, without=None):
-        ends = tables["questions"][heads], tables["relations"][relations], tables["answers"][tails]
+        ends = tables["entities"][heads], tables["relations"][relations], tables["entities"][tails]
         weights = tables["question_weights"][heads] * tables["relation_weights"][relations]
         weights *= tables["answer_weights"][tails]
         weights[:, [] if without is None else without] = 0
@@ -173,7 +172,7 @@ def test_parquet_tables_hold_names_and_numbers(model, tmp_path):
     rows = parquet.read_table(tmp_path / "entities.parquet").to_pylist()
     assert [row["name"] for row in rows] == model.entities.names
     tables = tables_of(model)
-    for name in ("questions", "answers", "question_weights", "answer_weights"):
+    for name in ("vectors", "question_weights", "answer_weights"):
         np.testing.assert_array_equal(np.array([row[name] for row in rows], np.float32), tables[name].reshape(48, -1))
     relations = parquet.read_table(tmp_path / "relations.parquet").to_pylist()
     table = np.array([row[part] for part in ("forward", "inverse") for row in relations], np.float32)

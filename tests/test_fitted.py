@@ -44,9 +44,9 @@ def written_out(model, start, features, present, given):
 
     def loss(row):
         encoding = served.model.apply(variables, Carried(row[None], features, present, evidence), method="encode")
-        own, total = encoding.answering[0], 0.0
+        own, total = encoding.vectors[0], 0.0
         sides = jnp.where(encoding.has, fusion["has"], fusion["lacks"]) + evidence * fusion["evidence"]
-        asking, answering = (jnp.exp(side)[:, None] * x[0] for side, x in zip(sides, encoding, strict=False))
+        asking, answering = (jnp.exp(side)[:, None] * own for side in sides)
         for relation, answer in given:
             mine = {a for r, a in given if r == relation}
             candidates = np.array([e for e in range(count) if e == answer or e not in mine])
@@ -60,13 +60,12 @@ def written_out(model, start, features, present, given):
             scores += np.where(answered[rivals, back], bonus[back], 0)
             mine = fused_score(table[answer], back, answering)
             total += jax.nn.logsumexp(jnp.append(scores, mine)) - mine
-            factors = own, encoding.asked[0], rows[relation]
             # The root has no slope at 0.
-            moduli, asked, sizes = (
-                jnp.sqrt(sum(half**2 for half in jnp.split(x, 2, axis=-1)) + 1e-18) for x in factors
+            moduli, sizes = (
+                jnp.sqrt(sum(half**2 for half in jnp.split(x, 2, axis=-1)) + 1e-18) for x in (own, rows[relation])
             )
             # A product's modulus is that of its factors.
-            penalties = {"n3": jnp.sum(moduli**3), "dura": jnp.sum(moduli**2) + jnp.sum((asked * sizes) ** 2)}
+            penalties = {"n3": jnp.sum(moduli**3), "dura": jnp.sum(moduli**2) + jnp.sum((moduli * sizes) ** 2)}
             total += config["loss"]["regularisation"] * penalties[config["loss"]["regulariser"]]
         return total
 

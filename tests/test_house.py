@@ -181,7 +181,7 @@ def test_config_is_read_in_setup_alone():
         "x = config['train']",
         "config.data.dir = 'here'",
         "x = self.config.train.epochs",
-        "x = restored.saved['config']['model']['feature_dropout']",
+        "x = restored.saved['config']['model']['expert_hidden']",
         "own = config.to_dict()\nx = own['seed']",
         "one, two = 1, restored.config\nx = two.parallel",
         "x = with_fields(settings, {}).eval.score_megabytes",

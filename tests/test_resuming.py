@@ -287,5 +287,5 @@ def test_how_long_and_where_may_change_and_other_versions_are_told(two, tmp_path
     shutil.copytree(two, tmp_path / "run")
     assert go_on(tmp_path / "run", identity_of(free, PARTS, "f"))[0].step == 3
     save(tmp_path / "old", last=[position_of(2)], identity=IDENTITY | {"format": 1, "version": "0.1"})
-    with pytest.raises(UserError, match=r"holds a run of mocme_jax 0\.1 in format 1, and this one .* reads format 4"):
+    with pytest.raises(UserError, match=r"holds a run of mocme_jax 0\.1 in format 1, and this one .* reads format 5"):
         go_on(tmp_path / "old")

@@ -266,7 +266,7 @@ ABLATIONS = [
         "train": {"precision": "tf32"},
         "negatives": {"confident": "false_negative", "weights_in": "gradient", "many": 2},
         "loss": {"query_dropout": 0.2, "regulariser": "dura"},
-        "model": {"score": "tucker", "fusion": "attention", "core_width": 4, "feature_dropout": 0.2},
+        "model": {"score": "tucker", "fusion": "attention", "core_width": 4},
     },
     {
         "model": {"fusion": "gate"},

@@ -120,7 +120,7 @@ def test_conftest_gives_eight_devices():
     assert len(jax.local_devices()) >= 8
 
 
-DROPOUTS = {"query_dropout": 0.3, "feature_dropout": 0.4}
+DROPOUTS = {"query_dropout": 0.3}
 GATE = {"fusion": "gate", "query_dropout": 0.3, "average": 5.0}
 
 
@@ -376,7 +376,7 @@ def test_encoding_everybody_is_the_same_in_any_blocks_on_any_devices(kind, count
 
 
 def first_step(**choices):
-    """Metrics of a first step, and what it read of each expert: ends ``[2B, H, d]`` in two roles, and relations."""
+    """Metrics of a first step, and what it read of each expert: ends ``[2B, H, d]``, and relations."""
     _, plan = program(**choices)
     start, held = plan.create(), data()
     own = jax.device_get(start.params)
@@ -384,7 +384,7 @@ def first_step(**choices):
     head, kind, tail = np.asarray(held.triples)[rows[:BATCH]].T
     _, (means,) = steps((1,), **choices)
     encoding = encode(tiny(), own, held.inputs, np.concatenate([head, tail]))
-    vectors = [np.asarray(x, np.float64) for x in (encoding.answering, encoding.asked)]
+    vectors = np.asarray(encoding.vectors, np.float64)
     relation = np.asarray(own.model["params"]["relation"], np.float64).reshape(2 * RELATIONS, 2, 8)
     return means, vectors, relation[np.concatenate([kind, kind + RELATIONS])]
 
@@ -394,15 +394,15 @@ def complex_rows(x):
 
 
 def test_the_penalty_is_of_every_experts_entities_and_relations():
-    means, (ends, _), relations = first_step()
+    means, ends, relations = first_step()
     cubes = [(np.abs(complex_rows(x)) ** 3).sum(axis=2).mean(axis=0).sum() for x in (ends, relations)]
     # A triple has two ends; each end is asked about once, and its two relations' rows count half.
     assert means["loss/regularisation"] == pytest.approx(0.01 * (2 * cubes[0] + cubes[1]), rel=1e-4)
 
 
 def test_dura_is_of_answers_and_of_queries():
-    means, (ends, asked), relations = first_step(regulariser="dura", query_dropout=0.3)
-    queries = np.abs(complex_rows(asked) * complex_rows(relations)) ** 2
+    means, ends, relations = first_step(regulariser="dura", query_dropout=0.3)
+    queries = np.abs(complex_rows(ends) * complex_rows(relations)) ** 2
     expected = 2 * ((ends**2).sum(axis=2) + queries.sum(axis=2)).mean(axis=0).sum()
     assert means["loss/regularisation"] == pytest.approx(0.01 * expected, rel=1e-4)
 
@@ -442,7 +442,7 @@ def test_the_fit_is_of_held_out_triples_that_are_no_evidence_of_themselves():
     encoding = encode(model, params, held.inputs, np.arange(ENTITIES))
     own = jax.tree.map(lambda x: np.asarray(x, np.float64), params.model["params"])
     relation = complex_rows(own["relation"].reshape(2 * RELATIONS, 2, 8))
-    asked, answering = (complex_rows(np.asarray(x, np.float64)) for x in encoding[:2])
+    vectors = complex_rows(np.asarray(encoding.vectors, np.float64))
     facts, told = set(map(tuple, triples.tolist())), []
 
     def weights(entity, evidence, side):
@@ -452,7 +452,7 @@ def test_the_fit_is_of_held_out_triples_that_are_no_evidence_of_themselves():
 
     def fused(entity, kind, answer, less):
         """Scores of experts, added; ``less`` ends count one triple fewer."""
-        scores = (asked[entity] * relation[kind] * answering[answer].conj()).real.sum(axis=1)
+        scores = (vectors[entity] * relation[kind] * vectors[answer].conj()).real.sum(axis=1)
         counts = [np.expm1(float(encoding.evidence[e])) - one for e, one in zip((entity, answer), less, strict=True)]
         ends = [
             weights(e, np.log1p(max(n, 0)), k) for k, (e, n) in enumerate(zip((entity, answer), counts, strict=True))

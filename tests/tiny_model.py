@@ -18,9 +18,9 @@ from mocme_jax.training.objective import Objective
 
 def tiny_model(score="complex", relations=3, fusion="complementarity", widths=(5, 3), width=8, experts=1) -> MoCME:
     """With an expert for each modality and ``experts`` for all, as ``builders.build_model_of`` makes them."""
-    everything = tuple(range(len(widths)))
-    reads = (tuple((m,) for m in everything) if len(widths) > 1 else ()) + (everything,) * (experts if widths else 0)
-    encoder = Encoder(widths, width, reads, 4, 0.5)
+    everything, joint = tuple(range(len(widths))), experts if widths else 0
+    reads = (tuple((m,) for m in everything) if len(widths) > 1 else ()) + (everything,) * joint
+    encoder = Encoder(widths, width, reads, joint, 4, 0.5)
     weights = FUSIONS[fusion if reads else "mean"](encoder.experts, width, relations)
     return MoCME(encoder, weights, relations, SCORES[score], 4)
 
@@ -54,7 +54,6 @@ def tiny_objective(
         regulariser=REGULARISERS[regulariser],
         regularisation=0.01,
         query_dropout=0.0,
-        feature_dropout=0.0,
         precision="float32",
     )
     return Objective(**(choices | changes))

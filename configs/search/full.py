@@ -17,5 +17,4 @@ def get_space(config):
         "train.batch_size": [max(1, batch // 2), batch, 2 * batch],
         "train.average": around(config.train.average or 100.0, 3),
         "model.modality_scale": around(config.model.modality_scale, 3),
-        "model.feature_dropout": Uniform(0.0, 0.5),
     }

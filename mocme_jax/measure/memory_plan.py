@@ -19,10 +19,10 @@ from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.parallel.mesh import WHOLE, Mapper
+from mocme_jax.training.held_out import HeldOut, count_held_out
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of
-from mocme_jax.training.held_out import HeldOut, count_held_out
 from mocme_jax.training.train_state import TrainData, data_spec
 
 _COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")

@@ -1,14 +1,14 @@
-"""The MoCME encoder: every expert's own encoding of an entity, from its structure or from its features.
+"""The MoCME encoder: every expert's own encoding of an entity, from its structure, its features, or both.
 
-Expert 0 is the structure: a learned row for each entity, to which its features are added where it is asked about. Each
-of the others reads some of the feature modalities; an entity that has none of these has a learned row there. The
-experts share nothing, so that each has to explain the triples without the help of the others. An entity's encoding
-depends on the parameters and on the entity alone.
+Expert 0 is the structure: a learned row for each entity. Others read one feature modality each; an entity that lacks it
+has a learned row there. The last experts are joint ones: they read all that an entity has, and add a learned row of
+their own. The experts share nothing, so that each has to explain the triples without the help of the others. An
+entity's encoding depends on the parameters and on the entity alone.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,8 +18,6 @@ from mocme_jax.method.experts import project, transformed
 
 STRUCTURE_INIT = 0.001
 """Standard deviation, at the start, of the structure table."""
-ADDED_SCALE = 0.0044
-"""Size, at the start, of features that are added to the structure of entities that are asked about."""
 EXPERT_SCALE = 0.1
 """Size, at the start, of what an expert adds to the identity."""
 
@@ -44,14 +42,12 @@ class Encoding(NamedTuple):
     """Encoded entities.
 
     Attributes:
-      asked, answering: ``[n, H, d]``, what each expert says of the entity where it is asked about, and where it
-        answers. Only the structure's two differ.
+      vectors: ``[n, H, d]``, what each expert says of the entity.
       has: bool ``[n, H]``, whether an expert had features to encode; False for the structure.
       evidence: ``[n]``, log(1 + training triples of the entity).
     """
 
-    asked: jax.Array
-    answering: jax.Array
+    vectors: jax.Array
     has: jax.Array
     evidence: jax.Array
 
@@ -65,6 +61,7 @@ class Encoder(nn.Module):
       widths: d_m of each feature modality.
       width: d of each expert.
       reads: for each expert after the structure, the places in ``widths`` of the feature modalities it reads.
+      joint: how many of these, the last, are joint experts.
       hidden: h, the inner width of an expert.
       initial_scale: of projected features, at the start; each expert learns one number per modality.
     """
@@ -72,6 +69,7 @@ class Encoder(nn.Module):
     widths: tuple[int, ...]
     width: int
     reads: tuple[tuple[int, ...], ...]
+    joint: int
     hidden: int
     initial_scale: float
 
@@ -105,39 +103,28 @@ class Encoder(nn.Module):
         self.scales = [
             self.param(f"scales_{m}", constant(self.initial_scale), (count,)) for m, count in enumerate(copies)
         ]
-        self.added = [self.param(f"add_{m}", normal(1.0), (width, d)) for m, width in enumerate(self.widths)]
-        # In units of their start, Adam's steps are the same share of a small scale as of a large one.
-        self.added_scales = self.param("added_scales", nn.initializers.ones, (len(self.widths),))
         self.down = d**-0.5 * self.param("expert_down", normal(1.0), (len(self.reads), d, h))
         self.up = EXPERT_SCALE * h**-0.5 * self.param("expert_up", normal(1.0), (len(self.reads), h, d))
 
-    def __call__(self, carried: Carried, noise: jax.Array | None = None) -> Encoding:
-        """Encodes entities.
-
-        Args:
-          carried: what they carry.
-          noise: ``[n, M - 1, d]``, what features that are added are multiplied by in training; None for nothing.
-        """
+    def __call__(self, carried: Carried) -> Encoding:
+        """Encodes entities."""
         present = carried.present
         rows = carried.structure.reshape(-1, self.experts, self.width)
         rows = jnp.where(present[:, :1, None], rows, 0)
         if not self.reads:
-            return Encoding(rows, rows, jnp.zeros(rows.shape[:2], bool), carried.evidence)
-        added: Any = 0.0
+            return Encoding(rows, jnp.zeros(rows.shape[:2], bool), carried.evidence)
         sums: list = [0.0] * len(self.reads)
         counts: list = [0] * len(self.reads)
         for m, (features, kernel) in enumerate(zip(carried.features, self.kernels, strict=True)):
             here = present[:, m + 1]
             parts = project(features, here, kernel, self.scales[m])
-            more = project(features, here, self.added[m][None], ADDED_SCALE * self.added_scales[m : m + 1])[0]
-            added += more if noise is None else more * noise[:, m]
             for copy, expert in enumerate(e for e, read in enumerate(self.reads) if m in read):
                 sums[expert] += parts[copy]
                 counts[expert] += here
-        count = jnp.stack(counts, axis=1)
-        said = transformed(jnp.stack(sums) / jnp.maximum(count, 1).T[:, :, None], self.down, self.up)
+        count = jnp.stack([jnp.zeros_like(counts[0]), *counts], axis=1)
+        mean = jnp.stack(sums) / jnp.maximum(count[:, 1:], 1).T[:, :, None]
+        said = transformed(mean, self.down, self.up).swapaxes(0, 1)
         has = count > 0
-        vectors = jnp.where(has[:, :, None], said.swapaxes(0, 1), rows[:, 1:])
-        has = jnp.concatenate([jnp.zeros_like(has[:, :1]), has], axis=1)
-        answering = jnp.concatenate([rows[:, :1], vectors], axis=1)
-        return Encoding(answering.at[:, 0].add(added), answering, has, carried.evidence)
+        # The structure's row, a joint expert's, and any other's that had nothing to encode.
+        keeps = ~has | (jnp.arange(self.experts) >= self.experts - self.joint)
+        return Encoding(jnp.where(keeps[:, :, None], rows, 0).at[:, 1:].add(said), has, carried.evidence)

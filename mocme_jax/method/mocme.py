@@ -74,9 +74,9 @@ class MoCME(nn.Module):
         if self.score.has_core:
             self.core = self.param("core", nn.initializers.normal(width**-0.5), (experts, own, width, width))
 
-    def encode(self, carried: Carried, noise: jax.Array | None = None) -> Encoding:
+    def encode(self, carried: Carried) -> Encoding:
         """What the experts say of entities; see ``Encoder``."""
-        return self.encoder(carried, noise)
+        return self.encoder(carried)
 
     def expert_queries(self, vectors: jax.Array, relations: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Each expert's queries for heads ``[B, H, d]`` and relation ids ``[B]`` in [0, 2R).
@@ -91,8 +91,7 @@ class MoCME(nn.Module):
 
     def log_weights(self, encoding: Encoding, *, answers: bool) -> jax.Array:
         """Log weights ``[n, H]`` of the experts for entities that are asked about, or that answer."""
-        vectors = encoding.answering if answers else encoding.asked
-        return self.fusion.entity(vectors, encoding.has, encoding.evidence, answers=answers)
+        return self.fusion.entity(encoding.vectors, encoding.has, encoding.evidence, answers=answers)
 
     def relation_log_weights(self, relations: jax.Array) -> jax.Array:
         """Log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
@@ -114,10 +113,12 @@ class MoCME(nn.Module):
         """Both roles of encoded entities, ``[n, W]`` each."""
         if self.encoder.experts == 1:
             # An expert that is alone has nothing to be weighed against.
-            alone = encoding.answering[:, 0]
+            alone = encoding.vectors[:, 0]
             return EntityVectors(alone, alone)
-        questions = self._weighed(encoding.asked, self.log_weights(encoding, answers=False))
-        return EntityVectors(questions, self._weighed(encoding.answering, self.log_weights(encoding, answers=True)))
+        questions, answers = (
+            self._weighed(encoding.vectors, self.log_weights(encoding, answers=answers)) for answers in (False, True)
+        )
+        return EntityVectors(questions, answers)
 
     def without(self, questions: jax.Array, expert: int) -> jax.Array:
         """Questions ``[..., W]``, split over devices or not, in which an expert weighs nothing; reads no parameters."""
@@ -168,8 +169,8 @@ class MoCME(nn.Module):
     def __call__(self, carried: Carried) -> None:
         """Touches every parameter once, for ``init``."""
         encoding = self.encode(carried)
-        self.fusion(encoding.asked, encoding.has, encoding.evidence)
-        self.expert_queries(encoding.asked[:1], jnp.zeros((1,), jnp.int32))
+        self.fusion(encoding.vectors, encoding.has, encoding.evidence)
+        self.expert_queries(encoding.vectors[:1], jnp.zeros((1,), jnp.int32))
 
 
 def init_params(model: MoCME, key: jax.Array, rows: int) -> Params:

@@ -54,9 +54,7 @@ def known_spec(split: bool) -> KnownAnswers:
     return KnownAnswers(word, word, word, WHOLE, WHOLE, word, word, WHOLE)
 
 
-def entity_facts(
-    parts: Sequence[np.ndarray], num_entities: int, num_relations: int, low: int, high: int
-) -> np.ndarray:
+def entity_facts(parts: Sequence[np.ndarray], num_entities: int, num_relations: int, low: int, high: int) -> np.ndarray:
     """The facts of entities from ``low`` up to ``high``, as `distinct_facts` gives them."""
     return distinct_facts(parts, num_entities, num_relations, lambda entity, _: (entity >= low) & (entity < high))
 

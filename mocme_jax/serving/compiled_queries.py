@@ -233,14 +233,14 @@ def relation_weights(model: MoCME, variables: Any) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="model")
 def experts_of(model: MoCME, variables: Any, carried: Carried) -> tuple[jax.Array, ...]:
-    """Every expert's encoding ``[n, H, d]`` and weight ``[n, H]`` where entities are asked about, then as answers."""
+    """Every expert's encoding ``[n, H, d]``, and weights ``[n, H]`` where entities are asked about and as answers."""
     with jax.default_matmul_precision("highest"):
         encoding = model.apply(variables, carried, method="encode")
         asked, answering = (
             jnp.exp(model.apply(variables, encoding, answers=answers, method="log_weights"))
             for answers in (False, True)
         )
-        return encoding.asked, asked, encoding.answering, answering
+        return encoding.vectors, asked, answering
 
 
 @jax.jit

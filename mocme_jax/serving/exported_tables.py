@@ -1,9 +1,8 @@
 """A trained model taken elsewhere: tables of numbers and names, a scoring function, a PyKEEN model.
 
 The score of a triple is a sum over the experts. Each term is a product of four numbers: the weight of the head, that of
-the relation, that of the tail, and the own score of the expert. An entity has one vector as a head
-that is asked about and one as an answer. Only the structure's two vectors differ, because features are added to the
-first.
+the relation, that of the tail, and the expert's own score of the three. For each expert, an entity has one vector and
+two weights: one where it is asked about and one where it answers.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     answered by the entity that they are about), ``entities.tsv`` and ``relations.tsv`` (id, name, label)
     and ``triples.npz`` (the released splits). The formats add:
 
-      npz, safetensors: ``tables``. Of H experts, ``questions`` and ``answers`` ``[N, H, d]``, ``relations``
-        ``[2R, H, d_r]`` (row r + R asks for the head of r) and TuckER's ``core`` ``[H, d_r, d, d]``. Their weights,
+      npz, safetensors: ``tables``. Of H experts, ``entities`` ``[N, H, d]``, ``relations`` ``[2R, H, d_r]`` (row
+        r + R asks for the head of r) and TuckER's ``core`` ``[H, d_r, d, d]``. Their weights,
         ``question_weights`` and ``answer_weights`` ``[N, H]`` and ``relation_weights`` ``[2R, H]``. What relations'
         cardinality adds to scores: ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered``
         uint8 ``[N, 2R]``.
@@ -102,11 +101,10 @@ def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
         rows = filled(np.arange(part.start, part.stop, dtype=np.int32), size)
         carried = look_up(served.params.structure, served.inputs, rows, split=False)
         found.append([x[: part.stop - part.start] for x in experts_of(served.model, served.params.model, carried)])
-    questions, asked, answers, answering = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    vectors, asked, answering = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     times, bonus = cardinality_of(model)
     tables = {
-        "questions": questions,
-        "answers": answers,
+        "entities": vectors,
         "relations": np.asarray(parameters["relation"]).reshape(directions, experts, -1),
         "question_weights": asked,
         "answer_weights": answering,
@@ -136,12 +134,12 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
 
     def scorer(tables, entities, relations):
         with jax.default_matmul_precision("highest"):
-            heads, rows = tables["questions"][entities], tables["relations"][relations]
+            heads, rows = tables["entities"][entities], tables["relations"][relations]
             weights = tables["question_weights"][entities] * tables["relation_weights"][relations]
             total = 0.0
             for j in range(heads.shape[1]):
                 q = score.query(heads[:, j], rows[:, j], tables["core"][j] if score.has_core else None)
-                own = score.match(q, tables["answers"][:, j])
+                own = score.match(q, tables["entities"][:, j])
                 total += weights[:, j, None] * tables["answer_weights"][:, j] * own
             return Cardinality(tables["answered"], tables["cardinality"]).adjust(total, relations)
 
@@ -183,7 +181,7 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
         return np.stack([real, imaginary], axis=2).reshape(len(table), -1)
 
     count = len(model.relations)
-    entities, relations = tables["answers"][:, 0], tables["relations"][:, 0]
+    entities, relations = tables["entities"][:, 0], tables["relations"][:, 0]
     if tables["cardinality"].any():
         bonus, own = tables["cardinality"] * tables["answered"], np.eye(2 * count, dtype=np.float32)
         entities = _widened(entities, np.ones_like(bonus), bonus)
@@ -236,13 +234,13 @@ def _parquet(out: Path, model: TrainedModel, tables: dict[str, np.ndarray]) -> l
 
     entities = columns(model.entities.names, model.entities.readable)
     relations = columns(model.relations.names, model.relations.readable)
-    flat = {name: tables[name].reshape(len(tables[name]), -1) for name in ("questions", "answers", "relations")}
+    flat = {name: tables[name].reshape(len(tables[name]), -1) for name in ("entities", "relations")}
     forward, inverse = np.split(flat["relations"], 2)
     weights = np.split(tables["relation_weights"], 2)
     bonuses = np.split(tables["cardinality"], 2)
     parts = {
         "entities": entities
-        | {name: vectors(flat[name]) for name in ("questions", "answers")}
+        | {"vectors": vectors(flat["entities"])}
         | {name: vectors(tables[name]) for name in ("question_weights", "answer_weights", "answered")},
         "relations": relations
         | {"forward": vectors(forward), "inverse": vectors(inverse)}

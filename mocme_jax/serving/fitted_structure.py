@@ -187,10 +187,10 @@ def fit_rows(
         about = model.pair(q, others[1]) + added
         answering = model.pair(asked_back, vectors.answers[place])
         losses = jnp.logaddexp(rivals(q), about) - about + jnp.logaddexp(totals, answering) - answering
-        own = encoding.answering[place]
+        own = encoding.vectors[place]
         penalties = jnp.sum(regulariser.penalty(model.score.moduli(own)), axis=1)
         if regulariser.of_queries:
-            query, _ = model.apply(variables, encoding.asked[place], relation, method="expert_queries")
+            query, _ = model.apply(variables, own, relation, method="expert_queries")
             penalties = penalties + jnp.sum(regulariser.penalty(model.score.moduli(query)), axis=1)
         return jnp.sum(jnp.where(real, losses + fitting.regularisation * penalties, 0))
 

@@ -95,9 +95,9 @@ def fit_loss(
     queries, pool = jax.lax.stop_gradient((queries, pool))
     if model.fusion.fitted_on == "held_out":
         queries = queries._replace(entities=_less_one(queries.entities), answers=_less_one(queries.answers))
-    asked, _ = model.apply(params, queries.entities.asked, queries.relations, method="expert_queries")
-    positive = by_expert(model.score.pair, asked, queries.answers.answering)
-    scores = by_expert(model.score.match, gathered(asked), pool.answering)
+    asked, _ = model.apply(params, queries.entities.vectors, queries.relations, method="expert_queries")
+    positive = by_expert(model.score.pair, asked, queries.answers.vectors)
+    scores = by_expert(model.score.match, gathered(asked), pool.vectors)
     positive, scores = fused(model, params, queries, pool, positive, scores)
     losses = softmax_loss(positive, scores, negative, None, across)
     count = across.own_sum(jnp.sum(negative, axis=1).astype(jnp.float32))

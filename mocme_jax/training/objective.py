@@ -88,7 +88,6 @@ class Objective(NamedTuple):
     regulariser: Regulariser
     regularisation: float
     query_dropout: float
-    feature_dropout: float
     precision: str
 
 
@@ -160,24 +159,21 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
 
     def in_precision(params, carried: Carried, columns: Columns, negatives: Negatives, batch: jax.Array, key):
         size = (len(batch) - held) // devices
-        noise_key, drop_key = jax.random.split(jax.random.fold_in(key, 1))
-        noise = None
-        if objective.feature_dropout and carried.features:
-            ones = jnp.ones((len(columns.places), len(carried.features), model.encoder.width))
-            noise = dropout(noise_key, columns.places, ones, objective.feature_dropout)
-        encoding: Any = model.apply(params, carried, noise, method="encode")
+        encoding: Any = model.apply(params, carried, method="encode")
         pool = jax.tree.map(lambda x: x[candidates(batch)], encoding)
         known, known_held = negatives.split(2 * (len(batch) - held))
 
         queries = queries_of(encoding, share(batch[: len(batch) - held, 1], devices), 0, model)
-        told: Any = model.apply(params, queries.entities.asked, queries.relations, method="expert_queries")
+        told: Any = model.apply(params, queries.entities.vectors, queries.relations, method="expert_queries")
         clean, rows = told
         asked = clean
         if objective.query_dropout:
             order = jnp.arange(2 * (len(batch) - held)).reshape(2, -1).T
-            asked = dropout(drop_key, share(order, devices).T.reshape(-1), clean, objective.query_dropout)
-        positive = by_expert(score.pair, asked, queries.answers.answering)
-        scores = by_expert(score.match, gathered(asked), pool.answering)
+            asked = dropout(
+                jax.random.fold_in(key, 1), share(order, devices).T.reshape(-1), clean, objective.query_dropout
+            )
+        positive = by_expert(score.pair, asked, queries.answers.vectors)
+        scores = by_expert(score.match, gathered(asked), pool.vectors)
 
         def rank(positive, scores):
             """The mean loss of one expert, and how its weights are shared out."""
@@ -200,7 +196,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             fit, metrics["information"] = fit_loss(model, params, queries, pool, known.mask, across)
             total = total + fit
         if objective.regularisation:
-            penalty = _penalty(score, objective.regulariser, encoding.answering[: 2 * size], clean, rows)
+            penalty = _penalty(score, objective.regulariser, encoding.vectors[: 2 * size], clean, rows)
             metrics["loss/regularisation"] = objective.regularisation * penalty
             total = total + metrics["loss/regularisation"]
         metrics["loss/total"] = total

@@ -12,7 +12,7 @@ from mocme_jax.config import flat
 from mocme_jax.errors import UserError
 
 # Of what a checkpoint holds; raised whenever that changes.
-FORMAT = 4
+FORMAT = 5
 
 # Fields that may differ when a run goes on: they change how long or where it runs, not what it computes.
 _FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_minutes", "eval.", "parallel.")

@@ -57,14 +57,15 @@ def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
 def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) -> MoCME:
     """The same, for so many relations and feature modalities of these widths.
 
-    There is an expert for the structure, one for each of several feature modalities, and ``config.model.experts`` that
-    read all of these.
+    There is an expert for the structure, one for each of several feature modalities, and ``config.model.experts`` joint
+    ones that read all of these.
     """
     model = config.model
     everything = tuple(range(len(widths)))
     reads = tuple((m,) for m in everything) if len(widths) > 1 else ()
-    reads += (everything,) * model.experts if widths else ()
-    encoder = Encoder(widths, model.width, reads, model.expert_hidden, model.modality_scale)
+    joint = model.experts if widths else 0
+    reads += (everything,) * joint
+    encoder = Encoder(widths, model.width, reads, joint, model.expert_hidden, model.modality_scale)
     # An expert that is alone has nothing to be weighed against.
     fusion = FUSIONS[model.fusion if reads else "mean"](encoder.experts, model.width, relations)
     return MoCME(encoder, fusion, relations, SCORES[model.score], model.core_width)
@@ -99,7 +100,6 @@ def build_objective(config: ConfigDict) -> Objective:
         regulariser=REGULARISERS[loss.regulariser],
         regularisation=loss.regularisation,
         query_dropout=loss.query_dropout,
-        feature_dropout=config.model.feature_dropout,
         precision=config.train.precision,
     )
 
