@@ -19,7 +19,7 @@ REMOVED: dict[str, str] = {
     "model.structure_bias": _ALONE,
     "model.structure_dropout": _ALONE,
     "model.relative_scales": "is gone: a scale is learned as the other parameters are; leave it out",
-    "model.feature_dropout": "is gone: hidden components of features changed nothing (docs/choices.md); leave it out",
+    "model.feature_dropout": "is gone: features are no longer added to the structure; leave it out",
     "model.experts=0": "is not the structural baseline, which is --config.data.modalities=structure",
     "model.expert_scale": _CONSTANT.format("0.1"),
     "model.structure_init": _CONSTANT.format("0.001"),

@@ -99,9 +99,7 @@ def make_known(
         hubs = np.sort(all_rows(hubs))
     known = {device: index_known(facts, hubs, entities, relations, device * held, held) for device in own}
     if not split:
-        whole = known[0]
-        whole = whole._replace(relations=_filled(whole.relations, 1), answers=_filled(whole.answers, 1))
-        return mapper.place(whole, known_spec(False))
+        return mapper.place(known[0], known_spec(False))
     # Every device's arrays must be as long as the longest, whoever holds it.
     longest = everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0)
 
@@ -118,4 +116,4 @@ def make_known(
 
 def _filled(rows: np.ndarray, length: int) -> np.ndarray:
     """With rows of zeros up to a length, of one at least."""
-    return np.concatenate([rows, np.zeros((max(length - len(rows), 1 - len(rows), 0), *rows.shape[1:]), rows.dtype)])
+    return np.concatenate([rows, np.zeros((max(length, 1) - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -69,7 +69,7 @@ def make_train_step(
 
     def train_step(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         columns = loss.columns(batch, key, state.entropy)
-        withheld = data.held.known if loss.held else None
+        withheld = data.held.known if len(data.held.rows) else None
         negatives = loss.negatives(data.known, withheld, settled(state.step, until), columns, batch)
 
         def fetch(structure):

@@ -62,7 +62,7 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
     """
     model = config.model
     everything = tuple(range(len(widths)))
-    reads = tuple((m,) for m in everything) if len(widths) > 1 else ()
+    reads: tuple[tuple[int, ...], ...] = tuple((m,) for m in everything) if len(widths) > 1 else ()
     joint = model.experts if widths else 0
     reads += (everything,) * joint
     encoder = Encoder(widths, model.width, reads, joint, model.expert_hidden, model.modality_scale)
