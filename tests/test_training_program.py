@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_model import encode, random_params, tiny_inputs, tiny_model, tiny_objective
+from tiny_model import alone, encode, random_params, tiny_inputs, tiny_model, tiny_objective
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
@@ -466,6 +466,42 @@ def test_the_fit_is_of_held_out_triples_that_are_no_evidence_of_themselves():
             scores = np.array([fused(entity, asks, answer, (1, 1)), *negatives])
             told.append(np.log(len(scores)) + scores[0] - np.log(np.exp(scores - scores.max()).sum()) - scores.max())
     assert float(means["information"]) == pytest.approx(np.mean(told), rel=1e-3)
+
+
+def test_negatives_know_of_held_out_triples_in_the_fit_and_once_these_have_joined():
+    """Masks and numbers of known answers, by a loop over all entities."""
+    loss = make_loss(
+        tiny(), tiny_objective(pool=1000, batch_candidates=False), entities=ENTITIES, devices=1, split=False
+    )
+    triples, key, rows = tiny_triples(), jax.random.key(0), choose_held_out(TRIPLES, HELD)
+    # Questions of the batch that held-out triples answer too.
+    asked = rows_of(jax.random.key_data(key), 0)
+    triples[rows, :2] = triples[asked[: len(rows)], :2]
+    held, batch = train_data(triples, ENTITIES, data().inputs, wanted=HELD), jnp.asarray(triples[asked])
+    withheld = set(map(tuple, triples[rows].tolist()))
+
+    def masks(joined):
+        columns = loss.columns(batch, key, None)
+        return columns, loss.negatives(held.known, held.held.known, joined, columns, batch)
+
+    for joined in (False, True):
+        columns, found = alone(masks)(jnp.asarray(joined))
+        candidates = np.asarray(columns.ids)[np.asarray(columns.places)][np.asarray(columns.scored)]
+        assert sorted(candidates.tolist()) == list(range(ENTITIES))
+        row, missed = 0, 0
+        for part, fits in ((batch[:BATCH], False), (batch[BATCH:], True)):
+            for backwards in (False, True):
+                for head, relation, tail in part.tolist():
+                    ask = (lambda e: (e, relation, tail)) if backwards else (lambda e: (head, relation, e))  # noqa: B023
+                    facts = set(map(tuple, triples.tolist())) - (set() if fits or joined else withheld)
+                    missed += sum(ask(e) in withheld and ask(e) not in facts for e in range(ENTITIES))
+                    own = np.asarray(found.mask[row])[-len(candidates) :]
+                    assert own.tolist() == [ask(e) not in facts for e in candidates.tolist()]
+                    assert found.answers[row] == sum(ask(e) in facts for e in range(ENTITIES))
+                    row += 1
+        assert row == len(found.mask)
+        # Else this would say little.
+        assert joined or missed
 
 
 def test_held_out_triples_join_and_the_weights_stay():
