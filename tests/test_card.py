@@ -26,10 +26,10 @@ def test_a_card_tells_what_the_results_tell(results):
     assert "first use" in text
     for name, share in results["graph"]["modalities"].items():
         assert f"| modality {name} | {share:.1%} of the entities |" in text
-    assert results["weights"].keys() == {"structure", "text", "numeric", "all features"}
+    assert results["weights"].keys() == {"structure", "text", "numeric", "joint expert"}
     for name, share in results["weights"].items():
         assert f"{name} {share:.3f}" in text
-    assert "experts: structure, numeric, text, all features; fusion `complementarity`" in text
+    assert "experts: structure, numeric, text, joint expert; fusion `complementarity`" in text
 
 
 def test_the_card_of_structure_alone_has_one_expert(tiny_baseline):

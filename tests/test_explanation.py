@@ -51,7 +51,7 @@ def weights(model, has, ids):
 
 def test_weights_are_those_with_which_the_ends_are_asked_about(model):
     present = {m.name: m.present for m in model.graph.modalities}
-    names = ("structure", *present, "all features")
+    names = ("structure", *present, "joint expert")
     about = np.exp(np.asarray(model.served.params.model["params"]["fusion"]["relation"], np.float64))
     for triple in (TRIPLE, ("place 13", "opposite", "place 37")):
         why = model.explain(triple)

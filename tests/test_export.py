@@ -91,7 +91,7 @@ def test_the_tables_sum_up_to_the_models_own_scores(model, tmp_path, name):
     with np.load(tmp_path / "tables.npz") as file:
         tables = {key: table.astype(np.float64) for key, table in file.items()}
     meta = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert meta["experts"] == ["structure", "numeric", "text", "all features"]
+    assert meta["experts"] == ["structure", "numeric", "text", "joint expert"]
     assert tables["entities"].shape == (48, 4, 8)
     for weights in ("question_weights", "answer_weights", "relation_weights"):
         # Else the formula below could do without them.

@@ -92,7 +92,7 @@ def test_its_ranks_are_those_that_training_scored(measured, tiny_run):
     ]
 
 
-EXPERTS = ("structure", "numeric", "text", "all features")
+EXPERTS = ("structure", "numeric", "text", "joint expert")
 
 
 def test_entity_shares_average_to_those_of_the_run(measured, tiny_run):
@@ -101,7 +101,7 @@ def test_entity_shares_average_to_those_of_the_run(measured, tiny_run):
     np.testing.assert_allclose(weights.entity.sum(axis=1), 1, atol=1e-12)
     np.testing.assert_allclose(weights.entity.mean(axis=0), list(told.values()), atol=1e-6)
     present = {m.name: m.present for m in measured.model.graph.modalities}
-    present |= {"structure": np.ones(48, bool), "all features": present["text"] | present["numeric"]}
+    present |= {"structure": np.ones(48, bool), "joint expert": present["text"] | present["numeric"]}
     for name in EXPERTS:
         assert measured.reads(name) == pytest.approx(present[name].mean())
 
@@ -158,7 +158,7 @@ def test_the_page_shows_the_shares(page, measured, tiny_run):
             assert one.name.startswith(word)
             told = " ".join(f"{expert} {share:.1%}" for expert, share in zip(EXPERTS, shares, strict=True))
             assert f"{one.name} {told}" in text
-    assert "experts: structure, numeric, text, all features; fusion complementarity." in text
+    assert "experts: structure, numeric, text, joint expert; fusion complementarity." in text
     assert "evaluate --information measures what each modality and each expert adds" in text
     assert "Shares of the experts" in text
     told = r"Mean share of the experts by epoch, run\. structure: 0\.\d+ at epoch 4, 0\.\d+ at epoch 12;"
@@ -434,7 +434,7 @@ def test_what_modalities_add_is_shown_once_it_was_measured(tiny_run, tmp_path):
     page = Reader(write_report([run], tmp_path / "after.html").read_text(encoding="utf-8"))
     assert "all 5 1.25 ± 0.12 0.00 ± 0.12 0.50 ± 0.12" in page.text
     assert f"{SCRIPT} 5 1.25 ± 0.12" in page.text
-    assert "Of the experts: structure 2.00, numeric 3.00, text 4.00, all features 5.00 nats." in page.text
+    assert "Of the experts: structure 2.00, numeric 3.00, text 4.00, joint expert 5.00 nats." in page.text
     assert "script" not in page.tags
     # A file of something else, or of another checkpoint, counts as none.
     for other in ([], told | {"best_step": best + 1}):

@@ -76,7 +76,7 @@ def test_a_run_leaves_results_metrics_and_checkpoints(finished):
         assert row["dev"].keys() == {"count", "mrr", "mr", "hits@1", "hits@3", "hits@10"}
         assert row["dev"]["count"] == 10
         assert 0 < row["dev"]["mrr"] <= 1 <= row["dev"]["mr"] <= 48
-        assert list(weights) == ["structure", "numeric", "text", "all features"]
+        assert list(weights) == ["structure", "numeric", "text", "joint expert"]
         assert all(0 < share < 1 for share in weights.values())
         assert sum(weights.values()) == pytest.approx(1, abs=1e-5)
         # What scores of 48 entities tell of an answer is no more than it takes to name it.
@@ -162,7 +162,7 @@ def test_evaluate_tells_what_each_modality_adds(finished, monkeypatch, capsys):
     assert relations
     assert set(relations) <= {"next", "opposite"}
     assert set(everything) == {"structure", "text", "numeric"}
-    assert list(information["experts"]) == ["structure", "numeric", "text", "all features"]
+    assert list(information["experts"]) == ["structure", "numeric", "text", "joint expert"]
     for name, added in everything.items():
         parts = [one[name] for one in relations.values()]
         assert added["triples"] == sum(part["triples"] for part in parts) == 5

@@ -61,10 +61,10 @@ def weight_names(graph: KnowledgeGraph, shares: jax.Array) -> dict[str, float]:
 
 
 def expert_names(modalities: Sequence[str], experts: int) -> list[str]:
-    """What H experts are called: the structure, each of several feature modalities, and those that read all of them."""
+    """What H experts are called: the structure, each of several feature modalities, and the joint ones."""
     own = list(modalities) if len(modalities) > 1 else []
     joint = experts - 1 - len(own)
-    word = "all features" if own else "".join(modalities)
+    word = "joint expert"
     return ["structure", *own, *([word] if joint == 1 else [f"{word} {k + 1}" for k in range(joint)])]
 
 
