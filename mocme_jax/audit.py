@@ -26,7 +26,8 @@ def main() -> None:
 
     features = Path(options["features"]) if options["features"] else None
     folder = Path(options["data"] or atlas_directory())
-    print(audit(load_graph(folder, features, name=options["name"], make=("numeric",))).report())
+    graph = load_graph(folder, features, name=options["name"], make=("numeric",), notify=print)
+    print(audit(graph).report())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@
       text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value, or a table FILE.csv with a header and
       an entity a row; images: Paris.jpg, 17.png, Paris/1.jpg
 
+  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --list-entities
+      entities.txt: the order in which a feature matrix has its rows
+
   python -m mocme_jax.prepare --data=FOLDER --out=GRAPH --triples --dev-fraction=0.01
       the graph itself, audited, its triples as arrays that processes read in part; with a valid split out of train
 
@@ -31,6 +34,7 @@ OPTIONS = {
     "image-encoder": Field(
         None, "layout, which is colours and shapes (none: this one), efficientnet-lite0 or transformers:MODEL", kind=str
     ),
+    "list-entities": Field(False, "write entities.txt, a name per line: the order of the rows of a feature matrix"),
     "triples": Field(False, "write the graph itself, with triples to be mapped"),
     "dev-fraction": Field(None, "with --triples: carve so much of train out, as the valid split", kind=float),
     "seed": Field(0, "of --dev-fraction"),
@@ -43,12 +47,18 @@ def main() -> None:
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("data", "out"))
     options |= {name: options[name] and Path(options[name]) for name in ("data", "out", "numeric", "images")}
     of_triples = {name: options.pop(name) for name in ("dev_fraction", "seed")}
-    from mocme_jax.data.features.feature_making import prepare, prepare_triples
+    from mocme_jax.data.features.feature_making import list_entities, prepare, prepare_triples
     from mocme_jax.data.features.image_encoders import DEFAULT_ENCODER
 
-    if options.pop("triples"):
-        if options["text"] or options["numeric"] or options["images"]:
-            raise UserError("--triples writes the graph alone; make its features by another call")
+    made_alone = {name: options.pop(name) for name in ("triples", "list_entities")}
+    if any(made_alone.values()) and (all(made_alone.values()) or any(map(options.get, ("text", "numeric", "images")))):
+        raise UserError(
+            "--triples writes the graph alone, --list-entities its names alone; make features by another call"
+        )
+    if made_alone["list_entities"]:
+        list_entities(options["data"], options["out"], overwrite=options["overwrite"])
+        return
+    if made_alone["triples"]:
         prepare_triples(options["data"], options["out"], **of_triples, overwrite=options["overwrite"])
         return
     if of_triples["dev_fraction"] is not None:

@@ -9,6 +9,7 @@ import pytest
 from mocme_jax.data.audit.graph_audit import audit
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, make_modality
 from mocme_jax.data.graph.openke_layout import read_openke
+from mocme_jax.data.graph.plain_layout import read_plain
 
 UNSEEN = {"MKG-W": 306, "MKG-Y": 388, "DB15K": 77, "TIVA": 326, "KVC16K": 13}
 
@@ -29,6 +30,7 @@ def test_db15k(benchmark_data):
     assert valid.distinct_clean == 73
     assert found.splits["test"].rows_in["train"] == 0
     assert not found.valid_is_clean
+    assert found.columns is None
     (line,) = [line for line in found.warnings() if "valid:" in line]
     assert "6,584 of those are in train, 824 in test, 73 are clean: do not choose a model on valid" in line
 
@@ -85,6 +87,36 @@ def test_empty_splits_are_said_and_not_clean():
     found = audit(graph_of([(0, 0, 1), (1, 1, 2)]))
     assert not found.valid_is_clean
     assert [line.split(":")[1] for line in found.warnings()] == [" valid is empty", " test is empty"]
+
+
+RELATION_FIRST = [(f"rel{index % 3}", f"c{index}", f"c{(index + 1) % 20}") for index in range(20)]
+ANOTHER_LAST = [(f"user {index}", f"item {index % 15}", f"rel{index % 3}") for index in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "order"),
+    [
+        (RELATION_FIRST, "relation, head, tail"),
+        ([(head, tail, relation) for relation, head, tail in RELATION_FIRST], "head, tail, relation"),
+        (ANOTHER_LAST, "head, tail, relation"),
+        ([(relation, head, tail) for head, tail, relation in ANOTHER_LAST], "relation, head, tail"),
+    ],
+)
+@pytest.mark.parametrize("numbers", [False, True], ids=["names", "ids"])
+def test_columns_in_another_order_are_warned_of_and_a_header_cures_it(write_files, rows, order, numbers):
+    """Names of things and of relations alike, or more relations than heads or tails; the right order has neither."""
+    if numbers:
+        things = [{row[column] for row in rows} for column in range(3)]
+        ids = [dict(zip(sorted(some), range(len(some)), strict=True)) for some in things]
+        rows = [[ids[column][row[column]] for column in range(3)] for row in rows]
+    text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
+    (line,) = [line for line in audit(read_plain(write_files({"train.txt": text}))).warnings() if "columns" in line]
+    header = order.replace(", ", "<TAB>")
+    assert f"were read as head, relation, tail, and may be {order}; " in line
+    assert line.endswith(f"such as {header}.")
+    cured = audit(read_plain(write_files({"train.txt": header.replace("<TAB>", "\t") + "\n" + text})))
+    assert not any("columns" in line for line in cured.warnings())
+    assert cured.relations == 3
 
 
 def test_a_filled_in_mean_is_noticed():

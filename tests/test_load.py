@@ -1,5 +1,6 @@
 """load_graph and prepare: layouts, wanted modalities, made features and where they are kept."""
 
+import itertools
 import subprocess
 import sys
 
@@ -8,7 +9,8 @@ import pytest
 
 from mocme_jax.data.features import text_features as text
 from mocme_jax.data.features.feature_files import feature_paths, read_feature_file
-from mocme_jax.data.features.feature_making import prepare
+from mocme_jax.data.features.feature_making import list_entities, prepare
+from mocme_jax.data.features.image_folder import image_files
 from mocme_jax.data.graph import graph_folder
 from mocme_jax.data.graph.graph_folder import is_readable, load_graph
 from mocme_jax.errors import UserError
@@ -163,6 +165,61 @@ def test_folders_that_hold_no_graph(tmp_path, write_files, openke_files):
         load_graph(write_files({"train2id.txt": "1\n0 0 0\n"}, "half"))
 
 
+@pytest.mark.parametrize("gap", [False, True], ids=["all ids", "one missing"])
+def test_what_is_said_of_an_id_lands_at_the_id(write_files, encoder, cache, gap):
+    """The value of every feature is the id itself; each of the files may speak of an id that no triple has."""
+    there = [5, 2, 0, 4, 1] if gap else [5, 2, 0, 4, 1, 3]
+    files = {
+        "train.txt": "".join(f"{head}\t0\t{tail}\n" for head, tail in itertools.pairwise(there)),
+        "numeric_triples.tsv": "".join(f"{index}\tx\t{index}\n" for index in range(6)),
+        "descriptions.tsv": "".join(f"{index}\t{'word ' * (index + 1)}\n" for index in range(5)),
+        "entity_labels.tsv": "5\tname five\n",
+    }
+    folder, told = write_files(files), []
+    np.savez(folder / "audio.npz", ids=np.arange(6), rows=np.arange(6, dtype=np.float32)[:, None])
+    if not gap:
+        np.save(folder / "image.npy", np.arange(6, dtype=np.float32)[:, None])
+    graph = load_graph(folder, notify=told.append)
+    ids = np.array([int(name) for name in graph.entities])
+    assert ids.tolist() == (there if gap else list(range(6)))
+    features = {modality.name: modality.features[:, 0] for modality in graph.modalities}
+    np.testing.assert_array_equal(features["audio"], ids)
+    np.testing.assert_array_equal(features.get("image", ids), ids)
+    np.testing.assert_array_equal(np.argsort(features["numeric"]), np.argsort(ids))
+    np.testing.assert_array_equal(features["text"], np.where(ids < 5, 5 * ids + 4, len("name five")))
+    lacking = [line.split(": ", 1)[1] for line in told if "the graph lacks" in line]
+    assert len(lacking) == (3 if gap else 0)
+    assert all(line.endswith(", and left out: '3'") for line in lacking)
+
+
+@pytest.mark.parametrize(
+    ("entities", "found"),
+    [
+        (["5", "1", "0"], {2: "0.png", 1: "1"}),
+        (["0", "1", "2", "3"], {0: "0.png", 1: "1", 3: "3.jpg"}),
+        (["a", "b", "c", "d"], {0: "0.png", 1: "1", 3: "3.jpg"}),
+    ],
+    ids=["names that are numbers", "ids", "ids of words"],
+)
+def test_a_picture_of_nobody_moves_no_other(tmp_path, entities, found):
+    (tmp_path / "1").mkdir()
+    for name in ("0.png", "1/x.png", "3.jpg", "9.png", "e.png"):
+        (tmp_path / name).touch()
+    pictures, unmatched = image_files(tmp_path, entities)
+    assert {index: str(path.relative_to(tmp_path)).split("/")[0] for index, (path,) in pictures.items()} == found
+    assert {path.name for path in unmatched} == {"9.png", "e.png", *({"3.jpg"} if "5" in entities else ())}
+
+
+def test_the_order_of_entities_can_be_written(write_files, tmp_path):
+    folder = write_files({"train.txt": "b\tr\ta\na\tr\tc d\n"})
+    path, told = tmp_path / "out" / "entities.txt", []
+    assert list_entities(folder, tmp_path / "out", notify=told.append) == path
+    assert path.read_text().splitlines() == load_graph(folder, modalities=["structure"]).entities == ["b", "a", "c d"]
+    assert told == [f"{path}: 3 entities in the order of their ids"]
+    with pytest.raises(UserError, match=r"entities\.txt: is there already; give --overwrite"):
+        list_entities(folder, tmp_path / "out")
+
+
 def test_the_embedded_graph_is_a_folder_of_the_package():
     assert graph_folder.atlas_directory().parent.parent.name == "mocme_jax"
 
@@ -199,7 +256,7 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
         notify=told.append,
     )
     assert [path.name for path in written] == ["text.npy", "numeric.npz", "image.npz"]
-    assert told[0] == "1 images are named for no entity and left out, such as who.png"
+    assert told[0] == f"{photos}: 1 images are named for no entity and left out: who.png"
     paths = feature_paths(tmp_path / "out", "g")
     features = {name: read_feature_file(path, name, ["a", "b", "c"]) for name, path in paths.items()}
     assert {name: found.present.tolist() for name, found in features.items()} == {

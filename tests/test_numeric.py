@@ -58,13 +58,26 @@ def test_several_values_count_with_their_mean_and_ids_serve_as_well(write_files)
         ("a\tx\t1\nb\tx\tbig\n", r"n\.tsv:2: value 'big' is no finite number"),
         ("a\tx\tnan\n", r"n\.tsv:1: value 'nan' is no finite number"),
         ("a\tx\tinf\n", r"n\.tsv:1: value 'inf' is no finite number"),
-        ("entity\tattribute\tvalue\na\tx\t1\nz\tx\t1\n", r"n\.tsv:3: 'z' is no entity .*\(1 such rows\)"),
-        ("0\tx\t1\n4\tx\t1\n", r"n\.tsv:\d: '.' is no entity"),
+        ("z\tx\t1\n4\tx\t1\n", r"n\.tsv:1: the graph has none of the names in its 2 rows, such as 'z', '4'"),
     ],
 )
 def test_bad_rows(write_files, content, message):
     with pytest.raises(UserError, match=message):
         numeric_modality(write_files({"n.tsv": content}) / "n.tsv", ENTITIES)
+
+
+@pytest.mark.parametrize(
+    ("rows", "lacking"),
+    [("a\tx\t1\nz\tx\t-9\nb\tx\t2\n", "'z'"), ("0\tx\t1\n4\tx\t-9\n1\tx\t2\n", "'4'")],
+    ids=["names", "ids"],
+)
+def test_rows_of_entities_that_the_graph_lacks_are_said_and_change_nothing(write_files, rows, lacking):
+    folder, told = write_files({"n.tsv": rows, "rest.tsv": "a\tx\t1\nb\tx\t2\n"}), []
+    modality = numeric_modality(folder / "n.tsv", ENTITIES, notify=told.append)
+    np.testing.assert_array_equal(modality.features, numeric_modality(folder / "rest.tsv", ENTITIES).features)
+    assert told == [
+        f"{folder / 'n.tsv'}:2: 1 of 3 rows are of names that the graph lacks, and left out: {lacking}",
+    ]
 
 
 @pytest.mark.parametrize(("name", "entities", "attributes"), [("DB15K", 11_241, 113), ("MKG-Y", 5_012, 5)])
@@ -152,7 +165,7 @@ def test_names_with_commas_quotes_and_line_ends(write_files):
         ("e\na\n", r"n\.csv:1: no commas between columns; a table starts with a header"),
         ("e,x\na,1\nb,2\na,1\n", r"n\.csv:4: 'a' has a row already, in line 2"),
         ("e,x\n,1\n", r"n\.csv:2: names no entity"),
-        ("e,x\na,1\nz,1\ny,\n", r"n\.csv:3: 'z' is no entity of the graph \(2 such rows\)"),
+        ("e,x\na,\nz,1\ny,\n", r"n\.csv:3: the graph has none of the names in its 1 rows, such as 'z'"),
         ('e,x\na,"1\nb,2\n', r"n\.csv:2: malformed \(unexpected end of data\)"),
         ('e,x\na,"1"2\n', r"n\.csv:2: malformed"),
         ("e,x\na,1\rb,2\n", r"n\.csv:2: malformed"),

@@ -4,6 +4,7 @@ import pytest
 
 from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.data.graph.plain_layout import read_plain
+from mocme_jax.data.graph.plain_rows import read_rows
 from mocme_jax.errors import UserError
 
 
@@ -25,14 +26,36 @@ def test_names_are_numbered_by_first_appearance(write_files):
         "x r y .\ny r z .\n",
         "x r y\ny r z",
         "x\tr\ty\t.\ny\tr\tz\t.\n",
+        "x\tr\ty .\ny\tr\tz .\n",
+        " x\tr\ty \ny \t r\tz\n",
+        "head\trelation\ttail\nx\tr\ty\ny\tr\tz\n",
+        "relation\thead\ttail\nr\tx\ty\nr\ty\tz\n",
+        "source_id target_id edge_type\nx y r\ny z r\n",
     ],
-    ids=["tabs", "count line", "dotted", "spaces", "tabs and dots"],
+    ids=[
+        *("tabs", "count line", "dotted", "spaces", "tabs and dots", "dots behind tabs", "blanks"),
+        *("header", "header of another order", "header of words"),
+    ],
 )
 def test_all_forms_say_the_same(write_files, text):
     graph = read_plain(write_files({"train.txt": text}))
     assert (graph.entities, graph.relations) == (["x", "y", "z"], ["r"])
     assert graph.train.tolist() == [[0, 0, 1], [1, 0, 2]]
     assert graph.valid.shape == graph.test.shape == (0, 3)
+
+
+@pytest.mark.parametrize("folder", ["plain", "openke"])
+def test_numbers_that_are_exactly_0_to_n_are_the_ids(write_files, folder):
+    triples = [(2, 1, 0), (3, 0, 1), (2, 0, 3)]
+    splits = dict(zip(("train", "valid", "test"), triples, strict=True))
+    if folder == "plain":
+        files = {f"{split}.txt": f"{h}\t{r}\t{t}\n" for split, (h, r, t) in splits.items()}
+    else:
+        files = {f"{split}2id.txt": f"1\n{h} {t} {r}\n" for split, (h, r, t) in splits.items()}
+        files |= {"entity2id.txt": "4\n0 0\n1 1\n2 2\n3 3\n", "relation2id.txt": "2\n0 0\n1 1\n"}
+    graph = (read_plain if folder == "plain" else read_openke)(write_files(files))
+    assert (graph.entities, graph.relations) == (["0", "1", "2", "3"], ["0", "1"])
+    assert [split.tolist() for split in graph.splits.values()] == [[list(triple)] for triple in triples]
 
 
 def test_numbers_without_name_files_are_names(write_files):
@@ -55,6 +78,67 @@ def test_ids_that_refer_to_name_files_even_where_relations_are_named_by_numbers(
     assert graph.train.tolist() == [[2, 1, 0], [1, 0, 2]]
     graph = read_plain(write_files({**NAMES, "train.txt": "2\t1\t0\n1\t1\t2\n"}))
     assert graph.train.tolist() == [[2, 1, 0], [1, 1, 2]]
+
+
+def test_a_number_is_no_id_beside_names_that_are_numbers(write_files):
+    names = {**NAMES, "entity2id.txt": "3\n10\t0\n1\t1\nd\t2\n"}
+    graph = read_plain(write_files({**names, "train.txt": "1\t4\t10\nd\t1\t1\n"}))
+    assert graph.train.tolist() == [[1, 0, 0], [2, 1, 1]]
+    with pytest.raises(UserError, match=r"train\.txt:2: '2' is not in entity2id\.txt"):
+        read_plain(write_files({**names, "train.txt": "1\t4\t10\n2\t4\t1\n"}))
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("head\trelation\ttail", ""),
+        ("Subject\tPredicate\tObject", ""),
+        ("h\tr\tt", ""),
+        ("relation\thead\ttail", ", and the columns are read in its order"),
+        ("head_id\ttail_id\trelation_id", ", and the columns are read in its order"),
+    ],
+)
+def test_a_header_is_no_triple_and_is_said(write_files, header, said):
+    path, told = write_files({"train.txt": f"{header}\na\tb\tc\nd\te\tf\n"}) / "train.txt", []
+    rows, first = read_rows(path, told.append)
+    assert (len(rows), first) == (2, 2)
+    assert told == [f"{path}:1: the header {header.replace(chr(9), ' ')!r} is no triple and is left out{said}"]
+
+
+@pytest.mark.parametrize("text", ["h\tr\tt\n", "h\tr\tt\nt\tr\th\n", "head\tpart of\ttail\na\tb\tc\n"])
+def test_words_that_are_used_are_no_header(write_files, text):
+    rows, first = read_rows(write_files({"train.txt": text}) / "train.txt")
+    assert (len(rows), first) == (text.count("\n"), 1)
+
+
+@pytest.mark.parametrize("term", ["<http://x/Inc.>", '"U.S."@en', '"1.5"^^<http://x/float>', "_:b1"])
+@pytest.mark.parametrize("dot", [" .", ".", "\t.", ""])
+def test_the_dot_of_n_triples_is_no_part_of_a_name(write_files, term, dot):
+    graph = read_plain(write_files({"train.txt": f"<http://x/a>\t<http://x/r>\t{term}{dot}\n"}))
+    assert graph.entities == ["<http://x/a>", term]
+
+
+def test_a_dot_that_not_every_row_has_is_part_of_a_name(write_files):
+    graph = read_plain(write_files({"train.txt": "a\tr\tApple Inc .\nb\tr\tApple Inc.\nc\tr\ta\n"}))
+    assert graph.entities == ["a", "Apple Inc .", "b", "Apple Inc.", "c"]
+
+
+def test_blanks_around_names_make_no_new_names(write_files):
+    graph = read_plain(write_files({"train.txt": "a b\tr\tc\nc\tr\ta b\n", "test.txt": "a b \t r\t c\n"}))
+    assert (graph.entities, graph.relations) == (["a b", "c"], ["r"])
+
+
+@pytest.mark.parametrize(("mark", "kind"), [(",", "commas"), (";", "semicolons"), ("|", "bars")])
+@pytest.mark.parametrize("row", ["item {0} a,in group,big kind", "a{0},r,b", "a {0},in a,group"])
+def test_columns_between_other_marks_are_refused(write_files, mark, kind, row):
+    text = "".join(row.format(index).replace(",", mark) + "\n" for index in range(3))
+    with pytest.raises(UserError, match=rf"train\.txt:1: columns are separated by {kind}, .*; write tabs"):
+        read_plain(write_files({"train.txt": text}))
+
+
+def test_names_with_commas_between_spaces_are_names(write_files):
+    rows = [f"City_{index},_State near City_{index + 1},_State" for index in range(3)]
+    assert read_plain(write_files({"train.txt": "\n".join(rows)})).relations == ["near"]
 
 
 @pytest.mark.parametrize(

@@ -48,15 +48,19 @@ def test_readable_name(name, readable):
 
 
 def test_entities_are_found_by_name_readable_name_or_id():
-    entities = ["<http://x.org/resource/New_York>", "a_b", "a b", "7"]
+    entities = ["<http://x.org/resource/New_York>", "a_b", "a b", "c"]
     find = entity_finder(entities)
     assert find("<http://x.org/resource/New_York>") == find("New York") == find("New_York") == 0
     assert (find("a_b"), find("a b")) == (1, 2)
     assert find("a  b") is None, "ambiguous"
-    assert find("7") == 3, "a name before an id"
-    assert find("0") is None
-    by_id = entity_finder(entities, ["0", "3"])
-    assert (by_id("0"), by_id("3"), by_id("4"), by_id("a b")) == (0, 3, None, None)
+    assert (find("0"), find("3"), find("4"), find("-1")) == (0, 3, None, None)
+
+
+@pytest.mark.parametrize("number", ["7", "<http://x.org/entity/7>"])
+def test_a_number_is_no_id_where_a_name_is_a_number(number):
+    """Whatever else is asked for: an entity that the graph lacks must not become another one."""
+    find = entity_finder(["a", number, "c"])
+    assert (find("7"), find("0"), find("1"), find("2")) == (1, None, None, None)
 
 
 def test_descriptions_before_labels_before_names(write_files, openke_files):
@@ -80,16 +84,32 @@ def test_descriptions_before_labels_before_names(write_files, openke_files):
         (
             "entity_labels.tsv",
             "3\tQ\tB\n",
-            r"entity_labels\.tsv:1: entity id 3 is out of range; ids are 0 to 2",
+            r"entity_labels\.tsv:1: the graph has none of the names in its 1 rows, such as '3'; write names",
         ),
         ("descriptions.tsv", "London big\n", r"descriptions\.tsv:1: expected 'name<TAB>text'"),
-        ("descriptions.tsv", "London\tbig\nParis\tbig\n", r"descriptions\.tsv:2: 'Paris' is no entity"),
+        ("descriptions.tsv", "Paris\tbig\n", r"descriptions\.tsv:1: the graph has none of the names in its 1 rows"),
     ],
 )
 def test_bad_labels_and_descriptions(write_files, openke_files, file, content, message):
     folder = write_files({**openke_files, file: content})
     with pytest.raises(UserError, match=message):
         entity_texts(read_openke(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("entities", "found"),
+    [(["a", "b", "c"], {0: "T0", 1: "T1"}), (["1", "5", "0", "9"], {0: "T1", 1: "T5", 2: "T0"})],
+    ids=["ids", "names"],
+)
+def test_texts_of_entities_that_the_graph_lacks_are_said_and_move_nothing(write_files, entities, found):
+    path = write_files({"t.tsv": "0\tT0\n7\tT7\n1\tT1\n5\tT5\n7\tT7\n"}) / "t.tsv"
+    lacking = "3 of 5 rows are of names that the graph lacks, and left out: '7', '5'"
+    if "5" in entities:
+        lacking = "2 of 5 rows are of names that the graph lacks, and left out: '7'"
+    for read in (read_descriptions, read_labels):
+        told = []
+        assert read(path, entities, told.append) == found
+        assert told == [f"{path}:2: {lacking}"]
 
 
 def test_names_of_benchmarks_become_readable(benchmark_data):
@@ -166,7 +186,7 @@ def test_many_rows_of_one_entity_are_joined_once(write_files):
         (read_labels, "0\tx\n\u0661\tx\n", r"t\.tsv:2: expected 'id<TAB>QID<TAB>label'"),
         (read_labels, "0\tx\n9223372036854775807\tx\n", r"t\.tsv:2: expected 'id<TAB>QID<TAB>label'"),
         (read_labels, "0\tx\0\n", r"t\.tsv:1: holds a zero byte"),
-        (read_descriptions, "a\tx\n" + "9" * 5000 + "\tx\n", r"t\.tsv:2: '9{58}.*is no entity of the graph"),
+        (read_descriptions, "9" * 5000 + "\tx\n", r"t\.tsv:1: the graph has none of the names .* such as '9{60}'"),
     ],
 )
 def test_numbers_that_no_id_can_be(write_files, read, content, message):

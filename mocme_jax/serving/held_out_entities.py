@@ -84,4 +84,4 @@ def write_graph(folder: Path, graph: KnowledgeGraph) -> None:
     for part, lines in parts.items():
         (folder / f"{part}2id.txt").write_text(f"{len(lines)}\n" + "".join(lines), encoding="utf-8")
     for modality in graph.modalities:
-        write_features(folder / f"{modality.name}.npy", modality)
+        write_features(folder / f"{modality.name}.npy", modality, graph.entities)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mocme_jax.data.graph.entity_names import readable_name
+from mocme_jax.data.graph.entity_names import numbers_are_names, readable_name
+from mocme_jax.data.readers.text_lines import read_whole_number
 from mocme_jax.errors import UserError
 
 Key = str | int
@@ -24,6 +25,7 @@ class Lookup:
         labels = labels or {}
         self.kind, self.names = kind, list(names)
         self.readable = [labels.get(index) or readable_name(name) for index, name in enumerate(names)]
+        self._take_ids = not numbers_are_names(names)
         self._by_name = {name: index for index, name in enumerate(names)}
         self._by_readable: dict[str, list[int]] = {}
         for index, text in enumerate(self.readable):
@@ -41,11 +43,15 @@ class Lookup:
         return Lookup(self.kind, [*self.names, *names], labels)
 
     def id(self, key: Key) -> int:
-        """The id that a name, a readable name or an id stands for; names win over ids.
+        """The id that a name, a readable name or an id stands for.
+
+        A whole number, as text or not, is an id unless ``numbers_are_names`` says otherwise: then it is a name.
 
         Raises:
           UserError: nothing fits, with the nearest names, or several do.
         """
+        if isinstance(key, int | np.integer) and not self._take_ids:
+            key = str(int(key))
         if isinstance(key, int | np.integer):
             if not 0 <= key < len(self.names):
                 raise UserError(f"{self.kind} id {key}: ids are 0 to {len(self.names) - 1}")
@@ -58,9 +64,11 @@ class Lookup:
             raise UserError(f"{self.kind} {key!r}: means several, such as {some}; write the name in full or the id")
         if found:
             return found[0]
-        if key.isascii() and key.isdecimal():
-            return self.id(int(key))
-        raise UserError(f"{self.kind} {key!r}: there is none of this name{self._nearest(key)}")
+        number = read_whole_number(key)
+        if number is not None and self._take_ids:
+            return self.id(number)
+        why = " (names are whole numbers here, so this is no id)" if number is not None else ""
+        raise UserError(f"{self.kind} {key!r}: there is none of this name{why}{self._nearest(key)}")
 
     def ids(self, keys: Key | Iterable[Key]) -> np.ndarray:
         """int32 ``[n]`` of one key or several; raises as `id`."""

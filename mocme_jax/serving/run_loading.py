@@ -74,8 +74,8 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         workdir=workdir,
         served=served,
         graph=graph,
-        entities=Lookup("entity", graph.entities, _labels(folders, LABELS_FILE, graph.entities)),
-        relations=Lookup("relation", graph.relations, _labels(folders, RELATION_LABELS_FILE, graph.relations)),
+        entities=Lookup("entity", graph.entities, _labels(folders, LABELS_FILE, graph.entities, notify)),
+        relations=Lookup("relation", graph.relations, _labels(folders, RELATION_LABELS_FILE, graph.relations, notify)),
         saved=restored.saved,
         notify=notify,
     )
@@ -92,6 +92,6 @@ def tables_of(
     return Tables(questions, answers, jax.numpy.int32(entities), additions_in_blocks(additions))
 
 
-def _labels(folders: list[Path], name: str, names: list[str]) -> dict[int, str]:
+def _labels(folders: list[Path], name: str, names: list[str], notify: Callable[[str], None] | None) -> dict[int, str]:
     path = next((folder / name for folder in folders if (folder / name).exists()), None)
-    return {} if path is None else read_labels(path, names)
+    return {} if path is None else read_labels(path, names, notify or (lambda line: None))

@@ -100,6 +100,15 @@ def _old_torch_change(rng: Random, data: bytes) -> bytes:
     return data[:place] + change_pickle(rng, data[place:])
 
 
+def _told(line: str) -> None:
+    """What a reader tells beside what it reads: a line that a terminal may show."""
+    assert line.isprintable(), repr(line)
+
+
+def _read_triples(folder: Path) -> KnowledgeGraph:
+    return read_triples(folder, _told)
+
+
 def _read_images(folder: Path) -> Modality:
     return image_modality(image_files(folder, ENTITIES)[0], len(ENTITIES))
 
@@ -155,7 +164,7 @@ def _graph_change(rng: Random, data: bytes) -> bytes:
 
 
 def _read_graph(folder: Path) -> KnowledgeGraph:
-    graph = load_graph(folder, make=("numeric",))
+    graph = load_graph(folder, make=("numeric",), notify=_told)
     report = audit(graph).report()
     report.encode("utf-8")
     assert all(line.isprintable() for line in report.split("\n"))
@@ -163,20 +172,20 @@ def _read_graph(folder: Path) -> KnowledgeGraph:
 
 
 def _features(name: str) -> Callable[[Path], Modality]:
-    return lambda folder: read_feature_file(folder / name, "image", ENTITIES)
+    return lambda folder: read_feature_file(folder / name, "image", ENTITIES, _told)
 
 
 READERS = {
     "openke": Reader(
-        seeds.openke, change_lines, read_triples, _check_graph, lambda _: _only("entity2id.txt", bombs.text_bombs())
+        seeds.openke, change_lines, _read_triples, _check_graph, lambda _: _only("entity2id.txt", bombs.text_bombs())
     ),
     "plain": Reader(
-        seeds.plain, change_lines, read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())
+        seeds.plain, change_lines, _read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())
     ),
     "mapped": Reader(
         seeds.mapped,
         _graph_change,
-        read_triples,
+        _read_triples,
         _check_graph,
         lambda canary: {
             "train_triples.npy": [functools.partial(bytes, attack) for attack in bombs.attacks(canary)],
@@ -199,7 +208,7 @@ READERS = {
             {"numeric_triples.tsv": b"0\tage\t3\n1\tage\t-4\n2\tsize\t0.5\n0\tage\t4\n"},
         ],
         change_lines,
-        lambda folder: numeric_modality(folder / "numeric_triples.tsv", MANY),
+        lambda folder: numeric_modality(folder / "numeric_triples.tsv", MANY, notify=_told),
         lambda modality: _check_modality(modality, len(MANY)),
         lambda _: _only("numeric_triples.tsv", bombs.text_bombs()),
     ),
@@ -209,7 +218,7 @@ READERS = {
             {"numbers.csv": b",age\r\n0,3\r\n1,-4\r\n2,\r\n"},
         ],
         change_lines,
-        lambda folder: numeric_modality(folder / "numbers.csv", MANY),
+        lambda folder: numeric_modality(folder / "numbers.csv", MANY, notify=_told),
         lambda modality: _check_modality(modality, len(MANY)),
         lambda _: _only("numbers.csv", bombs.text_bombs()),
     ),
@@ -219,7 +228,7 @@ READERS = {
             {"entity_labels.tsv": b"0\tAda\n"},
         ],
         change_lines,
-        lambda folder: read_labels(folder / "entity_labels.tsv", ENTITIES),
+        lambda folder: read_labels(folder / "entity_labels.tsv", ENTITIES, _told),
         _check_texts,
         lambda _: _only("entity_labels.tsv", bombs.text_bombs()),
     ),
@@ -229,7 +238,7 @@ READERS = {
             {"descriptions.tsv": b"0\tWords\n2\t\n"},
         ],
         change_lines,
-        lambda folder: read_descriptions(folder / "descriptions.tsv", ENTITIES),
+        lambda folder: read_descriptions(folder / "descriptions.tsv", ENTITIES, _told),
         _check_texts,
         lambda _: _only("descriptions.tsv", bombs.text_bombs()),
     ),

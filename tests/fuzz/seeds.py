@@ -32,8 +32,14 @@ def plain() -> list[Files]:
         {"train.txt": b"a b\tr\tc\nc\tr\td\n", "valid.txt": b"a b\tr\td\n", "test.txt": b"d\tr\tc\n"},
         {"train.txt": b"2\na\tr\tc\nc\tr\td\n"},
         {"train.txt": b"a r c .\nc r d .\n", "test.txt": b"a r d .\n"},
+        {"train.txt": b"tail\thead\trelation\n<a>\t_:c\tr\nc\td\tr\n", "test.txt": b"<a>\tr\t<d> .\n"},
+        {"train.txt": b"1\t0\t2\n0\t1\t1\n", "valid.txt": b"2\t0\t0\n"},
         {"train.txt": b"a b\tr\tc\nc\t1\t7\n", **names},
-        {"train.txt": b"2\n0\t1\t2\n1\t0\t0\n", "valid.txt": b"1\n2 1 0\n", **names},
+        {
+            "train.txt": b"2\n0\t1\t2\n1\t0\t0\n",
+            "valid.txt": b"1\n2 1 0\n",
+            **{**names, "entity2id.txt": b"3\na b\t0\nc\t1\nd\t2\n"},
+        },
     ]
 
 

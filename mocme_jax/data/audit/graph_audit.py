@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from mocme_jax.data.audit.column_order import column_order_doubt
 from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, leaked_rows
 from mocme_jax.data.graph.entity_names import readable_name
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
@@ -68,6 +69,7 @@ class Audit:
     modalities: tuple[ModalityAudit, ...]
     inverses: tuple[InverseRelation, ...]
     relation_names: tuple[str, ...]
+    columns: str | None
 
     @property
     def valid_is_clean(self) -> bool:
@@ -77,7 +79,7 @@ class Audit:
 
     def warnings(self) -> list[str]:
         """One line for each thing that is wrong, with the numbers not to believe for it."""
-        lines = [*self._valid_warnings(), *self._test_warnings()]
+        lines = [*([] if self.columns is None else [self.columns]), *self._valid_warnings(), *self._test_warnings()]
         train = self.splits["train"]
         if train.duplicates:
             lines.append(
@@ -204,6 +206,7 @@ def audit(graph: KnowledgeGraph) -> Audit:
         modalities=tuple(_audit_modality(modality) for modality in graph.modalities),
         inverses=tuple(inverses),
         relation_names=tuple(graph.relations),
+        columns=column_order_doubt(graph),
     )
 
 

@@ -6,16 +6,17 @@ the subfolder) and ``{img,text,numeric}_features.pth``.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.graph.entity_names import entity_finder
+from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX as TRIPLES_SUFFIX
 from mocme_jax.data.readers.numpy_file import read_npy, read_npz
 from mocme_jax.data.readers.safetensors_file import read_safetensors
+from mocme_jax.data.readers.text_lines import read_whole_number
 from mocme_jax.data.readers.torch_file import read_torch
 from mocme_jax.errors import UserError
 
@@ -83,21 +84,24 @@ def modality_name(stem: str) -> str:
     return _ALIASES.get(name, name)
 
 
-def read_feature_file(path: Path, name: str, entities: Sequence[str]) -> Modality:
+def read_feature_file(
+    path: Path, name: str, entities: Sequence[str], notify: Callable[[str], None] = print
+) -> Modality:
     """One file as the modality ``name``; the suffix says how it is read.
 
     * ``.npy``, ``.pth``, ``.pt``: a matrix ``[N, d]``; a row of NaN marks an entity that lacks the modality.
-    * ``.npz``, ``.safetensors``: ``rows`` with ``ids`` (entity ids, or names in an ``.npz``), or ``rows [N,
+    * ``.npz``, ``.safetensors``: ``rows`` with ``ids`` (see entity_finder; words only in an ``.npz``), or ``rows [N,
       d]`` with ``present`` (bool ``[N]``) or without; or a single array of any name.
 
     Args:
       path: the file.
       name: of the modality.
       entities: names by id; row i of a full matrix belongs to entity i.
+      notify: told in one line of rows of entities that the graph lacks (these are left out), or of an order to check.
 
     Raises:
-      UserError: the file is unreadable, has another height than the graph has entities, ids out of range or twice, or
-        NaN or infinite values in a row that is not masked.
+      UserError: the file is unreadable, has another height than the graph has entities, an entity twice or none of the
+        graph, or NaN or infinite values in a row that is not masked.
     """
     # A bool is a byte, and in a stranger's file not always 0 or 1.
     arrays = {
@@ -117,17 +121,24 @@ def read_feature_file(path: Path, name: str, entities: Sequence[str]) -> Modalit
     if "ids" in arrays:
         if "present" in arrays:
             raise UserError(f"{path}: holds both ids and present; give one of them")
-        rows, present = _spread(path, rows, arrays["ids"], entities)
+        rows, present = _spread(path, rows, arrays["ids"], entities, notify)
     elif len(rows) != len(entities):
         raise UserError(
             f"{path}: has {len(rows)} rows but the graph has {len(entities)} entities; "
-            "give one row an entity in the order of its ids, or an .npz of ids and rows"
+            "give one row an entity in the order of its ids (python -m mocme_jax.prepare --list-entities), "
+            "or an .npz of ids and rows"
         )
     elif "present" in arrays:
         present = arrays["present"]
         if present.shape != (len(rows),) or present.dtype.kind not in "bu":
             raise UserError(f"{path}: present has shape {list(present.shape)}, type {present.dtype}; expected bool [N]")
         present = present.astype(bool)
+    if "ids" not in arrays and _order_may_surprise(entities):
+        first = ", ".join(entity[:40] for entity in entities[:3])
+        notify(
+            f"{path}: entities are called by whole numbers, but not in ascending order: row 0 and what follows are "
+            f"taken to be of {first}; python -m mocme_jax.prepare --list-entities writes the whole order"
+        )
     try:
         # A float64 too large for float32 turns infinite, and is then reported as such.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -139,28 +150,30 @@ def read_feature_file(path: Path, name: str, entities: Sequence[str]) -> Modalit
     return modality
 
 
-def _spread(path: Path, rows: np.ndarray, ids: np.ndarray, entities: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _order_may_surprise(entities: Sequence[str]) -> bool:
+    """Whether entities are called by whole numbers, and a matrix by ascending number would be another one."""
+    numbers = [read_whole_number(name) for name in entities]
+    return None not in numbers and numbers != sorted(number for number in numbers if number is not None)
+
+
+def _spread(
+    path: Path, rows: np.ndarray, ids: np.ndarray, entities: Sequence[str], notify: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows by entity and their mask, from rows by position and the entity of each."""
     if ids.shape != (len(rows),):
         raise UserError(f"{path}: ids has shape {list(ids.shape)} and rows {list(rows.shape)}; give one id a row")
     if ids.dtype.kind == "U":
-        find = entity_finder(entities)
         codes = np.ascontiguousarray(ids).view(ids.dtype.byteorder + "u4")
         if (codes > 0x10FFFF).any():
             raise UserError(f"{path}: ids hold what is no text; write them again")
-        found = [find(key) for key in ids.tolist()]
-        if None in found:
-            position = found.index(None)
-            raise UserError(f"{path}: ids[{position}] is {str(ids[position])!r}, no entity of the graph")
-        ids = np.array(found, np.int64)
-    if ids.dtype.kind not in "iu":
+    elif ids.dtype.kind not in "iu":
         raise UserError(f"{path}: ids are of type {ids.dtype}; give entity ids as whole numbers")
-    outside = np.flatnonzero((ids < 0) | (ids >= len(entities)))
-    if len(outside):
-        raise UserError(
-            f"{path}: ids[{outside[0]}] is {ids[outside[0]]}, out of range; ids are 0 to {len(entities) - 1}"
-        )
-    ids = ids.astype(np.int64)
+    keys, find = list(map(str, ids.tolist())), entity_finder(entities)
+    places = [find(key) for key in keys]
+    missing = [(position, key) for position, key in enumerate(keys) if places[position] is None]
+    tell_left_out(path, "ids", missing, len(ids), notify)
+    known = np.array([place is not None for place in places], bool)
+    ids, rows = np.array([place for place in places if place is not None], np.int64), rows[known]
     counts = np.bincount(ids, minlength=len(entities))
     if len(ids) and counts.max() > 1:
         raise UserError(f"{path}: entity id {counts.argmax()} is given {counts.max()} times; give one row an entity")

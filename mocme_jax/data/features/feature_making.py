@@ -6,7 +6,7 @@ from pathlib import Path
 from mocme_jax.data.audit.graph_audit import audit
 from mocme_jax.data.features import image_encoders
 from mocme_jax.data.features.feature_files import feature_paths
-from mocme_jax.data.features.feature_writer import write_features
+from mocme_jax.data.features.feature_writer import write_atomically, write_features
 from mocme_jax.data.features.image_folder import image_files, image_modality
 from mocme_jax.data.features.numeric_features import numeric_modality
 from mocme_jax.data.features.text_features import DEFAULT_ENCODER, entity_texts, read_descriptions, text_modality
@@ -55,7 +55,7 @@ def prepare(
     Raises:
       UserError: bad input, or a modality that has a file in ``out`` already.
     """
-    graph = read_triples(data)
+    graph = read_triples(data, notify)
     if text is None and numeric is None and images is None:
         text = NAMES
         if (Path(data) / NUMERIC_FILE).exists():
@@ -66,17 +66,18 @@ def prepare(
 
     made: dict[str, Modality] = {}
     if numeric is not None:
-        made["numeric"] = numeric_modality(numeric, graph.entities, min_rows=min_rows)
+        made["numeric"] = numeric_modality(numeric, graph.entities, min_rows=min_rows, notify=notify)
     if images is not None:
         pictures, unmatched = image_files(images, graph.entities)
         if unmatched:
-            notify(f"{len(unmatched)} images are named for no entity and left out, such as {unmatched[0].name}")
+            some = ", ".join(path.name for path in unmatched[:5])
+            notify(f"{images}: {len(unmatched)} images are named for no entity and left out: {some}")
         notify(f"encoding {sum(map(len, pictures.values())):,} images with {image_encoder}")
         made["image"] = image_modality(pictures, len(graph.entities), image_encoder)
     if text is not None:
-        texts = entity_texts(graph, Path(data))
+        texts = entity_texts(graph, Path(data), notify=notify)
         if text != NAMES:
-            for index, description in read_descriptions(Path(text), graph.entities).items():
+            for index, description in read_descriptions(Path(text), graph.entities, notify).items():
                 texts[index] = description
         if not is_readable(texts):
             raise UserError(
@@ -88,7 +89,7 @@ def prepare(
     for kind in asked:
         modality = made[kind]
         try:
-            write_features(targets[kind], modality)
+            write_features(targets[kind], modality, graph.entities)
         except OSError as error:
             raise UserError(f"{targets[kind]}: cannot be written ({error.strerror or error})") from None
         notify(
@@ -120,7 +121,7 @@ def prepare_triples(
     Raises:
       UserError: bad input, a file is in the way, or no triple can leave train.
     """
-    graph = read_triples(data)
+    graph = read_triples(data, notify)
     for line in audit(graph).warnings():
         notify(f"warning: {line}")
     if dev_fraction is not None:
@@ -138,6 +139,30 @@ def prepare_triples(
     counts = " / ".join(f"{len(triples):,} {split}" for split, triples in graph.splits.items())
     notify(f"{out}: {len(graph.entities):,} entities, {len(graph.relations):,} relations, {counts} triples")
     return written
+
+
+def list_entities(data: Path, out: Path, *, overwrite: bool = False, notify: Callable[[str], None] = print) -> Path:
+    """Writes ``entities.txt``, a name per line in the order of ids, which is the order of a feature matrix's rows.
+
+    Args:
+      data: the graph's folder.
+      out: the folder to write into.
+      overwrite: replace what is there.
+      notify: told in one line of the file.
+
+    Raises:
+      UserError: bad input, or a file is in the way.
+    """
+    entities, path = read_triples(data, notify).entities, Path(out) / "entities.txt"
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: is there already; give --overwrite or another --out")
+    text = "".join(f"{name}\n" for name in entities)
+    try:
+        write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogatepass")))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+    notify(f"{path}: {len(entities):,} entities in the order of their ids")
+    return path
 
 
 def _keep_what_is_there(out: Path, graph_name: str, targets: dict[str, Path], overwrite: bool) -> None:

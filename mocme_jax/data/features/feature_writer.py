@@ -2,23 +2,28 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from mocme_jax.data.graph.entity_names import numbers_are_names
 from mocme_jax.data.graph.knowledge_graph import Modality
 
 
-def write_features(path: Path, modality: Modality) -> None:
-    """Writes one modality: as ``.npy`` a matrix ``[N, d]``, NaN where missing; as ``.npz`` ids and rows."""
+def write_features(path: Path, modality: Modality, entities: Sequence[str]) -> None:
+    """Writes one modality: as ``.npy`` a matrix ``[N, d]``, NaN where missing; as ``.npz`` ids and rows.
+
+    In place of ids stand names where a whole number would be read as one, see ``numbers_are_names``.
+    """
     if path.suffix == ".npy":
         rows = np.where(modality.present[:, None], modality.features, np.float32(np.nan))
         write_atomically(path, lambda file: np.save(file, rows))
     else:
-        ids = np.flatnonzero(modality.present).astype(np.int32)
-        write_atomically(path, lambda file: np.savez_compressed(file, ids=ids, rows=modality.features[ids]))
+        places = np.flatnonzero(modality.present).astype(np.int32)
+        ids = np.array([entities[place] for place in places]) if numbers_are_names(entities) else places
+        write_atomically(path, lambda file: np.savez_compressed(file, ids=ids, rows=modality.features[places]))
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:

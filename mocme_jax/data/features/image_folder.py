@@ -32,7 +32,7 @@ def image_files(folder: Path, entities: Sequence[str]) -> tuple[dict[int, list[P
             pictures += [(entry.name, path) for path in sorted(entry.iterdir()) if path.suffix.lower() in SUFFIXES]
         elif entry.suffix.lower() in SUFFIXES:
             pictures.append((entry.stem, entry))
-    find = entity_finder(entities, [key for key, _ in pictures])
+    find = entity_finder(entities)
     found: dict[int, list[Path]] = {}
     unmatched = []
     for key, path in pictures:

@@ -1,12 +1,12 @@
 """Numeric attributes as a modality: robust values, and a mask that says which were given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mocme_jax.data.features.numeric_tables import read_numeric_rows
-from mocme_jax.data.graph.entity_names import entity_finder
+from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.errors import UserError
 
@@ -14,7 +14,9 @@ from mocme_jax.errors import UserError
 _CELLS, _LEAST_SHARE = 1 << 24, 256
 
 
-def numeric_modality(path: Path, entities: Sequence[str], *, min_rows: int = 5) -> Modality:
+def numeric_modality(
+    path: Path, entities: Sequence[str], *, min_rows: int = 5, notify: Callable[[str], None] = print
+) -> Modality:
     """The modality ``numeric`` from rows ``entity<TAB>attribute<TAB>value``, or a table with one row per entity.
 
     Each attribute is replaced by its rank among the entities that have it, scaled to (-1, 1) with ties sharing their
@@ -26,19 +28,18 @@ def numeric_modality(path: Path, entities: Sequence[str], *, min_rows: int = 5) 
       path: see read_numeric_rows; entities by id or by name.
       entities: names by id.
       min_rows: attributes given for fewer entities are dropped, unless that would drop all of them.
+      notify: told in one line of rows of entities that the graph lacks; these are left out.
 
     Raises:
-      UserError: see read_numeric_rows; or an entity the graph has not, or far more cells than values.
+      UserError: see read_numeric_rows; or no row belongs to an entity of the graph, or far more cells than values.
     """
-    rows = read_numeric_rows(path)
-    find = entity_finder(entities, [row.key for row in rows])
-    found = [find(row.key) for row in rows]
-    if None in found:
-        row = rows[found.index(None)]
-        raise UserError(
-            f"{path}:{row.line}: {row.key[:60]!r} is no entity of the graph "
-            f"({found.count(None)} such rows); write one of its names or an id from 0 to {len(entities) - 1}"
-        )
+    rows = [row for row in read_numeric_rows(path) if row.values]
+    find = entity_finder(entities)
+    places = [find(row.key) for row in rows]
+    missing = [(row.line, row.key) for row, place in zip(rows, places, strict=True) if place is None]
+    tell_left_out(path, "rows", missing, len(rows), notify)
+    rows = [row for row, place in zip(rows, places, strict=True) if place is not None]
+    found = [place for place in places if place is not None]
     height = len(entities)
     # Not an array of names: it would be as wide as the longest.
     names, values = zip(*(pair for row in rows for pair in row.values), strict=True)

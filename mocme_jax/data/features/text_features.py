@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.graph.entity_names import entity_finder, readable_name
+from mocme_jax.data.graph.entity_names import entity_finder, readable_name, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_modality
 from mocme_jax.data.readers.text_lines import read_lines, read_whole_number
 from mocme_jax.errors import UserError
@@ -17,58 +17,74 @@ DESCRIPTIONS_FILE = "descriptions.tsv"
 _BATCH = 256
 
 
-def entity_texts(graph: KnowledgeGraph, *folders: Path) -> list[str]:
+def entity_texts(graph: KnowledgeGraph, *folders: Path, notify: Callable[[str], None] = print) -> list[str]:
     """One text an entity, the best there is: a description, else a label, else the readable name.
 
     The first of the folders that holds ``descriptions.tsv`` (``name or id<TAB>text``) gives the descriptions,
     and the first that holds ``entity_labels.tsv`` (``id<TAB>label``, or ``id<TAB>QID<TAB>label``) the labels.
-    Either may leave entities out.
+    Either may leave entities out; what they say of entities that the graph lacks is left out, and ``notify`` is told.
 
     Raises:
-      UserError: one of those files has a malformed line or names an entity the graph has not.
+      UserError: one of those files has a malformed line, or speaks of no entity of the graph.
     """
     texts = [readable_name(name) for name in graph.entities]
     for name, read in ((LABELS_FILE, read_labels), (DESCRIPTIONS_FILE, read_descriptions)):
         path = next((folder / name for folder in map(Path, folders) if (folder / name).exists()), None)
         if path is not None:
-            for index, text in read(path, graph.entities).items():
+            for index, text in read(path, graph.entities, notify).items():
                 texts[index] = text
     return texts
 
 
-def read_labels(path: Path, entities: Sequence[str]) -> dict[int, str]:
-    """Labels by entity id, from rows ``id<TAB>label`` or ``id<TAB>QID<TAB>label``, without empty ones."""
-    labels = {}
+def read_labels(path: Path, names: Sequence[str], notify: Callable[[str], None] = print) -> dict[int, str]:
+    """Labels by id, from rows ``id<TAB>label`` or ``id<TAB>QID<TAB>label``, without empty ones.
+
+    Args:
+      path: the file.
+      names: by id, of entities or relations; see entity_finder for what a number in the file means.
+      notify: told in one line of rows that belong to none of them.
+    """
+    rows = []
     for number, line in enumerate(read_lines(path), start=1):
         fields = line.split("\t")
-        index = read_whole_number(fields[0].strip())
-        if len(fields) not in (2, 3) or index is None:
+        key = fields[0].strip()
+        if len(fields) not in (2, 3) or read_whole_number(key) is None:
             raise UserError(f"{path}:{number}: expected 'id<TAB>QID<TAB>label', found {line[:60]!r}")
-        if index >= len(entities):
-            raise UserError(f"{path}:{number}: entity id {index} is out of range; ids are 0 to {len(entities) - 1}")
-        if fields[-1].strip():
-            labels[index] = readable_name(fields[-1])
-    return labels
+        rows.append((number, key, readable_name(fields[-1])))
+    # The last of several labels counts.
+    return {index: labels[-1] for index, labels in _by_entity(path, rows, names, notify).items()}
 
 
-def read_descriptions(path: Path, entities: Sequence[str]) -> dict[int, str]:
-    """Texts by entity id from rows ``name or id<TAB>text``; several rows of one entity are joined by a space."""
+def read_descriptions(path: Path, entities: Sequence[str], notify: Callable[[str], None] = print) -> dict[int, str]:
+    """Texts by entity id from rows ``name or id<TAB>text``; several rows of one entity are joined by a space.
+
+    ``notify`` is told in one line of rows that belong to no entity.
+    """
     rows = []
     for number, line in enumerate(read_lines(path), start=1):
         key, tab, text = line.partition("\t")
         if not tab or not key.strip():
             raise UserError(f"{path}:{number}: expected 'name<TAB>text', found {line[:60]!r}")
         rows.append((number, key.strip(), " ".join(text.split())))
-    find = entity_finder(entities, [key for _, key, _ in rows])
+    # Joined at the end: one after the other, a million rows of one entity would take hours.
+    return {index: " ".join(parts) for index, parts in _by_entity(path, rows, entities, notify).items()}
+
+
+def _by_entity(
+    path: Path, rows: list[tuple[int, str, str]], names: Sequence[str], notify: Callable[[str], None]
+) -> dict[int, list[str]]:
+    """The texts of rows (line, key, text) by id, without empty ones."""
+    find = entity_finder(names)
     texts: dict[int, list[str]] = {}
+    missing = []
     for number, key, text in rows:
         index = find(key)
         if index is None:
-            raise UserError(f"{path}:{number}: {key[:60]!r} is no entity of the graph; correct or remove the line")
-        if text:
+            missing.append((number, key))
+        elif text:
             texts.setdefault(index, []).append(text)
-    # Joined at the end: one after the other, a million rows of one entity would take hours.
-    return {index: " ".join(parts) for index, parts in texts.items()}
+    tell_left_out(path, "rows", missing, len(rows), notify)
+    return texts
 
 
 def encode_texts(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> np.ndarray:

@@ -1,10 +1,12 @@
 """What an entity's name says to a reader, and which entity a user means by a name or an id."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from urllib.parse import unquote
 
 from mocme_jax.data.readers.text_lines import read_whole_number
+from mocme_jax.errors import UserError
 
 # Each of these takes time in proportion to the name, which a stranger may have made a million characters long.
 _LOCAL_PART = re.compile(r"^.*?/(?:resource|entity|wiki|page|ontology|property)/(.+)$", re.DOTALL)
@@ -52,31 +54,59 @@ def readable_name(name: str) -> str:
     return text or name.strip()
 
 
-def entity_finder(entities: Sequence[str], keys: Sequence[str] = ()) -> Callable[[str], int | None]:
+def numbers_are_names(names: Iterable[str]) -> bool:
+    """Whether a whole number means what has that name, and not what has that id: some name reads as a whole number."""
+    return any(read_whole_number(readable_name(name)) is not None for name in names)
+
+
+def entity_finder(entities: Sequence[str]) -> Callable[[str], int | None]:
     """A function from what a user writes to an entity id, or None where nothing fits.
+
+    What is written is a name, or else a readable name (ambiguous ones excepted). A whole number is an id only where
+    ``numbers_are_names`` says no: an entity that the graph lacks must not turn into another one.
 
     Args:
       entities: names by id.
-      keys: all that the user writes in this place. If every one is a whole number below N and not all are
-        names, they are taken as ids; otherwise each is looked up as a name, then as a readable name
-        (ambiguous ones excepted).
     """
     by_name = {name: index for index, name in enumerate(entities)}
-    distinct = set(keys)
-
-    def is_id(key: str) -> bool:
-        number = read_whole_number(key)
-        return number is not None and number < len(entities)
-
-    if distinct and not distinct <= by_name.keys() and all(map(is_id, distinct)):
-        return lambda key: int(key) if is_id(key) else None
     by_readable: dict[str, int | None] = {}
     for index, name in enumerate(entities):
         text = readable_name(name)
         by_readable[text] = None if text in by_readable else index
+    take_ids = not numbers_are_names(entities)
 
     def find(key: str) -> int | None:
         index = by_name.get(key)
-        return by_readable.get(readable_name(key)) if index is None else index
+        index = by_readable.get(readable_name(key)) if index is None else index
+        if index is None and take_ids:
+            number = read_whole_number(key)
+            index = number if number is not None and number < len(entities) else None
+        return index
 
     return find
+
+
+def tell_left_out(
+    path: Path, what: str, missing: Sequence[tuple[int, str]], total: int, notify: Callable[[str], None]
+) -> None:
+    """Tells in one line how much of a file is left out because the graph lacks the name that it is for.
+
+    Args:
+      path: the file.
+      what: is counted: ``rows`` (of a text) or ``ids`` (of an array).
+      missing: line or position, and name, of what is left out, of ``total`` in all.
+      notify: told the line, if there is any.
+
+    Raises:
+      UserError: nothing would be left.
+    """
+    if not missing:
+        return
+    some = ", ".join(repr(key[:60]) for key in list(dict.fromkeys(key for _, key in missing))[:5])
+    first = f"{path}:{missing[0][0]}" if what == "rows" else f"{path}: {what}[{missing[0][0]}]"
+    if len(missing) == total:
+        raise UserError(
+            f"{first}: the graph has none of the names in its {total:,} {what}, such as {some}; "
+            "write names as they are in the triples"
+        )
+    notify(f"{first}: {len(missing):,} of {total:,} {what} are of names that the graph lacks, and left out: {some}")

@@ -58,13 +58,14 @@ def load_graph(
       name: what the graph is called, also among feature files named for datasets; the folder's name by default.
       modalities: what is wanted; none for all there is or that can be made; ``("structure",)`` for no features.
       make: what may be made unasked, where ``modalities`` names nothing.
-      notify: told in one line of work that takes a while.
+      notify: told in one line of work that takes a while, and of each part of a file that is left out.
 
     Raises:
       UserError: the folder holds no graph, a file is malformed, or a wanted modality is not to be had.
     """
     directory = Path(directory)
-    graph = read_triples(directory)
+    notify = notify or (lambda line: None)
+    graph = read_triples(directory, notify)
     graph = graph.replace(name=name or graph.name)
     features_dir = directory if features_dir is None else Path(features_dir)
     if not features_dir.is_dir():
@@ -75,15 +76,15 @@ def load_graph(
     take_all = not modalities
     if not take_all:
         files = {kind: path for kind, path in files.items() if kind in wanted}
-    found = {kind: read_feature_file(path, kind, graph.entities) for kind, path in files.items()}
+    found = {kind: read_feature_file(path, kind, graph.entities, notify) for kind, path in files.items()}
 
     wanted_or_made = set(make) if take_all else wanted
     if "numeric" in wanted_or_made - found.keys():
         triples = _first(folders, NUMERIC_FILE)
         if triples is not None:
-            found["numeric"] = numeric_modality(triples, graph.entities)
+            found["numeric"] = numeric_modality(triples, graph.entities, notify=notify)
     if "text" in wanted_or_made - found.keys():
-        texts = entity_texts(graph, *folders)
+        texts = entity_texts(graph, *folders, notify=notify)
         if is_readable(texts):
             found["text"] = _encoded(texts, features_dir, notify)
     for kind in sorted(wanted - found.keys()):
@@ -91,8 +92,8 @@ def load_graph(
     return graph.replace(modalities=tuple(found[kind] for kind in sorted(found)))
 
 
-def read_triples(directory: Path) -> KnowledgeGraph:
-    """The graph of a folder without modalities, its layout found by its files.
+def read_triples(directory: Path, notify: Callable[[str], None] = print) -> KnowledgeGraph:
+    """The graph of a folder without modalities, its layout found by its files; ``notify`` is told of a header.
 
     Raises:
       UserError: there is no such folder, it holds no graph, or a file is malformed.
@@ -105,7 +106,7 @@ def read_triples(directory: Path) -> KnowledgeGraph:
     if (directory / f"train{SUFFIX}").exists():
         return read_mapped(directory)
     if (directory / "train.txt").exists():
-        return read_plain(directory)
+        return read_plain(directory, notify)
     raise UserError(
         f"{directory}: holds no graph; expected entity2id.txt, relation2id.txt and "
         f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt with rows head, relation, tail"
@@ -133,13 +134,13 @@ def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders
     there = set(feature_paths(features_dir, graph.name))
     if _first(folders, NUMERIC_FILE) is not None:
         there.add("numeric")
-    if is_readable(entity_texts(graph, *folders)):
+    if is_readable(entity_texts(graph, *folders, notify=lambda line: None)):
         there.add("text")
     offered = ", ".join(sorted(there)) or "none"
     return f"{features_dir}: no features for {kind}; there are: {offered}. Add a file such as {kind}.npy"
 
 
-def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None] | None) -> Modality:
+def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None]) -> Modality:
     key = hashlib.sha256("\0".join([DEFAULT_ENCODER, *texts]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     file_name = f"text-{DEFAULT_ENCODER}-{key}.npy"
     # Where the data folder can't be written: the XDG cache directory.
@@ -150,15 +151,13 @@ def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None]
         rows = _read_made(folder / file_name, len(texts))
         if rows is not None:
             return make_modality("text", rows, present)
-    if notify is not None:
-        notify(f"encoding {present.sum():,} texts with {DEFAULT_ENCODER} (once; kept for the next run)")
+    notify(f"encoding {present.sum():,} texts with {DEFAULT_ENCODER} (once; kept for the next run)")
     rows = encode_texts(texts)
     place = beside if _may_write(features_dir) else fallback
     try:
         write_atomically(place / file_name, lambda file: np.save(file, rows))
     except OSError as error:
-        if notify is not None:
-            notify(f"{place}: text features could not be kept there ({error.strerror}); going on without")
+        notify(f"{place}: text features could not be kept there ({error.strerror}); going on without")
     return make_modality("text", rows, present)
 
 

@@ -1,37 +1,38 @@
-"""Graphs as plain ``train.txt``, ``valid.txt`` and ``test.txt`` files of names or ids.
+"""Graphs as plain ``train.txt``, ``valid.txt`` and ``test.txt`` files of names or ids; see plain_rows for a row."""
 
-A row is ``head relation tail``: separated by tabs, under a count line or none; or ``h r t .`` separated by
-single spaces without a count line; or by spaces alone, where every row has three tokens.
-"""
-
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from mocme_jax.data.graph.entity_names import numbers_are_names
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.openke_layout import SPLITS, check_ids, read_names
-from mocme_jax.data.readers.text_lines import read_lines, read_whole_number, take_count
+from mocme_jax.data.graph.plain_rows import PlainRows, read_rows
+from mocme_jax.data.readers.text_lines import read_whole_number
 from mocme_jax.errors import UserError
 
-# Rows and the line of the file where they start.
-_Rows = tuple[list[list[str]], int]
 
-
-def read_plain(folder: Path) -> KnowledgeGraph:
+def read_plain(folder: Path, notify: Callable[[str], None] = print) -> KnowledgeGraph:
     """Reads a graph without modalities; triples stay as released, duplicates and order included.
 
-    With ``entity2id.txt`` and ``relation2id.txt`` in the folder, tokens are their names, or their ids where
-    every token of that kind is a whole number that is no name. Without, names are numbered in order of first
-    appearance (train, valid, test; head before tail). A missing valid.txt or test.txt is an empty split.
+    With ``entity2id.txt`` and ``relation2id.txt`` in the folder, tokens are their names, or their ids where all of
+    that kind are whole numbers and no name reads as one. Without, tokens that are exactly 0 to N-1 are the ids, and
+    other names are numbered in order of first appearance (train, valid, test; head before tail). A missing valid.txt
+    or test.txt is an empty split.
+
+    Args:
+      folder: of the files.
+      notify: told of a header in one line.
 
     Raises:
       UserError: train.txt is missing or empty, or a row is malformed or names what the name files lack.
     """
     folder = Path(folder)
-    splits: dict[str, _Rows] = {}
+    splits: dict[str, PlainRows] = {}
     for split in SPLITS:
         path = folder / f"{split}.txt"
-        splits[split] = ([], 1) if split != "train" and not path.exists() else _read_rows(path)
+        splits[split] = PlainRows([], 1) if split != "train" and not path.exists() else read_rows(path, notify)
     if not splits["train"][0]:
         raise UserError(f"{folder / 'train.txt'}: holds no triples; a graph needs training triples")
     named = [folder / "entity2id.txt", folder / "relation2id.txt"]
@@ -42,57 +43,39 @@ def read_plain(folder: Path) -> KnowledgeGraph:
         missing = next(path for path in named if not path.exists())
         raise UserError(f"{missing}: no such file; give entity2id.txt and relation2id.txt both or neither")
     else:
-        entities, relations, triples = _by_appearance(splits)
+        entities, relations, triples = _by_tokens(splits)
     return KnowledgeGraph(folder.resolve().name, entities, relations, **triples)
 
 
-def _read_rows(path: Path) -> _Rows:
-    lines = read_lines(path)
-    first = 1
-    if lines and lines[0].strip().isdecimal():
-        take_count(path, lines)
-        first = 2
-    body = lines[first - 1 :]
-    # One separator a file: names may hold spaces where tabs separate.
-    separator = "\t" if body and "\t" in body[0] else " "
-    rows = []
-    for number, line in enumerate(body, start=first):
-        row = line.strip(" " if separator == "\t" else None).split(separator)
-        if len(row) == 4 and row[3] == ".":
-            row.pop()
-        if len(row) != 3 or not all(row):
-            kind = "tabs" if separator == "\t" else "single spaces"
-            raise UserError(f"{path}:{number}: expected 'head relation tail' with {kind}, found {line[:60]!r}")
-        rows.append(row)
-    return rows, first
-
-
-def _by_appearance(splits: dict[str, _Rows]) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
-    entities: dict[str, int] = {}
-    relations: dict[str, int] = {}
+def _by_tokens(splits: dict[str, PlainRows]) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
+    every = [row for rows, _ in splits.values() for row in rows]
+    entities = _numbered(dict.fromkeys(token for row in every for token in (row[0], row[2])))
+    relations = _numbered(dict.fromkeys(row[1] for row in every))
+    entity_ids, relation_ids = ({name: index for index, name in enumerate(names)} for names in (entities, relations))
     triples = {}
     for split, (rows, _) in splits.items():
-        ids = [
-            (
-                entities.setdefault(head, len(entities)),
-                relations.setdefault(relation, len(relations)),
-                entities.setdefault(tail, len(entities)),
-            )
-            for head, relation, tail in rows
-        ]
+        ids = [(entity_ids[head], relation_ids[relation], entity_ids[tail]) for head, relation, tail in rows]
         triples[split] = np.array(ids, np.int32).reshape(-1, 3)
-    return list(entities), list(relations), triples
+    return entities, relations, triples
+
+
+def _numbered(tokens: dict[str, None]) -> list[str]:
+    """Names by id: ascending if they are exactly 0 to N-1, otherwise as they come."""
+    numbers = list(map(str, range(len(tokens))))
+    return numbers if tokens.keys() == set(numbers) else list(tokens)
 
 
 def _by_name_files(
-    folder: Path, splits: dict[str, _Rows], entities: list[str], relations: list[str]
+    folder: Path, splits: dict[str, PlainRows], entities: list[str], relations: list[str]
 ) -> dict[str, np.ndarray]:
-    all_rows = [row for rows, _ in splits.values() for row in rows]
-    entity_tokens = {token for row in all_rows for token in (row[0], row[2])}
-    entity_ids = _lookup(entities, entity_tokens)
+    every = [row for rows, _ in splits.values() for row in rows]
+    entity_tokens = {token for row in every for token in (row[0], row[2])}
+    relation_tokens = {row[1] for row in every}
+    ids_written = _are_whole(entity_tokens) and not numbers_are_names(entities)
     # Some releases name relations by numbers that are not their ids: there the entities decide.
-    ids_written = not entity_tokens <= set(entities)
-    relation_ids = _lookup(relations, {row[1] for row in all_rows}, ids_first=ids_written)
+    relation_ids_written = _are_whole(relation_tokens) and (ids_written or not numbers_are_names(relations))
+    entity_ids = _ids_by_token(entities, entity_tokens, ids_written)
+    relation_ids = _ids_by_token(relations, relation_tokens, relation_ids_written)
     triples = {}
     for split, (rows, first) in splits.items():
         path = folder / f"{split}.txt"
@@ -112,10 +95,9 @@ def _by_name_files(
     return triples
 
 
-def _lookup(names: list[str], tokens: set[str], ids_first: bool = False) -> dict[str, int]:
-    """Ids by token: whole numbers are ids if one is no name (or ``ids_first``), all else are names."""
-    by_name = {name: index for index, name in enumerate(names)}
-    numbers = all(read_whole_number(token) is not None for token in tokens)
-    if numbers and (ids_first or not tokens <= by_name.keys()):
-        return {token: int(token) for token in tokens}
-    return by_name
+def _are_whole(tokens: set[str]) -> bool:
+    return all(read_whole_number(token) is not None for token in tokens)
+
+
+def _ids_by_token(names: list[str], tokens: set[str], ids_written: bool) -> dict[str, int]:
+    return {token: int(token) for token in tokens} if ids_written else {name: index for index, name in enumerate(names)}

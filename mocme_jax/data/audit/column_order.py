@@ -1,0 +1,34 @@
+"""Whether the columns of a graph's triples are in the order that they were read in."""
+
+import numpy as np
+
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.readers.text_lines import read_whole_number
+
+_FEW_RELATIONS = 10
+"""So many may outnumber heads or tails: a small graph has few of either."""
+_FEW_SHARED, _SHARE_SHARED = 2, 0.2
+"""So many names, or such a share of the relations, may be names of entities too."""
+
+
+def column_order_doubt(graph: KnowledgeGraph) -> str | None:
+    """A warning, with what to do, where relations look like entities; None where nothing speaks against the order.
+
+    Relations do if many of their names are names of entities too, or if there are more of them than heads or tails.
+    """
+    heads, relations, tails = (len(np.unique(graph.train[:, column])) for column in range(3))
+    # Ids of entities and of relations both begin at 0.
+    shared = sorted(name for name in {*graph.relations} & {*graph.entities} if read_whole_number(name) is None)
+    if len(shared) > max(_FEW_SHARED, _SHARE_SHARED * len(graph.relations)):
+        reason = (
+            f"{len(shared):,} of {len(graph.relations):,} relations are names of entities too, as {shared[0][:40]!r}"
+        )
+    elif relations > max(_FEW_RELATIONS, min(heads, tails)):
+        reason = f"train has {relations:,} relations, but {heads:,} heads and {tails:,} tails"
+    else:
+        return None
+    likely = "relation, head, tail" if heads <= tails else "head, tail, relation"
+    return (
+        f"columns: {reason}: they were read as head, relation, tail, and may be {likely}; if so, put them into "
+        f"the first order, or begin each plain file with a header such as {likely.replace(', ', '<TAB>')}."
+    )
