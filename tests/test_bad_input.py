@@ -118,7 +118,7 @@ def cut(name: str, keep: int):
         (edit("valid2id.txt", "2 0 0", "2 0 7"), ["valid2id.txt:2", "relation id 7 is out of range"]),
         (edit("test2id.txt", "2 1 0", "2 -1 0"), ["test2id.txt:2"]),
         (edit("test2id.txt", "2 1 0", "2 one 0"), ["test2id.txt:2", "head tail relation"]),
-        (edit("relation2id.txt", "1\n", ""), ["relation2id.txt:1", "count"]),
+        (edit("relation2id.txt", "1\n", "one\n"), ["relation2id.txt:1", "expected 'name id'"]),
         (edit("train2id.txt", "3\n", "9" * 5000 + "\n"), ["train2id.txt:1", "count of rows"]),
         (edit("entity2id.txt", "London", "Lon\0don"), ["entity2id.txt:3", "zero byte", "UTF-8"]),
         (edit("entity2id.txt", "London\t1", "\x1b[2J\x1b]0;x\x07\tx"), ["entity2id.txt:3", r"\x1b[2J\x1b]0;x\x07"]),

@@ -1,10 +1,14 @@
 """Plain triple files: tabs, count lines, the dotted form, names or ids, and each bad input."""
 
+import gzip
+
 import pytest
 
+from mocme_jax.data.graph.graph_folder import read_triples
 from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.data.graph.plain_layout import read_plain
 from mocme_jax.data.graph.plain_rows import read_rows
+from mocme_jax.data.readers.zip_archive import INFLATED
 from mocme_jax.errors import UserError
 
 
@@ -100,14 +104,14 @@ def test_a_number_is_no_id_beside_names_that_are_numbers(write_files):
 )
 def test_a_header_is_no_triple_and_is_said(write_files, header, said):
     path, told = write_files({"train.txt": f"{header}\na\tb\tc\nd\te\tf\n"}) / "train.txt", []
-    rows, first = read_rows(path, told.append)
+    _, rows, first = read_rows(path, told.append)
     assert (len(rows), first) == (2, 2)
     assert told == [f"{path}:1: the header {header.replace(chr(9), ' ')!r} is no triple and is left out{said}"]
 
 
 @pytest.mark.parametrize("text", ["h\tr\tt\n", "h\tr\tt\nt\tr\th\n", "head\tpart of\ttail\na\tb\tc\n"])
 def test_words_that_are_used_are_no_header(write_files, text):
-    rows, first = read_rows(write_files({"train.txt": text}) / "train.txt")
+    _, rows, first = read_rows(write_files({"train.txt": text}) / "train.txt")
     assert (len(rows), first) == (text.count("\n"), 1)
 
 
@@ -141,9 +145,83 @@ def test_names_with_commas_between_spaces_are_names(write_files):
     assert read_plain(write_files({"train.txt": "\n".join(rows)})).relations == ["near"]
 
 
+@pytest.mark.parametrize("stem", ["valid", "dev", "val", "validation"])
+@pytest.mark.parametrize("ending", [".txt", ".tsv", ""])
+@pytest.mark.parametrize("packed", [False, True])
+def test_other_names_of_the_files(write_files, stem, ending, packed):
+    folder = write_files({f"train{ending}": "a\tr\tb\nb\tr\tc\n", f"{stem}{ending}": "c\tr\ta\n", f"test{ending}": ""})
+    if packed:
+        for path in list(folder.iterdir()):
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    if ending:
+        (folder / "val").mkdir()  # a folder of anything
+    graph = read_triples(folder)
+    assert graph.entities == ["a", "b", "c"]
+    assert [split.tolist() for split in graph.splits.values()] == [[[0, 0, 1], [1, 0, 2]], [[2, 0, 0]], []]
+
+
+@pytest.mark.parametrize("other", ["dev.txt", "valid.tsv", "valid.txt.gz"])
+def test_two_files_of_one_split_are_refused(write_files, other):
+    folder = write_files({"train.txt": "a\tr\tb\n", "valid.txt": "a\tr\tb\n", other: "b\tr\ta\n"})
+    with pytest.raises(UserError, match=r": gives the valid split, and so does valid\.t.*; remove one of the two"):
+        read_plain(folder)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\tr\tb\n", "truncated or no gzip file"),
+        (gzip.compress(b"a\tr\tb\n")[:-9], "truncated or no gzip file"),
+        (gzip.compress(b"a\tr\tb\n")[:-8] + bytes(8), "truncated or no gzip file"),
+        (gzip.compress(bytes(INFLATED + 1)), "holds more than 67,108,864 bytes from .* compressed ones; decompress it"),
+        (gzip.compress(b"a\tr\tb\0\n"), "holds a zero byte"),
+    ],
+    ids=["plain", "cut", "checksum", "bomb", "zero byte"],
+)
+def test_bad_compressed_files(write_files, data, message):
+    folder = write_files({})
+    (folder / "train.txt.gz").write_bytes(data)
+    with pytest.raises(UserError, match=rf"train\.txt\.gz:.*{message}"):
+        read_plain(folder)
+
+
+WITHOUT_COUNT = {"entity2id.txt": "a b\t0\nc\t1\nd\t2\n", "relation2id.txt": "4\t0\n1\t1\n"}
+DICTIONARIES = {"entities.dict": "0\ta b\n1\tc\n2\td\n", "relations.dict": "0\t4\n1\t1"}
+
+
+@pytest.mark.parametrize("names", [NAMES, WITHOUT_COUNT, DICTIONARIES], ids=["count", "no count", "dict"])
+@pytest.mark.parametrize("rows", ["d\t4\ta b\nc\t1\td\n", "2\t0\t0\n1\t1\t2\n"], ids=["names", "ids"])
+def test_names_with_and_without_a_count(write_files, names, rows):
+    graph = read_plain(write_files({**names, "train.txt": rows}))
+    assert (graph.entities, graph.relations) == (["a b", "c", "d"], ["4", "1"])
+    assert graph.train.tolist() == [[2, 0, 0], [1, 1, 2]]
+
+
+@pytest.mark.parametrize("names", [WITHOUT_COUNT, DICTIONARIES], ids=["no count", "dict"])
+def test_names_that_a_file_without_a_count_lacks_come_behind_and_are_said(write_files, names):
+    folder, told = write_files({**names, "train.txt": "e\t4\ta b\nc\t1\tf\n"}), []
+    graph = read_plain(folder, told.append)
+    assert graph.entities == ["a b", "c", "d", "e", "f"]
+    assert graph.train.tolist() == [[3, 0, 0], [1, 1, 4]]
+    assert told == [f"{folder / next(iter(names))}: lacks 2 names of the triples; they get the ids from 3 on: 'e', 'f'"]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
+        (
+            {"relations.dict": "0\tr\n", "train.txt": "a\tr\tb\n"},
+            r"entities\.dict: no such file; give entities\.dict and",
+        ),
+        (
+            {**DICTIONARIES, "entities.dict": "a\t0\n", "train.txt": "a\t4\ta\n"},
+            r"entities\.dict:1: expected 'id name'",
+        ),
+        (
+            {**DICTIONARIES, "train.txt": "0\t0\t1\n0\t0\t3\n"},
+            r"train\.txt:2: entity id 3 .*; entities\.dict has 3 names",
+        ),
         ({}, r"train\.txt: no such file"),
         ({"train.txt": ""}, r"train\.txt: holds no triples"),
         ({"train.txt": "0\n"}, r"train\.txt: holds no triples"),

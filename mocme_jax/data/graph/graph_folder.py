@@ -22,6 +22,7 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_
 from mocme_jax.data.graph.mapped_triples import SUFFIX, read_mapped
 from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.data.graph.plain_layout import read_plain
+from mocme_jax.data.graph.split_files import split_file
 from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.errors import UserError
 
@@ -105,11 +106,11 @@ def read_triples(directory: Path, notify: Callable[[str], None] = print) -> Know
         return read_openke(directory)
     if (directory / f"train{SUFFIX}").exists():
         return read_mapped(directory)
-    if (directory / "train.txt").exists():
+    if split_file(directory, "train") is not None:
         return read_plain(directory, notify)
     raise UserError(
         f"{directory}: holds no graph; expected entity2id.txt, relation2id.txt and "
-        f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt with rows head, relation, tail"
+        f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt (.tsv, .gz) with rows head, relation, tail"
     )
 
 

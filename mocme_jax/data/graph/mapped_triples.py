@@ -10,13 +10,13 @@ import numpy as np
 
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.data.graph.openke_layout import SPLITS, read_names
+from mocme_jax.data.graph.name_files import NAME_FILES, read_names
+from mocme_jax.data.graph.openke_layout import SPLITS
 from mocme_jax.data.graph.triple_keys import pieces
 from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.errors import UserError
 
 SUFFIX = "_triples.npy"
-NAME_FILES = ("entity2id.txt", "relation2id.txt")
 
 
 def read_mapped(folder: Path) -> KnowledgeGraph:
@@ -26,7 +26,7 @@ def read_mapped(folder: Path) -> KnowledgeGraph:
       UserError: a file is missing, malformed or truncated, names an id outside the names, or train is empty.
     """
     folder = Path(folder)
-    names = [read_names(folder / file) for file in NAME_FILES]
+    names = [read_names(folder / file).names for file in NAME_FILES]
     splits = {split: _map_triples(folder / f"{split}{SUFFIX}", *map(len, names)) for split in SPLITS}
     if not len(splits["train"]):
         raise UserError(f"{folder / ('train' + SUFFIX)}: holds no triples; a graph needs training triples")

@@ -1,7 +1,7 @@
 """Graphs in the OpenKE layout: names with ids, and one file of id triples a split.
 
-``entity2id.txt`` and ``relation2id.txt`` hold a count, then ``name id``, separated by a tab or, where a line has none,
-the last space. ``train2id.txt``, ``valid2id.txt`` and ``test2id.txt`` hold a count, then ``head tail relation``.
+``train2id.txt``, ``valid2id.txt`` and ``test2id.txt`` hold a count, then ``head tail relation``. See name_files for
+``entity2id.txt`` and ``relation2id.txt``.
 """
 
 import itertools
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.graph.name_files import NAME_FILES, read_names
 from mocme_jax.data.readers.text_lines import DIGITS, read_lines, read_whole_number, take_count
 from mocme_jax.errors import UserError
 
@@ -23,8 +24,7 @@ def read_openke(folder: Path) -> KnowledgeGraph:
       UserError: a file is missing, truncated, malformed, names an id outside the names, or train is empty.
     """
     folder = Path(folder)
-    entities = read_names(folder / "entity2id.txt")
-    relations = read_names(folder / "relation2id.txt")
+    entities, relations = (read_names(folder / file).names for file in NAME_FILES)
     splits = {}
     for split in SPLITS:
         path = folder / f"{split}2id.txt"
@@ -34,35 +34,6 @@ def read_openke(folder: Path) -> KnowledgeGraph:
     if not len(splits["train"]):
         raise UserError(f"{folder / 'train2id.txt'}: holds no triples; a graph needs training triples")
     return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
-
-
-def read_names(path: Path) -> list[str]:
-    """Names by id from ``entity2id.txt`` or ``relation2id.txt``.
-
-    Raises:
-      UserError: the count does not fit, a line has no id, or ids or names repeat or leave a gap.
-    """
-    lines = read_lines(path)
-    take_count(path, lines)
-    total = len(lines) - 1
-    names: list[str | None] = [None] * total
-    line_of: dict[str, int] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        name, _, digits = line.rpartition("\t" if "\t" in line else " ")
-        name, index = name.strip(), read_whole_number(digits.strip())
-        if not name or index is None:
-            raise UserError(f"{path}:{number}: expected 'name id' with a tab or a space between, found {line[:60]!r}")
-        if index >= total:
-            raise UserError(f"{path}:{number}: id {index} is out of range; {total} names have ids 0 to {total - 1}")
-        if names[index] is not None:
-            raise UserError(f"{path}:{number}: id {index} is given twice; ids must be 0 to {total - 1}, each once")
-        if name in line_of:
-            raise UserError(
-                f"{path}:{number}: name {name[:60]!r} stands on line {line_of[name]} too; give each name once"
-            )
-        names[index] = name
-        line_of[name] = number
-    return names  # type: ignore[return-value]  # total distinct ids below total leave no gap
 
 
 def read_id_triples(path: Path, entities: int, relations: int) -> np.ndarray:
@@ -83,13 +54,20 @@ def read_id_triples(path: Path, entities: int, relations: int) -> np.ndarray:
     return triples.astype(np.int32)
 
 
-def check_ids(path: Path, triples: np.ndarray, entities: int, relations: int, first_line: int) -> None:
+def check_ids(
+    path: Path,
+    triples: np.ndarray,
+    entities: int,
+    relations: int,
+    first_line: int,
+    name_files: tuple[str, str] = NAME_FILES,
+) -> None:
     """Raises UserError, with file and line, at the first id without a name; rows are (head, relation, tail)."""
     limits = np.array([entities, relations, entities])
     bad = np.argwhere((triples < 0) | (triples >= limits))
     if len(bad):
         row, column = bad[0]
-        kind, names = ("relation", "relation2id.txt") if column == 1 else ("entity", "entity2id.txt")
+        kind, names = ("relation", name_files[1]) if column == 1 else ("entity", name_files[0])
         raise UserError(
             f"{path}:{row + first_line}: {kind} id {triples[row, column]} is out of range; {names} has "
             f"{limits[column]} names, ids 0 to {limits[column] - 1}"

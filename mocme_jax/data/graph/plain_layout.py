@@ -1,14 +1,19 @@
-"""Graphs as plain ``train.txt``, ``valid.txt`` and ``test.txt`` files of names or ids; see plain_rows for a row."""
+"""Graphs as plain ``train.txt``, ``valid.txt`` and ``test.txt`` files of names or ids.
 
-from collections.abc import Callable
+See split_files for what else the files may be called, and plain_rows for what a row is.
+"""
+
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from mocme_jax.data.graph.entity_names import numbers_are_names
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.data.graph.openke_layout import SPLITS, check_ids, read_names
+from mocme_jax.data.graph.name_files import NameFile, read_name_files
+from mocme_jax.data.graph.openke_layout import SPLITS, check_ids
 from mocme_jax.data.graph.plain_rows import PlainRows, read_rows
+from mocme_jax.data.graph.split_files import split_file
 from mocme_jax.data.readers.text_lines import read_whole_number
 from mocme_jax.errors import UserError
 
@@ -16,45 +21,38 @@ from mocme_jax.errors import UserError
 def read_plain(folder: Path, notify: Callable[[str], None] = print) -> KnowledgeGraph:
     """Reads a graph without modalities; triples stay as released, duplicates and order included.
 
-    With ``entity2id.txt`` and ``relation2id.txt`` in the folder, tokens are their names, or their ids where all of
+    With files of names in the folder (see name_files), tokens are their names, or their ids where all of
     that kind are whole numbers and no name reads as one. Without, tokens that are exactly 0 to N-1 are the ids, and
-    other names are numbered in order of first appearance (train, valid, test; head before tail). A missing valid.txt
-    or test.txt is an empty split.
+    other names are numbered in order of first appearance (train, valid, test; head before tail). A missing file of
+    valid or test is an empty split.
 
     Args:
       folder: of the files.
-      notify: told of a header in one line.
+      notify: told in one line of a header, and of names that a file of names without a count lacks.
 
     Raises:
       UserError: train.txt is missing or empty, or a row is malformed or names what the name files lack.
     """
     folder = Path(folder)
-    splits: dict[str, PlainRows] = {}
-    for split in SPLITS:
-        path = folder / f"{split}.txt"
-        splits[split] = PlainRows([], 1) if split != "train" and not path.exists() else read_rows(path, notify)
-    if not splits["train"][0]:
-        raise UserError(f"{folder / 'train.txt'}: holds no triples; a graph needs training triples")
-    named = [folder / "entity2id.txt", folder / "relation2id.txt"]
-    if all(path.exists() for path in named):
-        entities, relations = map(read_names, named)
-        triples = _by_name_files(folder, splits, entities, relations)
-    elif any(path.exists() for path in named):
-        missing = next(path for path in named if not path.exists())
-        raise UserError(f"{missing}: no such file; give entity2id.txt and relation2id.txt both or neither")
-    else:
-        entities, relations, triples = _by_tokens(splits)
-    return KnowledgeGraph(folder.resolve().name, entities, relations, **triples)
+    paths = {split: split_file(folder, split) for split in SPLITS}
+    train = paths["train"] or folder / "train.txt"
+    files = {split: read_rows(path, notify) for split, path in {**paths, "train": train}.items() if path is not None}
+    if not files["train"].rows:
+        raise UserError(f"{train}: holds no triples; a graph needs training triples")
+    named = read_name_files(folder)
+    entities, relations, triples = _by_tokens(files) if named is None else _by_name_files(*named, files, notify)
+    splits = {split: triples.get(split, np.zeros((0, 3), np.int32)) for split in SPLITS}
+    return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
 
 
-def _by_tokens(splits: dict[str, PlainRows]) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
-    every = [row for rows, _ in splits.values() for row in rows]
+def _by_tokens(files: dict[str, PlainRows]) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
+    every = [row for file in files.values() for row in file.rows]
     entities = _numbered(dict.fromkeys(token for row in every for token in (row[0], row[2])))
     relations = _numbered(dict.fromkeys(row[1] for row in every))
     entity_ids, relation_ids = ({name: index for index, name in enumerate(names)} for names in (entities, relations))
     triples = {}
-    for split, (rows, _) in splits.items():
-        ids = [(entity_ids[head], relation_ids[relation], entity_ids[tail]) for head, relation, tail in rows]
+    for split, file in files.items():
+        ids = [(entity_ids[head], relation_ids[relation], entity_ids[tail]) for head, relation, tail in file.rows]
         triples[split] = np.array(ids, np.int32).reshape(-1, 3)
     return entities, relations, triples
 
@@ -66,38 +64,49 @@ def _numbered(tokens: dict[str, None]) -> list[str]:
 
 
 def _by_name_files(
-    folder: Path, splits: dict[str, PlainRows], entities: list[str], relations: list[str]
-) -> dict[str, np.ndarray]:
-    every = [row for rows, _ in splits.values() for row in rows]
-    entity_tokens = {token for row in every for token in (row[0], row[2])}
-    relation_tokens = {row[1] for row in every}
-    ids_written = _are_whole(entity_tokens) and not numbers_are_names(entities)
+    entity_file: NameFile, relation_file: NameFile, files: dict[str, PlainRows], notify: Callable[[str], None]
+) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
+    every = [row for file in files.values() for row in file.rows]
+    entity_tokens = dict.fromkeys(token for row in every for token in (row[0], row[2]))
+    relation_tokens = dict.fromkeys(row[1] for row in every)
+    ids_written = _are_whole(entity_tokens) and not numbers_are_names(entity_file.names)
     # Some releases name relations by numbers that are not their ids: there the entities decide.
-    relation_ids_written = _are_whole(relation_tokens) and (ids_written or not numbers_are_names(relations))
-    entity_ids = _ids_by_token(entities, entity_tokens, ids_written)
-    relation_ids = _ids_by_token(relations, relation_tokens, relation_ids_written)
+    relation_ids_written = _are_whole(relation_tokens) and (ids_written or not numbers_are_names(relation_file.names))
+    entities, entity_ids = _ids_by_token(entity_file, entity_tokens, ids_written, notify)
+    relations, relation_ids = _ids_by_token(relation_file, relation_tokens, relation_ids_written, notify)
+    file_names = entity_file.path.name, relation_file.path.name
     triples = {}
-    for split, (rows, first) in splits.items():
-        path = folder / f"{split}.txt"
+    for split, file in files.items():
         ids = []
-        for number, (head, relation, tail) in enumerate(rows, start=first):
+        for number, (head, relation, tail) in enumerate(file.rows, start=file.first):
             try:
                 ids.append((entity_ids[head], relation_ids[relation], entity_ids[tail]))
             except KeyError as unknown:
-                token, file = unknown.args[0], "entity2id.txt"
-                if head in entity_ids and relation not in relation_ids:
-                    file = "relation2id.txt"
-                what = f"{token[:60]!r} is not in {file}; add it or remove both name files"
-                raise UserError(f"{path}:{number}: {what}") from None
+                token, of_relation = unknown.args[0], head in entity_ids and relation not in relation_ids
+                what = f"{token[:60]!r} is not in {file_names[of_relation]}; add it or remove both name files"
+                raise UserError(f"{file.path}:{number}: {what}") from None
         array = np.array(ids, np.int64).reshape(-1, 3)
-        check_ids(path, array, len(entities), len(relations), first)
+        check_ids(file.path, array, len(entities), len(relations), file.first, file_names)
         triples[split] = array.astype(np.int32)
-    return triples
+    return entities, relations, triples
 
 
-def _are_whole(tokens: set[str]) -> bool:
+def _are_whole(tokens: Iterable[str]) -> bool:
     return all(read_whole_number(token) is not None for token in tokens)
 
 
-def _ids_by_token(names: list[str], tokens: set[str], ids_written: bool) -> dict[str, int]:
-    return {token: int(token) for token in tokens} if ids_written else {name: index for index, name in enumerate(names)}
+def _ids_by_token(
+    file: NameFile, tokens: dict[str, None], ids_written: bool, notify: Callable[[str], None]
+) -> tuple[list[str], dict[str, int]]:
+    """Names by id and ids by token; a file that is not counted may lack names, which come behind its own."""
+    if ids_written:
+        return file.names, {token: int(token) for token in tokens}
+    known = set(file.names)
+    more = [] if file.counted else [token for token in tokens if token not in known]
+    if more:
+        some = ", ".join(repr(token[:60]) for token in more[:5])
+        notify(
+            f"{file.path}: lacks {len(more):,} names of the triples; they get the ids from {len(known):,} on: {some}"
+        )
+    names = file.names + more
+    return names, {name: index for index, name in enumerate(names)}

@@ -26,6 +26,7 @@ _OTHER_SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars"}
 class PlainRows(NamedTuple):
     """Rows (head, relation, tail) of a file, and the line where they start."""
 
+    path: Path
     rows: list[list[str]]
     first: int
 
@@ -67,11 +68,11 @@ def read_rows(path: Path, notify: Callable[[str], None] = print) -> PlainRows:
         rows.append(row)
     order = _header(rows)
     if order is None:
-        return PlainRows(rows, first)
+        return PlainRows(path, rows, first)
     words = " ".join(rows[0])[:60]
     how = "" if order == [0, 1, 2] else ", and the columns are read in its order"
     notify(f"{path}:{first}: the header {words!r} is no triple and is left out{how}")
-    return PlainRows([[row[column] for column in order] for row in rows[1:]], first + 1)
+    return PlainRows(path, [[row[column] for column in order] for row in rows[1:]], first + 1)
 
 
 def _without_dot(term: str, dotted: bool) -> str:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from mocme_jax.data.readers.bounded_files import read_file
+from mocme_jax.data.readers.gzip_file import read_gzip
 from mocme_jax.errors import UserError
 
 DIGITS = 18
@@ -12,12 +13,12 @@ DIGITS = 18
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without line ends, a byte-order mark or blank lines at the end.
 
-    Only line feeds end a line: names may hold other Unicode separators.
+    Only line feeds end a line: names may hold other Unicode separators. A file called ``.gz`` is decompressed.
 
     Raises:
       UserError: the file is missing, unreadable, not UTF-8, or holds a zero byte, as no text does.
     """
-    data = read_file(path)
+    data = read_gzip(path) if path.suffix == ".gz" else read_file(path)
     zero = data.find(b"\0")
     if zero >= 0:
         line = data.count(b"\n", 0, zero) + 1
