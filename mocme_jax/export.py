@@ -29,9 +29,10 @@ OPTIONS = {
 def main() -> None:
     """Reads the flags, then imports JAX and writes."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir", "out"))
-    from mocme_jax.serving.exported_tables import export
+    from mocme_jax.serving.exported_tables import check_packages, export
     from mocme_jax.serving.prediction_output import read_model
 
+    check_packages(options["formats"])
     model, console = read_model(Path(options["workdir"]), options["data_dir"], options["features_dir"])
     for path in export(model, Path(options["out"]), options["formats"]):
         console.print(f"{path}: {path.stat().st_size:,} bytes")

@@ -1,6 +1,7 @@
 """Exports: read back by the lines of the docs, without the package."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -189,3 +190,11 @@ def test_what_can_not_be_exported_is_said_in_a_line(tiny_run, model, tmp_path, m
     for other, words in ((model, "knows no weights of experts"), (with_score(model, "transe"), "score complex")):
         with pytest.raises(mocme_jax.errors.UserError, match=words):
             export(other, tmp_path, ("pykeen",))
+
+
+def test_a_missing_package_is_said_before_anything_is_written(model, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pyarrow" else find(name))
+    with pytest.raises(mocme_jax.errors.UserError, match=r"format parquet: needs a package; .*mocme_jax\[parquet\]"):
+        export(model, tmp_path / "export", ("npz", "parquet"))
+    assert not (tmp_path / "export").exists()

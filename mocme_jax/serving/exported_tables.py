@@ -7,6 +7,7 @@ two weights: one where it is asked about and one where it answers.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.logs.run_results import expert_names
 
 FORMATS = ("npz", "safetensors", "parquet", "jax", "pykeen")
+_PACKAGES = {"parquet": ("pyarrow", "parquet"), "jax": ("flatbuffers", "export")}
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
@@ -53,6 +55,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     Raises:
       UserError: a format that this model can't have or whose package is missing, or a folder that can't be written.
     """
+    check_packages(formats)
     out, tables = Path(out), tables_of(model)
     meta = {
         "score": model.served.model.score.name,
@@ -90,6 +93,14 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
     return written
+
+
+def check_packages(formats: tuple[str, ...]) -> None:
+    """Raises a UserError if the package of a format is missing, before anything is read or written."""
+    for kind in formats:
+        package, extra = _PACKAGES.get(kind, (None, None))
+        if package and importlib.util.find_spec(package) is None:
+            raise UserError(f'format {kind}: needs a package; run: pip install "mocme_jax[{extra}]"')
 
 
 def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
@@ -143,10 +154,6 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
                 total += weights[:, j, None] * tables["answer_weights"][:, j] * own
             return Cardinality(tables["answered"], tables["cardinality"]).adjust(total, relations)
 
-    try:
-        import flatbuffers  # noqa: F401, jax needs it to write
-    except ImportError:
-        raise UserError('format jax: needs a package; run: pip install "mocme_jax[export]"') from None
     (rows,) = jax.export.symbolic_shape("b")
     shapes = {name: jax.ShapeDtypeStruct(table.shape, table.dtype) for name, table in tables.items()}
     ids = jax.ShapeDtypeStruct((rows,), jnp.int32)
@@ -220,11 +227,8 @@ def _safetensors(path: Path, tables: dict[str, np.ndarray], meta: dict[str, str]
 
 
 def _parquet(out: Path, model: TrainedModel, tables: dict[str, np.ndarray]) -> list[Path]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError('Parquet needs a package; run: pip install "mocme_jax[parquet]"') from None
+    import pyarrow
+    import pyarrow.parquet
 
     def vectors(table: np.ndarray):
         return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(table.ravel()), table.shape[1])
