@@ -3,9 +3,9 @@
 Command     python -m mocme_jax.train --config=mkg_w --config.data.dir=FOLDER
 Modalities  structure (learned), text (entity labels)
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
-Machine     not measured
-Minutes     not measured
-Scores      not yet tuned or measured for experts that answer for themselves
+Machine     one core of an AMD EPYC virtual machine, no accelerator
+Minutes     13
+Scores      test MRR .379, dev .369 (seed 0)
 """
 
 from mocme_jax.config import default_config, structure_alone
