@@ -386,3 +386,21 @@ def test_what_safetensors_writes_is_read(tmp_path, tensors):
     for name, array in plain.items():
         assert again[name].dtype == array.dtype
         assert again[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("name", ["structure.npy", "Structure_embeddings.npz", "joint expert.npy"])
+def test_words_of_the_model_are_no_modalities(tmp_path, name):
+    write(tmp_path / name, rows=ROWS)
+    with pytest.raises(UserError, match=r"is the model's own word for one of its experts; give the file another name"):
+        feature_paths(tmp_path, "tiny")
+
+
+def test_a_feature_file_that_is_not_read_is_told(tmp_path):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("a\tr\tb\nb\tr\tc\n")
+    for name in ("image.pkl", "visual_features.h5", "notes.csv"):
+        (tmp_path / name).write_bytes(b"x")
+    lines: list[str] = []
+    load_graph(tmp_path, make=(), notify=lines.append)
+    told = [line.partition(": ")[0].rpartition("/")[2] for line in lines if "is not read" in line]
+    assert told == ["image.pkl", "visual_features.h5"]

@@ -32,11 +32,28 @@ _OF_DATASET = re.compile(r"^(.+)-(visual|textual|numeric|audio|video)$", re.IGNO
 _DATASET_ALIASES = {"kuai16k": "kvc16k"}
 
 
+# Words of the model's own, in every table beside the modalities.
+_TAKEN = ("structure", "joint expert")
+_UNREAD = (".pkl", ".pickle", ".h5", ".hdf5", ".csv", ".tsv", ".parquet", ".mat")
+
+
+def unread_features(folder: Path) -> list[Path]:
+    """Files that are called like a modality (``image.pkl``) but are in no format that is read, sorted."""
+    return [
+        path
+        for path in sorted(Path(folder).iterdir())
+        if path.suffix.lower() in _UNREAD
+        and modality_name(path.stem) in {*_ALIASES.values(), "video"}
+        and path.is_file()
+    ]
+
+
 def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
     """The feature files of a folder by modality, sorted; see the module for the names.
 
     Raises:
-      UserError: two files give one modality, or files are named for several datasets and none for this one.
+      UserError: two files give one modality, files are named for several datasets and none for this one, or a name is
+        the model's own.
     """
     folder = Path(folder)
     files = [
@@ -67,6 +84,10 @@ def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
         if match and chosen and _dataset_key(match.group(1)) not in chosen:
             continue
         name = modality_name(match.group(2) if match else path.stem)
+        if name in _TAKEN:
+            raise UserError(
+                f"{path}: {name!r} is the model's own word for one of its experts; give the file another name"
+            )
         if name in found:
             raise UserError(f"{path}: gives the modality {name}, and so does {found[name]}; remove one of the two")
         found[name] = path

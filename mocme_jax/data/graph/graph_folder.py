@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.features.feature_files import feature_paths, read_feature_file
+from mocme_jax.data.features.feature_files import SUFFIXES, feature_paths, read_feature_file, unread_features
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.features.numeric_features import numeric_modality
 from mocme_jax.data.features.text_features import (
@@ -73,6 +73,11 @@ def load_graph(
         raise UserError(f"{features_dir}: no such folder; it should hold the feature files")
     folders = list(dict.fromkeys([features_dir, directory]))
     files = feature_paths(features_dir, graph.name)
+    for path in unread_features(features_dir):
+        notify(
+            f"{path}: is not read; features are read from {', '.join(SUFFIXES)}: save it as one of these, or make them "
+            "of pictures, numbers and descriptions with python -m mocme_jax.prepare"
+        )
     wanted = set(modalities) - {"structure"}
     take_all = not modalities
     if not take_all:
