@@ -73,7 +73,8 @@ def entity_finder(entities: Sequence[str]) -> Callable[[str], int | None]:
     for index, name in enumerate(entities):
         text = readable_name(name)
         by_readable[text] = None if text in by_readable else index
-    take_ids = not numbers_are_names(entities)
+    # As numbers_are_names, of the readable names that are at hand.
+    take_ids = all(read_whole_number(text) is None for text in by_readable)
 
     def find(key: str) -> int | None:
         index = by_name.get(key)
