@@ -1,7 +1,8 @@
 """Which training triples a step reads: a batch, and some that are held out, for the fit of the fusion alone.
 
-While they are held out, nothing else may know of them. Were they left out of the negatives, as known answers are, an
-entity would be pushed away from every answer but the one that is held out, and so learn it.
+While they are held out, nothing else is trained on them, and their answers stay among the negatives of other queries.
+Were they left out there, as known answers are, an entity would be pushed away from every answer but the one that is
+held out, and so learn it.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def step_rows(
         return batch_rows(order_key, step, batch_size=batch_size, triples=triples)
     count = len(held)
     rows = batch_rows(order_key, step, batch_size=batch_size, triples=triples - count)
-    # Of n triples that are ascending, so many lie ahead of each of the others.
+    # The place among the triples that are trained on, plus the number of held-out rows ahead of it, is the row.
     rows += jnp.searchsorted(held - jnp.arange(count, dtype=jnp.int32), rows, side="right").astype(jnp.int32)
     if until:
         everything = batch_rows(order_key, step, batch_size=batch_size, triples=triples)

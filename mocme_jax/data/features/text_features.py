@@ -22,7 +22,7 @@ def entity_texts(graph: KnowledgeGraph, *folders: Path, notify: Callable[[str], 
 
     The first of the folders that holds ``descriptions.tsv`` (``name or id<TAB>text``) gives the descriptions,
     and the first that holds ``entity_labels.tsv`` (``id<TAB>label``, or ``id<TAB>QID<TAB>label``) the labels.
-    Either may leave entities out; what they say of entities that the graph lacks is left out, and ``notify`` is told.
+    Either may leave entities out. Rows of entities that the graph lacks are skipped; a line to ``notify`` counts them.
 
     Raises:
       UserError: one of those files has a malformed line, or speaks of no entity of the graph.
@@ -58,7 +58,7 @@ def read_labels(path: Path, names: Sequence[str], notify: Callable[[str], None] 
 def read_descriptions(path: Path, entities: Sequence[str], notify: Callable[[str], None] = print) -> dict[int, str]:
     """Texts by entity id from rows ``name or id<TAB>text``; several rows of one entity are joined by a space.
 
-    ``notify`` is told in one line of rows that belong to no entity.
+    Rows of entities that the graph lacks are skipped; a line to ``notify`` counts them.
     """
     rows = []
     for number, line in enumerate(read_lines(path), start=1):

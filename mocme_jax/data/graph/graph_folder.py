@@ -99,7 +99,7 @@ def load_graph(
 
 
 def read_triples(directory: Path, notify: Callable[[str], None] = print) -> KnowledgeGraph:
-    """The graph of a folder without modalities, its layout found by its files; ``notify`` is told of a header.
+    """The graph of a folder without modalities, its layout found by its files; a line to ``notify`` tells of a header.
 
     Raises:
       UserError: there is no such folder, it holds no graph, or a file is malformed.
