@@ -93,16 +93,22 @@ RELATION_FIRST = [(f"rel{index % 3}", f"c{index}", f"c{(index + 1) % 20}") for i
 ANOTHER_LAST = [(f"user {index}", f"item {index % 15}", f"rel{index % 3}") for index in range(40)]
 
 
+RELATION_LAST = [(head, tail, relation) for relation, head, tail in RELATION_FIRST]
+ANOTHER_FIRST = [(relation, head, tail) for head, tail, relation in ANOTHER_LAST]
+
+
 @pytest.mark.parametrize(
-    ("rows", "order"),
+    ("rows", "order", "numbers"),
     [
-        (RELATION_FIRST, "relation, head, tail"),
-        ([(head, tail, relation) for relation, head, tail in RELATION_FIRST], "head, tail, relation"),
-        (ANOTHER_LAST, "head, tail, relation"),
-        ([(relation, head, tail) for head, tail, relation in ANOTHER_LAST], "relation, head, tail"),
+        (RELATION_FIRST, "relation, head, tail", True),
+        (RELATION_LAST, "head, tail, relation", True),
+        ([*RELATION_FIRST, ("rel0", "c0", "rel1")], "relation, head, tail", False),
+        (ANOTHER_LAST, "head, tail, relation", False),
+        (ANOTHER_LAST, "head, tail, relation", True),
+        (ANOTHER_FIRST, "relation, head, tail", False),
+        (ANOTHER_FIRST, "relation, head, tail", True),
     ],
 )
-@pytest.mark.parametrize("numbers", [False, True], ids=["names", "ids"])
 def test_columns_in_another_order_are_warned_of_and_a_header_cures_it(write_files, rows, order, numbers):
     """Names of things and of relations alike, or more relations than heads or tails; the right order has neither."""
     if numbers:
@@ -117,6 +123,22 @@ def test_columns_in_another_order_are_warned_of_and_a_header_cures_it(write_file
     cured = audit(read_plain(write_files({"train.txt": header.replace("<TAB>", "\t") + "\n" + text})))
     assert not any("columns" in line for line in cured.warnings())
     assert cured.relations == 3
+
+
+@pytest.mark.parametrize("order", ["relation, head, tail", "head, tail, relation"])
+def test_columns_are_read_in_the_order_that_names_leave_no_doubt_of(write_files, order):
+    rows, told = {"r": RELATION_FIRST, "h": RELATION_LAST}[order[0]], []
+    parts = ("train", rows[:15]), ("valid", rows[15:18]), ("test", rows[18:])
+    folder = write_files({f"{split}.txt": "".join("\t".join(row) + "\n" for row in part) for split, part in parts})
+    graph = read_plain(folder, told.append)
+    found = [(graph.relations[r], graph.entities[h], graph.entities[t]) for s in graph.splits.values() for h, r, t in s]
+    assert found == RELATION_FIRST
+    (line,) = told
+    assert line.startswith(f"{folder / 'train.txt'}: columns are read as {order}: ")
+    assert audit(graph).columns is None
+    # A header is a word that no guess overrules.
+    train = "head\trelation\ttail\n" + (folder / "train.txt").read_text()
+    assert read_plain(write_files({"train.txt": train})).relations == list(dict.fromkeys(row[1] for row in rows))
 
 
 def test_a_filled_in_mean_is_noticed():

@@ -104,15 +104,15 @@ def test_a_number_is_no_id_beside_names_that_are_numbers(write_files):
 )
 def test_a_header_is_no_triple_and_is_said(write_files, header, said):
     path, told = write_files({"train.txt": f"{header}\na\tb\tc\nd\te\tf\n"}) / "train.txt", []
-    _, rows, first = read_rows(path, told.append)
-    assert (len(rows), first) == (2, 2)
+    _, rows, lines, ordered = read_rows(path, told.append)
+    assert (len(rows), list(lines), ordered) == (2, [2, 3], True)
     assert told == [f"{path}:1: the header {header.replace(chr(9), ' ')!r} is no triple and is left out{said}"]
 
 
 @pytest.mark.parametrize("text", ["h\tr\tt\n", "h\tr\tt\nt\tr\th\n", "head\tpart of\ttail\na\tb\tc\n"])
 def test_words_that_are_used_are_no_header(write_files, text):
-    _, rows, first = read_rows(write_files({"train.txt": text}) / "train.txt")
-    assert (len(rows), first) == (text.count("\n"), 1)
+    _, rows, lines, ordered = read_rows(write_files({"train.txt": text}) / "train.txt")
+    assert (len(rows), lines[0], ordered) == (text.count("\n"), 1, False)
 
 
 @pytest.mark.parametrize("term", ["<http://x/Inc.>", '"U.S."@en', '"1.5"^^<http://x/float>', "_:b1"])
@@ -188,9 +188,16 @@ def test_bad_compressed_files(write_files, data, message):
 
 WITHOUT_COUNT = {"entity2id.txt": "a b\t0\nc\t1\nd\t2\n", "relation2id.txt": "4\t0\n1\t1\n"}
 DICTIONARIES = {"entities.dict": "0\ta b\n1\tc\n2\td\n", "relations.dict": "0\t4\n1\t1"}
+LISTS = {"entities.txt": "a b\nc\nd\n", "relations.txt": "4\n1\n"}
+MIXED = {"entity2id.txt": WITHOUT_COUNT["entity2id.txt"], "relations.txt": LISTS["relations.txt"]}
+NAMES_BY_KIND = dict(
+    zip(
+        ("count", "no count", "dict", "lists", "mixed"), (NAMES, WITHOUT_COUNT, DICTIONARIES, LISTS, MIXED), strict=True
+    )
+)
 
 
-@pytest.mark.parametrize("names", [NAMES, WITHOUT_COUNT, DICTIONARIES], ids=["count", "no count", "dict"])
+@pytest.mark.parametrize("names", NAMES_BY_KIND.values(), ids=NAMES_BY_KIND)
 @pytest.mark.parametrize("rows", ["d\t4\ta b\nc\t1\td\n", "2\t0\t0\n1\t1\t2\n"], ids=["names", "ids"])
 def test_names_with_and_without_a_count(write_files, names, rows):
     graph = read_plain(write_files({**names, "train.txt": rows}))
@@ -198,7 +205,7 @@ def test_names_with_and_without_a_count(write_files, names, rows):
     assert graph.train.tolist() == [[2, 0, 0], [1, 1, 2]]
 
 
-@pytest.mark.parametrize("names", [WITHOUT_COUNT, DICTIONARIES], ids=["no count", "dict"])
+@pytest.mark.parametrize("names", [WITHOUT_COUNT, DICTIONARIES, LISTS], ids=["no count", "dict", "lists"])
 def test_names_that_a_file_without_a_count_lacks_come_behind_and_are_said(write_files, names):
     folder, told = write_files({**names, "train.txt": "e\t4\ta b\nc\t1\tf\n"}), []
     graph = read_plain(folder, told.append)
@@ -211,8 +218,8 @@ def test_names_that_a_file_without_a_count_lacks_come_behind_and_are_said(write_
     ("files", "message"),
     [
         (
-            {"relations.dict": "0\tr\n", "train.txt": "a\tr\tb\n"},
-            r"entities\.dict: no such file; give entities\.dict and",
+            {"relations.txt": "0\tr\n", "train.txt": "a\tr\tb\n"},
+            r"relations\.txt:1: expected a name, and no tab, found",
         ),
         (
             {**DICTIONARIES, "entities.dict": "a\t0\n", "train.txt": "a\t4\ta\n"},
@@ -236,12 +243,57 @@ def test_names_that_a_file_without_a_count_lacks_come_behind_and_are_said(write_
         ({**NAMES, "train.txt": "c\t4\tx\n"}, r"train\.txt:1: 'x' is not in entity2id\.txt"),
         ({**NAMES, "train.txt": "c\t4\td\nc\tz\td\n"}, r"train\.txt:2: 'z' is not in relation2id\.txt"),
         ({**NAMES, "train.txt": "0\t0\t1\n0\t0\t3\n"}, r"train\.txt:2: entity id 3 is out of range"),
-        ({"entity2id.txt": "1\na\t0\n", "train.txt": "a\tr\ta\n"}, r"relation2id\.txt: no such file"),
+        ({"train.nt": "# c\n\n<a> <r> <b> .\n<a> <r> b .\n"}, r"train\.nt:4: expected N-Triples, .* found '<a> <r> b"),
+        ({"train.nt": '<a> <r> "b" . .\n'}, r"train\.nt:1: expected N-Triples"),
+        (
+            {"entity2id.txt": "1\n<a>\t0\n", "train.nt": "# c\n<a> <r> <a> .\n#\n<a> <r> <b> .\n"},
+            r"train\.nt:4: '<b>' is not in entity2id\.txt",
+        ),
     ],
 )
 def test_bad_input_names_file_line_and_cure(write_files, files, message):
     with pytest.raises(UserError, match=message):
         read_plain(write_files(files))
+
+
+def test_names_of_one_kind_may_have_a_file_and_the_other_none(write_files):
+    graph = read_plain(write_files({"entity2id.txt": "2\na\t1\nb\t0\n", "train.txt": "a\ts\tb\nb\tr\ta\n"}))
+    assert (graph.entities, graph.relations) == (["b", "a"], ["s", "r"])
+    assert graph.train.tolist() == [[1, 0, 0], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_n_triples_by_their_grammar(write_files, packed):
+    """Terms hold what would separate columns elsewhere; comments and empty lines are none; the order is known."""
+    lines = [
+        "# exported today",
+        "<http://x/a> <http://x/r> <http://x/b b> .",
+        "",
+        '<http://x/a>\t<http://x/r>\t"a \\"b\\" . c"@en-GB . # said so',
+        '_:n1 <http://x/s> "1.5"^^<http://x/float>.',
+        "<http://x/s><http://x/r>_:n1 .",
+    ]
+    folder = write_files({"train.nt": "\n".join(lines), "test.nt": ""})
+    if packed:
+        for path in list(folder.iterdir()):
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    graph = read_triples(folder)
+    literals = '"a \\"b\\" . c"@en-GB', '"1.5"^^<http://x/float>'
+    assert graph.entities == ["<http://x/a>", "<http://x/b b>", literals[0], "_:n1", literals[1], "<http://x/s>"]
+    assert graph.relations == ["<http://x/r>", "<http://x/s>"]
+    assert graph.train.tolist() == [[0, 0, 1], [0, 0, 2], [3, 1, 4], [5, 0, 3]]
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], ["00260881", "7", "2"]], ids=["words", "numbers"])
+def test_ids_of_libkge_are_ids_whatever_the_names(write_files, names):
+    """The folder holds the files of names too, that it was made of."""
+    files = {f"{kind}.txt": f"{names[2]}\t5\t{names[0]}\n{names[1]}\t6\t{names[2]}\n" for kind in ("train", "valid")}
+    files |= {"train.del": "0\t0\t1\n2\t1\t0\n", "valid.del": "2\t1\t0\n", "relation_ids.del": "0\t5\n1\t6\n"}
+    files |= {"entity_ids.del": f"0\t{names[2]}\n1\t{names[0]}\n2\t{names[1]}\n", "train_sample.del": "0\t0\t1\n"}
+    graph = read_plain(write_files(files))
+    assert (graph.entities, graph.relations) == ([names[2], names[0], names[1]], ["5", "6"])
+    assert [split.tolist() for split in graph.splits.values()] == [[[0, 0, 1], [2, 1, 0]], [[2, 1, 0]], []]
 
 
 @pytest.mark.parametrize("name", ["MKG-Y", "TIVA"])

@@ -34,6 +34,9 @@ def plain() -> list[Files]:
         {"train.txt": b"a r c .\nc r d .\n", "test.txt": b"a r d .\n"},
         {"train.txt": b"tail\thead\trelation\n<a>\t_:c\tr\nc\td\tr\n", "test.txt": b"<a>\tr\t<d> .\n"},
         {"train.txt": b"1\t0\t2\n0\t1\t1\n", "valid.txt": b"2\t0\t0\n"},
+        {"train.nt": b'# c\n<a> <r> "b \\"c\\""@en .\n_:c <r> <d>.\n', "test.nt": b'<a> <r> "1"^^<i> . # d\n'},
+        {"train.del": b"0\t0\t1\n1\t0\t0\n", "entity_ids.del": b"0\t7\n1\ta b\n", "relation_ids.del": b"0\tr\n"},
+        {"train.txt": b"0\t0\t1\n1\t1\t0\n", "entity2id.txt": b"a b 0\nc 1\n", "relations.txt": b"0\n1\n"},
         {"train.txt": b"a b\tr\tc\nc\t1\t7\n", **names},
         {
             "train.txt": b"2\n0\t1\t2\n1\t0\t0\n",

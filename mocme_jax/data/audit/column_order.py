@@ -1,5 +1,7 @@
 """Whether the columns of a graph's triples are in the order that they were read in."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
@@ -9,6 +11,21 @@ _FEW_RELATIONS = 10
 """So many may outnumber heads or tails: a small graph has few of either."""
 _FEW_SHARED, _SHARE_SHARED = 2, 0.2
 """So many names, or such a share of the relations, may be names of entities too."""
+
+
+def relation_column(rows: Sequence[Sequence[str]]) -> int:
+    """Which of three columns holds the relations, as far as names tell; 1 where they don't.
+
+    It is another one if it shares no name with the other two, and these share most of theirs.
+    """
+    names = [{row[column] for row in rows} for column in range(3)]
+    for column in (0, 2):
+        first, second = (names[other] for other in range(3) if other != column)
+        # Ids of entities and of relations both begin at 0.
+        shared = sum(read_whole_number(name) is None for name in first & second)
+        if 2 * shared > max(2 * _FEW_SHARED, min(len(first), len(second))) and names[column].isdisjoint(first | second):
+            return column
+    return 1
 
 
 def column_order_doubt(graph: KnowledgeGraph) -> str | None:

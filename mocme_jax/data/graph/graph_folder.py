@@ -115,7 +115,7 @@ def read_triples(directory: Path, notify: Callable[[str], None] = print) -> Know
         return read_plain(directory, notify)
     raise UserError(
         f"{directory}: holds no graph; expected entity2id.txt, relation2id.txt and "
-        f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt (.tsv, .gz) with rows head, relation, tail"
+        f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt (.tsv, .nt, .del, .gz) with rows head, relation, tail"
     )
 
 

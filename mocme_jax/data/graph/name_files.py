@@ -1,7 +1,8 @@
-"""Names by id: ``entity2id.txt`` and ``relation2id.txt``, or ``entities.dict`` and ``relations.dict``.
+"""Names by id, of entities and of relations, each in a file of its own.
 
-A line is ``name id``, in a ``.dict`` ``id name``, separated by a tab or, where a line has none, by the space beside the
-id. A count of the lines may come first.
+A line is ``name id``, or ``id name`` in a ``.dict`` or ``.del``, separated by a tab or, where a line has none, by the
+space beside the id. A count of the lines may come first. In ``entities.txt`` and ``relations.txt`` a line is a name
+alone, and the first has id 0.
 """
 
 from pathlib import Path
@@ -11,7 +12,12 @@ from mocme_jax.data.readers.text_lines import read_lines, read_whole_number, tak
 from mocme_jax.errors import UserError
 
 NAME_FILES = ("entity2id.txt", "relation2id.txt")
-_PAIRS = (NAME_FILES, ("entities.dict", "relations.dict"))
+# The first that is there counts. Triples in .del files have the ids of the .del files of names, whatever else is there.
+_CALLED = (
+    ("entity_ids.del", "entity2id.txt", "entities.dict", "entities.txt"),
+    ("relation_ids.del", "relation2id.txt", "relations.dict", "relations.txt"),
+)
+_ID_FIRST = (".dict", ".del")
 
 
 class NameFile(NamedTuple):
@@ -28,21 +34,14 @@ class NameFile(NamedTuple):
     counted: bool
 
 
-def read_name_files(folder: Path) -> tuple[NameFile, NameFile] | None:
+def read_name_files(folder: Path) -> list[NameFile | None]:
     """The names of entities and of relations that a folder has files for; None where it has none.
 
     Raises:
-      UserError: there is one file without the other, or see read_names.
+      UserError: see read_names.
     """
-    for pair in _PAIRS:
-        entities, relations = (folder / file for file in pair)
-        there = [path.exists() for path in (entities, relations)]
-        if all(there):
-            return read_names(entities), read_names(relations)
-        if any(there):
-            missing = relations if there[0] else entities
-            raise UserError(f"{missing}: no such file; give {pair[0]} and {pair[1]} both or neither")
-    return None
+    paths = [next((folder / name for name in names if (folder / name).exists()), None) for names in _CALLED]
+    return [None if path is None else read_names(path) for path in paths]
 
 
 def read_names(path: Path) -> NameFile:
@@ -51,8 +50,8 @@ def read_names(path: Path) -> NameFile:
     Raises:
       UserError: the file is empty, its count does not fit, a line has no id, or ids or names repeat or leave a gap.
     """
-    lines = read_lines(path)
-    counted = not lines or lines[0].strip().isdecimal()
+    lines, listed = read_lines(path), path.stem in ("entities", "relations") and path.suffix == ".txt"
+    counted = not listed and (not lines or lines[0].strip().isdecimal())
     if counted:
         take_count(path, lines)
     first = 1 + counted
@@ -61,14 +60,17 @@ def read_names(path: Path) -> NameFile:
     line_of: dict[str, int] = {}
     for number, line in enumerate(lines[counted:], start=first):
         separator = "\t" if "\t" in line else " "
-        if path.suffix == ".dict":
+        if listed:
+            name, digits = line, "" if "\t" in line.strip() else str(number - 1)
+        elif path.suffix in _ID_FIRST:
             digits, _, name = line.partition(separator)
         else:
             name, _, digits = line.rpartition(separator)
         name, index = name.strip(), read_whole_number(digits.strip())
         if not name or index is None:
-            form = "id name" if path.suffix == ".dict" else "name id"
-            raise UserError(f"{path}:{number}: expected {form!r} with a tab or a space between, found {line[:60]!r}")
+            form = "'id name'" if path.suffix in _ID_FIRST else "'name id'"
+            form = "a name, and no tab," if listed else f"{form} with a tab or a space between,"
+            raise UserError(f"{path}:{number}: expected {form} found {line[:60]!r}")
         if index >= total:
             raise UserError(f"{path}:{number}: id {index} is out of range; {total} names have ids 0 to {total - 1}")
         if names[index] is not None:

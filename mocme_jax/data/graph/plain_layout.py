@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mocme_jax.data.audit.column_order import relation_column
 from mocme_jax.data.graph.entity_names import numbers_are_names
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.name_files import NameFile, read_name_files
 from mocme_jax.data.graph.openke_layout import SPLITS, check_ids
 from mocme_jax.data.graph.plain_rows import PlainRows, read_rows
-from mocme_jax.data.graph.split_files import split_file
+from mocme_jax.data.graph.split_files import CODED, split_file
 from mocme_jax.data.readers.text_lines import read_whole_number
 from mocme_jax.errors import UserError
 
@@ -21,14 +22,15 @@ from mocme_jax.errors import UserError
 def read_plain(folder: Path, notify: Callable[[str], None] = print) -> KnowledgeGraph:
     """Reads a graph without modalities; triples stay as released, duplicates and order included.
 
-    With files of names in the folder (see name_files), tokens are their names, or their ids where all of
+    With a file of names in the folder (see name_files), tokens are its names, or its ids where all of
     that kind are whole numbers and no name reads as one. Without, tokens that are exactly 0 to N-1 are the ids, and
     other names are numbered in order of first appearance (train, valid, test; head before tail). A missing file of
     valid or test is an empty split.
 
     Args:
       folder: of the files.
-      notify: told in one line of a header, and of names that a file of names without a count lacks.
+      notify: told in one line of a header, of another order of the columns (see relation_column), and of names that a
+        file of names without a count lacks.
 
     Raises:
       UserError: train.txt is missing or empty, or a row is malformed or names what the name files lack.
@@ -39,66 +41,69 @@ def read_plain(folder: Path, notify: Callable[[str], None] = print) -> Knowledge
     files = {split: read_rows(path, notify) for split, path in {**paths, "train": train}.items() if path is not None}
     if not files["train"].rows:
         raise UserError(f"{train}: holds no triples; a graph needs training triples")
+    coded = all(file.path.suffix == CODED for file in files.values())
+    if not coded and not any(file.ordered for file in files.values()):
+        files = _in_order(files, notify)
+    every = [row for file in files.values() for row in file.rows]
+    tokens = dict.fromkeys(token for row in every for token in (row[0], row[2])), dict.fromkeys(row[1] for row in every)
     named = read_name_files(folder)
-    entities, relations, triples = _by_tokens(files) if named is None else _by_name_files(*named, files, notify)
-    splits = {split: triples.get(split, np.zeros((0, 3), np.int32)) for split in SPLITS}
-    return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
-
-
-def _by_tokens(files: dict[str, PlainRows]) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
-    every = [row for file in files.values() for row in file.rows]
-    entities = _numbered(dict.fromkeys(token for row in every for token in (row[0], row[2])))
-    relations = _numbered(dict.fromkeys(row[1] for row in every))
-    entity_ids, relation_ids = ({name: index for index, name in enumerate(names)} for names in (entities, relations))
-    triples = {}
-    for split, file in files.items():
-        ids = [(entity_ids[head], relation_ids[relation], entity_ids[tail]) for head, relation, tail in file.rows]
-        triples[split] = np.array(ids, np.int32).reshape(-1, 3)
-    return entities, relations, triples
-
-
-def _numbered(tokens: dict[str, None]) -> list[str]:
-    """Names by id: ascending if they are exactly 0 to N-1, otherwise as they come."""
-    numbers = list(map(str, range(len(tokens))))
-    return numbers if tokens.keys() == set(numbers) else list(tokens)
-
-
-def _by_name_files(
-    entity_file: NameFile, relation_file: NameFile, files: dict[str, PlainRows], notify: Callable[[str], None]
-) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
-    every = [row for file in files.values() for row in file.rows]
-    entity_tokens = dict.fromkeys(token for row in every for token in (row[0], row[2]))
-    relation_tokens = dict.fromkeys(row[1] for row in every)
-    ids_written = _are_whole(entity_tokens) and not numbers_are_names(entity_file.names)
+    entity_ids_written = coded or _ids_written(named[0], tokens[0])
     # Some releases name relations by numbers that are not their ids: there the entities decide.
-    relation_ids_written = _are_whole(relation_tokens) and (ids_written or not numbers_are_names(relation_file.names))
-    entities, entity_ids = _ids_by_token(entity_file, entity_tokens, ids_written, notify)
-    relations, relation_ids = _ids_by_token(relation_file, relation_tokens, relation_ids_written, notify)
-    file_names = entity_file.path.name, relation_file.path.name
-    triples = {}
+    ids_written = entity_ids_written, entity_ids_written or _ids_written(named[1], tokens[1])
+    (entities, entity_ids), (relations, relation_ids) = (
+        _ids_by_token(file, own, written and _are_whole(own), notify)
+        for file, own, written in zip(named, tokens, ids_written, strict=True)
+    )
+    called = ["" if file is None else file.path.name for file in named]
+    splits = {split: np.zeros((0, 3), np.int32) for split in SPLITS}
     for split, file in files.items():
         ids = []
-        for number, (head, relation, tail) in enumerate(file.rows, start=file.first):
+        for number, (head, relation, tail) in zip(file.lines, file.rows, strict=True):
             try:
                 ids.append((entity_ids[head], relation_ids[relation], entity_ids[tail]))
             except KeyError as unknown:
                 token, of_relation = unknown.args[0], head in entity_ids and relation not in relation_ids
-                what = f"{token[:60]!r} is not in {file_names[of_relation]}; add it or remove both name files"
+                what = f"{token[:60]!r} is not in {called[of_relation]}; add it or remove that file"
                 raise UserError(f"{file.path}:{number}: {what}") from None
         array = np.array(ids, np.int64).reshape(-1, 3)
-        check_ids(file.path, array, len(entities), len(relations), file.first, file_names)
-        triples[split] = array.astype(np.int32)
-    return entities, relations, triples
+        check_ids(file.path, array, len(entities), len(relations), file.lines[0] if ids else 1, (called[0], called[1]))
+        splits[split] = array.astype(np.int32)
+    return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
+
+
+def _in_order(files: dict[str, PlainRows], notify: Callable[[str], None]) -> dict[str, PlainRows]:
+    """The files with the relation in the middle, as far as names tell where it is."""
+    column = relation_column([row for file in files.values() for row in file.rows])
+    if column == 1:
+        return files
+    order = {0: (1, 0, 2), 2: (0, 2, 1)}[column]
+    words = {0: "relation, head, tail", 2: "head, tail, relation"}[column]
+    notify(
+        f"{files['train'].path}: columns are read as {words}: the other two name the same things; if that is wrong, "
+        "begin each file with a header, head<TAB>relation<TAB>tail"
+    )
+    return {
+        split: file._replace(rows=[[row[place] for place in order] for row in file.rows])
+        for split, file in files.items()
+    }
 
 
 def _are_whole(tokens: Iterable[str]) -> bool:
     return all(read_whole_number(token) is not None for token in tokens)
 
 
+def _ids_written(file: NameFile | None, tokens: Iterable[str]) -> bool:
+    return file is not None and _are_whole(tokens) and not numbers_are_names(file.names)
+
+
 def _ids_by_token(
-    file: NameFile, tokens: dict[str, None], ids_written: bool, notify: Callable[[str], None]
+    file: NameFile | None, tokens: dict[str, None], ids_written: bool, notify: Callable[[str], None]
 ) -> tuple[list[str], dict[str, int]]:
     """Names by id and ids by token; a file that is not counted may lack names, which come behind its own."""
+    if file is None:
+        numbers = list(map(str, range(len(tokens))))
+        names = numbers if tokens.keys() == set(numbers) else list(tokens)
+        return names, {name: index for index, name in enumerate(names)}
     if ids_written:
         return file.names, {token: int(token) for token in tokens}
     known = set(file.names)

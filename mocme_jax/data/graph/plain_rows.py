@@ -2,11 +2,12 @@
 
 A row is ``head relation tail``: separated by tabs, under a count line or none; or ``h r t .`` separated by
 single spaces without a count line; or by spaces alone, where every row has three tokens. A first row that calls the
-columns by such names is a header, which may give them another order; it is no triple.
+columns by such names is a header, which may give them another order; it is no triple. A file called ``.nt`` holds
+N-Triples, where comments and blanks inside of a literal are no columns.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,14 +22,26 @@ _COLUMN_NAMES = (
 # What follows one of these in a header: head_id, subjectLabel, target entity.
 _COLUMN_NAME_ENDS = ("id", "ids", "name", "label", "uri", "iri", "entity", "node", "type")
 _OTHER_SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars"}
+_STATEMENT = re.compile(
+    r"\s*(<[^>]*>|_:\S+)\s*(<[^>]*>)\s*"
+    r'(<[^>]*>|_:\S*[^\s.]|"(?:[^"\\]|\\.)*"(?:@[A-Za-z0-9-]+|\^\^<[^>]*>)?)\s*\.\s*(?:#.*)?'
+)
 
 
 class PlainRows(NamedTuple):
-    """Rows (head, relation, tail) of a file, and the line where they start."""
+    """What a file holds.
+
+    Attributes:
+      path: of the file.
+      rows: head, relation, tail.
+      lines: of the rows.
+      ordered: whether the file says which column is which.
+    """
 
     path: Path
     rows: list[list[str]]
-    first: int
+    lines: Sequence[int]
+    ordered: bool = False
 
 
 def read_rows(path: Path, notify: Callable[[str], None] = print) -> PlainRows:
@@ -42,6 +55,8 @@ def read_rows(path: Path, notify: Callable[[str], None] = print) -> PlainRows:
       UserError: the file is missing, a row is malformed, or the columns are separated by something else.
     """
     lines = read_lines(path)
+    if ".nt" in path.suffixes[-2:]:
+        return _read_statements(path, lines)
     first = 1
     if lines and lines[0].strip().isdecimal():
         take_count(path, lines)
@@ -68,11 +83,26 @@ def read_rows(path: Path, notify: Callable[[str], None] = print) -> PlainRows:
         rows.append(row)
     order = _header(rows)
     if order is None:
-        return PlainRows(path, rows, first)
+        return PlainRows(path, rows, range(first, first + len(rows)))
     words = " ".join(rows[0])[:60]
     how = "" if order == [0, 1, 2] else ", and the columns are read in its order"
     notify(f"{path}:{first}: the header {words!r} is no triple and is left out{how}")
-    return PlainRows(path, [[row[column] for column in order] for row in rows[1:]], first + 1)
+    reordered = [[row[column] for column in order] for row in rows[1:]]
+    return PlainRows(path, reordered, range(first + 1, first + len(rows)), ordered=True)
+
+
+def _read_statements(path: Path, lines: list[str]) -> PlainRows:
+    rows, numbers = [], []
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            statement = _STATEMENT.fullmatch(line)
+            if statement is None:
+                raise UserError(
+                    f"{path}:{number}: expected N-Triples, '<head> <relation> <tail> .', found {line[:60]!r}"
+                )
+            rows.append(list(statement.groups()))
+            numbers.append(number)
+    return PlainRows(path, rows, numbers, ordered=True)
 
 
 def _without_dot(term: str, dotted: bool) -> str:
