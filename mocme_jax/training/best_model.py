@@ -12,7 +12,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
-from mocme_jax.training.checkpoints.run_position import check_format
+from mocme_jax.training.checkpoints.run_position import check_format, differing
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import here, settings_of
@@ -62,12 +62,13 @@ def restore_best(
         newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))
         if newest is None:
             raise UserError(f"{Path(workdir) / 'best'}: holds no checkpoint; train there first, or mend --workdir")
-        config = here(newest.meta["config"], data_dir, features_dir, alone=alone)
+        config = here(newest.meta, data_dir, features_dir, alone=alone)
         dataset = builders.load_dataset(config, notify=notify)
         if dataset.fingerprint != newest.meta["fingerprint"]:
+            other = ", ".join(differing(newest.meta["parts"], dataset.parts))
             raise UserError(
-                f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now; "
-                "say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
+                f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now "
+                f"({other}); say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
             )
         mapper, split = builders.build_mapper(config), settings_of(config).shard_entities
         model = builders.build_model(config, dataset.graph)

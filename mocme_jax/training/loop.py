@@ -25,7 +25,7 @@ from mocme_jax.training.logs.run_results import weight_names
 from mocme_jax.training.preemption import Preemption, Stopped
 from mocme_jax.training.schedule import Pace
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import schedule_of
+from mocme_jax.training.setup.settings import schedule_of, whole_places
 from mocme_jax.training.step import finite
 from mocme_jax.training.train_state import TrainState
 
@@ -70,6 +70,7 @@ class Loop:
         self.evaluator = builders.build_evaluator(config, self.model, dataset, mapper)
         self.schedule = schedule_of(config, len(graph.train) - count_held_out(len(graph.train), self.training.held))
         self.identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint)
+        self.identity["places"] = whole_places(config)
         self._began = time.perf_counter() if began is None else began
 
     def resume(self, checkpoints: Checkpoints, folder: Path, notify: Callable[[str], None]) -> TrainState:

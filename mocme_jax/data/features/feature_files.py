@@ -6,7 +6,7 @@ the subfolder) and ``{img,text,numeric}_features.pth``.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +48,13 @@ def unread_features(folder: Path) -> list[Path]:
     ]
 
 
-def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
+def feature_paths(folder: Path, graph_name: str, wanted: Collection[str] | None = None) -> dict[str, Path]:
     """The feature files of a folder by modality, sorted; see the module for the names.
+
+    Args:
+      folder: of the files.
+      graph_name: of the dataset, for files that are named for one.
+      wanted: modalities; what files of others are called does not matter. None: all.
 
     Raises:
       UserError: two files give one modality, files are named for several datasets and none for this one, or a name is
@@ -65,6 +70,7 @@ def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
         and not path.name.startswith(".")
         and not path.name.endswith(TRIPLES_SUFFIX)
         and path.is_file()
+        and (wanted is None or _modality_of(path) in wanted)
     ]
     datasets: dict[str, str] = {}
     for path in files:
@@ -83,7 +89,7 @@ def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
         match = _OF_DATASET.match(path.stem)
         if match and chosen and _dataset_key(match.group(1)) not in chosen:
             continue
-        name = modality_name(match.group(2) if match else path.stem)
+        name = _modality_of(path)
         if name in _TAKEN:
             raise UserError(
                 f"{path}: {name!r} is the model's own word for one of its experts; give the file another name"
@@ -92,6 +98,11 @@ def feature_paths(folder: Path, graph_name: str) -> dict[str, Path]:
             raise UserError(f"{path}: gives the modality {name}, and so does {found[name]}; remove one of the two")
         found[name] = path
     return dict(sorted(found.items()))
+
+
+def _modality_of(path: Path) -> str:
+    match = _OF_DATASET.match(path.stem)
+    return modality_name(match.group(2) if match else path.stem)
 
 
 def _dataset_key(name: str) -> str:

@@ -72,16 +72,14 @@ def load_graph(
     if not features_dir.is_dir():
         raise UserError(f"{features_dir}: no such folder; it should hold the feature files")
     folders = list(dict.fromkeys([features_dir, directory]))
-    files = feature_paths(features_dir, graph.name)
+    wanted = set(modalities) - {"structure"}
+    take_all = not modalities
+    files = feature_paths(features_dir, graph.name, None if take_all else wanted)
     for path in unread_features(features_dir):
         notify(
             f"{path}: is not read; features are read from {', '.join(SUFFIXES)}: save it as one of these, or make them "
             "of pictures, numbers and descriptions with python -m mocme_jax.prepare"
         )
-    wanted = set(modalities) - {"structure"}
-    take_all = not modalities
-    if not take_all:
-        files = {kind: path for kind, path in files.items() if kind in wanted}
     found = {kind: read_feature_file(path, kind, graph.entities, notify) for kind, path in files.items()}
 
     wanted_or_made = set(make) if take_all else wanted

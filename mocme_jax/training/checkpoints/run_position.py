@@ -107,9 +107,7 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
     """
     check_format(workdir, saved)
     elsewhere = "or name another folder with --workdir=DIR"
-    then, now = saved["parts"], identity["parts"]
-    other = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    if other:
+    if other := differing(saved["parts"], identity["parts"]):
         raise UserError(
             f"{workdir}: holds a run on another graph or other features: {', '.join(other)} "
             f"differ{'s' if len(other) == 1 else ''}; put them back, {elsewhere}"
@@ -122,6 +120,11 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
     ]
     if changed:
         raise UserError(f"{workdir}: holds a run whose config differs in {', '.join(changed)}; set back, {elsewhere}")
+
+
+def differing(then: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The parts of a graph that are not the same, by their digests."""
+    return [name for name in {**then, **now} if then.get(name) != now.get(name)]
 
 
 def as_json(value: Any) -> Any:

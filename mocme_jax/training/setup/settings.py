@@ -5,6 +5,7 @@ A configuration is a ``ConfigDict``, or the nested dict that a checkpoint or ``r
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,10 +65,26 @@ def with_fields(config: Config, changes: Mapping[str, Value]) -> ConfigDict:
     return result
 
 
-def here(config: Config, data_dir: str | None, features_dir: str | None, *, alone: bool) -> ConfigDict:
-    """A run's configuration for this machine; see ``restore_best``. No more devices than there are."""
+_PLACES = ("data.dir", "data.features_dir")
+
+
+def whole_places(config: Config) -> dict[str, str]:
+    """Where the folders lie that the config names, whatever the working directory is then."""
+    return {path: os.path.abspath(place) for path, place in flat(config).items() if path in _PLACES and place}
+
+
+def here(saved: Mapping[str, Any], data_dir: str | None, features_dir: str | None, *, alone: bool) -> ConfigDict:
+    """The configuration of a run for this machine and for its own modalities alone; see ``restore_best``.
+
+    Args:
+      saved: what a checkpoint says of itself; an earlier version did not note the ``places``.
+    """
+    config = saved["config"]
     changes: dict[str, Value] = {"parallel.devices": min(config["parallel"]["devices"], jax.device_count())}
     if alone:
         changes = {"parallel.devices": 1, "parallel.mapper": "none", "parallel.shard_entities": False}
-    places = {"data.dir": data_dir, "data.features_dir": features_dir}
-    return with_fields(config, changes | {path: place for path, place in places.items() if place is not None})
+    carried = [part.removeprefix("modality ") for part in saved["parts"] if part.startswith("modality ")]
+    changes["data.modalities"] = tuple(carried) or ("structure",)
+    places = {path: place for path, place in saved.get("places", {}).items() if os.path.isdir(place)}
+    places |= {path: place for path, place in zip(_PLACES, (data_dir, features_dir), strict=True) if place is not None}
+    return with_fields(config, changes | places)
