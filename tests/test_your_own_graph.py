@@ -45,7 +45,7 @@ def test_the_commands_of_the_page_lead_to_answers(tmp_path, monkeypatch, capsys)
         told = capsys.readouterr()
         assert status == 0, (command, told.err)
         printed.append(told.out)
-    assert {path.name for path in (graph / "features").iterdir()} == {"text.npy", "numeric.npz", "image.npz"}
+    assert {path.name for path in (graph / "features").iterdir()} == {"text.npz", "numeric.npz", "image.npz"}
     assert all(word in printed[2] for word in ("image", "numeric", "text", "dev", "test"))
     page = (tmp_path / "runs" / "mygraph" / "report.html").read_text(encoding="utf-8")
     assert "report.html" in printed[3]

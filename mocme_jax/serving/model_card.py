@@ -39,7 +39,7 @@ def write_card(workdir: Path, results: dict) -> None:
 def card(results: dict, calibration: dict | None) -> str:
     """The card's text, from what ``results.json`` holds and the report of a calibration, once there is one."""
     graph, run, config = results["graph"], results["run"], results["config"]
-    model = settings_of(config)
+    model, made_by = settings_of(config), {name: f", made by {word}" for name, word in graph.get("made_by", {}).items()}
     lines = [
         f"# MoCME on {graph['name']}",
         "",
@@ -54,7 +54,10 @@ def card(results: dict, calibration: dict | None) -> str:
         f"| entities, relations | {graph['entities']:,}, {graph['relations']:,} |",
         *(f"| {name} triples | {count:,} |" for name, count in graph["triples"].items()),
         f"| dev | {graph['dev']} |",
-        *(f"| modality {name} | {share:.1%} of the entities |" for name, share in graph["modalities"].items()),
+        *(
+            f"| modality {name} | {share:.1%} of the entities{made_by.get(name, '')} |"
+            for name, share in graph["modalities"].items()
+        ),
         f"| fingerprint | `{results['fingerprint'][:16]}` |",
         "",
         "## What the audit warns of",

@@ -34,11 +34,12 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
     Args:
       modalities: the graph's, with rows as they were read.
       features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one), or for
-        ``text`` also n texts, which are encoded as ``prepare`` does. What is left out is missing.
+        ``text`` also n texts, which are encoded as those of the graph were. What is left out is missing.
       count: n.
 
     Raises:
-      UserError: an unknown modality, another number of rows, another width, or numbers that are not finite.
+      UserError: an unknown modality, another number of rows, another width, numbers that are not finite, or texts where
+        it is not known what encoded those of the graph.
     """
     widths = {modality.name: modality.features.shape[1] for modality in modalities}
     for name in features:
@@ -54,7 +55,12 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
         present = None
         if modality.name == "text" and len(given) and all(isinstance(text, str) for text in given):
             present = np.array([bool(text.strip()) for text in given])
-            given = encode_texts(given) if present.any() else np.zeros((count, width), np.float32)
+            if not modality.made_by:
+                raise UserError(
+                    "features text: the graph's feature file does not tell what encoded its texts, so that new ones "
+                    f"can't be encoded alike; give vectors of width {width}, or train on what mocme_jax.prepare writes"
+                )
+            given = encode_texts(given, modality.made_by) if present.any() else np.zeros((count, width), np.float32)
         rows = np.asarray(given)
         if rows.shape != (count, width):
             raise UserError(f"features {modality.name}: expected {count} rows of width {width}, got {list(rows.shape)}")

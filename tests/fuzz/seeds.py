@@ -83,7 +83,7 @@ def npz() -> list[Files]:
     ids, names = np.array([2, 0]), np.array(["c", "a"])
     made = [
         *(_npz(packed, ids=ids, rows=ROWS[[2, 0]]) for packed in (False, True)),
-        *(_npz(True, rows=ROWS), _npz(False, ids=names, rows=ROWS[[2, 0]])),
+        *(_npz(True, rows=ROWS), _npz(False, ids=names, rows=ROWS[[2, 0]], made_by=np.array("a é"))),
         _npz(True, rows=ROWS, present=np.array([True, False, True])),
     ]
     return [{"image.npz": data} for data in made]

@@ -21,7 +21,7 @@ from mocme_jax.data.readers.torch_file import read_torch
 from mocme_jax.errors import UserError
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".pth", ".pt")
-_ARRAYS = ("rows", "ids", "present")
+_ARRAYS = ("rows", "ids", "present", "made_by")
 _ALIASES = {
     **dict.fromkeys(("img", "imgs", "images", "visual", "vision"), "image"),
     **dict.fromkeys(("textual", "txt"), "text"),
@@ -123,7 +123,8 @@ def read_feature_file(
 
     * ``.npy``, ``.pth``, ``.pt``: a matrix ``[N, d]``; a row of NaN marks an entity that lacks the modality.
     * ``.npz``, ``.safetensors``: ``rows`` with ``ids`` (see entity_finder; words only in an ``.npz``), or ``rows [N,
-      d]`` with ``present`` (bool ``[N]``) or without; or a single array of any name.
+      d]`` with ``present`` (bool ``[N]``) or without; or a single array of any name. An ``.npz`` may hold a line
+      ``made_by``, see Modality.
 
     Args:
       path: the file.
@@ -139,6 +140,7 @@ def read_feature_file(
     arrays = {
         key: array.view(np.uint8) != 0 if array.dtype == bool else array for key, array in _read_arrays(path).items()
     }
+    made_by = _word(path, arrays.pop("made_by")) if "made_by" in arrays else ""
     if "rows" not in arrays and len(arrays) == 1:
         arrays = {"rows": next(iter(arrays.values()))}
     if arrays.keys() - set(_ARRAYS) or "rows" not in arrays:
@@ -174,7 +176,7 @@ def read_feature_file(
     try:
         # A float64 too large for float32 turns infinite, and is then reported as such.
         with np.errstate(over="ignore", invalid="ignore"):
-            modality = make_modality(name, rows, present)
+            modality = make_modality(name, rows, present, made_by)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if not modality.present.any():
@@ -195,9 +197,7 @@ def _spread(
     if ids.shape != (len(rows),):
         raise UserError(f"{path}: ids has shape {list(ids.shape)} and rows {list(rows.shape)}; give one id a row")
     if ids.dtype.kind == "U":
-        codes = np.ascontiguousarray(ids).view(ids.dtype.byteorder + "u4")
-        if (codes > 0x10FFFF).any():
-            raise UserError(f"{path}: ids hold what is no text; write them again")
+        _refuse_no_text(path, "ids", ids)
     elif ids.dtype.kind not in "iu":
         raise UserError(f"{path}: ids are of type {ids.dtype}; give entity ids as whole numbers")
     keys, find = list(map(str, ids.tolist())), entity_finder(entities)
@@ -216,6 +216,22 @@ def _spread(
     present = np.zeros(len(entities), bool)
     present[ids] = given
     return spread, present
+
+
+def _word(path: Path, array: np.ndarray) -> str:
+    if array.dtype.kind == "U":
+        _refuse_no_text(path, "made_by", array.reshape(-1))
+    if array.shape or array.dtype.kind != "U" or not str(array).isprintable():
+        raise UserError(
+            f"{path}: made_by is of type {array.dtype}, shape {list(array.shape)}; expected one line of text"
+        )
+    return str(array)
+
+
+def _refuse_no_text(path: Path, name: str, words: np.ndarray) -> None:
+    codes = np.ascontiguousarray(words).view(words.dtype.byteorder + "u4")
+    if (codes > 0x10FFFF).any():
+        raise UserError(f"{path}: {name} hold what is no text; write them again")
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from mocme_jax.data.graph.splits import carve_dev
 from mocme_jax.errors import UserError
 
 NAMES = "names"
-FILES = {"text": "text.npy", "numeric": "numeric.npz", "image": "image.npz"}
+FILES = {"text": "text.npz", "numeric": "numeric.npz", "image": "image.npz"}
 
 
 def prepare(
@@ -33,7 +33,7 @@ def prepare(
     overwrite: bool = False,
     notify: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Makes the modalities asked for and writes ``text.npy``, ``numeric.npz`` and ``image.npz`` into ``out``.
+    """Makes the modalities asked for and writes ``text.npz``, ``numeric.npz`` and ``image.npz`` into ``out``.
 
     Asked for nothing, it makes text from names, and numeric if the graph's folder has
     ``numeric_triples.tsv``.

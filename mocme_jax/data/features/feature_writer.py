@@ -13,9 +13,10 @@ from mocme_jax.data.graph.knowledge_graph import Modality
 
 
 def write_features(path: Path, modality: Modality, entities: Sequence[str]) -> None:
-    """Writes one modality: as ``.npy`` a matrix ``[N, d]``, NaN where missing; as ``.npz`` ids and rows.
+    """Writes one modality: as ``.npy`` a matrix ``[N, d]``, NaN where missing; as ``.npz`` ids, rows and ``made_by``.
 
-    In place of ids stand names where a whole number would be read as one, see ``numbers_are_names``.
+    A matrix does not tell what it was made by. In place of ids stand names where a whole number would be read as one,
+    see ``numbers_are_names``.
     """
     if path.suffix == ".npy":
         rows = np.where(modality.present[:, None], modality.features, np.float32(np.nan))
@@ -23,7 +24,8 @@ def write_features(path: Path, modality: Modality, entities: Sequence[str]) -> N
     else:
         places = np.flatnonzero(modality.present).astype(np.int32)
         ids = np.array([entities[place] for place in places]) if numbers_are_names(entities) else places
-        write_atomically(path, lambda file: np.savez_compressed(file, ids=ids, rows=modality.features[places]))
+        arrays = {"ids": ids, "rows": modality.features[places], "made_by": np.array(modality.made_by)}
+        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:

@@ -66,4 +66,4 @@ def image_modality(files: dict[int, list[Path]], entities: int, encoder: str = D
     rows[ids] = np.add.reduceat(vectors, starts, axis=0) / counts[:, None]
     present = np.zeros(entities, bool)
     present[ids] = True
-    return make_modality("image", rows, present)
+    return make_modality("image", rows, present, encoder)

@@ -63,7 +63,7 @@ def numeric_modality(
         of_it = slice(*np.searchsorted(attribute, (index, index + 1)))
         features[entity[of_it], position] = quantile_scale(means[of_it])
         features[entity[of_it], len(kept) + position] = 1
-    return make_modality("numeric", features, features[:, len(kept) :].any(1))
+    return make_modality("numeric", features, features[:, len(kept) :].any(1), "ranks")
 
 
 def quantile_scale(values: np.ndarray) -> np.ndarray:

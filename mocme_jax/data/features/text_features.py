@@ -115,7 +115,8 @@ def encode_texts(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> np.nda
 
 def text_modality(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> Modality:
     """The modality ``text``: encodings of the texts, missing where a text is empty."""
-    return make_modality("text", encode_texts(texts, encoder), np.array([bool(text.strip()) for text in texts]))
+    present = np.array([bool(text.strip()) for text in texts])
+    return make_modality("text", encode_texts(texts, encoder), present, encoder)
 
 
 @functools.lru_cache(maxsize=2)

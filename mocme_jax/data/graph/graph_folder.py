@@ -154,7 +154,7 @@ def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None]
     for folder in (beside, fallback):
         rows = _read_made(folder / file_name, len(texts))
         if rows is not None:
-            return make_modality("text", rows, present)
+            return make_modality("text", rows, present, DEFAULT_ENCODER)
     notify(f"encoding {present.sum():,} texts with {DEFAULT_ENCODER} (once; kept for the next run)")
     rows = encode_texts(texts)
     place = beside if _may_write(features_dir) else fallback
@@ -162,7 +162,7 @@ def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None]
         write_atomically(place / file_name, lambda file: np.save(file, rows))
     except OSError as error:
         notify(f"{place}: text features could not be kept there ({error.strerror}); going on without")
-    return make_modality("text", rows, present)
+    return make_modality("text", rows, present, DEFAULT_ENCODER)
 
 
 def _may_write(folder: Path) -> bool:

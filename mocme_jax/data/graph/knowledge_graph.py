@@ -17,11 +17,13 @@ class Modality:
       name: a word, such as ``text``.
       features: float32 ``[N, d_m]``; rows of entities that lack the modality are zero.
       present: bool ``[N]``.
+      made_by: the encoder that made the features, as ``prepare`` calls it; empty where that is not known.
     """
 
     name: str
     features: np.ndarray
     present: np.ndarray
+    made_by: str = ""
 
     @property
     def coverage(self) -> float:
@@ -81,13 +83,14 @@ class KnowledgeGraph:
             yield f"modality {modality.name}", (modality.name.encode(), features.data, present.data)
 
 
-def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None) -> Modality:
+def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None, made_by: str = "") -> Modality:
     """A modality from a feature matrix, its missing rows cleared.
 
     Args:
       name: as in messages.
       rows: ``[N, d_m]`` of any float or integer type.
       present: bool ``[N]``, or None to take every row that is not all NaN.
+      made_by: see ``Modality``.
 
     Raises:
       UserError: a row that counts as present holds NaN or an infinity, or the shapes do not fit.
@@ -106,4 +109,4 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
             f"modality {name}: row {bad[0]} ({len(bad)} rows in all) holds NaN or infinite values and is not masked; "
             "fill the row with NaN to mark the entity as missing it"
         )
-    return Modality(name, features, np.asarray(present, bool))
+    return Modality(name, features, np.asarray(present, bool), made_by)

@@ -50,6 +50,7 @@ def graph_of(dataset: Dataset) -> dict:
         "relations": len(graph.relations),
         "triples": {name: len(rows) for name, rows in graph.splits.items()},
         "modalities": {modality.name: modality.coverage for modality in graph.modalities},
+        "made_by": {modality.name: modality.made_by for modality in graph.modalities if modality.made_by},
         "dev": dataset.dev,
     }
 
