@@ -141,6 +141,13 @@ def test_columns_are_read_in_the_order_that_names_leave_no_doubt_of(write_files,
     assert read_plain(write_files({"train.txt": train})).relations == list(dict.fromkeys(row[1] for row in rows))
 
 
+def test_many_relations_between_few_things_are_no_doubt_where_names_tell_which_is_which(write_files):
+    rows = [(f"c{index % 7}", f"rel{index}", f"c{(3 * index + 1) % 7}") for index in range(30)]
+    text = "".join("\t".join(row) + "\n" for row in rows)
+    assert audit(read_plain(write_files({"train.txt": text}))).columns is None
+    assert audit(read_plain(write_files({"train.txt": text.replace("c", "").replace("rel", "")}))).columns is not None
+
+
 def test_a_filled_in_mean_is_noticed():
     rows = np.random.default_rng(0).standard_normal((200, 7)).astype(np.float32)
     honest = make_modality("image", rows)

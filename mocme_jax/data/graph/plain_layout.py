@@ -73,8 +73,9 @@ def read_plain(folder: Path, notify: Callable[[str], None] = print) -> Knowledge
 
 def _in_order(files: dict[str, PlainRows], notify: Callable[[str], None]) -> dict[str, PlainRows]:
     """The files with the relation in the middle, as far as names tell where it is."""
-    column = relation_column([row for file in files.values() for row in file.rows])
-    if column == 1:
+    names = [{row[column] for file in files.values() for row in file.rows} for column in range(3)]
+    column = relation_column(names)
+    if column in (None, 1):
         return files
     order = {0: (1, 0, 2), 2: (0, 2, 1)}[column]
     words = {0: "relation, head, tail", 2: "head, tail, relation"}[column]
