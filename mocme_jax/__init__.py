@@ -1,14 +1,34 @@
-"""MoCME: multi-modal knowledge graph completion with complementary modality experts, in JAX and Flax."""
+"""MoCME: multi-modal knowledge graph completion with complementary modality experts, in JAX and Flax.
+
+From Python::
+
+    graph = mocme_jax.KnowledgeGraph.from_triples(rows, test=0.1)
+    model = mocme_jax.fit(graph, width=64, epochs=20)
+    model.complete(head="France", relation="borders", k=5)
+"""
 
 import importlib
 
 __version__ = "0.3.0"
 
 # Looked up when they are asked for: to import the package is to import no JAX.
-_LAZY = {"load": "mocme_jax.serving.run_loading"}
+_LAZY = {
+    "KnowledgeGraph": "data.graph.knowledge_graph",
+    "UserError": "errors",
+    "ablate": "library",
+    "default_config": "config",
+    "fit": "library",
+    "load": "serving.run_loading",
+    "search": "library",
+}
+__all__ = [*_LAZY]
 
 
 def __getattr__(name: str):
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return getattr(importlib.import_module(f"mocme_jax.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_LAZY, "__version__"])

@@ -74,6 +74,19 @@ def check_known(path: str) -> None:
     raise UserError(f"unknown config field {path}{suggest(path, FIELDS)}")
 
 
+def path_of(name: str) -> str:
+    """A field's path, from the path or from its last name alone, such as ``width``, where one field has it.
+
+    Raises:
+      UserError: there is no such field, or there are several.
+    """
+    name = name.replace("__", ".")
+    found = [path for path in FIELDS if path == name or path.endswith(f".{name}")]
+    if len(found) > 1 and name not in found:
+        raise UserError(f"{name} may be {' or '.join(found)}; say which")
+    return name if len(found) != 1 else found[0]
+
+
 def _gone(path: str) -> str:
     return f"config field {path} {REMOVED[path]}"
 

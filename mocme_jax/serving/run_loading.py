@@ -11,6 +11,7 @@ import jax
 from mocme_jax.additions.addition import ScoreAddition, changed
 from mocme_jax.data.features.text_features import LABELS_FILE, read_labels
 from mocme_jax.data.graph.graph_folder import atlas_directory
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS
 from mocme_jax.serving.compiled_queries import Tables, additions_in_blocks
@@ -33,6 +34,7 @@ def load(
     *,
     data_dir: str | None = None,
     features_dir: str | None = None,
+    graph: KnowledgeGraph | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> TrainedModel:
     """A run's best model, on one device, ready to answer.
@@ -40,13 +42,15 @@ def load(
     Args:
       workdir: the run's folder, as given to ``mocme_jax.train``.
       data_dir, features_dir: where graph and features lie now; None where the run found them.
+      graph: the graph, if it is at hand.
       notify: told in one line of work that takes a while; None for silence.
 
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
     """
     use_compilation_cache()
-    restored = restore_best(Path(workdir), data_dir=data_dir, features_dir=features_dir, alone=True, notify=notify)
+    places = dict(data_dir=data_dir, features_dir=features_dir, graph=graph)
+    restored = restore_best(Path(workdir), **places, alone=True, notify=notify)
     return model_of(Path(workdir), restored, notify)
 
 

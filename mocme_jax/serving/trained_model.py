@@ -24,6 +24,7 @@ from mocme_jax.serving.calibration import (
 from mocme_jax.serving.completion import Served, batches, filled
 from mocme_jax.serving.explanation import Explanation, explain_triple
 from mocme_jax.serving.fitted_structure import Fitting
+from mocme_jax.serving.frames import ListOfRows, Results, Rows
 from mocme_jax.serving.model_card import write_card
 from mocme_jax.serving.name_lookup import Key, Lookup
 from mocme_jax.serving.new_entities import STRUCTURES, Features, extended, read_features
@@ -59,6 +60,25 @@ class TrainedModel:
     notify: Callable[[str], None] | None = None
     base: "TrainedModel | None" = None
 
+    def __repr__(self) -> str:
+        sizes = f"{len(self.entities):,} entities, {len(self.relations):,} relations"
+        carried = ", ".join(modality.name for modality in self.graph.modalities) or "none"
+        run = self.saved["position"]
+        scored = f"dev MRR {run['best_mrr']:.4f} at epoch {run['best_epoch']}"
+        return f"TrainedModel({self.graph.name}: {sizes}; features: {carried}; {scored}; workdir: {self.workdir})"
+
+    @property
+    def results(self) -> Results:
+        """What ``results.json`` holds: scores of dev and test, by group, and what they are of.
+
+        Raises:
+          UserError: the run has not come to its end.
+        """
+        results = read_results(self.workdir)
+        if results is None:
+            raise UserError(f"{self.workdir}: holds no results.json; the run has not come to its end")
+        return Results(results)
+
     @functools.cached_property
     def calibration(self) -> Calibration:
         """What turns scores into probabilities: kept in the run's folder, or fitted on dev now and kept there."""
@@ -88,7 +108,7 @@ class TrainedModel:
         k: int = 10,
         *,
         exclude: Sequence[str] = (),
-    ) -> list[Answer] | list[list[Answer]]:
+    ) -> Rows | ListOfRows:
         """The most probable answers to the one of the three that is left out.
 
         Args:
@@ -97,7 +117,8 @@ class TrainedModel:
           exclude: splits whose triples are left out, such as ``("train", "valid", "test")``.
 
         Returns:
-          Answers, best first; a list of them for each question where any argument holds several keys.
+          A list of ``Answer``, best first; a list of these, one a question, where any argument holds several keys.
+          ``to_frame()`` of either is a DataFrame.
 
         Raises:
           UserError: a name is not known (with the nearest ones), or not two of the three are given.
@@ -118,7 +139,7 @@ class TrainedModel:
             sizes = " and ".join(f"{len(array)} of {name}" for name, array in ids.items())
             raise UserError(f"{sizes} do not go together; give one, or equally many") from None
         if not len(first):
-            return []
+            return ListOfRows()
         if missing[0] == "relation":
             answered = self.answer_relations(np.stack([first, second], axis=1), k, exclude)
             names = self.relations
@@ -127,7 +148,7 @@ class TrainedModel:
             answered = self.answer(np.stack([entity, asked], axis=1), k, exclude)
             names = self.entities
         lists = [self._answers(answered, row, names) for row in range(len(first))]
-        return lists[0] if single else lists
+        return lists[0] if single else ListOfRows(lists)
 
     def answer(self, questions: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
         """Answers to questions ``[Q, 2]``, entity and relation in [0, 2R), where r + R asks for the head of r.
@@ -179,8 +200,11 @@ class TrainedModel:
         table = self.served.tables.answers if answers else self.served.tables.questions
         return np.asarray(programs.rows_of(table, self.entities.ids(entities)))
 
-    def neighbours(self, entity: Keys, k: int = 10) -> list[Neighbour] | list[list[Neighbour]]:
-        """The k entities whose encodings (as what is asked about) are nearest by cosine, without itself."""
+    def neighbours(self, entity: Keys, k: int = 10) -> Rows | ListOfRows:
+        """The k entities whose encodings (as what is asked about) are nearest by cosine, without itself.
+
+        A list of ``Neighbour``, or a list of these for several keys; see ``complete``.
+        """
         self._check_k(k)
         ids = self.entities.ids(entity)
         k, lists = min(k, len(self.entities) - 1), []
@@ -200,12 +224,12 @@ class TrainedModel:
             for row in range(part.stop - part.start):
                 pairs = zip(best.ids[row, :k].tolist(), best.scores[row, :k].tolist(), strict=True)
                 lists.append(
-                    [
+                    Rows(
                         Neighbour(rank, index, self.entities.names[index], self.entities.readable[index], cosine)
                         for rank, (index, cosine) in enumerate(pairs, start=1)
-                    ]
+                    )
                 )
-        return lists[0] if isinstance(entity, str | int | np.integer) else lists
+        return lists[0] if isinstance(entity, str | int | np.integer) else ListOfRows(lists)
 
     def explain(self, triple: tuple[Key, Key, Key], *, nearest: int = 5) -> Explanation:
         """Why a triple has its score; see ``Explanation``."""
@@ -262,9 +286,9 @@ class TrainedModel:
         served = extended(self.served, modalities, facts, len(names), infer=infer, fitting=fitting if fit else None)
         return dataclasses.replace(grown, served=served)
 
-    def _answers(self, answered: Answered, row: int, names: Lookup) -> list[Answer]:
+    def _answers(self, answered: Answered, row: int, names: Lookup) -> Rows:
         facts = self.served.facts
-        return [
+        return Rows(
             Answer(
                 place + 1,
                 int(index),
@@ -276,7 +300,7 @@ class TrainedModel:
             )
             for place, index in enumerate(answered.ids[row])
             if index >= 0
-        ]
+        )
 
     @staticmethod
     def _check_k(k: int) -> None:

@@ -39,12 +39,12 @@ Cells = Mapping[str, Mapping[str, Value]]
 
 
 def load_cells(
-    name_or_path: str, config: ConfigDict, modalities: Sequence[str], alone: Mapping[str, Value]
+    study: str | Cells, config: ConfigDict, modalities: Sequence[str], alone: Mapping[str, Value]
 ) -> tuple[Cells, Callable[..., KnowledgeGraph] | None]:
     """The cells of a study file, the first of which the others are compared with, and its ``change_graph``.
 
     Args:
-      name_or_path: a study of ``configs/studies`` by name, or a file of one's own.
+      study: a study of ``configs/studies`` by name, a file of one's own, or the cells themselves.
       config: what every cell starts from.
       modalities: the graph's feature modalities.
       alone: what makes the config the structural baseline.
@@ -52,13 +52,17 @@ def load_cells(
     Raises:
       UserError: no such study, or a cell that changes what can't be changed.
     """
-    path = find_config(name_or_path, "studies", "--study")
-    cells = load_function(path, "get_cells(config, modalities, alone)")(config, list(modalities), dict(alone))
+    if isinstance(study, str):
+        path = find_config(study, "studies", "--study")
+        cells = load_function(path, "get_cells(config, modalities, alone)")(config, list(modalities), dict(alone))
+    else:
+        path, cells = None, study
     if not cells:
-        raise UserError(f"{path}: has no cells for a graph with the modalities {', '.join(modalities) or 'none'}")
+        where = f"{path}: " if path else ""
+        raise UserError(f"{where}has no cells for a graph with the modalities {', '.join(modalities) or 'none'}")
     for changes in cells.values():
         changed(config, fields_of(changes))
-    return cells, load_graph_change(path, cells)
+    return cells, None if path is None else load_graph_change(path, cells)
 
 
 def changed(config: ConfigDict, changes: Mapping[str, Value]) -> ConfigDict:
@@ -70,23 +74,25 @@ def changed(config: ConfigDict, changes: Mapping[str, Value]) -> ConfigDict:
 
 def run_study(
     config: ConfigDict,
-    study: str,
+    study: str | Cells,
     workdir: Path,
     *,
     seeds: int,
     alone: Mapping[str, Value],
     cells: Sequence[str] = (),
     preemption: Preemption | None = None,
+    graph: KnowledgeGraph | None = None,
 ) -> dict:
     """Runs what is not finished of a study, prints and writes its table, and returns it.
 
     Args:
       config: what every cell starts from; its seed is that of the dev split and of changes of the graph, which
         all seeds share.
-      study: its name, see ``load_cells``.
+      study: its name, see ``load_cells``; or cells.
       seeds: how many, from the config's on, trained together.
       alone: see ``load_cells``.
       cells: names of those to run; all, where there are none. The first cell is run in any case.
+      graph: what to train on, in place of what the config names.
 
     Raises:
       UserError: bad data, a folder that can't be written or holds another study, an unknown cell.
@@ -95,28 +101,31 @@ def run_study(
     preemption, console = preemption or Preemption(), make_console()
     own = range(settings_of(config).seed, settings_of(config).seed + seeds)
     note = console.print
-    dataset = builders.load_dataset(config, notify=note)
-    graph = dataset.graph
-    found, change_graph = load_cells(study, config, [modality.name for modality in graph.modalities], alone)
+    dataset = builders.load_dataset(config, note, graph)
+    modalities = [modality.name for modality in dataset.graph.modalities]
+    found, change_graph = load_cells(study, config, modalities, alone)
+    name = study if isinstance(study, str) else "of cells"
     chosen = _chosen(found, cells)
     use_compilation_cache()
-    note(f"{graph.name}: study {study}, {len(chosen)} cells, seeds {' '.join(map(str, own))}; dev: {dataset.dev}")
+    told = f"{dataset.graph.name}: study {name}, {len(chosen)} cells"
+    note(f"{told}, seeds {' '.join(map(str, own))}; dev: {dataset.dev}")
     for line in dataset.warnings:
         note(f"warning: {line}")
     with locked(workdir):
-        rows = Rows(workdir, identity_of_study(study, config, found, dataset, own))
-        clean = clean_rows(graph.splits["test"], dataset.known[0])
+        rows = Rows(workdir, identity_of_study(name, config, found, dataset, own))
+        clean = clean_rows(dataset.graph.splits["test"], dataset.known[0])
         preemption.something_to_save()
         for number, (cell, changes) in enumerate(chosen.items(), 1):
             missing = [seed for seed in own if seed not in rows.of(cell, changes)]
             if missing:
                 note(f"cell {number} of {len(chosen)}: {cell}  {as_flags(changes)}".rstrip())
                 signals = dict(preemption=preemption, console=console)
-                run_cell(rows, cell, changes, config, dataset, missing, **signals, change_graph=change_graph)
+                sources = dict(change_graph=change_graph, graph=graph)
+                run_cell(rows, cell, changes, config, dataset, missing, **signals, **sources)
                 write_json(rows.folder / TABLE, make_table(rows, found, own, clean))
         table = make_table(rows, found, own, clean)
         write_json(rows.folder / TABLE, table)
-    print_table(table, f"{graph.name}, {study}", console)
+    print_table(table, f"{dataset.graph.name}, {name}", console)
     note(f"rows: {Path(workdir) / 'rows.jsonl'}   table: {Path(workdir) / 'table.json'}")
     return table
 
@@ -132,12 +141,16 @@ def run_cell(
     preemption: Preemption,
     console: Console,
     change_graph: Callable[..., KnowledgeGraph] | None = None,
+    graph: KnowledgeGraph | None = None,
     test: bool = True,
 ) -> None:
-    """Trains a cell's seeds together and adds their rows; what it had begun before goes on."""
+    """Trains a cell's seeds together and adds their rows; what it had begun before goes on.
+
+    A cell that changes the data has them loaded anew, or takes another part of the ``graph``.
+    """
     own, start = changed(config, fields_of(changes)), time.perf_counter()
     if any(path.startswith("data.") for path in changes):
-        dataset = builders.load_dataset(own)
+        dataset = builders.load_dataset(own, graph=graph)
     if words := words_of(changes):
         dataset = change_dataset(dataset, change_graph, settings_of(own).seed, words)
     name = f"{rows.ranks_path(cell, seeds[0]).stem}-{seeds[-1]}.{len(seeds)}"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
@@ -44,6 +45,7 @@ def restore_best(
     *,
     data_dir: str | None = None,
     features_dir: str | None = None,
+    graph: KnowledgeGraph | None = None,
     alone: bool = False,
     notify: Callable[[str], None] | None = None,
 ) -> Restored:
@@ -52,6 +54,7 @@ def restore_best(
     Args:
       workdir, notify: the run's folder, and what is told in one line of work that takes a while.
       data_dir, features_dir: where graph and features lie now; None where the run found them.
+      graph: the graph, if it is at hand.
       alone: on one device with whole tables, whatever the run used.
 
     Raises:
@@ -63,7 +66,7 @@ def restore_best(
         if newest is None:
             raise UserError(f"{Path(workdir) / 'best'}: holds no checkpoint; train there first, or mend --workdir")
         config = here(newest.meta, data_dir, features_dir, alone=alone)
-        dataset = builders.load_dataset(config, notify=notify)
+        dataset = builders.load_dataset(config, notify, graph)
         if dataset.fingerprint != newest.meta["fingerprint"]:
             other = ", ".join(differing(newest.meta["parts"], dataset.parts))
             raise UserError(

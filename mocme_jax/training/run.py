@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import jax
 
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.parallel.processes import everyone
@@ -20,6 +22,7 @@ from mocme_jax.training.logs import nonfinite
 from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress, make_console
 from mocme_jax.training.logs.run_results import print_results, results_of
+from mocme_jax.training.logs.trackers import Tracker
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
@@ -30,10 +33,20 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption | None = None) -> dict:
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: Path,
+    preemption: Preemption | None = None,
+    *,
+    graph: KnowledgeGraph | None = None,
+    trackers: Sequence[Tracker] = (),
+) -> dict:
     """Trains the configured model in ``workdir``, or goes on there; returns what it wrote to ``results.json``.
 
-    ``preemption`` is entered, and takes signals; None leaves them alone.
+    Args:
+      preemption: is entered, and takes signals; None leaves them alone.
+      graph: what to train on, in place of what the config names.
+      trackers: take the row of each evaluation, beside TensorBoard.
 
     Raises:
       UserError: bad data, a workdir that can't be written, holds another run, or in which another process trains.
@@ -46,7 +59,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
     console = make_console(quiet=not writes)
     note = console.print
     mapper = builders.build_mapper(config)
-    dataset = builders.load_dataset(config, notify=note)
+    dataset = builders.load_dataset(config, note, graph)
     graph = dataset.graph
     use_compilation_cache()
     note(_headline(config, dataset, mapper, workdir))
@@ -76,7 +89,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, preemption: Preemption
         state = loop.resume(checkpoints, workdir, note)
         for name, content in [addition.file() for addition in loop.additions if writes]:
             write_whole(Path(workdir) / name, content)
-        with MetricsLog(workdir, keep_until_step=loop.position.evaluated_step, writes=writes) as log:
+        with MetricsLog(workdir, keep_until_step=loop.position.evaluated_step, trackers=trackers, writes=writes) as log:
             with Progress(schedule.epochs, console=console) as progress:
                 loop.run(state, log, progress, diverged)
             checkpoints.wait()

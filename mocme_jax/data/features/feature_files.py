@@ -90,7 +90,7 @@ def feature_paths(folder: Path, graph_name: str, wanted: Collection[str] | None 
         if match and chosen and _dataset_key(match.group(1)) not in chosen:
             continue
         name = _modality_of(path)
-        if name in _TAKEN:
+        if own_word(name):
             raise UserError(
                 f"{path}: {name!r} is the model's own word for one of its experts; give the file another name"
             )
@@ -114,6 +114,11 @@ def modality_name(stem: str) -> str:
     """The modality that a file stem means: ``img_features`` and ``Visual`` mean ``image``."""
     name = re.sub(r"[_-](features?|embeddings?)$", "", stem.strip().lower())
     return _ALIASES.get(name, name)
+
+
+def own_word(name: str) -> bool:
+    """Whether a modality can't be called so, because the model calls one of its experts so."""
+    return name in _TAKEN
 
 
 def read_feature_file(

@@ -40,12 +40,21 @@ def numeric_modality(
     tell_left_out(path, "rows", missing, len(rows), notify)
     rows = [row for row, place in zip(rows, places, strict=True) if place is not None]
     found = [place for place in places if place is not None]
-    height = len(entities)
+    return attribute_modality([row.values for row in rows], found, len(entities), str(path), min_rows)
+
+
+def attribute_modality(
+    rows: Sequence[Sequence[tuple[str, float]]], found: Sequence[int], height: int, where: str, min_rows: int = 5
+) -> Modality:
+    """The modality ``numeric`` from rows of pairs (attribute, number) and the entity of each, of N = ``height``.
+
+    See numeric_modality; ``where`` is for messages.
+    """
     # Not an array of names: it would be as wide as the longest.
-    names, values = zip(*(pair for row in rows for pair in row.values), strict=True)
+    names, values = zip(*(pair for row in rows for pair in row), strict=True)
     position_of = {name: position for position, name in enumerate(sorted(set(names)))}
     column = np.array([position_of[name] for name in names])
-    owner = np.repeat(np.array(found), [len(row.values) for row in rows])
+    owner = np.repeat(np.array(found), list(map(len, rows)))
     # A cell is an attribute of an entity. Only those that are given are held: all would be N times A.
     cells, cell = np.unique(column * height + owner, return_inverse=True)
     means = np.bincount(cell, weights=values) / np.bincount(cell)
@@ -54,7 +63,7 @@ def numeric_modality(
     kept = np.flatnonzero(counts >= min_rows) if (counts >= min_rows).any() else np.arange(len(counts))
     if len(kept) * height > max(_CELLS, _LEAST_SHARE * len(cells)):
         raise UserError(
-            f"{path}: {len(kept):,} attributes of {height:,} entities would be {len(kept) * height:,} cells for "
+            f"{where}: {len(kept):,} attributes of {height:,} entities would be {len(kept) * height:,} cells for "
             f"{len(cells):,} values; leave out attributes that few entities have"
         )
     features = np.zeros((height, 2 * len(kept)), np.float32)

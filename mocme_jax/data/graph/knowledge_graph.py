@@ -2,7 +2,10 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +33,9 @@ class Modality:
         """Share of the entities that have the modality, in [0, 1]."""
         return float(self.present.mean())
 
+    def __repr__(self) -> str:
+        return f"Modality({self.name}: width {self.features.shape[1]}, {self.coverage:.0%} of the entities)"
+
 
 @dataclasses.dataclass(frozen=True)
 class KnowledgeGraph:
@@ -41,6 +47,7 @@ class KnowledgeGraph:
       train, valid, test: int32 ``[T, 3]``, columns head, relation, tail.
       modalities: feature modalities; the learned structure table is not among them.
       mapped: whether the triples are views of files, which may be larger than what can be held (see ``mapped``).
+      source: config fields by which a run finds this very graph again; None where it is in no folder.
     """
 
     name: str
@@ -51,6 +58,103 @@ class KnowledgeGraph:
     test: np.ndarray
     modalities: tuple[Modality, ...] = ()
     mapped: bool = False
+    source: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
+
+    @classmethod
+    def from_triples(
+        cls,
+        triples: Any,
+        *,
+        valid: Any = None,
+        test: Any = None,
+        features: Mapping[str, Any] | None = None,
+        name: str = "graph",
+        time: Any = None,
+        by_pair: bool = False,
+        seed: int = 0,
+        notify: Callable[[str], None] = print,
+    ) -> "KnowledgeGraph":
+        """A graph from a DataFrame, an array ``[T, 3]`` or tuples of head, relation and tail.
+
+        Names that are exactly 0 to N-1 are the ids; others are numbered in order of first appearance, head before tail.
+
+        Args:
+          triples: of names. A DataFrame needs columns called head, relation and tail (or subject, predicate and object,
+            or the like), unless it has three.
+          valid, test: triples; or a share in (0, 1) of ``triples``, chosen at random without leak: every entity and
+            relation stays in train, and a triple and its reverse by an inverse or symmetric relation stay on one side.
+            Without ``valid``, training carves a dev split out of train.
+          features: by modality, ``{entity: value}`` or a Series or DataFrame by entity: vectors; for ``text`` texts, or
+            the word ``names``, to encode the entities' names; for ``numeric`` ``{attribute: number}``; for ``image``
+            ``pathlib.Path`` of a picture, or a list of them. Where names are ids, also an array ``[N, d_m]``, with
+            rows of NaN for those that lack it. Entities that are left out lack the modality.
+          name: what the graph is called in messages.
+          time: of each triple ``[T]``, or the name of a column: the latest triples become test, those before them
+            valid. Ties go to the earlier side.
+          by_pair: keep all triples between the same two entities on one side of a split, whatever their relations.
+          seed: of the random choice.
+          notify: told in one line of features of entities that the graph lacks; these are left out.
+
+        Raises:
+          UserError: a row is no triple or lacks a value, a split would be empty, or features do not fit.
+        """
+        return _late("rows_in_memory").graph_of_rows(
+            triples,
+            valid=valid,
+            test=test,
+            features=features,
+            name=name,
+            time=time,
+            by_pair=by_pair,
+            seed=seed,
+            notify=notify,
+        )
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | os.PathLike,
+        features_dir: str | os.PathLike | None = None,
+        *,
+        name: str = "",
+        modalities: Sequence[str] = (),
+        make: Sequence[str] = ("text", "numeric"),
+        notify: Callable[[str], None] = print,
+    ) -> "KnowledgeGraph":
+        """A graph with its features from a folder, as ``train`` reads it: see ``load_graph`` for the arguments."""
+        graph = _late("graph_folder").load_graph(
+            os.path.abspath(folder),
+            None if features_dir is None else os.path.abspath(features_dir),
+            name=name,
+            modalities=modalities,
+            make=make,
+            notify=notify,
+        )
+        places = {"data.dir": os.path.abspath(folder)}
+        places |= {} if features_dir is None else {"data.features_dir": os.path.abspath(features_dir)}
+        chosen = {"data.modalities": tuple(modalities) or ("all",), "data.make": tuple(make)}
+        return graph.replace(source=places | chosen | ({"data.name": name} if name else {}))
+
+    @classmethod
+    def from_pykeen(cls, dataset: Any, name: str = "") -> "KnowledgeGraph":
+        """A graph from a dataset of PyKEEN, with its ids; numeric literals become the modality ``numeric``."""
+        return _late("rows_in_memory").graph_of_pykeen(dataset, name)
+
+    @classmethod
+    def atlas(cls) -> "KnowledgeGraph":
+        """The embedded graph: countries, cities and languages, with names, coordinates and flags."""
+        graph = _late("graph_folder")
+        return graph.load_graph(graph.atlas_directory(), name="atlas").replace(source={"data.name": "atlas"})
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes a folder that ``from_folder`` and the commands read; see ``write_graph``, also for errors."""
+        _late("graph_writer").write_graph(self, folder)
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.entities):,} entities, {len(self.relations):,} relations"
+        triples = " / ".join(f"{len(part):,}" for part in self.splits.values())
+        carried = ", ".join(f"{one.name} {one.coverage:.0%}" for one in self.modalities) or "none"
+        return f"KnowledgeGraph({self.name}: {sizes}, {triples} triples in train / valid / test; features: {carried})"
 
     @property
     def splits(self) -> dict[str, np.ndarray]:
@@ -58,8 +162,8 @@ class KnowledgeGraph:
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
     def replace(self, **changes) -> "KnowledgeGraph":
-        """A copy with the named attributes changed."""
-        return dataclasses.replace(self, **changes)
+        """A copy with the named attributes changed, which the folder of this one does not hold."""
+        return dataclasses.replace(self, **({"source": None} | changes))
 
     def fingerprints(self) -> tuple[str, dict[str, str]]:
         """SHA-256 (hex) over names, triples and features, and of each part by name, to tell where two graphs differ."""
@@ -81,6 +185,11 @@ class KnowledgeGraph:
         for modality in self.modalities:
             features, present = np.ascontiguousarray(modality.features), np.ascontiguousarray(modality.present)
             yield f"modality {modality.name}", (modality.name.encode(), features.data, present.data)
+
+
+def _late(module: str) -> Any:
+    """A module of this room that makes graphs, and so imports this one."""
+    return importlib.import_module(f"mocme_jax.data.graph.{module}")
 
 
 def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None, made_by: str = "") -> Modality:

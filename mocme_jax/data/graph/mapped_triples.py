@@ -10,7 +10,7 @@ import numpy as np
 
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.data.graph.name_files import NAME_FILES, read_names
+from mocme_jax.data.graph.name_files import NAME_FILES, read_names, write_names
 from mocme_jax.data.graph.openke_layout import SPLITS
 from mocme_jax.data.graph.triple_keys import pieces
 from mocme_jax.data.readers.numpy_file import read_npy
@@ -40,9 +40,7 @@ def write_mapped(folder: Path, graph: KnowledgeGraph) -> list[Path]:
       OSError: the folder can't be made or written.
     """
     for file, names in zip(NAME_FILES, (graph.entities, graph.relations), strict=True):
-        lines = [str(len(names)), *(f"{name}\t{index}" for index, name in enumerate(names))]
-        text = "\n".join(lines) + "\n"
-        write_atomically(folder / file, lambda out, text=text: out.write(text.encode("utf-8", "surrogatepass")))
+        write_names(folder / file, names)
     for split, triples in graph.splits.items():
         write_atomically(folder / f"{split}{SUFFIX}", lambda out, rows=triples: np.save(out, rows))
     return [folder / file for file in (*NAME_FILES, *(f"{split}{SUFFIX}" for split in graph.splits))]

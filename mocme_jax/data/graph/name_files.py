@@ -5,9 +5,11 @@ space beside the id. A count of the lines may come first. In ``entities.txt`` an
 alone, and the first has id 0.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.readers.text_lines import read_lines, read_whole_number, take_count
 from mocme_jax.errors import UserError
 
@@ -32,6 +34,21 @@ class NameFile(NamedTuple):
     path: Path
     names: list[str]
     counted: bool
+
+
+def write_names(path: Path, names: Sequence[str]) -> None:
+    """Writes the names by id, with a count.
+
+    Raises:
+      UserError: a line can't hold a name.
+      OSError: the file can't be written.
+    """
+    for name in names:
+        if not name or name != name.strip() or "\t" in name or len(name.splitlines()) > 1:
+            raise UserError(f"{name!r}: has a tab, a line end or a blank at its end, which {path.name} can't hold")
+    lines = [str(len(names)), *(f"{name}\t{index}" for index, name in enumerate(names))]
+    content = ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
+    write_atomically(path, lambda file: file.write(content))
 
 
 def read_name_files(folder: Path) -> list[NameFile | None]:

@@ -3,7 +3,7 @@
 See split_files for what else the files may be called, and plain_rows for what a row is.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,18 @@ def read_plain(folder: Path, notify: Callable[[str], None] = print) -> Knowledge
         check_ids(file.path, array, len(entities), len(relations), file.lines[0] if ids else 1, (called[0], called[1]))
         splits[split] = array.astype(np.int32)
     return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
+
+
+def graph_of_names(name: str, rows: Mapping[str, Sequence[Sequence[str]]]) -> KnowledgeGraph:
+    """A graph without modalities from rows (head, relation, tail) of names by split, numbered as ``read_plain`` does."""
+    every = [row for split in SPLITS for row in rows.get(split, ())]
+    tokens = dict.fromkeys(token for row in every for token in (row[0], row[2])), dict.fromkeys(row[1] for row in every)
+    (entities, entity_ids), (relations, relation_ids) = (_ids_by_token(None, own, False, print) for own in tokens)
+    splits = {}
+    for split in SPLITS:
+        ids = [(entity_ids[head], relation_ids[word], entity_ids[tail]) for head, word, tail in rows.get(split, ())]
+        splits[split] = np.array(ids, np.int32).reshape(-1, 3)
+    return KnowledgeGraph(name, entities, relations, **splits)
 
 
 def _in_order(files: dict[str, PlainRows], notify: Callable[[str], None]) -> dict[str, PlainRows]:

@@ -126,14 +126,20 @@ def _header(rows: list[list[str]]) -> list[int] | None:
     """The columns of head, relation and tail if the first row names them and no other row holds these words."""
     if not rows:
         return None
-    roles = [_role(word) for word in rows[0]]
-    if sorted(roles) != [0, 1, 2]:
+    order = order_of(rows[0])
+    if order is None:
         return None
     words = set(rows[0])
     # A file of one row may well be the triple (h, r, t).
     if len(rows) == 1 and min(map(len, words)) == 1:
         return None
-    return None if any(not words.isdisjoint(row) for row in rows[1:]) else [roles.index(role) for role in range(3)]
+    return None if any(not words.isdisjoint(row) for row in rows[1:]) else order
+
+
+def order_of(words: Sequence[str]) -> list[int] | None:
+    """The places of head, relation and tail among names of columns; None unless one each is called so."""
+    roles = [_role(word) for word in words]
+    return [roles.index(role) for role in range(3)] if all(roles.count(role) == 1 for role in range(3)) else None
 
 
 def _role(word: str) -> int:

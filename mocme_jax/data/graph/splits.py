@@ -22,6 +22,7 @@ def carve_dev(
     seed: int,
     *,
     avoid: np.ndarray | None = None,
+    by_pair: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits training triples into train and dev, at random but without leak.
 
@@ -33,6 +34,7 @@ def carve_dev(
       fraction: about what share of the distinct triples goes to dev, in (0, 1); less where the rules leave no more.
       seed: of the choice.
       avoid: int ``[T', 3]``, triples that must not be in dev (those of test, where test overlaps train).
+      by_pair: keep all triples between the same two entities on one side, whatever their relations.
 
     Returns:
       train and dev, their rows in the order they had.
@@ -44,7 +46,7 @@ def carve_dev(
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
     _, first, copy_of = np.unique(triple_keys(train)[0], return_index=True, return_inverse=True)
     distinct = train[first]
-    groups = _twin_groups(distinct, inverse_relations(distinct))
+    groups = _groups(distinct, None if by_pair else inverse_relations(distinct))
     order = np.random.default_rng(seed).permutation(len(groups))
     allowed = np.ones(len(distinct), bool) if avoid is None else clean_rows(distinct, avoid)
     entity_uses = np.bincount(distinct[:, [0, 2]].ravel())
@@ -75,15 +77,12 @@ def carve_dev(
     return train[~in_dev[copy_of]], train[np.sort(first[in_dev])]
 
 
-def _twin_groups(distinct: np.ndarray, inverses: list[InverseRelation]) -> list[np.ndarray]:
-    """Row indices by group: the triples between two entities that imply each other backwards are one group."""
-    row, partner = reversed_pairs(distinct, distinct)
-    relations = 1 + max([int(distinct[:, 1].max()), *(max(pair.known, pair.implied) for pair in inverses)])
-    known = {pair.known * relations + pair.implied for pair in inverses}
-    known |= {pair.implied * relations + pair.known for pair in inverses}
-    pair_code = distinct[row, 1].astype(np.int64) * relations + distinct[partner, 1]
-    twin = np.zeros(len(distinct), bool)
-    twin[row[np.isin(pair_code, np.array(sorted(known), np.int64))]] = True
+def _groups(distinct: np.ndarray, inverses: list[InverseRelation] | None) -> list[np.ndarray]:
+    """Row indices by group: the triples between two entities that imply each other backwards are one group.
+
+    Without ``inverses`` all triples between two entities are.
+    """
+    twin = np.ones(len(distinct), bool) if inverses is None else _twins(distinct, inverses)
     ends = np.sort(distinct[:, [0, 2]], axis=1).astype(np.int64)
     entities = int(ends.max()) + 1
     # Triples without a twin get a number of their own, beyond those of the pairs of entities.
@@ -91,3 +90,15 @@ def _twin_groups(distinct: np.ndarray, inverses: list[InverseRelation]) -> list[
     by_group = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[by_group])) + 1
     return np.split(by_group, starts)
+
+
+def _twins(distinct: np.ndarray, inverses: list[InverseRelation]) -> np.ndarray:
+    """Bool ``[T]``: whether a triple's reverse by an inverse or symmetric relation is among the triples."""
+    row, partner = reversed_pairs(distinct, distinct)
+    relations = 1 + max([int(distinct[:, 1].max()), *(max(pair.known, pair.implied) for pair in inverses)])
+    known = {pair.known * relations + pair.implied for pair in inverses}
+    known |= {pair.implied * relations + pair.known for pair in inverses}
+    pair_code = distinct[row, 1].astype(np.int64) * relations + distinct[partner, 1]
+    twin = np.zeros(len(distinct), bool)
+    twin[row[np.isin(pair_code, np.array(sorted(known), np.int64))]] = True
+    return twin

@@ -1,12 +1,13 @@
-"""The run's trace: one JSON object a line in `metrics.jsonl`, and the same numbers for TensorBoard."""
+"""The run's trace: one JSON object a line in `metrics.jsonl`, and the same numbers for trackers."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from mocme_jax.config import flat
 from mocme_jax.data.readers.json_file import rows_of
 from mocme_jax.training.checkpoints.run_folder import write_whole, writing
+from mocme_jax.training.logs.trackers import TensorBoard, Tracker
 
 FILE_NAME = "metrics.jsonl"
 
@@ -30,6 +32,7 @@ class MetricsLog:
         written again, are dropped, and so is the row `test` that ended the run. None keeps all. Half a line,
         left by a run that was killed, is dropped in any case.
       tensorboard: False leaves TensorBoard out.
+      trackers: take the numbers of each evaluation as well, and are closed with the log.
       writes: False writes nothing at all, for processes beside the one that does.
 
     Raises:
@@ -42,9 +45,10 @@ class MetricsLog:
         *,
         keep_until_step: int | None = None,
         tensorboard: bool = True,
+        trackers: Sequence[Tracker] = (),
         writes: bool = True,
     ):
-        self._file = self._board = None
+        self._file, self._trackers = None, list(trackers) if writes else []
         if not writes:
             return
         folder = Path(workdir)
@@ -61,7 +65,8 @@ class MetricsLog:
             write_whole(self.path, b"".join(line + b"\n" for line, _ in rows))
         with writing(self.path):
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-            self._board = _open_board(folder / "tensorboard", purge) if tensorboard else None
+            if tensorboard and importlib.util.find_spec("tensorboardX") is not None:
+                self._trackers.append(TensorBoard(folder / "tensorboard", purge))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds a row, which is on the disk when this returns.
@@ -78,11 +83,14 @@ class MetricsLog:
             self._file.flush()
             # Before the checkpoint of the same step, which would let nobody write the row again.
             os.fsync(self._file.fileno())
-            if self._board is not None and isinstance(plain.get("epoch"), int):
-                for name, value in flat(plain, between="/").items():
-                    if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
-                        self._board.add_scalar(name, value, plain["epoch"])
-                self._board.flush()
+            if isinstance(plain.get("epoch"), int):
+                numbers = {
+                    name: value
+                    for name, value in flat(plain, between="/").items()
+                    if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool)
+                }
+                for tracker in self._trackers:
+                    tracker.log(numbers, plain["epoch"])
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -92,8 +100,8 @@ class MetricsLog:
             # What a full disk refused stays in the buffer, and has been told of.
             with contextlib.suppress(OSError):
                 self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
@@ -116,11 +124,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return _plain(np.asarray(value).tolist())
-
-
-def _open_board(folder: Path, purge_step: int | None):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=purge_step)

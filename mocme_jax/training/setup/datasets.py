@@ -39,24 +39,17 @@ class Dataset:
     dev: str
 
 
-def load_dataset(config: ConfigDict, notify: Callable[[str], None] | None = None) -> Dataset:
+def load_dataset(
+    config: ConfigDict, notify: Callable[[str], None] | None = None, graph: KnowledgeGraph | None = None
+) -> Dataset:
     """Reads and audits the graph that ``config.data`` names, and settles its dev split.
+
+    With a ``graph``, it is that one, with the modalities that ``config.data`` wants.
 
     Raises:
       UserError: the data are missing or malformed, or no dev split can be had.
     """
-    data = config.data
-    if data.dir is None and data.name != "atlas":
-        raise UserError(f"config {data.name}: say where the graph is, with --config.data.dir=FOLDER")
-    graph = load_graph(
-        atlas_directory() if data.dir is None else Path(data.dir),
-        Path(data.features_dir) if data.features_dir else None,
-        # A graph of one's own, trained with the default config, is called by its folder.
-        name="" if data.dir is not None and data.name == "atlas" else data.name,
-        modalities=() if "all" in data.modalities else (tuple(data.modalities) or ("structure",)),
-        make=tuple(data.make),
-        notify=notify,
-    )
+    data, graph = config.data, _read(config, notify) if graph is None else _chosen(config, graph)
     known, (fingerprint, parts) = tuple(graph.splits.values()), graph.fingerprints()
     if graph.mapped:
         usable = _usable_mapped(config, graph)
@@ -91,3 +84,27 @@ def _usable_mapped(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
 def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
     """Without the few rows that other splits hold too: they would choose the model on what it trains on, or on test."""
     return graph.replace(valid=np.asarray(graph.valid[clean_rows(graph.valid, graph.train, graph.test)]))
+
+
+def _read(config: ConfigDict, notify: Callable[[str], None] | None) -> KnowledgeGraph:
+    data = config.data
+    if data.dir is None and data.name != "atlas":
+        raise UserError(f"config {data.name}: say where the graph is, with --config.data.dir=FOLDER")
+    return load_graph(
+        atlas_directory() if data.dir is None else Path(data.dir),
+        Path(data.features_dir) if data.features_dir else None,
+        # A graph of one's own, trained with the default config, is called by its folder.
+        name="" if data.dir is not None and data.name == "atlas" else data.name,
+        modalities=() if "all" in data.modalities else (tuple(data.modalities) or ("structure",)),
+        make=tuple(data.make),
+        notify=notify,
+    )
+
+
+def _chosen(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
+    wanted, there = set(config.data.modalities) - {"structure"}, {one.name: one for one in graph.modalities}
+    if "all" in config.data.modalities:
+        return graph
+    if missing := sorted(wanted - there.keys()):
+        raise UserError(f"{graph.name}: has no features for {missing[0]}; there are: {', '.join(there) or 'none'}")
+    return graph.replace(modalities=tuple(there[name] for name in there if name in wanted))

@@ -1,0 +1,114 @@
+"""What entities carry, as a caller holds it: vectors, numbers, texts and pictures by entity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mocme_jax.data.features.feature_files import modality_name, own_word
+from mocme_jax.data.features.image_folder import image_modality
+from mocme_jax.data.features.numeric_features import attribute_modality
+from mocme_jax.data.features.text_features import text_modality
+from mocme_jax.data.graph.entity_names import entity_finder, readable_name, tell_left_out
+from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
+from mocme_jax.errors import UserError
+
+
+def modalities_of(
+    features: Mapping[str, Any], entities: Sequence[str], notify: Callable[[str], None] = print
+) -> tuple[Modality, ...]:
+    """Modalities in the order of their names; see ``KnowledgeGraph.from_triples`` for what each may be given as.
+
+    Raises:
+      UserError: values of another kind, or none of an entity of the graph.
+    """
+    found = {}
+    for given, values in features.items():
+        name = modality_name(given)
+        if own_word(name) or name in found:
+            why = "is the model's own word for one of its experts" if own_word(name) else "is given twice"
+            raise UserError(f"features {given!r}: {name} {why}; give it another name")
+        found[name] = _modality(name, _by_entity(values), entities, notify)
+    return tuple(found[name] for name in sorted(found))
+
+
+def _by_entity(values: Any) -> Any:
+    """A mapping from entities where the values have names: of a Series or a DataFrame, those of its index."""
+    if isinstance(values, Mapping):
+        return {str(key): value for key, value in values.items()}
+    if hasattr(values, "columns") and hasattr(values, "index"):
+        rows = [dict(zip(values.columns, row, strict=True)) for row in values.to_numpy().tolist()]
+        return {str(key): row for key, row in zip(values.index, rows, strict=True)}
+    if hasattr(values, "index") and hasattr(values, "items"):
+        return {str(key): value for key, value in values.items()}
+    return values
+
+
+def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[[str], None]) -> Modality:
+    where = f"features {name}"
+    if isinstance(values, str):
+        if name != "text" or values != "names":
+            raise UserError(f"{where}: is {values!r}; the one word that is known is text='names'")
+        return text_modality([readable_name(entity) for entity in entities])
+    if not isinstance(values, Mapping):
+        rows = np.asarray(values)
+        # Only ids have an order that the caller knows as well.
+        if list(entities) != list(map(str, range(len(entities)))):
+            raise UserError(f"{where}: say whose each row is, as {{entity: row}}; only ids 0 to N-1 have an order")
+        if len(rows) != len(entities):
+            raise UserError(f"{where}: has {len(rows)} rows, but the graph has {len(entities)} entities")
+        return make_modality(name, rows)
+    find = entity_finder(entities)
+    places = {key: find(key) for key in values}
+    missing = [(number, key) for number, (key, place) in enumerate(places.items()) if place is None]
+    tell_left_out(Path(where), "rows", missing, len(values), notify)
+    known = {place: values[key] for key, place in places.items() if place is not None}
+    if not known:
+        raise UserError(f"{where}: is empty")
+    kinds = {_kind(value) for value in known.values()}
+    if len(kinds) > 1:
+        raise UserError(f"{where}: holds {' and '.join(sorted(kinds))}; give all entities values of one kind")
+    (kind,) = kinds
+    if kind == "numbers by attribute":
+        if name != "numeric":
+            known = {place: list(row.values()) for place, row in known.items()}
+        else:
+            rows = {place: given for place, row in known.items() if (given := _given(row))}
+            if not rows:
+                raise UserError(f"{where}: holds no number")
+            return attribute_modality(list(rows.values()), list(rows), len(entities), where)
+    if kind == "texts":
+        return text_modality([str(known.get(place, "")) for place in range(len(entities))])
+    if kind == "files":
+        if name != "image":
+            raise UserError(f"{where}: files are read for image alone; give vectors")
+        files = {place: [Path(one) for one in (p if isinstance(p, list) else [p])] for place, p in known.items()}
+        return image_modality(files, len(entities))
+    return _vectors(name, known, len(entities))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return "texts"
+    first = value[0] if isinstance(value, list | tuple) and len(value) else value
+    if isinstance(first, Path):
+        return "files"
+    return "numbers by attribute" if isinstance(value, Mapping) else "vectors"
+
+
+def _given(row: Mapping[Any, Any]) -> list[tuple[str, float]]:
+    """Pairs of an attribute and a number, without those that are missing."""
+    return [(str(name), float(value)) for name, value in row.items() if value is not None and value == value]
+
+
+def _vectors(name: str, known: Mapping[int, Any], height: int) -> Modality:
+    try:
+        rows = np.stack([np.asarray(value, np.float32).reshape(-1) for value in known.values()])
+    except (ValueError, TypeError) as error:
+        raise UserError(f"features {name}: rows differ in length, or are no numbers ({error})") from error
+    features = np.full((height, rows.shape[1]), np.nan, np.float32)
+    features[list(known)] = rows
+    return make_modality(name, features)

@@ -1,0 +1,123 @@
+"""A graph from what a caller holds: tables, arrays or tuples of triples, and what entities carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mocme_jax.data.features.features_in_memory import modalities_of
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, make_modality
+from mocme_jax.data.graph.plain_layout import graph_of_names
+from mocme_jax.data.graph.plain_rows import order_of
+from mocme_jax.data.graph.splits import carve_dev
+from mocme_jax.errors import UserError
+
+
+def graph_of_rows(
+    triples: Any,
+    *,
+    valid: Any = None,
+    test: Any = None,
+    features: Mapping[str, Any] | None = None,
+    name: str = "graph",
+    time: Any = None,
+    by_pair: bool = False,
+    seed: int = 0,
+    notify: Callable[[str], None] = print,
+) -> KnowledgeGraph:
+    """What ``KnowledgeGraph.from_triples`` returns; see there."""
+    shares = {split: part for split, part in (("test", test), ("valid", valid)) if isinstance(part, float | int)}
+    for split, share in shares.items():
+        if not 0 < share < 1:
+            raise UserError(f"{split} is {share}: expected a share between 0 and 1, or triples")
+    if sum(shares.values()) >= 1:
+        raise UserError(f"valid and test are {sum(shares.values()):.0%} of the triples, which leaves none to train on")
+    given = {"train": triples, "valid": valid, "test": test}
+    rows = {split: names_of(part, split) for split, part in given.items() if part is not None and split not in shares}
+    if not rows["train"]:
+        raise UserError("triples: there are none; a graph needs training triples")
+    graph = graph_of_names(name, rows)
+    if time is not None and not shares:
+        raise UserError("time divides what valid and test take a share of; give valid=0.1 or test=0.1")
+    total = len(graph.train)
+    times = None if time is None else _times(triples, time, total)
+    for split, share in shares.items():
+        wanted = share * total / len(graph.train)
+        if times is None:
+            train, part = carve_dev(graph.train, wanted, seed, by_pair=by_pair)
+        else:
+            late = times > np.sort(times)[-1 - round(share * total)]
+            if not late.any():
+                raise UserError(
+                    f"{split}: no triples are later than all others; times are too alike, give a larger share"
+                )
+            train, part, times = graph.train[~late], graph.train[late], times[~late]
+        graph = graph.replace(**{"train": train, split: part})
+    return graph.replace(modalities=modalities_of(features or {}, graph.entities, notify))
+
+
+def names_of(triples: Any, what: str = "triples") -> list[list[str]]:
+    """Rows (head, relation, tail) of names, from a table with named columns, an array ``[T, 3]`` or tuples.
+
+    A table (a DataFrame of pandas or polars) needs columns called head, relation and tail, or subject, predicate and
+    object, or the like; others are ignored. Of a table of three columns with other names, they are taken in this order.
+
+    Raises:
+      UserError: not three columns, or a missing value.
+    """
+    if hasattr(triples, "columns"):
+        columns = [str(column) for column in triples.columns]
+        order = order_of(columns)
+        if order is None and len(columns) != 3:
+            raise UserError(f"{what}: the columns are {', '.join(columns)}; call three of them head, relation and tail")
+        table = triples.to_numpy()[:, order or [0, 1, 2]]
+        rows = table.tolist()
+    else:
+        rows = triples.tolist() if isinstance(triples, np.ndarray) else [tuple(row) for row in triples]
+    found = []
+    for number, row in enumerate(rows):
+        if not isinstance(row, list | tuple) or len(row) != 3:
+            raise UserError(f"{what}: row {number} is {str(row)[:60]}; a triple is head, relation, tail")
+        found.append([_name(value, f"{what}: row {number}") for value in row])
+    return found
+
+
+def _name(value: Any, where: str) -> str:
+    if isinstance(value, float) and value.is_integer():
+        raise UserError(f"{where} holds {value}; ids are whole numbers: turn the column into integers")
+    text = "" if value is None or isinstance(value, float) else str(value).strip()
+    if not text:
+        raise UserError(f"{where} lacks a value ({value!r})")
+    return text
+
+
+def _times(triples: Any, time: Any, count: int) -> np.ndarray:
+    """The times of the triples ``[T]``: a column of their table by name, or as they are given."""
+    if isinstance(time, str):
+        if time not in list(getattr(triples, "columns", ())):
+            raise UserError(f"time is {time!r}, but triples have no column of this name")
+        time = triples[time]
+    times = np.asarray(time)
+    if times.shape != (count,):
+        raise UserError(f"time has shape {list(times.shape)} for {count} triples; give one a triple")
+    return times
+
+
+def graph_of_pykeen(dataset: Any, name: str = "") -> KnowledgeGraph:
+    """What ``KnowledgeGraph.from_pykeen`` returns; see there."""
+    parts = {"train": dataset.training, "valid": dataset.validation, "test": dataset.testing}
+    names = []
+    for ids in (parts["train"].entity_to_id, parts["train"].relation_to_id):
+        if sorted(ids.values()) != list(range(len(ids))):
+            raise UserError("the dataset's ids are not 0 to N-1; number its entities and relations anew")
+        names.append(sorted(ids, key=ids.__getitem__))
+    splits = {}
+    for split, factory in parts.items():
+        rows = np.zeros((0, 3)) if factory is None else factory.mapped_triples
+        splits[split] = np.asarray(rows, np.int32).reshape(-1, 3)
+    modalities = ()
+    if (literals := getattr(parts["train"], "numeric_literals", None)) is not None:
+        modalities = (make_modality("numeric", np.asarray(literals, np.float32)),)
+    return KnowledgeGraph(name or type(dataset).__name__, *names, **splits, modalities=modalities)
