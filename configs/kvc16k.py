@@ -3,9 +3,9 @@
 Command     python -m mocme_jax.train --config=kvc16k --config.data.dir=FOLDER
 Modalities  structure (learned), text (names); image and more where their files are in the folder
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
-Machine     not measured
-Minutes     not measured
-Scores      not yet tuned or measured for experts that answer for themselves
+Machine     one core of an AMD EPYC virtual machine, no accelerator
+Minutes     29
+Scores      test MRR .172, dev .171 (seed 0), not tuned; .175 with version 0.2.0
 """
 
 from mocme_jax.config import default_config, structure_alone
@@ -16,6 +16,7 @@ def get_config(arg=None):
     config = default_config()
     config.data.name = "KVC16K"
     config.model.width = 256
+    config.model.modality_scale = 0.3
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
@@ -24,6 +25,7 @@ def get_config(arg=None):
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.05
     config.loss.query_dropout = 0.3
+    config.train.learning_rate = 0.001
     config.train.batch_size = 1024
     config.train.epochs = 14
     config.train.hold_out_epochs = 6

@@ -72,7 +72,7 @@ def read_plain(folder: Path, notify: Callable[[str], None] = print) -> Knowledge
 
 
 def graph_of_names(name: str, rows: Mapping[str, Sequence[Sequence[str]]]) -> KnowledgeGraph:
-    """A graph without modalities from rows (head, relation, tail) of names by split, numbered as ``read_plain`` does."""
+    """A graph without modalities from rows (head, relation, tail) of names by split, with ids as of ``read_plain``."""
     every = [row for split in SPLITS for row in rows.get(split, ())]
     tokens = dict.fromkeys(token for row in every for token in (row[0], row[2])), dict.fromkeys(row[1] for row in every)
     (entities, entity_ids), (relations, relation_ids) = (_ids_by_token(None, own, False, print) for own in tokens)
