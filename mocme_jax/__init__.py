@@ -8,6 +8,8 @@ From Python::
 """
 
 import importlib
+import sys
+import types
 
 __version__ = "0.3.0"
 
@@ -32,3 +34,14 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted([*_LAZY, "__version__"])
+
+
+class _Package(types.ModuleType):
+    """Keeps ``search`` and ``ablate`` functions: an import of the commands of these names would put modules there."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _LAZY or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -303,6 +303,14 @@ def test_a_field_that_is_unknown_or_may_be_two_is_told(graph):
             mocme_jax.fit(graph, **{name: 8})
 
 
+def test_commands_of_the_same_names_do_not_hide_the_functions():
+    import mocme_jax.ablate
+    import mocme_jax.search
+
+    assert callable(mocme_jax.search)
+    assert callable(mocme_jax.ablate)
+
+
 def test_search_and_ablate_take_a_graph_a_space_and_cells(graph, tmp_path):
     best = mocme_jax.search(
         graph, {"width": [8, 12]}, trials=2, workdir=tmp_path / "search", **{**SMALL, "epochs": 1, "eval_every": 1}
