@@ -22,6 +22,7 @@ from mocme_jax.config import (
     set_field,
     validate,
 )
+from mocme_jax.data.graph.graph_writer import LAST_FILE
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.serving.frames import Rows
@@ -52,8 +53,9 @@ def fit(
     Args:
       graph: a graph, or the folder of one.
       config: a bundled config by name, a file, or a config that ``default_config`` gave.
-      workdir: where the run's folder stays, so that the same call goes on after Ctrl-C, and ``load`` and the commands
-        find it; a graph that is in no folder is kept there too. None for a folder that goes with the model.
+      workdir: a folder to keep the run in. After Ctrl-C the same call continues there, and ``load`` and the commands
+        read it. A graph that was not read from a folder is written there too. None: a temporary folder, which is
+        removed together with the model.
       trackers: take the numbers of each evaluation; see ``mocme_jax.training.logs.trackers``.
       on_evaluation: called with the numbers of each evaluation by name, such as ``dev/mrr``, and the epoch.
       fields: config fields, by their last name, or with ``__`` for the dot, such as ``loss__kind="logistic"``.
@@ -63,6 +65,7 @@ def fit(
       FloatingPointError: the loss or a score is not finite.
       KeyboardInterrupt: Ctrl-C; what was trained is in ``workdir``.
     """
+    from mocme_jax.serving.model_card import write_card
     from mocme_jax.serving.run_loading import load
     from mocme_jax.training.logs.trackers import Callback
     from mocme_jax.training.run import train_and_evaluate
@@ -73,9 +76,9 @@ def fit(
         kept = workdir is not None
         folder = Path(workdir if workdir is not None else undo.enter_context(_temporary()))
         chosen = _config(config, fields, graph, folder if kept else None)
-        how = f"fit with workdir={str(folder)!r} goes on" if kept else "give a workdir to go on from where it stops"
+        how = f"fit with workdir={str(folder)!r} continues" if kept else "with a workdir, fit could continue"
         with _interrupts(how) as interrupts:
-            train_and_evaluate(chosen, folder, interrupts, graph=graph, trackers=trackers)
+            write_card(folder, train_and_evaluate(chosen, folder, interrupts, graph=graph, trackers=trackers))
         model = load(folder, graph=graph)
         if not kept:
             # The folder goes once nobody holds the model, or one that was made of it.
@@ -93,12 +96,12 @@ def ablate(
     cells: Sequence[str] = (),
     **fields: Any,
 ) -> Rows:
-    """Runs a study as ``python -m mocme_jax.ablate`` does; returns its table, a row a cell.
+    """Runs a study as ``python -m mocme_jax.ablate`` does. Returns its table: one row for each cell.
 
     Args:
       graph, config, workdir, fields: see ``fit``; with a workdir finished cells are kept, and not run again.
-      study: a bundled study by name, a file, or the cells themselves: ``{"full": {}, "no EGNS": {"weighting":
-        "uniform"}}``, the first of which the others are compared with.
+      study: a bundled study by name, a file, or the cells themselves, such as ``{"full": {}, "no EGNS": {"weighting":
+        "uniform"}}``. All are compared with the first.
       seeds: how many, trained together.
       cells: names of those to run beside the first; all, where none is named.
     """
@@ -111,7 +114,7 @@ def ablate(
     with contextlib.ExitStack() as undo:
         folder = Path(workdir if workdir is not None else undo.enter_context(_temporary()))
         chosen = _config(config, fields, graph, None)
-        with _interrupts("ablate with the same workdir goes on") as interrupts:
+        with _interrupts("ablate with the same workdir continues") as interrupts:
             options = dict(seeds=seeds, alone=alone, cells=cells, preemption=interrupts, graph=graph)
             table = run_study(chosen, study, folder, **options)
     return Rows({key: value for name, one in row.items() for key, value in _flat(name, one)} for row in table["rows"])
@@ -146,7 +149,7 @@ def search(
     with contextlib.ExitStack() as undo:
         folder = Path(workdir if workdir is not None else undo.enter_context(_temporary()))
         chosen = _config(config, fields, graph, None)
-        with _interrupts("search with the same workdir goes on") as interrupts:
+        with _interrupts("search with the same workdir continues") as interrupts:
             options = dict(trials=trials, minutes=minutes, preemption=interrupts, graph=graph)
             best = random_search.search(chosen, space, folder, **options)
     return {path.replace(".", "__"): value for path, value in best["changes"].items()}
@@ -187,8 +190,8 @@ def _config(
 
 
 def _keep(graph: KnowledgeGraph, folder: Path) -> None:
-    """Writes the graph, unless it is there."""
-    if not folder.exists():
+    """Writes the graph, unless it is there: the file that is written last tells."""
+    if not (folder / LAST_FILE).exists():
         graph.save(folder)
     elif KnowledgeGraph.from_folder(folder, make=()).fingerprints() != graph.fingerprints():
         raise UserError(f"{folder.parent}: holds a run on another graph; name another workdir")

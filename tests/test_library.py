@@ -190,6 +190,9 @@ def test_pictures_are_encoded_as_prepare_does(tmp_path):
         ({"image": {"a": [1.0], "b": [1.0, 2.0]}}, "differ in length"),
         ({"image": {"a": [1.0], "b": "text"}}, "texts and vectors"),
         ({"image": {"z": [1.0]}}, "none of the names"),
+        ({"image": {"a": "a.png"}}, r"holds texts; give pictures as pathlib\.Path"),
+        ({"image": pandas.Series([[1.0], [2.0]], index=["a", "a"])}, "given twice, or by its name"),
+        ({"image": 5}, "say whose each row is"),
         ({"image": {}}, "is empty"),
         ({"image": "names"}, "one word"),
         ({"numeric": {"a": {"x": None}}}, "holds no number"),
@@ -207,8 +210,12 @@ def test_a_graph_that_is_saved_is_read_as_it_was(graph, tmp_path):
         one.save(tmp_path / str(number))
         read = KnowledgeGraph.from_folder(tmp_path / str(number), make=())
         assert read.fingerprints() == one.fingerprints()
-    with pytest.raises(UserError, match="can't hold"):
-        KnowledgeGraph.from_triples([("a\tb", "r", "c")]).save(tmp_path / "tabs")
+    separators = KnowledgeGraph.from_triples([("a\u2028b", "r", "c\x85d\x0be\rf")])
+    separators.save(tmp_path / "separators")
+    assert KnowledgeGraph.from_folder(tmp_path / "separators", make=()).entities == separators.entities
+    for name in ("a\tb", "a\nb", "a\0b"):
+        with pytest.raises(UserError, match="can't hold"):
+            KnowledgeGraph.from_triples([(name, "r", "c")]).save(tmp_path / "refused")
 
 
 def test_a_dataset_of_pykeen_keeps_its_ids():
@@ -253,6 +260,7 @@ def test_a_model_without_a_folder_answers_and_leaves_nothing(graph, capsys):
 
 def test_a_run_with_a_folder_is_found_again_by_load_and_by_the_command(graph, rows, tmp_path):
     model = mocme_jax.fit(graph, workdir=tmp_path / "run", **SMALL)
+    assert (tmp_path / "run" / "MODEL_CARD.md").is_file()
     again = mocme_jax.load(tmp_path / "run")
     assert again.graph.fingerprints()[0] == model.graph.fingerprints()[0]
     questions = np.array([[1, 0], [5, 3]])
@@ -274,13 +282,14 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_goes_on(graph, tmp_pat
             os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="fit with workdir="):
+    with pytest.raises(KeyboardInterrupt, match=r"fit with workdir=.* continues"):
         mocme_jax.fit(graph, workdir=tmp_path / "run", on_evaluation=interrupted, **SMALL)
     assert signal.getsignal(signal.SIGINT) is before
     assert [epoch for epoch, _ in seen] == [2]
     model = mocme_jax.fit(graph, workdir=tmp_path / "run", **SMALL)
     assert model.results["test"] == whole.results["test"]
-    assert seen[0][1] == pytest.approx(whole.results["dev"]["overall"]["mrr"], abs=1)
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert seen[0][1] == rows[0]["dev"]["mrr"]
 
 
 @pytest.mark.parametrize(
@@ -337,6 +346,12 @@ def test_trackers_take_the_numbers_of_each_evaluation(graph, monkeypatch):
         assert [row if row == "end" else row["epoch"] for row in numbers] == [2, 4, "end"]
         assert max(row["dev/mrr"] for row in numbers[:2]) == model.results["dev"]["overall"]["mrr"]
     assert not any("@" in name for name in taken["mlflow"][0])
+
+    def refused(numbers, epoch):
+        raise ConnectionError("no server")
+
+    with pytest.raises(ConnectionError, match="no server"):
+        mocme_jax.fit(graph, on_evaluation=refused, **SMALL)
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="pip install wandb"):
         WeightsAndBiases()

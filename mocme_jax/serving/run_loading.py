@@ -10,7 +10,6 @@ import jax
 
 from mocme_jax.additions.addition import ScoreAddition, changed
 from mocme_jax.data.features.text_features import LABELS_FILE, read_labels
-from mocme_jax.data.graph.graph_folder import atlas_directory
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS
@@ -73,7 +72,7 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         tables_of(vectors, entities, restored, additions.scores),
         Facts(splits, entities, relations, additions),
     )
-    folders = data_folders(restored.config) or [atlas_directory()]
+    folders = data_folders(restored.config)
     return TrainedModel(
         workdir=workdir,
         served=served,

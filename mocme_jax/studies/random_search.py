@@ -65,7 +65,7 @@ def search(
     note = console.print
     ranges, seed = load_space(space, config), settings_of(config).seed
     dataset = builders.load_dataset(config, note, graph)
-    name = space if isinstance(space, str) else "of a given space"
+    name = space if isinstance(space, str) else "given in Python"
     points = {"as it is": {}} | {f"trial {number}": draw(ranges, seed, number) for number in range(1, trials)}
     use_compilation_cache()
     with locked(workdir):

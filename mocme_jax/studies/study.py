@@ -104,7 +104,7 @@ def run_study(
     dataset = builders.load_dataset(config, note, graph)
     modalities = [modality.name for modality in dataset.graph.modalities]
     found, change_graph = load_cells(study, config, modalities, alone)
-    name = study if isinstance(study, str) else "of cells"
+    name = study if isinstance(study, str) else "given in Python"
     chosen = _chosen(found, cells)
     use_compilation_cache()
     told = f"{dataset.graph.name}: study {name}, {len(chosen)} cells"
@@ -144,7 +144,7 @@ def run_cell(
     graph: KnowledgeGraph | None = None,
     test: bool = True,
 ) -> None:
-    """Trains a cell's seeds together and adds their rows; what it had begun before goes on.
+    """Trains a cell's seeds together and adds their rows; continues what was begun before.
 
     A cell that changes the data has them loaded anew, or takes another part of the ``graph``.
     """

@@ -31,20 +31,18 @@ def modalities_of(
         if own_word(name) or name in found:
             why = "is the model's own word for one of its experts" if own_word(name) else "is given twice"
             raise UserError(f"features {given!r}: {name} {why}; give it another name")
-        found[name] = _modality(name, _by_entity(values), entities, notify)
+        found[name] = _modality(name, values, entities, notify)
     return tuple(found[name] for name in sorted(found))
 
 
-def _by_entity(values: Any) -> Any:
-    """A mapping from entities where the values have names: of a Series or a DataFrame, those of its index."""
-    if isinstance(values, Mapping):
-        return {str(key): value for key, value in values.items()}
+def _pairs(values: Any) -> list[tuple[str, Any]] | None:
+    """Pairs of an entity and a value; of a Series or a DataFrame by its index. None where values have no names."""
     if hasattr(values, "columns") and hasattr(values, "index"):
         rows = [dict(zip(values.columns, row, strict=True)) for row in values.to_numpy().tolist()]
-        return {str(key): row for key, row in zip(values.index, rows, strict=True)}
-    if hasattr(values, "index") and hasattr(values, "items"):
-        return {str(key): value for key, value in values.items()}
-    return values
+        return list(zip(map(str, values.index), rows, strict=True))
+    if isinstance(values, Mapping) or (hasattr(values, "index") and hasattr(values, "items")):
+        return [(str(key), value) for key, value in values.items()]
+    return None
 
 
 def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[[str], None]) -> Modality:
@@ -53,19 +51,25 @@ def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[
         if name != "text" or values != "names":
             raise UserError(f"{where}: is {values!r}; the one word that is known is text='names'")
         return text_modality([readable_name(entity) for entity in entities])
-    if not isinstance(values, Mapping):
+    pairs = _pairs(values)
+    if pairs is None:
         rows = np.asarray(values)
         # Only ids have an order that the caller knows as well.
         if list(entities) != list(map(str, range(len(entities)))):
             raise UserError(f"{where}: say whose each row is, as {{entity: row}}; only ids 0 to N-1 have an order")
-        if len(rows) != len(entities):
-            raise UserError(f"{where}: has {len(rows)} rows, but the graph has {len(entities)} entities")
+        if rows.shape[:1] != (len(entities),):
+            raise UserError(f"{where}: has shape {list(rows.shape)}, but the graph has {len(entities)} entities")
         return make_modality(name, rows)
     find = entity_finder(entities)
-    places = {key: find(key) for key in values}
-    missing = [(number, key) for number, (key, place) in enumerate(places.items()) if place is None]
-    tell_left_out(Path(where), "rows", missing, len(values), notify)
-    known = {place: values[key] for key, place in places.items() if place is not None}
+    places = [find(key) for key, _ in pairs]
+    missing = [(number, key) for number, (key, _) in enumerate(pairs) if places[number] is None]
+    tell_left_out(Path(where), "rows", missing, len(pairs), notify)
+    known = {}
+    for place, (key, value) in zip(places, pairs, strict=True):
+        if place in known:
+            raise UserError(f"{where}: {key!r} is given twice, or by its name and by its id; give one value an entity")
+        if place is not None:
+            known[place] = value
     if not known:
         raise UserError(f"{where}: is empty")
     kinds = {_kind(value) for value in known.values()}
@@ -81,6 +85,10 @@ def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[
                 raise UserError(f"{where}: holds no number")
             return attribute_modality(list(rows.values()), list(rows), len(entities), where)
     if kind == "texts":
+        if name != "text":
+            raise UserError(
+                f"{where}: holds texts; give pictures as pathlib.Path, texts under the name text, or vectors"
+            )
         return text_modality([str(known.get(place, "")) for place in range(len(entities))])
     if kind == "files":
         if name != "image":

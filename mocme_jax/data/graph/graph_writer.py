@@ -11,9 +11,12 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.name_files import NAME_FILES, write_names
 from mocme_jax.errors import UserError
 
+# Where it is, the others are.
+LAST_FILE = "test2id.txt"
+
 
 def write_graph(graph: KnowledgeGraph, folder: Path) -> None:
-    """Writes the OpenKE layout, and ``<modality>.npz``; ids stay as they are.
+    """Writes the OpenKE layout, and ``<modality>.npz``; ids stay as they are. ``LAST_FILE`` is written last.
 
     Raises:
       UserError: a name that a line of text can't hold, triples that stay on the disk, a folder that can't be written.

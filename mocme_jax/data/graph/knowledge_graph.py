@@ -98,17 +98,8 @@ class KnowledgeGraph:
         Raises:
           UserError: a row is no triple or lacks a value, a split would be empty, or features do not fit.
         """
-        return _late("rows_in_memory").graph_of_rows(
-            triples,
-            valid=valid,
-            test=test,
-            features=features,
-            name=name,
-            time=time,
-            by_pair=by_pair,
-            seed=seed,
-            notify=notify,
-        )
+        make = _late("rows_in_memory").graph_of_rows
+        return make(triples, valid, test, features, name, time, by_pair, seed, notify)
 
     @classmethod
     def from_folder(

@@ -37,6 +37,7 @@ def write_mapped(folder: Path, graph: KnowledgeGraph) -> list[Path]:
     """Writes a graph's names and triples so that `read_mapped` reads them, and returns the files.
 
     Raises:
+      UserError: see ``write_names``.
       OSError: the folder can't be made or written.
     """
     for file, names in zip(NAME_FILES, (graph.entities, graph.relations), strict=True):

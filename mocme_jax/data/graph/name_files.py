@@ -44,8 +44,12 @@ def write_names(path: Path, names: Sequence[str]) -> None:
       OSError: the file can't be written.
     """
     for name in names:
-        if not name or name != name.strip() or "\t" in name or len(name.splitlines()) > 1:
-            raise UserError(f"{name!r}: has a tab, a line end or a blank at its end, which {path.name} can't hold")
+        # As read_lines: only line feeds end a line.
+        if not name or name != name.strip() or not {"\t", "\n", "\0"}.isdisjoint(name):
+            raise UserError(
+                f"{name[:60]!r}: {path.name} can't hold a name that is empty, or has a tab, a line feed, a zero "
+                "byte, or a blank at an end"
+            )
     lines = [str(len(names)), *(f"{name}\t{index}" for index, name in enumerate(names))]
     content = ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
     write_atomically(path, lambda file: file.write(content))

@@ -17,15 +17,14 @@ from mocme_jax.errors import UserError
 
 def graph_of_rows(
     triples: Any,
-    *,
-    valid: Any = None,
-    test: Any = None,
-    features: Mapping[str, Any] | None = None,
-    name: str = "graph",
-    time: Any = None,
-    by_pair: bool = False,
-    seed: int = 0,
-    notify: Callable[[str], None] = print,
+    valid: Any,
+    test: Any,
+    features: Mapping[str, Any] | None,
+    name: str,
+    time: Any,
+    by_pair: bool,
+    seed: int,
+    notify: Callable[[str], None],
 ) -> KnowledgeGraph:
     """What ``KnowledgeGraph.from_triples`` returns; see there."""
     shares = {split: part for split, part in (("test", test), ("valid", valid)) if isinstance(part, float | int)}

@@ -65,8 +65,8 @@ class MetricsLog:
             write_whole(self.path, b"".join(line + b"\n" for line, _ in rows))
         with writing(self.path):
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-            if tensorboard and importlib.util.find_spec("tensorboardX") is not None:
-                self._trackers.append(TensorBoard(folder / "tensorboard", purge))
+        if tensorboard and importlib.util.find_spec("tensorboardX") is not None:
+            self._trackers.append(TensorBoard(folder / "tensorboard", purge))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds a row, which is on the disk when this returns.
@@ -83,14 +83,15 @@ class MetricsLog:
             self._file.flush()
             # Before the checkpoint of the same step, which would let nobody write the row again.
             os.fsync(self._file.fileno())
-            if isinstance(plain.get("epoch"), int):
-                numbers = {
-                    name: value
-                    for name, value in flat(plain, between="/").items()
-                    if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool)
-                }
-                for tracker in self._trackers:
-                    tracker.log(numbers, plain["epoch"])
+        if isinstance(plain.get("epoch"), int):
+            numbers = {
+                name: value
+                for name, value in flat(plain, between="/").items()
+                if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool)
+            }
+            # What a tracker's server refuses is no error of the file.
+            for tracker in self._trackers:
+                tracker.log(numbers, plain["epoch"])
 
     def __enter__(self) -> MetricsLog:
         return self

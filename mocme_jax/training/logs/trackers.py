@@ -5,11 +5,13 @@ A tracker is an object with the two methods of ``Tracker``.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from mocme_jax.errors import UserError
+from mocme_jax.training.checkpoints.run_folder import writing
 
 
 class Tracker(Protocol):
@@ -27,17 +29,23 @@ class TensorBoard:
 
     Args:
       folder: of the files.
-      purge: when a run goes on, the first epoch that is written anew.
+      purge: when a run continues, the first epoch that is written again.
+
+    Raises:
+      UserError: a file can't be written; so does ``log``.
     """
 
     def __init__(self, folder: Path, purge: int | None = None):
-        self._writer = _package("tensorboardX").SummaryWriter(str(folder), purge_step=purge)
+        self._folder = folder
+        with writing(folder):
+            self._writer = _package("tensorboardX").SummaryWriter(str(folder), purge_step=purge)
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
         """See ``Tracker``."""
-        for name, value in numbers.items():
-            self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
+        with writing(self._folder):
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, epoch)
+            self._writer.flush()
 
     def close(self) -> None:
         """See ``Tracker``."""
@@ -92,8 +100,6 @@ class Callback:
 
 
 def _package(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError:
