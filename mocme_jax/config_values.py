@@ -15,13 +15,14 @@ _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 
 def show(value: Value) -> str:
-    """A value as it is written on the command line."""
+    """A value as it is written on the command line, where it is read back as itself."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, tuple | list):
         return ",".join(map(show, value)) if value else "()"
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     return str(value)
 
 

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 DEFAULT_CONFIG = "atlas"
+# Where a run found its data, as a command that repeats it on another machine writes it.
+PLACES = {"data.dir": "FOLDER", "data.features_dir": "FEATURES"}
+PLACES_MEANING = "FOLDER is the folder of the graph, FEATURES that of its feature files"
 # Where a run found its data and on what it ran.
-OF_A_MACHINE = ("data.dir", "data.features_dir", "parallel.")
+OF_A_MACHINE = (*PLACES, "parallel.")
 # Columns of --help.
 HELP_WIDTH = 100
 _PREFIX = "config."
@@ -205,9 +208,12 @@ def _table(rows: Mapping[str, tuple[str, Field]], value_width: int) -> list[str]
 
 
 def flags_of(config: Mapping[str, Any]) -> list[str]:
-    """The flags that turn the default config into this one, but for places of a machine and fields that are gone."""
+    """The flags that turn the default config into this one, but for fields of a machine and fields that are gone.
+
+    ``PLACES`` stand for the folders that the config names.
+    """
     default, own = flat(load_config(DEFAULT_CONFIG)[0]), flat(config)
-    flags = ["--config.data.dir=FOLDER"] if own.get("data.dir") is not None else []
+    flags = [f"--{_PREFIX}{path}={place}" for path, place in PLACES.items() if own.get(path) is not None]
     for path, value in own.items():
         if path.startswith(OF_A_MACHINE) or path not in default:
             continue

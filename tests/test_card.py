@@ -1,14 +1,18 @@
 """The model card: numbers of results.json, and a command that repeats the run."""
 
+import html
+import importlib.util
 import json
 import re
 import shlex
 import shutil
 
 import pytest
+from command_runner import run_here
+from tiny_graph import tiny_flags, write_tiny_graph
 
 import mocme_jax
-from mocme_jax.flags import parse
+from mocme_jax.report.report_writer import write_report
 from mocme_jax.serving.model_card import card, write_card
 
 
@@ -40,14 +44,30 @@ def test_the_card_of_structure_alone_has_one_expert(tiny_baseline):
     assert "structure 1.000" in text
 
 
-def test_its_command_is_the_run_again(results):
-    (command,) = re.findall(r"^python -m mocme_jax.train (.*)$", card(results, None), re.MULTILINE)
-    config, _ = parse(shlex.split(command), "")
-    again = json.loads(json.dumps(config.to_dict()))
-    for section in ("model", "negatives", "loss", "train", "eval"):
-        assert again[section] == results["config"][section]
-    assert again["data"] | {"dir": None} == results["config"]["data"] | {"dir": None}
-    assert again["seed"] == results["config"]["seed"]
+@pytest.mark.slow
+def test_the_commands_that_card_and_report_print_are_the_run_again(tmp_path, monkeypatch, capsys):
+    """Features in a folder of their own, and a rate of more digits than six."""
+    graph, features = write_tiny_graph(tmp_path / "my graph"), tmp_path / "made of it"
+    features.mkdir()
+    for name in ("text.npy", "numeric.npz"):
+        (graph / name).rename(features / name)
+    fields = {"data__modalities": "all", "data__features_dir": features, "train__learning_rate": 0.0123456789}
+    assert run_here("train", *tiny_flags(graph, tmp_path / "run", **fields), monkeypatch=monkeypatch) == 0
+    first = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert first["graph"]["modalities"].keys() == {"text", "numeric"}
+    texts = [(tmp_path / "run" / "MODEL_CARD.md").read_text(encoding="utf-8")]
+    if importlib.util.find_spec("jinja2") and importlib.util.find_spec("matplotlib"):
+        page = write_report([tmp_path / "run"]).read_text(encoding="utf-8")
+        texts.append(html.unescape(page).replace(" \\\n", ""))
+    for number, text in enumerate(texts):
+        (command,) = re.findall(r"^(?:<pre.*>)?python -m mocme_jax.train (.*?)(?:</pre>)?$", text, re.MULTILINE)
+        named = {"DIR": tmp_path / f"again {number}", "FOLDER": graph, "FEATURES": features}
+        flags = [re.sub(r"(?<==)(DIR|FOLDER|FEATURES)$", lambda m: str(named[m[0]]), f) for f in shlex.split(command)]
+        # The number of devices is the machine's.
+        assert run_here("train", *flags, "--config.parallel.devices=1", monkeypatch=monkeypatch) == 0
+        again = json.loads((named["DIR"] / "results.json").read_text(encoding="utf-8"))
+        assert again.pop("run").keys() == first["run"].keys()
+        assert again == {name: value for name, value in first.items() if name != "run"}
 
 
 def test_the_first_use_adds_the_calibration(tiny_run, results, tmp_path):

@@ -115,6 +115,10 @@ def test_values_of_another_type_are_refused():
 def test_shown_values_read_back_as_themselves():
     for path, field in FIELDS.items():
         assert parse_value(path, field, show(field.default)) == field.default, path
+    rate = FIELDS["train.learning_rate"]
+    for value in (0.0123456789, 1 / 3, 1e-7, 2.5e22):
+        assert parse_value("train.learning_rate", rate, show(value)) == value
+    assert show(0.02) == "0.02"
 
 
 def test_what_is_gone_is_said_in_flags_files_and_old_configs(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 
 from mocme_jax.config import flat
 from mocme_jax.config_values import show
-from mocme_jax.flags import OF_A_MACHINE
+from mocme_jax.flags import OF_A_MACHINE, PLACES_MEANING
 from mocme_jax.report import expert_weights as weighing
 from mocme_jax.report import score_tables as scores
 from mocme_jax.report import training_curves as over_time
@@ -71,6 +71,7 @@ def runs_context(
         },
         "reliability": scores.reliability_charts(shown),
         "calibration": [(run, one.model.calibration.report["splits"]) for run, one in shown],
+        "places": PLACES_MEANING,
         "meaning": measured[0].model.calibration.report["meaning"],
     }
 

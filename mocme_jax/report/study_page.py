@@ -9,7 +9,7 @@ import numpy as np
 
 from mocme_jax.config import flat
 from mocme_jax.config_values import show
-from mocme_jax.flags import flags_of
+from mocme_jax.flags import PLACES_MEANING, flags_of
 from mocme_jax.report.charts import Chart, Series, against, lines
 from mocme_jax.report.expert_weights import Bar, bar
 from mocme_jax.report.study_reading import Study
@@ -29,6 +29,7 @@ def study_context(study: Study) -> dict[str, Any]:
         "title": f"Study {told['study']} on {told['graph'].get('name', 'a graph')}",
         "told": told,
         "flags": repeat_flags(told),
+        "places": PLACES_MEANING,
         "changes": [(cell, [f"{k}={show(v)}" for k, v in told["cells"][cell].items()]) for cell in study.cells],
         "table": study.table,
         "unfinished": study.unfinished,

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from mocme_jax.data.features.feature_writer import write_atomically
-from mocme_jax.flags import flags_of
+from mocme_jax.flags import PLACES_MEANING, flags_of
 from mocme_jax.serving.calibration import identity_of, read_calibration
 from mocme_jax.training.logs.run_results import scores_of
 from mocme_jax.training.setup.settings import settings_of
@@ -83,6 +83,7 @@ def card(results: dict, calibration: dict | None) -> str:
         _USE,
         "",
         "## Again",
+        f"DIR is the folder of a run. {PLACES_MEANING}; without `data.features_dir`, both are one.",
         "```bash",
         "python -m mocme_jax.evaluate --workdir=DIR    # these numbers, from the checkpoint",
         " ".join(["python -m mocme_jax.train --workdir=DIR", *flags_of(config)]),
