@@ -49,10 +49,16 @@ def main() -> None:
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
     triple = options["head"], options["relation"], options["tail"]
     kind = _checked(options, given=sum(key is not None for key in triple))
+    from mocme_jax.serving.answer_files import check_format
+
+    out = Path(options["out"]) if options["out"] else None
+    if out is not None:
+        check_format(out)
     from mocme_jax.serving import prediction_output as predict
 
     known, k = options["exclude_known"], options["k"]
-    out = Path(options["out"]) if options["out"] else None
+    if kind == "queries":
+        predict.digest(Path(options["queries"]))
     model, console = predict.read_model(Path(options["workdir"]), options["data_dir"], options["features_dir"])
     if kind == "queries":
         predict.predict_file(model, Path(options["queries"]), out, k=k, exclude=known or (), console=console)

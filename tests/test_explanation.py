@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mocme_jax.parallel.entity_tables import look_up
-from mocme_jax.serving.explanation import carried_by, masked_scores
+from mocme_jax.serving.explanation import added_to_score, masked_scores
 from mocme_jax.serving.exported_tables import cardinality_of
 
 TRIPLE = ("place 4", "next", "place 5")
@@ -85,12 +85,13 @@ def test_the_score_is_the_models_and_masks_are_those_of_a_graph_without(model):
     assert len({round(value, 6) for value in (why.score, *why.without.values())}) >= 3  # masks do something
 
 
-def test_what_carries_a_triple_is_what_it_loses_without():
-    scores = np.array([[5.0, 1.0, 4.0, 6.0, 0.0], [1.0, 2.0, 2.0, 2.0, 0.0]])
-    first, second = carried_by(scores, ("structure", "text", "image"))
-    assert first == {"structure": pytest.approx(0.8), "text": pytest.approx(0.2)}
-    assert list(first) == ["structure", "text"]
-    assert second == {}
+def test_what_a_modality_adds_to_a_score_is_signed_and_not_told_where_it_is_next_to_nothing():
+    names = ("structure", "numeric", "image")
+    scores = np.array([[5.0, 1.0, 4.0, 5.5, 0.0], [6.17, 6.0, 13.27, 6.1699, 0.0], [1.0, 1.04, 0.96, 1.0, 0.0]])
+    first, second, third = (list(one.items()) for one in added_to_score(scores, names))
+    assert first == [("structure", 4.0), ("numeric", 1.0), ("image", -0.5)]
+    assert second == [("numeric", pytest.approx(-7.1))]
+    assert third == []
 
 
 def test_many_triples_are_masked_as_one_is(model):

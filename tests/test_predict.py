@@ -1,6 +1,8 @@
 """The command predict: tables, files that go on, what it refuses."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from command_runner import assert_one_error, run_here
 from mocme_jax.errors import UserError
 from mocme_jax.serving import run_loading
 from mocme_jax.serving.answer_files import RowFile
+from mocme_jax.serving.explanation import masked_scores
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +52,24 @@ def test_a_question_is_answered_with_a_table_or_json(predict, model):
     status, out, _ = predict("--head=place 4", "--relation=next", "--k=3")
     answers = model.complete("place 4", "next", k=3)
     assert status == 0
-    assert all(word in out for word in ("rank", "probability", "known", "carried by", answers[0].label))
+    assert all(word in out for word in ("rank", "probability", "known", "adds to score", answers[0].label))
+    # The probability of a known answer is not one of those that stand beside it.
+    assert {answer.known for answer in answers} >= {"train", "new"}
+    for answer in answers:
+        (line,) = (line for line in out.splitlines() if f" {answer.label} " in line and "?" not in line)
+        assert (f" {answer.known} *" in line) == (answer.known != "new")
+    assert "* known already" in out
     status, out, _ = predict("--head=place 4", "--relation=next", "--k=3", "--json")
     rows = json.loads(out)
     assert [row["name"] for row in rows] == [answer.name for answer in answers]
     for row in rows:
-        assert set(row["carried_by"]) <= {"structure", "text", "numeric"}
-        assert not row["carried_by"] or sum(row["carried_by"].values()) == pytest.approx(1)
+        scores = masked_scores(model.served, model.triples([("place 4", "next", row["name"])]))[0, :, 0]
+        for name, value in row["adds_to_score"].items():
+            without = scores[1 + ["structure", *(m.name for m in model.graph.modalities)].index(name)]
+            assert value == pytest.approx(scores[0] - without, abs=1e-4)
     status, out, _ = predict("--head=place 4", "--relation=next", "--exclude-known=train,valid,test", "--json")
     assert {row["known"] for row in json.loads(out)} == {"new"}
+    assert "*" not in predict("--head=place 4", "--relation=next", "--exclude-known=train,valid,test")[1]
 
 
 def test_an_explanation_is_a_table_or_json(predict, model):
@@ -130,8 +142,12 @@ def test_new_triples_are_listed(predict, tmp_path):
     assert len(rows) == 5
     assert {row["known"] for row in rows} == {"new"}
     assert predict("--all-new", "--k=5", f"--out={tmp_path / 'new.tsv'}")[0] == 0
-    _, *listed = read_tsv(tmp_path / "new.tsv")
+    head, *listed = read_tsv(tmp_path / "new.tsv")
     assert [row[1:4] for row in listed] == [[row["head"], row["relation"], row["tail"]] for row in rows]
+    # What they are sorted by is written.
+    chance = [float(row[head.index("chance")]) for row in listed]
+    assert chance == pytest.approx([row["chance"] for row in rows], rel=1e-5)
+    assert chance == sorted(chance, reverse=True)
     status, out, _ = predict("--all-new", "--relations=next", "--k=4", "--exclude-known=train", "--json")
     assert {row["relation"] for row in json.loads(out)} == {"next"}
 
@@ -158,6 +174,35 @@ def test_what_a_user_gets_wrong_is_said_in_a_line(predict, argv, words):
 
 
 @pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--all-new", "--out=a.csv"], ["--out=a.csv", ".tsv, .jsonl or .parquet"]),
+        (["--queries=absent.tsv", "--out=a.tsv"], ["absent.tsv", "cannot be read"]),
+        (["--all-new", "--out=a.parquet"], ["Parquet", "pip install"]),
+    ],
+)
+def test_what_needs_no_model_is_said_before_one_is_loaded(predict, monkeypatch, argv, words):
+    def load(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(run_loading, "load", load)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    status, _, err = predict(*argv)
+    assert_one_error(status, err, *words)
+
+
+def test_long_work_tells_its_rate_and_what_is_left(predict, queries, tmp_path, monkeypatch):
+    monkeypatch.setattr("mocme_jax.training.logs.progress.TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("mocme_jax.serving.query_files.CHUNK", 10)
+    line = r"{} of {} {}, [\d,]+ a second, about \d+ (s|min|h) left\n"
+    _, _, notes = predict(f"--queries={queries}", f"--out={tmp_path / 'a.tsv'}", "--k=3")
+    assert re.search(line.format(20, 25, "queries"), notes)
+    monkeypatch.setattr("mocme_jax.serving.new_triples.BATCHES", (1, 16, 32))
+    _, _, notes = predict("--all-new", "--k=5", f"--out={tmp_path / 'new.tsv'}")
+    assert re.search(line.format(256, 288, "queries asked"), notes)
+
+
+@pytest.mark.parametrize(
     ("row", "words"),
     [
         ("place 1\tnext", []),
@@ -172,6 +217,8 @@ def test_a_bad_row_is_named_with_its_line(predict, tmp_path, row, words):
     status, _, err = predict(f"--queries={path}", f"--out={tmp_path / 'a.tsv'}")
     if words:
         assert_one_error(status, err, "q.tsv:2", *words)
+        # Before anything is answered.
+        assert not (tmp_path / "a.tsv").exists()
     else:
         assert status == 0  # an empty third column is a question too
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from mocme_jax.training.logs.progress import Progress, format_metrics, make_console, results_table
+from mocme_jax.training.logs.progress import Countdown, Progress, format_metrics, make_console, results_table
 
 
 def test_plain_output_is_one_line_an_evaluation():
@@ -38,6 +38,21 @@ def test_a_terminal_gets_a_bar_and_the_same_lines():
         assert progress._bar.tasks[0].completed == 2
     assert "epoch 2/3  dev MRR 0.5000" in file.getvalue()
     assert "\x1b[" in file.getvalue()
+
+
+def test_a_countdown_tells_the_rate_of_its_pass_and_what_is_left(monkeypatch):
+    clock, lines = iter([0.0, 2.0, 4.0, 8.0, 128.0, 140.0, 150.0]), []
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    told = Countdown("texts", lines.append)
+    for done in (100, 120, 700, 2_000):  # The first part compiles.
+        told(done, 9_000)
+    told(10, 50)  # Another pass.
+    told(30, 50)
+    assert lines == [
+        "700 of 9,000 texts, 100 a second, about 83 s left",
+        "2,000 of 9,000 texts, 15 a second, about 8 min left",
+        "30 of 50 texts, 2 a second, about 10 s left",
+    ]
 
 
 def test_metrics_read_well():

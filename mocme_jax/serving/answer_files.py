@@ -13,10 +13,12 @@ from typing import IO
 from mocme_jax.errors import UserError
 
 COLUMNS = ("query", "head", "relation", "tail", "rank", "score", "probability", "known")
+# Of new triples; the number of the query is the rank.
+NEW_COLUMNS = (*COLUMNS[:-1], "chance", "known")
 _PARQUET_ROWS = 65_536
 
-# query number from 1, head, relation, tail, rank, score, probability, known
-Row = tuple[int, str, str, str, int, float, float, str]
+# A value for each column; the query's number is from 1.
+Row = tuple[int | str | float, ...]
 
 
 class RowFile:
@@ -25,6 +27,7 @@ class RowFile:
     Args:
       path: its suffix says the format: ``.tsv``, ``.jsonl`` or ``.parquet``.
       settings: what the rows answer, ready for JSON.
+      columns: their names, the first the number of the query.
 
     Attributes:
       done: queries whose rows are there; the next to write is ``done + 1``.
@@ -33,13 +36,10 @@ class RowFile:
       UserError: another suffix, rows of other settings, a folder that can't be written, or no pyarrow.
     """
 
-    def __init__(self, path: Path, settings: dict):
-        self.path = Path(path)
+    def __init__(self, path: Path, settings: dict, columns: Sequence[str] = COLUMNS):
+        check_format(path)
+        self.path, self._columns = Path(path), columns
         kind = self.path.suffix
-        if kind not in (".tsv", ".jsonl", ".parquet"):
-            raise UserError(f"--out={path}: expected a file that ends in .tsv, .jsonl or .parquet")
-        if kind == ".parquet":
-            _pyarrow()
         self._plain = self.path.with_name(self.path.name + ".part.jsonl") if kind == ".parquet" else self.path
         self._settings = self.path.with_name(self.path.name + ".settings.json")
         self.finished = kind == ".parquet" and self.path.exists() and not self._plain.exists()
@@ -85,7 +85,7 @@ class RowFile:
         self._file.seek(end)
         self._file.truncate()
         if not end and self._plain.suffix == ".tsv":
-            self._file.write(("\t".join(COLUMNS) + "\n").encode())
+            self._file.write(("\t".join(self._columns) + "\n").encode())
 
     def _number(self, line: bytes) -> int | None:
         if self._plain.suffix == ".jsonl":
@@ -96,13 +96,9 @@ class RowFile:
     def write(self, queries: Iterable[Sequence[Row]]) -> None:
         """Appends the rows of whole queries, and hands them to the operating system."""
         if self._plain.suffix == ".tsv":
-            lines = [
-                f"{q}\t{head}\t{relation}\t{tail}\t{rank}\t{score:.6g}\t{probability:.6g}\t{known}\n"
-                for rows in queries
-                for q, head, relation, tail, rank, score, probability, known in rows
-            ]
+            lines = ["\t".join(map(_short, row)) + "\n" for rows in queries for row in rows]
         else:
-            lines = [_json_line(rows) for rows in queries if rows]
+            lines = [self._json_line(rows) for rows in queries if rows]
         self._file.write("".join(lines).encode("utf-8", "surrogatepass"))
         self._file.flush()
 
@@ -112,9 +108,9 @@ class RowFile:
         if self._plain == self.path:
             return
         arrow, parquet = _pyarrow()
-        number = arrow.float64()
-        kinds = {"query": arrow.int64(), "rank": arrow.int32(), "score": number, "probability": number}
-        schema = arrow.schema([(name, kinds.get(name, arrow.string())) for name in COLUMNS])
+        kinds = {"query": arrow.int64(), "rank": arrow.int32()}
+        kinds |= dict.fromkeys(("score", "probability", "chance"), arrow.float64())
+        schema = arrow.schema([(name, kinds.get(name, arrow.string())) for name in self._columns])
         fresh = self.path.with_name(self.path.name + ".part")
         with open(self._plain, encoding="utf-8") as lines, parquet.ParquetWriter(fresh, schema) as writer:
             rows: list[dict] = []
@@ -128,6 +124,10 @@ class RowFile:
         os.replace(fresh, self.path)
         self._plain.unlink()
 
+    def _json_line(self, rows: Sequence[Row]) -> str:
+        answers = [dict(zip(self._columns[1:], row[1:], strict=True)) for row in rows]
+        return json.dumps({"query": rows[0][0], "answers": answers}, ensure_ascii=False) + "\n"
+
     def __enter__(self) -> "RowFile":
         return self
 
@@ -135,9 +135,16 @@ class RowFile:
         self._file.close()
 
 
-def _json_line(rows: Sequence[Row]) -> str:
-    answers = [dict(zip(COLUMNS[1:], row[1:], strict=True)) for row in rows]
-    return json.dumps({"query": rows[0][0], "answers": answers}, ensure_ascii=False) + "\n"
+def check_format(path: Path) -> None:
+    """Raises a UserError where a file of answers can't have this suffix, or lacks the package to write it."""
+    if Path(path).suffix not in (".tsv", ".jsonl", ".parquet"):
+        raise UserError(f"--out={path}: expected a file that ends in .tsv, .jsonl or .parquet")
+    if Path(path).suffix == ".parquet":
+        _pyarrow()
+
+
+def _short(value: int | str | float) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _pyarrow():

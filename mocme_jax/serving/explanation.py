@@ -20,6 +20,10 @@ from mocme_jax.serving.completion import Served, added_to_triples, batches, fill
 from mocme_jax.training.logs.run_results import expert_names
 
 
+# A modality that adds less to a score than this share of it is not named.
+LEAST_SHARE = 0.05
+
+
 @dataclasses.dataclass(frozen=True)
 class End:
     """One end of a triple.
@@ -99,20 +103,25 @@ def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def carried_by(scores: np.ndarray, modalities: Sequence[str]) -> list[dict[str, float]]:
-    """What carried each triple: the modalities whose absence lowers its score, by their share of all that is lost.
+def added_to_score(scores: np.ndarray, modalities: Sequence[str]) -> list[dict[str, float]]:
+    """What each modality adds to the score of each triple: the score less the score without it.
 
     Args:
       scores: ``[T, M + 2]``, one direction of ``masked_scores``.
       modalities: M names.
 
     Returns:
-      For each triple, name -> share, largest first, summing to 1; empty where no modality's absence lowers the score.
+      For each triple, name -> what it adds, the largest size first; negative where it pulls the score down. What is
+      below ``LEAST_SHARE`` of the largest of these scores, by size, is left out.
     """
-    lost = np.maximum(scores[:, :1] - scores[:, 1 : 1 + len(modalities)], 0).astype(np.float64)
-    total = lost.sum(axis=1, keepdims=True)
-    share = np.divide(lost, total, out=np.zeros_like(lost), where=total > 0)
-    return [{modalities[m]: float(row[m]) for m in np.argsort(-row, kind="stable") if row[m] > 0} for row in share]
+    scores = scores[:, : 1 + len(modalities)].astype(np.float64)
+    adds = scores[:, :1] - scores[:, 1:]
+    told = np.abs(adds) >= LEAST_SHARE * np.abs(scores).max(axis=1, keepdims=True)
+    order = np.argsort(-np.abs(adds), axis=1, kind="stable")
+    return [
+        {modalities[m]: float(row[m]) for m in places if shown[m]}
+        for row, shown, places in zip(adds, told, order, strict=True)
+    ]
 
 
 def explain_triple(

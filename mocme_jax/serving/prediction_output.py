@@ -10,13 +10,14 @@ from pathlib import Path
 from rich.console import Console
 
 from mocme_jax.errors import UserError
-from mocme_jax.serving.answer_files import RowFile
+from mocme_jax.serving.answer_files import NEW_COLUMNS, RowFile
 from mocme_jax.serving.answers import Answer
-from mocme_jax.serving.explanation import Explanation, carried_by, masked_scores
+from mocme_jax.serving.explanation import Explanation, added_to_score, masked_scores
+from mocme_jax.serving.known_facts import NEW
 from mocme_jax.serving.new_triples import new_triples
 from mocme_jax.serving.query_files import answer_questions, read_questions
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training.logs.progress import make_console, results_table
+from mocme_jax.training.logs.progress import Countdown, make_console, results_table
 
 
 def predict_one(
@@ -31,9 +32,9 @@ def predict_one(
 ) -> None:
     """Prints the answers to one question as a table or as JSON."""
     answers = model.complete(head, relation, tail, k, exclude=exclude)
-    carried = _carried(model, answers, head, relation, tail)
+    added = _added(model, answers, head, relation, tail)
     if as_json:
-        rows = [dataclasses.asdict(a) | {"carried_by": c} for a, c in zip(answers, carried, strict=True)]
+        rows = [dataclasses.asdict(a) | {"adds_to_score": adds} for a, adds in zip(answers, added, strict=True)]
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     asked = "head" if head is None else "relation" if relation is None else "tail"
@@ -43,29 +44,35 @@ def predict_one(
             "rank": answer.rank,
             "relation" if asked == "relation" else "entity": answer.label,
             "probability": answer.probability,
-            "known": answer.known,
-            "carried by": "  ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005) or "-",
+            "known": answer.known if answer.known == NEW else f"{answer.known} *",
+            "adds to score": "  ".join(f"{name} {value:+.2f}" for name, value in adds.items()),
         }
-        for answer, shares in zip(answers, carried, strict=True)
+        for answer, adds in zip(answers, added, strict=True)
     ]
-    results_table(rows, title=title, console=make_console())
+    console = make_console()
+    results_table(rows, title=title, console=console)
+    if any(answer.known != NEW for answer in answers):
+        console.print("* known already: the probability is what it would be if it were not, and takes none from others")
 
 
 def predict_file(
     model: TrainedModel, queries: Path, out: Path, *, k: int, exclude: Sequence[str], console: Console
 ) -> None:
     """Answers a file of questions into another, going on where that one ends."""
-    settings = {"run": model.identity, "queries": _digest(queries), "k": k, "exclude": list(exclude)}
+    settings = {"run": model.identity, "queries": digest(queries), "k": k, "exclude": list(exclude)}
+    # Read to its end first: nobody should wait for an hour to hear of a row that is no query.
+    total = sum(1 for _ in read_questions(queries, model))
     with RowFile(out, settings) as file:
         if file.finished:
             console.print(f"{out}: is complete already")
             return
         if file.done:
             console.print(f"going on after query {file.done:,}")
-        count = file.done
+        count, told = file.done, Countdown("queries", console.print)
         for rows in answer_questions(model, read_questions(queries, model, skip=file.done), k, exclude):
             file.write(rows)
             count += len(rows)
+            told(count, total)
         file.finish()
     console.print(f"{out}: {count:,} queries answered", soft_wrap=True)
 
@@ -90,13 +97,12 @@ def predict_new(
         return
     settings = {"run": model.identity, "k": k, "relations": list(relations), "exclude": list(exclude)}
     # Opened first: nobody should wait for an hour to hear that a file can't be written.
-    with RowFile(out, settings) as file:
+    with RowFile(out, settings | {"columns": list(NEW_COLUMNS)}, NEW_COLUMNS) as file:
         if file.finished:
             console.print(f"{out}: is complete already")
             return
         rows = _new_rows(model, k, relations, exclude, console)
-        names = ("rank", "head", "relation", "tail", "rank", "score", "probability", "known")
-        file.write([tuple(row[name] for name in names)] for row in rows[file.done :])
+        file.write([(row["rank"], *(row[name] for name in NEW_COLUMNS[1:]))] for row in rows[file.done :])
         file.finish()
     console.print(f"{out}: {len(rows):,} triples", soft_wrap=True)
 
@@ -104,14 +110,7 @@ def predict_new(
 def _new_rows(
     model: TrainedModel, k: int, relations: Sequence[str], exclude: Sequence[str], console: Console
 ) -> list[dict]:
-    tenths = 0
-
-    def told(done: int, total: int) -> None:
-        nonlocal tenths
-        if done * 10 // total > tenths:
-            tenths = done * 10 // total
-            console.print(f"{done:,} of {total:,} questions asked")
-
+    told = Countdown("queries asked", console.print)
     chosen = model.relations.ids(relations) if relations else None
     found = new_triples(model.served, model.calibration, k, relations=chosen, exclude=exclude, told=told)
     entities, names = model.entities.names, model.relations.names
@@ -141,7 +140,8 @@ def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: b
         print(json.dumps(why.to_dict(), indent=1, ensure_ascii=False))
         return
     console = make_console()
-    results_table(_worth(why), title=f"{why.head.label}  {why.relation}  {why.tail.label}", console=console)
+    title = f"{why.head.label}  {why.relation}  {why.tail.label}: score {why.score:.4f}"
+    results_table(_worth(why), title=title, console=console)
     weights = [
         {"expert": name, "asked about the head": share, "asked about the tail": why.tail.weights[name]}
         for name, share in why.head.weights.items()
@@ -164,31 +164,32 @@ def _worth(why: Explanation) -> list[dict]:
         {
             "modality": name,
             "score without": score,
-            "change": score - why.score,
+            "adds to score": why.score - score,
             **({"nats on dev": why.information[name]} if why.information else {}),
         }
         for name, score in why.without.items()
     ]
     for title, added in why.additions.items():
         if added:
-            rows.append({"modality": f"({title})", "score without": why.score - added, "change": -added})
-    rows.append({"modality": "without any", "score without": why.without_any, "change": why.without_any - why.score})
-    return [*rows, {"modality": "with all", "score without": why.score, "change": 0.0}]
+            rows.append({"modality": f"({title})", "score without": why.score - added, "adds to score": added})
+    whole = {"score without": why.without_any, "adds to score": why.score - why.without_any}
+    return [*rows, {"modality": "all of them"} | whole]
 
 
-def _carried(
+def _added(
     model: TrainedModel, answers: list[Answer], head: str | None, relation: str | None, tail: str | None
 ) -> list[dict[str, float]]:
-    """What carried each answer, in the direction that was asked; see ``carried_by``."""
+    """What each modality adds to each answer's score, in the direction that was asked; see ``added_to_score``."""
     if not answers:
         return []
     rows = [tuple(answer.id if key is None else key for key in (head, relation, tail)) for answer in answers]
     scores = masked_scores(model.served, model.triples(rows))
     asked = scores[:, :, 1] if head is None else scores[:, :, 0] if tail is None else scores.mean(axis=2)
-    return carried_by(asked, ("structure", *(modality.name for modality in model.graph.modalities)))
+    return added_to_score(asked, ("structure", *(modality.name for modality in model.graph.modalities)))
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file of queries; a UserError if it can't be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,7 @@ class Preemption:
     """A context manager that takes SIGTERM and SIGINT, and prints the line of the `Stopped` that leaves it.
 
     While there is nothing to save (from the start on, and after `nothing_to_save`), the first signal ends the process
-    with a line and status 0. After `something_to_save` it only sets `requested`. A second signal ends the process with
+    with a line and status 0. After `something_to_save` it sets `requested`, and a line says so. A second signal ends the process with
     status 130 (SIGINT) or 143 (SIGTERM). Both happen at once, also in the middle of a long compiled call: a thread sees
     to it, since Python's own handlers wait for the main thread to come back, and what they raise may be lost there.
 
@@ -96,6 +96,7 @@ class Preemption:
                 os._exit(0)
             elif first is None:
                 first = time.monotonic()
+                print("stopping after this step; a second signal ends it at once\n", end="", flush=True)
             elif time.monotonic() - first > _ECHO_SECONDS:
                 os._exit(128 + number[0])
         os.close(pipe)
