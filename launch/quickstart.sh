@@ -20,5 +20,5 @@ HELP
 fi
 
 prepare_environment core
-say "training: python -m mocme_jax.train $*"
+say "training: .venv/bin/python -m mocme_jax.train $*"
 exec "$venv_python" -m mocme_jax.train "$@"

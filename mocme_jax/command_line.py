@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from mocme_jax.errors import UserError, one_line
+from mocme_jax.errors import UserError, enough_memory, one_line
 
 USER_ERROR = 2
 FAILED = 1
@@ -25,7 +25,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     and keeps its traceback.
     """
     try:
-        status = main() or 0
+        with enough_memory("this command", "free some, or take a machine or devices with more"):
+            status = main() or 0
         sys.stdout.flush()
     except (UserError, FloatingPointError) as error:
         print(f"error: {one_line(str(error).strip())}", file=sys.stderr)

@@ -1,6 +1,8 @@
-"""The one error type that is shown to a user without a traceback."""
+"""What is shown to a user without a traceback: errors that can be mended, and memory that has run out."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 
@@ -22,3 +24,19 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+@contextlib.contextmanager
+def enough_memory(work: str, cure: str) -> Iterator[None]:
+    """Turns an error of memory that has run out, on the host or on a device, into a UserError with its cure."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # The words are JAX's, which is not imported here.
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        size = re.search(r"allocating (\d+) bytes", str(error))
+        more = f" ({int(size[1]) / 1e9:,.1f} GB more are wanted)" if size else ""
+        raise UserError(f"memory has run out in {work}{more}; {cure}") from error

@@ -9,6 +9,7 @@ import sys
 
 from mocme_jax.command_line import run
 from mocme_jax.flags import parse, processes_of
+from mocme_jax.printed_commands import to_train_on
 
 
 def main() -> None:
@@ -22,7 +23,12 @@ def main() -> None:
         from mocme_jax.serving.model_card import write_card
         from mocme_jax.training.run import train_and_evaluate
 
-        write_card(workdir, train_and_evaluate(config, workdir, preemption))
+        results = train_and_evaluate(config, workdir, preemption)
+        write_card(workdir, results)
+        last = results["run"]["epoch"]
+        if results["run"]["best_epoch"] == last and not process:
+            command = to_train_on(sys.argv[1:], 2 * last)
+            print(f"the best epoch on dev is the last, so more may be better; to go on: {command}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
 """The commands as a user starts them: exit status, one line of error, nothing heavy before flags are read."""
 
+import importlib
 import os
+import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import FIELDS
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, enough_memory
+from mocme_jax.printed_commands import python, to_install
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "chex", "scipy", "tensorboardX")
@@ -87,3 +92,100 @@ def test_run_turns_the_end_of_main_into_a_status(main, status, stderr, capsys):
 def test_run_keeps_the_traceback_of_a_defect():
     with pytest.raises(ZeroDivisionError):
         run(raising(ZeroDivisionError()))
+
+
+# What pages, docstrings and messages print: the module, and its flags up to what ends them.
+VALUE = r"(?:\"[^\"\n]*\"|(?:{[^}]*}|<\w+>|[\w./:,+-])+)"
+COMMAND = re.compile(rf"python -m (mocme_jax\.\w+\b(?!\.\w))((?:[ ]+--[a-z][\w.-]*(?:={VALUE})?)*)")
+
+
+def printed_commands() -> set[tuple[str, str]]:
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.sh")]
+    sources = [*ROOT.glob("configs/**/*.py"), *ROOT.glob("mocme_jax/**/*.py"), *ROOT.glob("mocme_jax/**/*.html")]
+    return {found for path in [*pages, *sources] for found in COMMAND.findall(path.read_text(encoding="utf-8"))}
+
+
+def test_every_command_that_is_printed_anywhere_has_flags_that_are_there(monkeypatch, capsys):
+    commands = printed_commands()
+    assert ("mocme_jax.predict", " --workdir=runs/atlas --all-new --k=1000 --out=new.tsv") in commands
+    assert len(commands) > 40
+    for module, flags in sorted(commands):
+        name = f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module
+        argv = shlex.split(re.sub("{.*?}", "components", flags.replace("=CONFIG", "=atlas")))
+        # Flags are read before help is given.
+        monkeypatch.setattr(sys, "argv", [module, *argv, "--help"])
+        with pytest.raises(SystemExit) as caught:
+            importlib.import_module(name).main()
+        assert not caught.value.code, (module, flags)
+        assert "usage:" in capsys.readouterr().out
+
+
+def test_commands_of_the_front_page_run_in_the_environment_that_the_quickstart_made(tmp_path):
+    """With nothing but a shell's own folders on the path, where there may be no python."""
+    (block,) = (
+        block
+        for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+        if "mocme_jax.evaluate" in block
+    )
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    # As venv makes them, but for a python that notes what it is to run.
+    (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
+    (programs / "python").write_text('#!/bin/sh\necho "$*" >> ran\n')
+    (programs / "python").chmod(0o755)
+    path = {"PATH": os.pathsep.join(["/usr/bin", "/bin"])}
+    subprocess.run(["bash", "-euc", block], cwd=tmp_path, env=path, check=True)
+    ran = (tmp_path / "ran").read_text(encoding="utf-8").splitlines()
+    assert ran == [line.partition("#")[0][len("python ") :].strip() for line in block.splitlines()[1:]]
+    assert len(ran) > 10
+
+
+def test_the_command_that_installs_an_extra_works_from_a_clone(tmp_path, monkeypatch):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mocme_jax").rglob("*.py"))
+    named = re.findall(r"to_install\(extra=['\"](\w+)['\"]\)", text)
+    assert {"text", "report", "parquet"} <= set(named) <= extras.keys()
+    # Who types it may have no mocme_jax on an index, nor this Python as ``python``.
+    monkeypatch.chdir(ROOT)
+    interpreter, *command = shlex.split(to_install(extra="text"))
+    assert command == ["-m", "pip", "install", "-e", ".[text]"]
+    assert subprocess.run([interpreter, "-c", "import mocme_jax"], capture_output=True).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(to_install(extra="text"))[-1] == f"{ROOT}[text]"
+    beside = tmp_path / ".venv" / "bin" / "python"
+    monkeypatch.setattr(sys, "executable", str(beside))
+    assert python() == ".venv/bin/python"
+    beside.parent.mkdir(parents=True)
+    beside.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(beside.parent))
+    assert python() == "python"
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        assert set(re.findall(r"pip install [^`]*mocme_jax", page.read_text(encoding="utf-8"))) == set(), page
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "memory has run out in a step; lower it"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 41910933376 bytes."),
+            "memory has run out in a step (41.9 GB more are wanted); lower it",
+        ),
+    ],
+)
+def test_memory_that_has_run_out_is_one_line_with_its_cure(error, words, capsys):
+    def main():
+        with enough_memory("a step", "lower it"):
+            raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    assert (caught.value.code, capsys.readouterr().err) == (2, f"error: {words}\n")
+
+    def elsewhere():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run(elsewhere)
+    assert caught.value.code == 2
+    assert "memory has run out in this command" in capsys.readouterr().err

@@ -20,8 +20,8 @@ PACKAGE = ROOT / "mocme_jax"
 SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 
 # A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
-ROOMS = ("errors", "data", "method", "additions", "parallel", "evaluation", "training", "serving", "measure")
-ROOMS += ("studies", "report", "commands")
+ROOMS = ("errors", "printed_commands", "countdown", "data", "method", "additions", "parallel", "evaluation")
+ROOMS += ("training", "serving", "measure", "studies", "report", "commands")
 # Where fields of a configuration are read; all others hold it as an opaque value.
 READS_CONFIG = ("config", "config_fields", "config_removed", "config_values", "flags")
 READS_CONFIG += ("training.setup.builders", "training.setup.datasets", "training.setup.settings")
@@ -30,6 +30,7 @@ SECTIONS = {path.partition(".")[0] for path in FIELDS}
 GIVES_CONFIG = {"parse", "default_config", "config_from_dict", "load_config", "with_fields", "here", "changed"}
 GIVES_CONFIG |= {"structure_alone", "to_dict", "copy_and_resolve_references"}
 WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_removed", "config_values", "flags", "command_line")
+WITHOUT_JAX += ("printed_commands", "countdown")
 # Of the data alone it needs JAX, and is imported once its encoder is asked for.
 RUNS_A_NETWORK = "data.features.efficientnet"
 JAX_FAMILY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}

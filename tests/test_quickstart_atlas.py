@@ -1,9 +1,11 @@
 """The run that quickstart.sh starts, cut to its first epochs, learns the embedded graph."""
 
 import json
+import re
+import shlex
 
 import pytest
-from command_runner import run_process
+from command_runner import ROOT, run_process
 
 
 @pytest.mark.slow
@@ -23,3 +25,10 @@ def test_atlas_is_learnt(tmp_path, monkeypatch):
     assert test > 0.6
     assert abs(dev - test) < 0.08
     assert results["test"]["clean"] == results["test"]["overall"]
+    # What the front page says comes next, of which no command takes minutes.
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m mocme_jax\.(evaluate|predict|export|train|plan) ([^#\n]*) #", page, re.MULTILINE)
+    assert len(commands) == 6
+    for module, flags in commands:
+        result = run_process(module, *shlex.split(flags), folder=tmp_path)
+        assert result.returncode == 0, (module, flags, result.stderr)

@@ -1,6 +1,7 @@
 """Runs from end to end through the command lines: what they leave, going on, refusals, devices."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -224,6 +225,53 @@ def test_devices_that_do_not_fit(devices, words, finished, graph, tmp_path, monk
         assert_one_error(status, capsys.readouterr().err, words)
     assert not (tmp_path / "new").exists()
     assert contents(tmp_path / "old") == before
+
+
+def test_a_batch_larger_than_the_graph_is_cut_and_the_command_that_goes_on_works(graph, tmp_path, monkeypatch, capsys):
+    triples = len((graph / "train.txt").read_text(encoding="utf-8").splitlines())
+    workdir = tmp_path / "my run"
+    flags = tiny_flags(graph, workdir, train__batch_size=100_000, train__epochs=1)
+    assert run_here("train", *flags, monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert f"train.batch_size is {triples}, not 100,000: there are {triples} training triples\n" in printed
+    assert read_results(workdir)["config"]["train"]["batch_size"] == triples
+    # The only epoch is the best and the last.
+    (line,) = (line for line in printed.splitlines() if "the best epoch on dev is the last" in line)
+    command = shlex.split(line.partition("to go on: ")[2])
+    assert command[1:3] == ["-m", "mocme_jax.train"]
+    assert run_here("train", *command[3:], monkeypatch=monkeypatch) == 0
+    assert "going on after step 1 (epoch 1 finished)" in capsys.readouterr().out
+    assert read_results(workdir)["run"]["epoch"] == 2
+
+
+def test_a_best_epoch_before_the_last_has_no_command_to_go_on(finished):
+    workdir, result = finished
+    run = read_results(workdir)["run"]
+    assert ("the best epoch on dev is the last" in result.stdout) == (run["best_epoch"] == run["epoch"])
+
+
+@pytest.mark.parametrize(
+    ("work", "fields", "cure"),
+    [
+        # The pool and both ends of the batch's triples: 16 + 2 * 32.
+        ("training", {}, "is 32, and each query is scored against 80 candidates)"),
+        ("training", {"negatives__batch_candidates": "false"}, "scored against 16 candidates), negatives.pool or"),
+        ("training", {"negatives__pool": 1000}, "scored against 48 candidates), negatives.pool or model.width\n"),
+        ("scoring", {}, "lower eval.score_megabytes"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_that_names_a_field(work, fields, cure, graph, tmp_path, monkeypatch, capsys):
+    def too_much(*_):
+        return jnp.zeros(10**13).block_until_ready()
+
+    if work == "training":
+        monkeypatch.setattr("mocme_jax.training.setup.builders.make_train_program", lambda *_, **__: too_much)
+    else:
+        monkeypatch.setattr("mocme_jax.evaluation.evaluator.make_ranker", lambda *_, **__: too_much)
+    status = run_here("train", *tiny_flags(graph, tmp_path / "run", **fields), monkeypatch=monkeypatch)
+    told = capsys.readouterr().err
+    assert_one_error(status, told, "memory has run out", "40,000.0 GB", cure)
+    assert ("or set negatives.batch_candidates=false" in told) == (work == "training" and not fields)
 
 
 def build(graph: Path, **sections):

@@ -2,7 +2,9 @@
 
 import pytest
 
+from mocme_jax.config import load_config
 from mocme_jax.training.schedule import CALL_SECONDS, Pace, Schedule
+from mocme_jax.training.setup.settings import schedule_of, with_batch_that_fits, with_fields
 
 
 @pytest.mark.parametrize(("steps", "epochs", "every"), [(4, 6, 2), (3, 7, 3), (1, 1, 1), (5, 2, 4)])
@@ -14,6 +16,21 @@ def test_steps_that_are_evaluated(steps, epochs, every):
     assert {step for step in range(last + 1) if schedule.evaluates(step)} == expected
     for step in range(1, last + 1):
         assert schedule.next_evaluation(step) == min(found for found in expected if found >= step)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "triples", "devices", "batch"),
+    [(512, 100, 1, 100), (512, 100, 3, 99), (512, 3, 4, 4), (100, 100, 3, 100), (4, 3, 4, 4), (64, 100, 2, 64)],
+)
+def test_a_batch_is_no_larger_than_the_graph(wanted, triples, devices, batch):
+    config, told = with_fields(load_config("atlas")[0], {"train.batch_size": wanted}), []
+    found = with_batch_that_fits(config, triples, devices, told.append)
+    assert found.train.batch_size == batch
+    assert config.train.batch_size == wanted
+    # A step an epoch, and no more than the config names is changed.
+    assert schedule_of(found, triples).end == found.train.epochs * -(-triples // batch)
+    assert with_fields(found, {"train.batch_size": wanted}) == config
+    assert told == ([f"train.batch_size is {batch}, not 512: there are {triples} training triples"] * (wanted > batch))
 
 
 def test_calls_are_one_step_until_one_was_timed_and_then_as_long_as_wanted():

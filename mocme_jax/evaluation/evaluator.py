@@ -13,11 +13,15 @@ from mocme_jax.additions.addition import Additions
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.data.graph.splits import clean_rows
+from mocme_jax.errors import enough_memory
 from mocme_jax.evaluation.evaluation_plan import EvaluationPlan, plan_evaluation
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
 from mocme_jax.evaluation.ranking import make_log_probabilities, make_ranker
 from mocme_jax.method.mocme import EntityVectors, MoCME
 from mocme_jax.parallel.mesh import Mapper
+
+# What takes memory there, and what to do where it runs out.
+_SCORING = ("an evaluation", "lower eval.score_megabytes, or take more devices with parallel.shard_entities")
 
 
 class Evaluator:
@@ -74,11 +78,13 @@ class Evaluator:
 
     def ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
         """Realistic filtered ranks, float64 ``[2T]``; see ``ranking``."""
-        return self._ranker(params, vectors, self.plan(split))[0]
+        with enough_memory(*_SCORING):
+            return self._ranker(params, vectors, self.plan(split))[0]
 
     def log_probabilities(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
         """Log probabilities of the answers in nats, float64 ``[2T]``; see ``make_log_probabilities``."""
-        return self._log_probability(params, vectors, self.plan(split))
+        with enough_memory(*_SCORING):
+            return self._log_probability(params, vectors, self.plan(split))
 
     @functools.cached_property
     def _log_probability(self) -> Callable[[Any, EntityVectors, EvaluationPlan], np.ndarray]:

@@ -7,7 +7,7 @@
   python -m mocme_jax.report --workdir=DIR
       a study, where DIR holds study.json
 
-Needs the extra report: pip install "mocme_jax[report]".
+Needs the packages of the extra report.
 """
 
 import sys

@@ -5,6 +5,7 @@ from typing import Any
 
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.errors import UserError, one_line
+from mocme_jax.printed_commands import to_install
 
 
 def check_extra() -> None:
@@ -14,7 +15,7 @@ def check_extra() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f'the report needs {error.name}, which is not installed: pip install "mocme_jax[report]"'
+            f"the report needs {error.name}, which is not installed; run: {to_install(extra='report')}"
         ) from error
 
 
@@ -38,7 +39,7 @@ def render(template: str, context: dict[str, Any]) -> str:
     environment.filters |= {
         "score": lambda value, digits=3: _told(value, f",.{digits}f"),
         "signed": lambda value: _told(value, "+.3f").replace("-", "−"),
-        "percent": lambda value, digits=0: _told(value, f".{digits}%"),
+        "percent": _percent,
         "count": lambda value: _told(value, ","),
     }
     style = environment.loader.get_source(environment, "style.css")[0]
@@ -52,6 +53,12 @@ def write_page(path: Path, text: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{path}: can't be written ({reason}); name another place with --out=FILE") from error
+
+
+def _percent(share: float | None, digits: int = 0) -> str:
+    """A share; one that would be rounded to nothing is told to be below the last digit: it is there."""
+    text, nothing = _told(share, f".{digits}%"), f"{0:.{digits}%}"
+    return f"<{10.0 ** -(digits + 2):.{digits}%}" if share and text == nothing else text
 
 
 def _told(value: float | None, form: str) -> str:

@@ -23,6 +23,7 @@ from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.entity_tables import look_up
+from mocme_jax.printed_commands import to_install
 from mocme_jax.serving.compiled_queries import experts_of, relation_weights
 from mocme_jax.serving.completion import batches, filled
 from mocme_jax.serving.trained_model import TrainedModel
@@ -100,7 +101,7 @@ def check_packages(formats: tuple[str, ...]) -> None:
     for kind in formats:
         package, extra = _PACKAGES.get(kind, (None, None))
         if package and importlib.util.find_spec(package) is None:
-            raise UserError(f'format {kind}: needs a package; run: pip install "mocme_jax[{extra}]"')
+            raise UserError(f"format {kind}: needs a package; run: {to_install(extra=extra)}")
 
 
 def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:

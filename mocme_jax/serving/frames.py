@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 
 class Rows(list):
@@ -49,5 +50,5 @@ def frame(rows: Iterable[dict[str, Any]]) -> Any:
     try:
         import pandas
     except ImportError:
-        raise UserError("a DataFrame needs the package pandas; run: pip install pandas") from None
+        raise UserError(f"a DataFrame needs the package pandas; run: {to_install('pandas')}") from None
     return pandas.DataFrame(list(rows))

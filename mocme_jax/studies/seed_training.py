@@ -18,6 +18,7 @@ from mocme_jax.training.logs.progress import Progress
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import with_batch_that_fits
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -58,7 +59,10 @@ def train_seeds(
       Stopped: a signal has asked for the end, and the state is on the disk.
       UserError: the folder can't be written, or holds something else.
     """
-    loop = Loop(config, dataset, builders.build_mapper(config), seeds, preemption or Preemption())
+    mapper = builders.build_mapper(config)
+    told = [] if console is None else [console.print]
+    config = with_batch_that_fits(config, len(dataset.graph.train), mapper.count, *told)
+    loop = Loop(config, dataset, mapper, seeds, preemption or Preemption())
     with open_checkpoints(folder) as checkpoints, Progress(loop.schedule.epochs, console=console) as progress:
         state = loop.resume(checkpoints, folder, progress.note)
         with MetricsLog(folder, keep_until_step=loop.position.evaluated_step, tensorboard=False) as log:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import optax
 
+from mocme_jax.errors import enough_memory
 from mocme_jax.method.mocme import EntityVectors, Params
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.parallel.processes import everyone
@@ -25,7 +26,7 @@ from mocme_jax.training.logs.run_results import weight_names
 from mocme_jax.training.preemption import Preemption, Stopped
 from mocme_jax.training.schedule import Pace
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import schedule_of, whole_places
+from mocme_jax.training.setup.settings import cure_of_memory, schedule_of, whole_places
 from mocme_jax.training.step import finite
 from mocme_jax.training.train_state import TrainState
 
@@ -71,6 +72,7 @@ class Loop:
         self.schedule = schedule_of(config, len(graph.train) - count_held_out(len(graph.train), self.training.held))
         self.identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint)
         self.identity["places"] = whole_places(config)
+        self._cure = cure_of_memory(config, len(graph.entities))
         self._began = time.perf_counter() if began is None else began
 
     def resume(self, checkpoints: Checkpoints, folder: Path, notify: Callable[[str], None]) -> TrainState:
@@ -82,7 +84,8 @@ class Loop:
         self.checkpoints, self.folder = checkpoints, folder
         lanes, entities = (OneLane, len(self.dataset.graph.entities)) if len(self.seeds) == 1 else (StackedLanes, None)
         self.lanes = lanes(self.training, Saves(checkpoints, self.identity, entities, notify), folder)
-        state, self.positions = self.lanes.resume()
+        with enough_memory("the parameters", "lower model.width, or take more devices with parallel.shard_entities"):
+            state, self.positions = self.lanes.resume()
         # A run that is asked for more patience than it stopped with goes on, if no other has left it behind.
         patience, step = self.schedule.patience or np.inf, self.position.step
         for position in self.positions:
@@ -153,8 +156,9 @@ class Loop:
         schedule, first = self.schedule, self.position.step == 0
         start = time.perf_counter()
         count = self.training.mapper.place(np.int32(steps), WHOLE)
-        state, latest = self.training.program(state, self.training.data, count)
-        latest = {name: np.atleast_1d(value) for name, value in jax.device_get(latest).items()}
+        with enough_memory("a training step", self._cure):
+            state, latest = self.training.program(state, self.training.data, count)
+            latest = {name: np.atleast_1d(value) for name, value in jax.device_get(latest).items()}
         self._pace.took(steps, time.perf_counter() - start)
         for number in self.going:
             own, position = {name: value[number] for name, value in latest.items()}, self.positions[number]

@@ -26,9 +26,10 @@ class Preemption:
     """A context manager that takes SIGTERM and SIGINT, and prints the line of the `Stopped` that leaves it.
 
     While there is nothing to save (from the start on, and after `nothing_to_save`), the first signal ends the process
-    with a line and status 0. After `something_to_save` it sets `requested`, and a line says so. A second signal ends the process with
-    status 130 (SIGINT) or 143 (SIGTERM). Both happen at once, also in the middle of a long compiled call: a thread sees
-    to it, since Python's own handlers wait for the main thread to come back, and what they raise may be lost there.
+    with a line and status 0. After `something_to_save` it sets `requested`, and a line says that the run stops. A
+    second signal ends the process with status 130 (SIGINT) or 143 (SIGTERM). All of this happens at once, also in the
+    middle of a long compiled call: a thread sees to it, since Python's own handlers wait for the main thread to come
+    back, and what they raise may be lost there.
 
     Signals that the process was started with as ignored stay so. Outside of the main thread nothing is taken.
 

