@@ -98,11 +98,15 @@ def test_a_study_leaves_its_figures(tmp_path, monkeypatch, capsys):
     flags = tiny_flags(write_tiny_graph(tmp_path / "graph"), tmp_path / "study")
     flags = [flag.replace("structure", "text,numeric") if "modalities" in flag else flag for flag in flags]
     assert run_here("coldstart", *flags, "--share=0.2", monkeypatch=monkeypatch) == 0
-    assert "cold start" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "cold start" in printed
     results = json.loads((tmp_path / "study" / "coldstart.json").read_text(encoding="utf-8"))
     assert results["held_out"] == 10
     assert results["modalities"].keys() == {"text", "numeric"}
     assert results["ranks"].keys() == {"MoCME", "random", "nearest", "mean of text", "mean of numeric"}
+    counts = results["ranks"]["MoCME"]
+    assert f"about: the {counts['about']['count']} questions that ask about a held-out entity" in printed
+    assert f"for: the {counts['for']['count']} that a held-out entity answers" in printed
     for one in results["ranks"].values():
         assert one["all"]["count"] == 2 * results["triples"]
         assert 0 < one["all"]["mrr"] <= 1

@@ -1,10 +1,12 @@
 """Plain lines in a pipe, a bar on a terminal, and the table of results."""
 
 import io
+import re
 
 from rich.console import Console
 
-from mocme_jax.training.logs.progress import Countdown, Progress, format_metrics, make_console, results_table
+from mocme_jax.countdown import Countdown
+from mocme_jax.training.logs.progress import Progress, format_metrics, make_console, results_table
 
 
 def test_plain_output_is_one_line_an_evaluation():
@@ -51,7 +53,7 @@ def test_a_countdown_tells_the_rate_of_its_pass_and_what_is_left(monkeypatch):
     assert lines == [
         "700 of 9,000 texts, 100 a second, about 83 s left",
         "2,000 of 9,000 texts, 15 a second, about 8 min left",
-        "30 of 50 texts, 2 a second, about 10 s left",
+        "30 of 50 texts, 2.0 a second, about 10 s left",
     ]
 
 
@@ -73,3 +75,17 @@ def test_the_table_holds_every_cell_uncut():
         assert cell in output
     assert "\x1b" not in output
     assert "\r" not in output
+
+
+def test_no_width_breaks_a_word_or_loses_a_cell():
+    rows = [{"cell": "full", "dev MRR": "0.8312 ± 0.0021", "Hits@10": 0.952, "minutes": 10}]
+    rows += [{"cell": "without complementarity", "dev MRR": "0.7605 ± 0.0042", "difference": "-0.0671", "p": "<.001"}]
+    words = {word for row in rows for name, value in row.items() for word in f"{name} {value}".split()}
+    words = words - {"0.952", "10"} | {"0.9520", "10"}
+    for width in (20, 40, 60, 80, 120):
+        file = io.StringIO()
+        results_table(rows, title="atlas", console=Console(file=file, width=width, color_system=None))
+        printed = file.getvalue()
+        assert words <= set(re.findall(r"[^\s│┃,]+", printed)), width
+        assert all(len(line) <= width for line in printed.splitlines())
+        assert ("┃" in printed) == (width >= 80)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mocme_jax.config import find_config, load_function
+from mocme_jax.config_values import show
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.studies.finished_cells import Rows
 from mocme_jax.studies.search_space import Space, draw
@@ -82,7 +83,8 @@ def search(
             run_cell(rows, point, changes, config, dataset, [seed], **signals, graph=graph, test=False)
     best = sorted((row for row in rows.all if row["cell"] in points), key=lambda row: -row["dev"]["mrr"])
     table = [
-        {"point": row["cell"], "dev MRR": row["dev"]["mrr"], "best epoch": row["best_epoch"], **row["changes"]}
+        {"point": row["cell"], "dev MRR": row["dev"]["mrr"], "best epoch": row["best_epoch"]}
+        | {"changed fields": " ".join(f"{path}={show(value)}" for path, value in row["changes"].items())}
         for row in best[:_LISTED]
     ]
     results_table(table, title=f"{dataset.graph.name}, search {name}: the best on dev", console=console)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-# Between two lines on work that takes long.
-TOLD_SECONDS = 5.0
 # Wide enough that a table in a log file is neither cut nor folded.
 PLAIN_WIDTH = 160
 
@@ -87,40 +85,6 @@ class Progress:
         self.console.print(Text(line), soft_wrap=True)
 
 
-class Countdown:
-    """Tells in a line now and then how far some work is, how fast it goes and how long it will take.
-
-    Args:
-      what: it is counted in, such as ``queries``.
-      notify: told the line.
-    """
-
-    def __init__(self, what: str, notify: Callable[[str], None]):
-        self._what, self._notify = what, notify
-        self._told, self._done = time.perf_counter(), 0
-        # The rate is taken from the end of the first part, which may have compiled.
-        self._began, self._first = 0.0, 0
-
-    def __call__(self, done: int, total: int) -> None:
-        """Takes how many are done; fewer than before begin another pass."""
-        now = time.perf_counter()
-        if done < self._done or not self._done:
-            self._began, self._first = now, done
-        self._done = done
-        if now - self._told < TOLD_SECONDS or done <= self._first:
-            return
-        self._told, rate = now, (done - self._first) / (now - self._began)
-        left = _duration((total - done) / rate)
-        self._notify(f"{done:,} of {total:,} {self._what}, {rate:,.0f} a second, about {left} left")
-
-
-def _duration(seconds: float) -> str:
-    for size, word in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {word}"
-    return f"{seconds:.0f} s"
-
-
 def format_metrics(metrics: Mapping[str, Any]) -> str:
     """Names and values on one line: rates as ``1,523 triples/s``, other fractions to four digits."""
     words = []
@@ -133,20 +97,32 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
 
 
 def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console: Console | None = None) -> None:
-    """Prints rows of results as a table.
+    """Prints rows of results as a table, or as lines where the console is too narrow for a table of whole words.
 
     Args:
       rows: column name -> value; the columns are those of all rows in order of appearance, and what a row
         lacks is left empty. Numbers stand to the right.
     """
+    console = console or make_console()
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    texts = [[_format(row[name]) if name in row else "" for name in columns] for row in rows]
+    cells = list(zip(columns, *texts, strict=True))
+    words = [max(cell_len(word) for cell in column for word in ["", *cell.split()]) for column in cells]
+    spare = console.width - sum(words) - 3 * len(columns) - 1
+    if spare < 0:
+        lines = (", ".join(f"{name} {text}" for name, text in zip(columns, row, strict=True) if text) for row in texts)
+        console.print(Text(title), *map(Text, lines), sep="\n", soft_wrap=False)
+        return
     table = Table(title=title or None, title_justify="left")
-    for name in columns:
+    for name, column, word in zip(columns, cells, words, strict=True):
         numeric = all(isinstance(row[name], int | float) for row in rows if row.get(name) is not None)
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_format(row[name]) if name in row else "") for name in columns))
-    (console or make_console()).print(table, soft_wrap=False)
+        # The first columns take what there is beyond the longest words.
+        width = min(max(map(cell_len, column)), word + spare)
+        spare -= width - word
+        table.add_column(Text(name), justify="right" if numeric else "left", width=width)
+    for row in texts:
+        table.add_row(*map(Text, row))
+    console.print(table, soft_wrap=False)
 
 
 def _format(value: Any) -> str:
