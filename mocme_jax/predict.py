@@ -11,14 +11,20 @@
 A probability says that this is the answer, given that the question has one that is missing: docs/use.md.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field, Value
 from mocme_jax.errors import UserError
 from mocme_jax.flags import OF_A_RUN, parse_options
+
+if TYPE_CHECKING:
+    from mocme_jax.serving.name_lookup import Lookup
 
 SPLITS = ("train", "valid", "test")
 OPTIONS = {
@@ -55,11 +61,22 @@ def main() -> None:
     if out is not None:
         check_format(out)
     from mocme_jax.serving import prediction_output as predict
+    from mocme_jax.serving.query_files import count_questions
 
     known, k = options["exclude_known"], options["k"]
     if kind == "queries":
         predict.digest(Path(options["queries"]))
-    model, console = predict.read_model(Path(options["workdir"]), options["data_dir"], options["features_dir"])
+
+    def check(entities: Lookup, relations: Lookup) -> None:
+        """Raises a UserError for a name that the graph has not, before the model is read."""
+        relations.ids(options["relations"])
+        for names, key in zip((entities, relations, entities), triple, strict=True):
+            names.ids(() if key is None else key)
+        if kind == "queries":
+            count_questions(Path(options["queries"]), entities, relations)
+
+    places = Path(options["workdir"]), options["data_dir"], options["features_dir"]
+    model, console = predict.read_model(*places, check)
     if kind == "queries":
         predict.predict_file(model, Path(options["queries"]), out, k=k, exclude=known or (), console=console)
     elif kind == "all-new":

@@ -1,6 +1,7 @@
 """load_graph and prepare: layouts, wanted modalities, made features and where they are kept."""
 
 import itertools
+import re
 import subprocess
 import sys
 
@@ -273,6 +274,22 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
     np.testing.assert_allclose(features["image"].features[1], both, atol=1e-6)
     graph = load_graph(folder, tmp_path / "out")
     assert names(graph) == ["image", "numeric", "text"]
+
+
+def test_prepare_tells_how_far_it_is(write_files, openke_files, encoder, tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    folder = write_files(openke_files)
+    (tmp_path / "photos" / "London").mkdir(parents=True)
+    for name in ("London/1.png", "London/2.png", "Ada Lovelace.png"):
+        image.new("RGB", (20, 10), "red").save(tmp_path / "photos" / name)
+    monkeypatch.setattr("mocme_jax.countdown.TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("mocme_jax.data.features.text_features._BATCH", 1)
+    monkeypatch.setattr("mocme_jax.data.features.image_folder._PART", 1)
+    told = []
+    prepare(folder, tmp_path / "out", text="names", images=tmp_path / "photos", notify=told.append)
+    for what in ("texts", "images"):
+        lines = [line for line in told if re.match(rf"\d of \d {what}, [\d,.]+ a second, about \d+ s left$", line)]
+        assert [line.split(",")[0] for line in lines] == [f"2 of 3 {what}", f"3 of 3 {what}"]
 
 
 def test_prepare_overwrites_nothing_unasked(write_files, openke_files, encoder, tmp_path):

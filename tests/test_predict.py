@@ -25,10 +25,10 @@ def predict(tiny_run, loaded, monkeypatch, capsys):
     """Runs the command on the tiny run; returns its status and what it printed."""
     read = run_loading.load
 
-    def load(workdir, *, notify, **folders):
+    def load(workdir, *, notify, check=None, **folders):
         place = (workdir, *folders.items())
         if place not in loaded:
-            loaded[place] = read(workdir, notify=notify, **folders)
+            loaded[place] = read(workdir, notify=notify, check=check, **folders)
         return loaded[place]
 
     monkeypatch.setattr(run_loading, "load", load)
@@ -82,6 +82,11 @@ def test_an_explanation_is_a_table_or_json(predict, model):
     assert status == 0
     assert "score without" in out
     assert "nearest training triples" in out
+    assert "no measure of what a modality adds" in out
+    # Signed as in the table of answers: what is there, less what is left without the modality.
+    line = next(line for line in out.splitlines() if line.startswith("│ numeric "))
+    without, adds = map(float, re.findall(r"-?\d+\.\d+", line)[:2])
+    assert adds == pytest.approx(why["score"] - without, abs=2e-4)
 
 
 def read_tsv(path):
@@ -191,10 +196,32 @@ def test_what_needs_no_model_is_said_before_one_is_loaded(predict, monkeypatch, 
     assert_one_error(status, err, *words)
 
 
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--head=place 1", "--relation=nextt"], ["relation 'nextt'", "did you mean next"]),
+        (["--explain", "--head=nowhere", "--relation=next", "--tail=place 1"], ["entity 'nowhere'"]),
+        (["--all-new", "--relations=next,nextt", "--k=2"], ["relation 'nextt'"]),
+        (["--queries=q.tsv", "--out=a.tsv"], ["q.tsv:2", "entity 'place x'"]),
+    ],
+)
+def test_a_name_that_is_not_there_is_said_before_the_model_is_read(
+    tiny_run, tmp_path, monkeypatch, capsys, argv, words
+):
+    def build_model(*_):
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr("mocme_jax.training.best_model.builders.build_model", build_model)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.tsv").write_text("place 1\tnext\t?\nplace x\tnext\t?\n", encoding="utf-8")
+    status = run_here("predict", f"--workdir={tiny_run}", *argv, monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, *words)
+
+
 def test_long_work_tells_its_rate_and_what_is_left(predict, queries, tmp_path, monkeypatch):
-    monkeypatch.setattr("mocme_jax.training.logs.progress.TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("mocme_jax.countdown.TOLD_SECONDS", 0.0)
     monkeypatch.setattr("mocme_jax.serving.query_files.CHUNK", 10)
-    line = r"{} of {} {}, [\d,]+ a second, about \d+ (s|min|h) left\n"
+    line = r"{} of {} {}, [\d,.]+ a second, about \d+ (s|min|h) left\n"
     _, _, notes = predict(f"--queries={queries}", f"--out={tmp_path / 'a.tsv'}", "--k=3")
     assert re.search(line.format(20, 25, "queries"), notes)
     monkeypatch.setattr("mocme_jax.serving.new_triples.BATCHES", (1, 16, 32))

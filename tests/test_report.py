@@ -22,7 +22,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
 from mocme_jax.parallel.entity_tables import look_up
-from mocme_jax.report import charts, score_tables
+from mocme_jax.report import charts, html_page, score_tables
 from mocme_jax.report.expert_weights import relation_bars
 from mocme_jax.report.finished_run import read_finished
 from mocme_jax.report.report_writer import short_names, write_report
@@ -410,7 +410,27 @@ def test_users_errors_are_one_line(measured, tiny_run, tiny_baseline, strange_ru
         assert_one_error(status, capsys.readouterr().err, *words)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     status = run_here("report.__main__", run, monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, "matplotlib", "mocme_jax[report]")
+    assert_one_error(status, capsys.readouterr().err, "matplotlib", "pip install -e", "[report]")
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"), [("--entities=plaice 1", "did you mean place 1"), ("--images=nothing", "no such folder")]
+)
+def test_what_is_not_there_is_said_before_a_model_is_read(tiny_run, flag, words, monkeypatch, capsys):
+    def build_model(*_):
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr("mocme_jax.training.best_model.builders.build_model", build_model)
+    status = run_here("report.__main__", f"--workdir={tiny_run}", flag, monkeypatch=monkeypatch)
+    assert_one_error(status, capsys.readouterr().err, words)
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "text"),
+    [(0.5, 1, "50.0%"), (0.0004, 1, "<0.1%"), (0.0006, 1, "0.1%"), (0.0, 1, "0.0%"), (0.004, 0, "<1%"), (None, 1, "–")],
+)
+def test_a_small_share_is_not_rounded_to_none(share, digits, text):
+    assert html_page._percent(share, digits) == text
 
 
 def test_an_evaluation_that_was_repeated_counts_once(tiny_run, tmp_path):

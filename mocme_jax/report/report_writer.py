@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mocme_jax.data.features.image_folder import image_files
 from mocme_jax.errors import UserError
 from mocme_jax.report.finished_run import Finished, read_finished
 from mocme_jax.report.html_page import render, write_page
@@ -10,6 +11,7 @@ from mocme_jax.report.run_measurements import Measured, measure
 from mocme_jax.report.runs_page import other_graphs, runs_context
 from mocme_jax.report.study_page import study_context
 from mocme_jax.report.study_reading import is_study, read_study
+from mocme_jax.serving.name_lookup import Lookup
 
 FILE = "report.html"
 
@@ -73,8 +75,18 @@ def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) 
     if base is not None and not base.is_structure_alone:
         raise UserError(f"--baseline={baseline}: has {', '.join(base.modalities)}; a baseline is structure alone")
 
+    weighed = next((run for run in found if len(run.experts) > 1), None)
+
+    def check(names: Lookup) -> None:
+        names.ids(entities)
+        if images is not None:
+            image_files(images, names.names)
+
     def measured(run: Finished) -> tuple[Finished, Measured]:
-        return run, measure(run.workdir, data_dir=data_dir, features_dir=features_dir, notify=notify)
+        places = dict(data_dir=data_dir, features_dir=features_dir)
+        # Entities and pictures are shown with the weights of this run.
+        asked = dict(check=check) if run is weighed else {}
+        return run, measure(run.workdir, **places, notify=notify, **asked)
 
     shown = [measured(run) for run in found]
     if base is not None:

@@ -17,8 +17,9 @@ from mocme_jax.report.finished_run import STRUCTURE
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.calibration import judged
 from mocme_jax.serving.completion import Served, batches, filled
+from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.probability import Bins, in_bins
-from mocme_jax.serving.run_loading import model_of
+from mocme_jax.serving.run_loading import lookups, model_of
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.best_model import Restored, restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
@@ -84,10 +85,21 @@ def measure(
     data_dir: str | None = None,
     features_dir: str | None = None,
     notify: Callable[[str], None] | None = None,
+    check: Callable[[Lookup], None] = lambda entities: None,
 ) -> Measured:
-    """Restores a run's best checkpoint on one device and measures; see ``restore_best`` for errors."""
+    """Restores a run's best checkpoint on one device and measures; see ``restore_best`` for errors.
+
+    ``check`` is given the entities before the model is read, and raises where one that is asked for is not there.
+    """
     use_compilation_cache()
-    restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, alone=True, notify=notify)
+    restored = restore_best(
+        workdir,
+        data_dir=data_dir,
+        features_dir=features_dir,
+        alone=True,
+        notify=notify,
+        check=lambda config, graph: check(lookups(config, graph)[0]),
+    )
     model = model_of(Path(workdir), restored, notify)
     graph = restored.dataset.graph
     split = "test" if len(graph.test) else "valid"

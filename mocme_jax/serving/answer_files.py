@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import IO
 
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 COLUMNS = ("query", "head", "relation", "tail", "rank", "score", "probability", "known")
 # Of new triples; the number of the query is the rank.
@@ -152,5 +153,5 @@ def _pyarrow():
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UserError('Parquet needs a package; run: pip install "mocme_jax[parquet]"') from None
+        raise UserError(f"Parquet needs a package; run: {to_install(extra='parquet')}") from None
     return pyarrow, pyarrow.parquet

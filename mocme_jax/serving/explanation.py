@@ -19,7 +19,6 @@ from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.completion import Served, added_to_triples, batches, filled, score_triples
 from mocme_jax.training.logs.run_results import expert_names
 
-
 # A modality that adds less to a score than this share of it is not named.
 LEAST_SHARE = 0.05
 

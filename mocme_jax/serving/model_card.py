@@ -74,6 +74,7 @@ def card(results: dict, calibration: dict | None) -> str:
         "## Weights",
         "Each expert's share of the weights with which entities are asked about, mean over all entities: "
         + ", ".join(f"{name} {share:.3f}" for name, share in results["weights"].items())
+        + ". A share is no measure of what an expert is worth; `evaluate --information` measures that"
         + ". A share is no measure of what an expert is worth.",
         "",
         "## Calibration",

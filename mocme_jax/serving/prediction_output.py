@@ -4,20 +4,22 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from mocme_jax.countdown import Countdown
 from mocme_jax.errors import UserError
 from mocme_jax.serving.answer_files import NEW_COLUMNS, RowFile
 from mocme_jax.serving.answers import Answer
 from mocme_jax.serving.explanation import Explanation, added_to_score, masked_scores
 from mocme_jax.serving.known_facts import NEW
+from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.new_triples import new_triples
-from mocme_jax.serving.query_files import answer_questions, read_questions
+from mocme_jax.serving.query_files import answer_questions, count_questions, read_questions
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training.logs.progress import Countdown, make_console, results_table
+from mocme_jax.training.logs.progress import make_console, results_table
 
 
 def predict_one(
@@ -61,7 +63,8 @@ def predict_file(
     """Answers a file of questions into another, going on where that one ends."""
     settings = {"run": model.identity, "queries": digest(queries), "k": k, "exclude": list(exclude)}
     # Read to its end first: nobody should wait for an hour to hear of a row that is no query.
-    total = sum(1 for _ in read_questions(queries, model))
+    names = model.entities, model.relations
+    total = count_questions(queries, *names)
     with RowFile(out, settings) as file:
         if file.finished:
             console.print(f"{out}: is complete already")
@@ -69,7 +72,7 @@ def predict_file(
         if file.done:
             console.print(f"going on after query {file.done:,}")
         count, told = file.done, Countdown("queries", console.print)
-        for rows in answer_questions(model, read_questions(queries, model, skip=file.done), k, exclude):
+        for rows in answer_questions(model, read_questions(queries, *names, skip=file.done), k, exclude):
             file.write(rows)
             count += len(rows)
             told(count, total)
@@ -147,16 +150,22 @@ def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: b
         for name, share in why.head.weights.items()
     ]
     results_table(weights, title="weights of the experts", console=console)
+    console.print("weights are shares of 1, and no measure of what a modality adds: the first table tells that")
     nearest = [dataclasses.asdict(one) for one in why.nearest]
     results_table(nearest, title="nearest training triples", console=console)
 
 
-def read_model(workdir: Path, data_dir: str | None, features_dir: str | None) -> tuple[TrainedModel, Console]:
-    """The run's model, and a console for notes: standard output is for answers."""
+def read_model(
+    workdir: Path,
+    data_dir: str | None,
+    features_dir: str | None,
+    check: Callable[[Lookup, Lookup], None] | None = None,
+) -> tuple[TrainedModel, Console]:
+    """The run's model, and a console for notes: standard output is for answers; see ``load``."""
     from mocme_jax.serving.run_loading import load
 
     console = make_console(sys.stderr)
-    return load(workdir, data_dir=data_dir, features_dir=features_dir, notify=console.print), console
+    return load(workdir, data_dir=data_dir, features_dir=features_dir, notify=console.print, check=check), console
 
 
 def _worth(why: Explanation) -> list[dict]:

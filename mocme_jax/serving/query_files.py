@@ -10,6 +10,7 @@ import numpy as np
 from mocme_jax.errors import UserError
 from mocme_jax.serving.answer_files import Row
 from mocme_jax.serving.answers import Answered
+from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.trained_model import TrainedModel
 
 CHUNK = 2048
@@ -24,7 +25,7 @@ class Question(NamedTuple):
     asked: int
 
 
-def read_questions(path: Path, model: TrainedModel, *, skip: int = 0) -> Iterator[Question]:
+def read_questions(path: Path, entities: Lookup, relations: Lookup, *, skip: int = 0) -> Iterator[Question]:
     """Questions of a file after the first ``skip``: rows ``head<TAB>relation<TAB>tail``, one of them ``?`` or empty.
 
     Raises:
@@ -35,7 +36,7 @@ def read_questions(path: Path, model: TrainedModel, *, skip: int = 0) -> Iterato
 
     def look_up(key: str, relation: bool) -> int:
         if (relation, key) not in cache:
-            cache[relation, key] = (model.relations if relation else model.entities).id(key)
+            cache[relation, key] = (relations if relation else entities).id(key)
         return cache[relation, key]
 
     try:
@@ -59,6 +60,11 @@ def read_questions(path: Path, model: TrainedModel, *, skip: int = 0) -> Iterato
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; convert the file to UTF-8") from None
+
+
+def count_questions(path: Path, entities: Lookup, relations: Lookup) -> int:
+    """How many questions a file holds; raises as ``read_questions``."""
+    return sum(1 for _ in read_questions(path, entities, relations))
 
 
 def answer_questions(

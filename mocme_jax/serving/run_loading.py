@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -25,6 +26,9 @@ from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import data_folders
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 RELATION_LABELS_FILE = "relation_labels.tsv"
 
 
@@ -35,6 +39,7 @@ def load(
     features_dir: str | None = None,
     graph: KnowledgeGraph | None = None,
     notify: Callable[[str], None] | None = None,
+    check: Callable[[Lookup, Lookup], None] | None = None,
 ) -> TrainedModel:
     """A run's best model, on one device, ready to answer.
 
@@ -43,25 +48,47 @@ def load(
       data_dir, features_dir: where graph and features lie now; None where the run found them.
       graph: the graph, if it is at hand.
       notify: told in one line of work that takes a while; None for silence.
+      check: given entities and relations before the model is read; raises where a name is not among them.
 
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
     """
     use_compilation_cache()
     places = dict(data_dir=data_dir, features_dir=features_dir, graph=graph)
-    restored = restore_best(Path(workdir), **places, alone=True, notify=notify)
+    restored = restore_best(
+        Path(workdir),
+        **places,
+        alone=True,
+        notify=notify,
+        check=lambda config, graph: None if check is None else check(*lookups(config, graph)),
+    )
     return model_of(Path(workdir), restored, notify)
+
+
+def lookups(
+    config: ConfigDict, graph: KnowledgeGraph, notify: Callable[[str], None] | None = None
+) -> tuple[Lookup, Lookup]:
+    """Entities and relations of a run's graph, with the readable names that its folders hold."""
+    folders, found = data_folders(config), []
+    for kind, file, names in (
+        ("entity", LABELS_FILE, graph.entities),
+        ("relation", RELATION_LABELS_FILE, graph.relations),
+    ):
+        path = next((folder / file for folder in folders if (folder / file).exists()), None)
+        labels = {} if path is None else read_labels(path, names, notify or (lambda line: None))
+        found.append(Lookup(kind, names, labels))
+    return found[0], found[1]
 
 
 def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | None = None) -> TrainedModel:
     """What ``load`` returns, of a checkpoint that was restored on one device (``alone``)."""
     graph, model = restored.dataset.graph, restored.model
-    entities, relations = len(graph.entities), len(graph.relations)
+    entities, relations = lookups(restored.config, graph, notify)
     inputs = builders.build_inputs(restored.config, graph, restored.mapper)
     # Once for all: whatever is encoded, explained or added later starts from the table as it was evaluated.
     before_encoding = builders.table_additions_of(restored.config, graph, workdir)
     params = restored.params._replace(structure=changed(restored.params.structure, before_encoding))
-    encode = make_encode_program(model, entities=entities, mapper=restored.mapper)
+    encode = make_encode_program(model, entities=len(entities), mapper=restored.mapper)
     vectors, _ = encode(params, inputs)
     additions = builders.additions_of(restored.config, graph)
     splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
@@ -69,16 +96,15 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         model,
         params,
         inputs,
-        tables_of(vectors, entities, restored, additions.scores),
-        Facts(splits, entities, relations, additions),
+        tables_of(vectors, len(entities), restored, additions.scores),
+        Facts(splits, len(entities), len(relations), additions),
     )
-    folders = data_folders(restored.config)
     return TrainedModel(
         workdir=workdir,
         served=served,
         graph=graph,
-        entities=Lookup("entity", graph.entities, _labels(folders, LABELS_FILE, graph.entities, notify)),
-        relations=Lookup("relation", graph.relations, _labels(folders, RELATION_LABELS_FILE, graph.relations, notify)),
+        entities=entities,
+        relations=relations,
         saved=restored.saved,
         notify=notify,
     )
@@ -93,8 +119,3 @@ def tables_of(
     # One array where the roles do not differ: half the memory.
     questions = answers if restored.model.encoder.experts == 1 else in_blocks(rows[0])
     return Tables(questions, answers, jax.numpy.int32(entities), additions_in_blocks(additions))
-
-
-def _labels(folders: list[Path], name: str, names: list[str], notify: Callable[[str], None] | None) -> dict[int, str]:
-    path = next((folder / name for folder in folders if (folder / name).exists()), None)
-    return {} if path is None else read_labels(path, names, notify or (lambda line: None))

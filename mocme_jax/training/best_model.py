@@ -48,6 +48,7 @@ def restore_best(
     graph: KnowledgeGraph | None = None,
     alone: bool = False,
     notify: Callable[[str], None] | None = None,
+    check: Callable[[ConfigDict, KnowledgeGraph], None] = lambda config, graph: None,
 ) -> Restored:
     """Reads a run's best checkpoint and the graph it was trained on.
 
@@ -56,6 +57,7 @@ def restore_best(
       data_dir, features_dir: where graph and features lie now; None where the run found them.
       graph: the graph, if it is at hand.
       alone: on one device with whole tables, whatever the run used.
+      check: given configuration and graph before the model is read; raises where these do not fit what is asked.
 
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
@@ -73,6 +75,7 @@ def restore_best(
                 f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now "
                 f"({other}); say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
             )
+        check(config, dataset.graph)
         mapper, split = builders.build_mapper(config), settings_of(config).shard_entities
         model = builders.build_model(config, dataset.graph)
         entities = len(dataset.graph.entities)

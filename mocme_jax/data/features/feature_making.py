@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mocme_jax.countdown import Countdown
 from mocme_jax.data.audit.graph_audit import audit
 from mocme_jax.data.features import image_encoders
 from mocme_jax.data.features.feature_files import feature_paths
@@ -47,7 +48,7 @@ def prepare(
       images: see image_files.
       image_encoder: see image_encoders.image_encoder.
       overwrite: replace what is there; otherwise nothing is written if a file is in the way.
-      notify: told in one line of each step.
+      notify: told in one line of each step, and how far long ones are.
 
     Returns:
       The files written.
@@ -73,7 +74,7 @@ def prepare(
             some = ", ".join(path.name for path in unmatched[:5])
             notify(f"{images}: {len(unmatched)} images are named for no entity and left out: {some}")
         notify(f"encoding {sum(map(len, pictures.values())):,} images with {image_encoder}")
-        made["image"] = image_modality(pictures, len(graph.entities), image_encoder)
+        made["image"] = image_modality(pictures, len(graph.entities), image_encoder, Countdown("images", notify))
     if text is not None:
         texts = entity_texts(graph, Path(data), notify=notify)
         if text != NAMES:
@@ -84,7 +85,7 @@ def prepare(
                 f"{data}: the entities' names are numbers or ids, no text; give --text=FILE with rows name<TAB>text"
             )
         notify(f"encoding {len(texts):,} texts with {encoder}")
-        made["text"] = text_modality(texts, encoder)
+        made["text"] = text_modality(texts, encoder, Countdown("texts", notify))
 
     for kind in asked:
         modality = made[kind]

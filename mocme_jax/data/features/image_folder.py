@@ -1,6 +1,6 @@
 """A folder of pictures named for entities, as a modality."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,6 +11,8 @@ from mocme_jax.data.graph.entity_names import entity_finder
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.errors import UserError
 
+# Pictures between two words on how far the work is: a network is loaded for each part, and takes a few at once.
+_PART = 256
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -50,16 +52,27 @@ def image_files(folder: Path, entities: Sequence[str]) -> tuple[dict[int, list[P
     return found, unmatched
 
 
-def image_modality(files: dict[int, list[Path]], entities: int, encoder: str = DEFAULT_ENCODER) -> Modality:
+def image_modality(
+    files: dict[int, list[Path]],
+    entities: int,
+    encoder: str = DEFAULT_ENCODER,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Modality:
     """The modality ``image`` of N ``entities``: the mean vector of each one's pictures.
 
     Args:
       files: pictures by entity id, see image_files.
       entities: N.
       encoder: see image_encoder, also for its errors.
+      told: now and then, how many pictures are encoded, and of how many.
     """
     ids = sorted(files)
-    vectors = image_encoder(encoder)([path for index in ids for path in files[index]])
+    paths, encode = [path for index in ids for path in files[index]], image_encoder(encoder)
+    parts = []
+    for start in range(0, len(paths), _PART):
+        parts.append(encode(paths[start : start + _PART]))
+        told(min(start + _PART, len(paths)), len(paths))
+    vectors = np.concatenate(parts)
     starts = np.cumsum([0, *(len(files[index]) for index in ids)])[:-1]
     counts = np.array([len(files[index]) for index in ids])
     rows = np.zeros((entities, vectors.shape[1]), np.float32)

