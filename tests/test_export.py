@@ -195,6 +195,9 @@ def test_what_can_not_be_exported_is_said_in_a_line(tiny_run, model, tmp_path, m
 def test_a_missing_package_is_said_before_anything_is_written(model, tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pyarrow" else find(name))
-    with pytest.raises(mocme_jax.errors.UserError, match=r"format parquet: needs a package; .*mocme_jax\[parquet\]"):
+    with pytest.raises(
+        mocme_jax.errors.UserError,
+        match=r"format parquet: needs a package; run: .*python -m pip install -e .*\[parquet\]",
+    ):
         export(model, tmp_path / "export", ("npz", "parquet"))
     assert not (tmp_path / "export").exists()

@@ -31,6 +31,9 @@ print("never")
 # One call of C that holds on to the main thread for minutes, lets other threads run, and no signal interrupts it.
 LONG_CALL = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 
+# The rest of a step, in which a line that comes at once has come.
+A_STEP = "time.sleep(0.5)"
+
 
 def start(phase="preemption.something_to_save()", after="pass", alone=True) -> subprocess.Popen:
     text = PROGRAM.format(phase=phase, after=after, alone=alone)
@@ -59,7 +62,7 @@ def end(process: subprocess.Popen) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_has_something_to_save_is_asked_and_goes_on_to_its_end(number):
-    process = start()
+    process = start(after=A_STEP)
     process.send_signal(number)
     # The line of Stopped, and then the program goes on behind the block.
     assert told(process) == (0, ["asked", "saved; the same command goes on", "never"], "")
@@ -81,7 +84,7 @@ def test_nothing_to_save_is_left_in_the_middle_of_a_long_call():
 
 def test_other_processes_are_not_left_alone():
     """There must be no leaving before all have agreed."""
-    process = start(phase='preemption.nothing_to_save("not this")', alone=False)
+    process = start(phase='preemption.nothing_to_save("not this")', after=A_STEP, alone=False)
     process.send_signal(signal.SIGTERM)
     assert told(process) == (0, ["asked", "saved; the same command goes on", "never"], "")
 
