@@ -83,7 +83,8 @@ FIELDS: dict[str, Field] = {
     ),
     "data.make": Field(
         ("text", "numeric"),
-        "what is made where all are wanted and there is no file: text of names, numeric of numeric_triples.tsv",
+        "what is made where all are wanted and there is no file: text of names, numeric of "
+        "numeric_triples.tsv or numeric.csv",
         choices=("text", "numeric"),
     ),
     "data.dev": Field(

@@ -40,3 +40,8 @@ def enough_memory(work: str, cure: str) -> Iterator[None]:
         size = re.search(r"allocating (\d+) bytes", str(error))
         more = f" ({int(size[1]) / 1e9:,.1f} GB more are wanted)" if size else ""
         raise UserError(f"memory has run out in {work}{more}; {cure}") from error
+
+
+def refuse(message: str) -> None:
+    """Raises a UserError: what a reader does about a bad part of a file, unless it is given another thing to do."""
+    raise UserError(message)

@@ -1,6 +1,7 @@
 """Feature files: every format says the same, published layouts load as they are, each bad input is named."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from mocme_jax.data.features.feature_files import feature_paths, modality_name, read_feature_file
+from mocme_jax.data.features.feature_files import feature_paths, read_feature_file
 from mocme_jax.data.features.feature_writer import write_features
+from mocme_jax.data.features.modality_names import modality_name
 from mocme_jax.data.graph.graph_folder import load_graph
 from mocme_jax.data.graph.knowledge_graph import make_modality
 from mocme_jax.data.readers.numpy_file import read_npy, read_npz
@@ -54,6 +56,7 @@ FORMATS = {
     "ids with a NaN row": ("image.npz", {"ids": np.array([2, 1, 0]), "rows": HOLED[[2, 1, 0]]}),
     "safetensors ids": ("image.safetensors", {"ids": np.array([2, 0]), "rows": ROWS[[2, 0]]}),
     "safetensors present": ("image.safetensors", {"rows": ROWS, "present": np.array([True, False, True])}),
+    "safetensors by name": ("image.safetensors", {"c": ROWS[2], "a": ROWS[0], "z": ROWS[1]}),
     "safetensors NaN": ("image.safetensors", {"anything": HOLED}),
 }
 
@@ -412,12 +415,104 @@ def test_words_of_the_model_are_no_modalities(tmp_path, name):
         feature_paths(tmp_path, "tiny")
 
 
-def test_a_feature_file_that_is_not_read_is_told(tmp_path):
-    for split in ("train", "valid", "test"):
-        (tmp_path / f"{split}.txt").write_text("a\tr\tb\nb\tr\tc\n")
-    for name in ("image.pkl", "visual_features.h5", "notes.csv"):
+def write_triples(folder: Path) -> Path:
+    (folder / "train.txt").write_text("a\tr\tb\nb\tr\tc\n", encoding="utf-8")
+    return folder
+
+
+def test_a_feature_file_that_is_not_read_is_told_with_a_cure(tmp_path):
+    write_triples(tmp_path)
+    for name in ("image.pkl", "visual_features.mat", "notes.csv", "notes.pkl", "numbers.tsv"):
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "descriptions.tsv").write_text("a\tsome text\n")
     lines: list[str] = []
     load_graph(tmp_path, make=(), notify=lines.append)
-    told = [line.partition(": ")[0].rpartition("/")[2] for line in lines if "is not read" in line]
-    assert told == ["image.pkl", "visual_features.h5"]
+    told = {line.partition(": ")[0].rpartition("/")[2]: line.partition(": ")[2] for line in lines}
+    assert list(told) == ["image.pkl", "notes.csv", "numbers.tsv", "visual_features.mat"]
+    assert told["notes.csv"] == "is not read unless the modality is asked for: --config.data.modalities=notes,..."
+    assert f"numpy.save('{tmp_path}/image.npy', array)" in told["image.pkl"]
+
+
+@pytest.mark.parametrize("held", [HOLED[[0, 2]], dict(zip("ac", HOLED[[0, 2]], strict=True))], ids=["array", "dict"])
+def test_the_cure_for_a_pickle_works(tmp_path, held):
+    (write_triples(tmp_path) / "img_features.pkl").write_bytes(b"x")
+    lines: list[str] = []
+    load_graph(tmp_path, make=(), notify=lines.append)
+    _, *saves = re.split(r"save an array with |, or a dict of vectors with ", lines[0])
+    exec(saves[isinstance(held, dict)], {"numpy": np, "array": HOLED, "vectors": held})
+    (modality,) = load_graph(tmp_path, make=()).modalities
+    np.testing.assert_array_equal(modality.features, [[0, 0.25], [0, 0], [1, 1.25]])
+    assert modality.present.tolist() == [True, False, True]
+
+
+TABLES = {
+    "header": "entity,x,y\nc,1,1.25\na,0,.25\n",
+    "no header": "a,0,0.25\nc,1,1.25\n",
+    "numbered header, an empty row, somebody else": ",0,1\nb,,\na,0,.25\nc,1,1.25\nz,7,7\n",
+    "quotes": '"a","0","0.25"\r\n"c",1,1.25e0\r\n',
+    "ids": "0,0,0.25\n2,1,1.25\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_csv_of_vectors(tmp_path, table):
+    (tmp_path / "image.csv").write_text(TABLES[table])
+    (modality,) = read_features(tmp_path, ENTITIES, "g")
+    assert modality.name == "image"
+    assert modality.present.tolist() == [True, False, True]
+    np.testing.assert_array_equal(modality.features, [[0, 0.25], [0, 0], [1, 1.25]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("e,x,y\na,1,x\n", r"image\.csv:2: column 'y': value 'x' is no finite number; give numbers alone"),
+        ("e,x,y\na,1,\n", r"image\.csv:2: column 'y': value '' is no finite number"),
+        ("e,x,y\na,1,nan\n", r"image\.csv:2: column 'y': value 'nan' is no finite number"),
+        ("e,x,y\na,1,1e300\n", r"image\.csv: .*NaN or infinite"),
+        ("e,x\nz,1\n", r"image\.csv: ids\[0\]: the graph has none of the names"),
+        ("e,x\na,1\n0,1\n", r"image\.csv: entity id 0 is given 2 times"),
+        ("e;x\na;1\n", r"image\.csv:1: no commas between columns; write commas for semicolons"),
+        ("", r"image\.csv: has shape \[0, 0\]"),
+    ],
+)
+def test_bad_csv_of_vectors(tmp_path, content, message):
+    refused(tmp_path / "image.csv", content.encode(), message)
+
+
+def test_a_csv_of_numbers_is_attributes_and_gives_way_to_a_made_file(tmp_path):
+    (write_triples(tmp_path) / "numbers.csv").write_text("place,size\na,1\nb,300\n")
+    (modality,) = load_graph(tmp_path, make=("numeric",)).modalities
+    assert modality.name == "numeric"
+    assert modality.features.tolist() == [[-0.5, 1], [0.5, 1], [0, 0]]
+    write(tmp_path / "numeric.npy", rows=ROWS)
+    (modality,) = load_graph(tmp_path, make=("numeric",)).modalities
+    np.testing.assert_array_equal(modality.features, ROWS)
+
+
+WORDS = {
+    "image": ["image", "img", "images", "visual", "Visual", "vision", "picture", "photos", "visual_features"],
+    "text": ["text", "textual", "description", "descriptions"],
+    "numeric": ["numeric", "num", "numbers"],
+    "audio": ["audio", "sound"],
+    "clip": ["clip", "CLIP", "clip_embeddings"],
+    "my own.v2": ["my own.v2"],
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_modality_is_asked_for_in_any_of_its_words(tmp_path, name):
+    for word in WORDS[name]:
+        path = write(write_triples(tmp_path) / f"{word}.npy", rows=ROWS)
+        for asked in WORDS[name]:
+            (modality,) = load_graph(tmp_path, modalities=["structure", asked]).modalities
+            assert modality.name == name
+            np.testing.assert_array_equal(modality.features, ROWS)
+        path.unlink()
+
+
+def test_a_table_of_another_name_is_read_where_it_is_asked_for(tmp_path):
+    (write_triples(tmp_path) / "clip.csv").write_text("a,1,2\n")
+    assert load_graph(tmp_path, make=()).modalities == ()
+    (modality,) = load_graph(tmp_path, modalities=["clip"]).modalities
+    assert (modality.name, modality.features.tolist()) == ("clip", [[1, 2], [0, 0], [0, 0]])

@@ -17,6 +17,7 @@ import mocme_jax
 from mocme_jax.config import path_of
 from mocme_jax.flags import parse
 from mocme_jax.training.logs.trackers import MLflow, WeightsAndBiases
+from mocme_jax.training.setup.datasets import load_dataset
 
 UserError, KnowledgeGraph = mocme_jax.UserError, mocme_jax.KnowledgeGraph
 SMALL = dict(width=8, expert_hidden=4, pool=16, batch_size=32, epochs=4, eval_every=2, patience=0, devices=1)
@@ -150,6 +151,23 @@ def test_features_belong_to_the_entity_they_are_given_for():
     assert "'elsewhere'" in lines[0]
     ids = KnowledgeGraph.from_triples([(0, 0, 1), (1, 0, 2)], features={"image": np.arange(6).reshape(3, 2)})
     assert ids.modalities[0].features.tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_graph_in_memory_is_asked_for_modalities_in_any_of_their_words():
+    triples = [(f"e{n}", "r", f"e{n + 1}") for n in range(40)]
+    vectors = {f"e{n}": [n, 1.0] for n in range(41)}
+    graph = KnowledgeGraph.from_triples(triples, features={"image": vectors, "sound": vectors})
+    config, _ = parse(["--config.data.modalities=visual"], "")
+    assert [one.name for one in load_dataset(config, graph=graph).graph.modalities] == ["image"]
+
+
+def test_words_among_numbers_are_refused_with_a_cure_that_works():
+    triples, frame = [("a", "r", "b")], pandas.DataFrame({"kind": ["town", "city"], "size": [1, 2]}, index=["a", "b"])
+    with pytest.raises(UserError, match=r"numeric: 'kind' is 'town', no number; .* as pandas\.get_dummies does"):
+        KnowledgeGraph.from_triples(triples, features={"numeric": frame})
+    graph = KnowledgeGraph.from_triples(triples, features={"numeric": pandas.get_dummies(frame)})
+    # In the order of names: kind_city, kind_town, size; then which of them are given.
+    assert graph.modalities[0].features.tolist() == [[-0.5, 0.5, -0.5, 1, 1, 1], [0.5, -0.5, 0.5, 1, 1, 1]]
 
 
 def test_numbers_and_texts_are_prepared_as_those_of_files(folder, graph):

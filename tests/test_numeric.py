@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mocme_jax.data.features import numeric_tables
 from mocme_jax.data.features.numeric_features import numeric_modality, quantile_scale
 from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.errors import UserError
@@ -152,8 +153,8 @@ def test_names_with_commas_quotes_and_line_ends(write_files):
         ("", r"n\.csv: holds no values"),
         ("e,x,y\n", r"n\.csv: holds no values"),
         ("e,x\na,\nb,\n", r"n\.csv: holds no values"),
-        ("e,x,y\na,1,2\nb,1,2,3\n", r"n\.csv:3: 4 cells under a header of 3"),
-        ("e,x,y\na,1\n", r"n\.csv:2: 2 cells under a header of 3"),
+        ("e,x,y\na,1,2\nb,1,2,3\n", r"n\.csv:3: 4 cells in a table of 3 columns"),
+        ("e,x,y\na,1\n", r"n\.csv:2: 2 cells in a table of 3 columns"),
         ("e,x,,y\na,1,2,3\n", r"n\.csv:1: column 3 has no name"),
         ("e,x,y,x\na,1,2,3\n", r"n\.csv:1: column 4: another is called 'x'"),
         ("e,x,y\na,1,2\nb,1,big\n", r"n\.csv:3: column 'y': value 'big' is no finite number; correct it or leave"),
@@ -187,3 +188,50 @@ def test_one_long_name_does_not_widen_all(write_files):
     table = "e,y," + "x" * 100_000 + "\n" + "".join(f"{index},1,2\n" for index in range(50_000))
     path = write_files({"n.csv": table}) / "n.csv"
     assert numeric_modality(path, [f"entity {index}" for index in range(50_000)]).features.shape == (50_000, 4)
+
+
+WORDS = "place,kind,size,code,label\na,town,1,x1,the first\nb,city,,x1,the second\nc,town,3,,the third\nd,,2,,\n"
+
+
+def test_columns_of_words_become_one_hot(write_files, monkeypatch):
+    """Centred: a word that half of four rows have is +-1/2 there."""
+    monkeypatch.setattr(numeric_tables, "MOST_WORDS", 2)
+    told = []
+    path = write_files({"n.csv": WORDS}) / "n.csv"
+    rows = numeric_modality(path, ["a", "b", "c", "d"], min_rows=1, notify=told.append).features
+    # In the order of names: code=x1, kind=city, kind=town, size; then which of them are given.
+    third = 1 / 3
+    wanted = [
+        [0, -third, third, -2 * third],
+        [0, 2 * third, -2 * third, 0],
+        [0, -third, third, 2 * third],
+        [0, 0, 0, 0],
+    ]
+    np.testing.assert_allclose(rows[:, :4], wanted, atol=1e-6)
+    assert rows[:, 4:].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 0, 1]]
+    assert told == [
+        f"{path}: columns of words become one attribute per word: 'kind' (2), 'code' (1)",
+        f"{path}: columns of more than 2 different words are left out: 'label' (3)",
+    ]
+
+
+@pytest.mark.parametrize("cell", ["1st", "nan", "inf", "1,5", "12 km", "-"])
+def test_a_column_with_numbers_is_no_column_of_words(write_files, cell):
+    path = write_files({"n.csv": f'e,x\na,"{cell}"\nb,{"2" if cell == "-" else "none"}\n'}) / "n.csv"
+    with pytest.raises(UserError, match=r"n\.csv:[23]: column 'x': value '.*' is no finite number"):
+        numeric_modality(path, ENTITIES)
+
+
+def test_words_that_would_fill_the_memory_are_refused(write_files):
+    words = "".join(f"{row}" + "".join(f",w{row % 30}" for _ in range(90)) + "\n" for row in range(4000))
+    path = write_files({"n.csv": "e" + "".join(f",c{column}" for column in range(90)) + "\n" + words}) / "n.csv"
+    with pytest.raises(UserError, match=r"columns of words would be more than 8,388,608 cells; leave some out"):
+        numeric_modality(path, [f"entity {index}" for index in range(4000)])
+
+
+def test_a_table_needs_no_header(write_files):
+    folder = write_files({"n.csv": "a,1,2\nb,3,\n", "h.csv": "e,x,y\na,1,2\nb,3,\n", "w.csv": "a,1,2\nb,3,5 km\n"})
+    with pytest.raises(UserError, match=r"w\.csv:2: column 'column 3': value '5 km' is no finite number"):
+        numeric_modality(folder / "w.csv", ENTITIES)
+    bare, headed = (numeric_modality(folder / name, ENTITIES) for name in ("n.csv", "h.csv"))
+    np.testing.assert_array_equal(bare.features, headed.features)

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import random
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from fuzz import bombs
 
-from mocme_jax.data.readers.torch_file import read_state_dict, read_torch
+from mocme_jax.data.features.feature_files import read_feature_file
+from mocme_jax.data.readers import torch_features
+from mocme_jax.data.readers.torch_file import read_state_dict
 from mocme_jax.errors import UserError
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -23,6 +26,10 @@ STORAGES = {
     "i8": "LongStorage",
     "u1": "ByteStorage",
 }
+
+
+def read_torch(path: Path) -> np.ndarray:
+    return torch_features.read_torch(path)["rows"]
 
 
 class Global:
@@ -90,7 +97,8 @@ def write_legacy(path: Path, value, key: str, values: np.ndarray, count: int | N
     }
     head = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, system)]
     tail = pickle.dumps([key], 2) + struct.pack("<q", len(values) if count is None else count)
-    path.write_bytes(b"".join(head) + dump(value) + tail + values.tobytes())
+    data = value if isinstance(value, bytes) else dump(value)
+    path.write_bytes(b"".join(head) + data + tail + values.tobytes())
     return path
 
 
@@ -107,6 +115,14 @@ def test_real_file_of_the_old_layout_bfloat16_transposed_in_a_dict():
     rows = read_torch(FIXTURES / "legacy_bfloat16.pt")
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, [[0, 0.75], [0.25, 1], [0.5, 1.25]])
+
+
+@pytest.mark.parametrize("name", ["sparse.pth", "embedding.pth", "vectors.pth", "legacy_vectors.pt"])
+def test_real_files_of_other_than_a_matrix(name):
+    """Written by torch 2.14: matrix.to_sparse(), an nn.Embedding, and a dict of one vector per name."""
+    modality = read_feature_file(FIXTURES / name, "image", ["a", "b", "c"])
+    np.testing.assert_array_equal(modality.features, [[0, 0.25], [0.5, 0.75], [1, 1.25]])
+    assert modality.present.all()
 
 
 @pytest.mark.parametrize("kind", STORAGES)
@@ -156,9 +172,205 @@ def test_one_tensor_in_a_container(tmp_path, wrap):
 
 
 def test_several_tensors_are_refused_by_name(tmp_path):
-    value = {"weight": tensor(MATRIX), "bias": tensor(MATRIX[0], Storage(MATRIX[0], "1"))}
+    value = {"weight": tensor(MATRIX), "bias": tensor(MATRIX[:1], Storage(MATRIX[0], "1"))}
     with pytest.raises(UserError, match=r"holds 2 tensors \(weight, bias\)"):
         read_torch(write_zip(tmp_path / "a.pth", value, {"0": MATRIX.tobytes(), "1": MATRIX[0].tobytes()}))
+
+
+def vectors_of(array: np.ndarray, key: str = "v") -> tuple[list, dict[str, bytes]]:
+    """A tensor per row, each with a storage of its own."""
+    storages = {f"{key}{index}": row.tobytes() for index, row in enumerate(array)}
+    return [tensor(row, Storage(row.ravel(), name)) for name, row in zip(storages, array, strict=True)], storages
+
+
+def sparse(array: np.ndarray, layout: str = "torch.sparse_coo", **changes) -> tuple[Call, dict[str, bytes]]:
+    """What torch.save makes of a sparse tensor, by torch/_tensor.py and torch/serialization.py."""
+    places = changes.get("places", np.stack(np.nonzero(array)))
+    values = changes.get("values", array[np.nonzero(array)])
+    size = Call(Global("torch", "Size"), changes.get("size", array.shape))
+    parts = (tensor(places, Storage(places.ravel(), "i")), tensor(values, Storage(values, "v")), size, True)
+    kind = Call(Global("torch.serialization", "_get_layout"), layout)
+    storages = {"i": places.tobytes(), "v": values.tobytes()}
+    return Call(Global("torch._utils", "_rebuild_sparse_tensor"), kind, parts), storages
+
+
+def module(name: str, state: dict, source: str = "") -> bytes:
+    """The pickle of a whole module: an object that is made without arguments and given its attributes.
+
+    The layout before torch 1.6 keeps the source code of its class as well.
+    """
+    kind = body(Global(*name.rsplit(".", 1)))
+    if source:
+        kind = b"(" + body("module") + kind + body("sparse.py") + body(source) + b"tQ"
+    return b"\x80\x02" + kind + b")\x81" + body(state) + b"b."
+
+
+def embedding(weight: Call, source: str = "") -> bytes:
+    parameter = Call(Global("torch._utils", "_rebuild_parameter"), weight, True, {})
+    empty = Call(Global("__builtin__", "set"), [])
+    state = {
+        "training": True,
+        "_parameters": {"weight": parameter},
+        "_buffers": {},
+        "_non_persistent_buffers_set": empty,
+    }
+    return module(
+        "torch.nn.modules.sparse.Embedding", state | {"_modules": {}, "num_embeddings": 4, "padding_idx": None}, source
+    )
+
+
+def test_a_sparse_tensor(tmp_path):
+    value, storages = sparse(MATRIX)
+    np.testing.assert_array_equal(read_torch(write_zip(tmp_path / "a.pth", value, storages)), MATRIX)
+    # What was not added up by torch is added up here.
+    twice, storages = sparse(MATRIX, places=np.array([[1, 1, 3], [0, 0, 2]]), values=np.array([1, 2, 5], np.float32))
+    rows = read_torch(write_zip(tmp_path / "a.pth", {"features": twice}, storages))
+    assert rows.tolist() == [[0, 0, 0], [3, 0, 0], [0, 0, 0], [0, 0, 5]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layout": "torch.sparse_csr"}, r"a sparse tensor of the layout torch\.sparse_csr; only plain .*x\.to_dense"),
+        ({"size": (1 << 40, 3)}, "where the file holds"),
+        ({"size": (2, 3)}, "another form; save tensor.to_dense"),
+        ({"places": np.array([[0], [-1]]), "values": np.ones(1, np.float32)}, "another form"),
+        ({"places": np.array([[0, 1]]), "values": np.ones(2, np.float32)}, "another form"),
+    ],
+)
+def test_bad_sparse_tensors(tmp_path, changes, message):
+    value, storages = sparse(MATRIX, **changes)
+    with pytest.raises(UserError, match=message):
+        read_torch(write_zip(tmp_path / "a.pth", value, storages))
+
+
+def test_an_embedding_as_a_module_and_as_a_state_dict(tmp_path):
+    for value in (embedding(tensor(MATRIX)), {"weight": tensor(MATRIX)}):
+        np.testing.assert_array_equal(read_torch(write_zip(tmp_path / "a.pth", value, {"0": MATRIX.tobytes()})), MATRIX)
+    other = module("torch.nn.modules.linear.Linear", {"_parameters": {"weight": tensor(MATRIX)}})
+    with pytest.raises(UserError, match=r"refused, its pickle asks for torch\.nn\.modules\.linear\.Linear; only plain"):
+        read_torch(write_zip(tmp_path / "a.pth", other, {"0": MATRIX.tobytes()}))
+
+
+def test_an_embedding_in_the_old_layout(tmp_path):
+    weight = tensor(MATRIX, Storage(MATRIX.ravel(), "old1"))
+    path = write_legacy(tmp_path / "a.pt", embedding(weight, "class Embedding(Module): ..."), "old1", MATRIX.ravel())
+    np.testing.assert_array_equal(read_torch(path), MATRIX)
+
+
+def test_no_object_but_an_embedding_is_made(tmp_path):
+    held = module("collections.OrderedDict", {"_parameters": {"weight": tensor(MATRIX)}})
+    with pytest.raises(UserError, match=r"asks for an object of collections\.OrderedDict; only plain tensors"):
+        read_torch(write_zip(tmp_path / "a.pth", held, {"0": MATRIX.tobytes()}))
+
+
+def test_a_state_dict_with_one_matrix(tmp_path):
+    value = {"table.weight": tensor(MATRIX), "bias": tensor(MATRIX[0], Storage(MATRIX[0], "1"))}
+    path = write_zip(tmp_path / "a.pth", value, {"0": MATRIX.tobytes(), "1": MATRIX[0].tobytes()})
+    np.testing.assert_array_equal(read_torch(path), MATRIX)
+
+
+@pytest.mark.parametrize("views", [False, True], ids=["own storages", "views of one matrix"])
+def test_vectors_by_name_and_in_a_list(tmp_path, views):
+    vectors, storages = vectors_of(MATRIX)
+    if views:
+        whole = Storage(MATRIX.ravel())
+        vectors = [tensor(row, whole, offset=3 * place) for place, row in enumerate(MATRIX)]
+        storages = {"0": MATRIX.tobytes()}
+    path = write_zip(tmp_path / "image.pth", vectors, storages)
+    np.testing.assert_array_equal(read_torch(path), MATRIX)
+    # The third is of nobody, and moves nothing; whole numbers are the keys of a dict as well.
+    for names, entities in ((["c", "a", "z", "b"], ["a", "b", "c"]), ([2, 0, 9, 1], ["0", "1", "2"])):
+        write_zip(path, dict(zip(names, vectors, strict=True)), storages)
+        told = []
+        modality = read_feature_file(path, "image", entities, told.append)
+        np.testing.assert_array_equal(modality.features, MATRIX[[1, 3, 0]])
+        assert len(told) == 1
+
+
+def test_matrices_of_one_row_are_vectors(tmp_path):
+    vectors, storages = vectors_of(MATRIX[:, None])
+    path = write_zip(tmp_path / "image.pth", vectors, storages)
+    np.testing.assert_array_equal(read_torch(path), MATRIX)
+    write_zip(path, dict(zip("dcba", vectors, strict=True)), storages)
+    modality = read_feature_file(path, "image", ["a", "b", "c", "d"])
+    np.testing.assert_array_equal(modality.features, MATRIX[::-1])
+
+
+@pytest.mark.parametrize("key", ["rows", "features"])
+def test_ids_beside_a_matrix_are_taken_or_asked_for(tmp_path, key):
+    """Rows under another name might be read in their order, and belong to other entities."""
+    ids = np.array([2, 0, 3, 1])
+    value = {key: tensor(MATRIX), "ids": tensor(ids, Storage(ids, "1")), "epoch": 3}
+    path = write_zip(tmp_path / "image.pth", value, {"0": MATRIX.tobytes(), "1": ids.tobytes()})
+    if key == "rows":
+        modality = read_feature_file(path, "image", ["a", "b", "c", "d"])
+        np.testing.assert_array_equal(modality.features, MATRIX[[1, 3, 0, 2]])
+    else:
+        with pytest.raises(UserError, match=r"holds 2 tensors \(features, ids\), of which one may say whose the rows"):
+            read_torch(path)
+
+
+def test_vectors_in_the_old_layout_that_share_a_storage(tmp_path):
+    whole = Storage(MATRIX.ravel(), "old1")
+    vectors = [tensor(row, whole, offset=3 * place) for place, row in enumerate(MATRIX)]
+    path = write_legacy(tmp_path / "a.pt", vectors, "old1", MATRIX.ravel())
+    np.testing.assert_array_equal(read_torch(path), MATRIX)
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda pairs: [value for _, value in pairs]], ids=["dict", "list"])
+def test_names_beside_a_matrix_say_whose_rows_they_are(tmp_path, wrap):
+    names = ["c", "d", "a", "b"]
+    path = write_zip(
+        tmp_path / "image.pth", wrap([("names", names), ("features", tensor(MATRIX))]), {"0": MATRIX.tobytes()}
+    )
+    modality = read_feature_file(path, "image", ["a", "b", "c", "d"])
+    np.testing.assert_array_equal(modality.features, MATRIX[[2, 3, 0, 1]])
+    two = {"names": names, "labels": names, "features": tensor(MATRIX)}
+    with pytest.raises(UserError, match="holds 2 lists beside the tensor"):
+        read_torch(write_zip(path, two, {"0": MATRIX.tobytes()}))
+
+
+def test_thousands_of_vectors_by_name(tmp_path):
+    rows = np.arange(6_000, dtype=np.float32).reshape(-1, 2)
+    vectors, storages = vectors_of(rows)
+    path = write_zip(tmp_path / "image.pth", {f"e{place}": one for place, one in enumerate(vectors)}, storages)
+    modality = read_feature_file(path, "image", [f"e{place}" for place in range(3_000)][::-1])
+    np.testing.assert_array_equal(modality.features, rows[::-1])
+
+
+CURED = {
+    "a compressed sparse matrix": (0, lambda torch: torch.tensor(MATRIX).to_sparse_csr()),
+    "a view of one row": (0, lambda torch: torch.tensor(MATRIX[:1]).expand(4, 3)),
+    "an array": (1, lambda torch: MATRIX),
+    "lists": (1, lambda torch: MATRIX.tolist()),
+    "a dict of arrays": (2, lambda torch: dict(zip("abcd", MATRIX, strict=True))),
+    "a dict of lists": (2, lambda torch: dict(zip("abcd", MATRIX.tolist(), strict=True))),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.parametrize("held", CURED)
+def test_the_cures_work(tmp_path, monkeypatch, held):
+    torch = pytest.importorskip("torch")
+    path, (which, make) = tmp_path / "image.pth", CURED[held]
+    torch.save(make(torch), path)
+    with pytest.raises(UserError, match="load it with torch if you trust it") as caught:
+        read_feature_file(path, "image", ["a", "b", "c", "d"])
+    matrix, vectors = re.search(
+        r"matrix with (.*), where x .* or vectors by name with (.*)$", str(caught.value)
+    ).groups()
+    x = torch.load(path, weights_only=False)
+    exec(vectors if which == 2 else matrix, {"torch": torch, "path": path, "x": torch.tensor(x) if which == 1 else x})
+    modality = read_feature_file(path, "image", ["a", "b", "c", "d"])
+    np.testing.assert_array_equal(modality.features, MATRIX[[0] * 4] if "view" in held else MATRIX)
+
+
+def test_views_that_are_more_than_the_file(tmp_path):
+    large = Storage(np.zeros(1 << 18, np.float32))
+    many = [tensor(large.values, large) for _ in range(1000)]
+    with pytest.raises(UserError, match="its tensors are larger than the file"):
+        read_torch(write_zip(tmp_path / "a.pth", many, {"0": large.values.tobytes()}))
 
 
 def write_old_state_dict(path: Path, arrays: dict[str, np.ndarray], order: list[str], **counts: int) -> Path:
@@ -235,7 +447,7 @@ ATTACKS = {
     "builtins.eval": lambda mark: Call(Global("builtins", "eval"), f"open({str(mark)!r}, 'w')"),
     "__builtin__.exec": lambda mark: Call(Global("__builtin__", "exec"), f"open({str(mark)!r}, 'w')"),
     "builtins.getattr": lambda mark: Call(Global("builtins", "getattr"), Global("torch", "FloatStorage"), "x"),
-    "torch._utils._rebuild_sparse_tensor": lambda mark: Call(Global("torch._utils", "_rebuild_sparse_tensor"), 1),
+    "torch._utils._rebuild_qtensor": lambda mark: Call(Global("torch._utils", "_rebuild_qtensor"), 1),
     "torch.storage._load_from_bytes": lambda mark: Call(Global("torch.storage", "_load_from_bytes"), "x"),
     "collections.OrderedDict.fromkeys": lambda mark: Global("collections", "OrderedDict.fromkeys"),
 }
@@ -401,7 +613,8 @@ PICKLES = {
     "wide text": "holds no tensor",
     "axes": "differ in length, or are too long",
     "many strides": "differ in length, or are too long",
-    "longer": r"a pickle longer than 262,144 bytes|data\.pkl claims 1,000,005 bytes",
+    "as long as may be": "holds no tensor",
+    "longer": r"a pickle longer than 2,097,152 bytes|data\.pkl claims 4,000,005 bytes",
 }
 
 
@@ -452,7 +665,7 @@ def test_counts_that_no_file_has(tmp_path):
 
 
 def test_a_name_in_a_pickle_cannot_write_on_the_terminal(tmp_path):
-    named = {"\x1b[2Jred\nweight": tensor(MATRIX), "bias": tensor(MATRIX[0], Storage(MATRIX[0], "1"))}
+    named = {"\x1b[2Jred\nweight": tensor(MATRIX), "bias": tensor(MATRIX[:1], Storage(MATRIX[0], "1"))}
     with pytest.raises(UserError) as caught:
         read_torch(write_zip(tmp_path / "a.pth", named, {"0": MATRIX.tobytes(), "1": MATRIX[0].tobytes()}))
     assert r"holds 2 tensors (\x1b[2Jred weight, bias)" in str(caught.value)

@@ -57,7 +57,8 @@ def pickle_bombs() -> dict[str, Bomb]:
         "wide text": lambda: b"\x80\x02X" + struct.pack("<I", 260_000) + b"\xf0\x9f\x98\x80" * 65_000 + b".",
         "axes": lambda: axes(60_000),
         "many strides": lambda: axes(65),
-        "longer": lambda: b"\x80\x02(" + b"]" * 1_000_000 + b"t.",
+        "as long as may be": lambda: b"\x80\x02(" + b"]" * 2_097_000 + b"t.",
+        "longer": lambda: b"\x80\x02(" + b"]" * 4_000_000 + b"t.",
     }
 
 
@@ -108,7 +109,7 @@ def archive_bombs(member: str) -> dict[str, Bomb]:
         "claims 4 GiB": lambda: zeros(1 << 20, 0xFFFFFFFE),
         "bzip2": lambda: method(zipfile.ZIP_BZIP2),
         "lzma": lambda: method(zipfile.ZIP_LZMA),
-        "members": lambda: zip_of([(f"{index}.npy", b"") for index in range(30_000)]),
+        "members": lambda: zip_of([(f"{index}.npy", b"") for index in range(50_000)]),
         "claims terabytes": lambda: zip_of([(member, npy("'<f4'", "(1000000000000, 2)", "False", bytes(24)))]),
         "claims exabytes": lambda: zip_of([(member, npy("'<f8'", "(4611686018427387904, 4)", "False", bytes(24)))]),
         "out of the folder": lambda: zip_of([(f"../../{member}", npy("'<f4'", "(3, 2)", "False", bytes(24)))]),
@@ -170,6 +171,77 @@ def json_bombs() -> dict[str, Bomb]:
         "no number": lambda: json.dumps({"device": "x", "rows": [row | {"rate": "1"}]}).encode(),
         "a rate of nothing": lambda: json.dumps({"device": "x", "rows": [row | {"rate": 0}]}).encode(),
         "a list as a key": lambda: json.dumps({"device": "x", "rows": [row | {"mapper": []}]}).encode(),
+    }
+
+
+def parquet_bombs() -> dict[str, Bomb]:
+    """Tables that are much longer, wider or deeper once they are read."""
+    import numpy as np
+    import pyarrow
+    from pyarrow import parquet
+
+    def written(**columns: object) -> bytes:
+        file = io.BytesIO()
+        parquet.write_table(pyarrow.table(columns), file)
+        return file.getvalue()
+
+    def deep() -> bytes:
+        column = pyarrow.array([1.0])
+        for _ in range(90):
+            column = pyarrow.ListArray.from_arrays([0, 1], column)
+        return written(e=["a"], v=column)
+
+    same = np.zeros(20_000_000, np.int8)
+    long = pyarrow.DictionaryArray.from_arrays(np.zeros(2000, np.int8), ["n" * 1_000_000])
+    empty = pyarrow.array([[]] * 1_000_000, pyarrow.list_(pyarrow.int8()))
+    return {
+        "rows": lambda: written(e=same, x=same),
+        "one list": lambda: written(e=["a"], v=[np.zeros(10_000_000)]),
+        "one long name for all": lambda: written(e=long, x=np.zeros(2000)),
+        "empty lists": lambda: written(e=same[:1_000_000], v=empty),
+        "columns": lambda: written(**{f"c{column}": [1] for column in range(20_000)}),
+        "deep": deep,
+    }
+
+
+def hdf5_bombs() -> dict[str, Bomb]:
+    """Arrays that claim or unpack to much, lie elsewhere, or are packed by programs."""
+    import h5py
+    import numpy as np
+
+    def written(fill: Callable) -> bytes:
+        file = io.BytesIO()
+        with h5py.File(file, "w") as archive:
+            fill(archive)
+        return file.getvalue()
+
+    def rows(*shape: int, **options: object) -> Bomb:
+        return lambda: written(lambda archive: archive.create_dataset("rows", shape, np.float32, **options))
+
+    def unpacks(archive: object) -> None:
+        piece = archive.create_dataset("rows", (3, 2), np.float32, chunks=(3, 2), compression="gzip")
+        piece.id.write_direct_chunk((0, 0), zlib.compress(bytes(1 << 28), 1))
+
+    def names(archive: object) -> None:
+        archive["ids"] = ["n" * 60_000] * 1000
+        archive["rows"] = np.zeros((1000, 2))
+
+    def groups(archive: object) -> None:
+        for index in range(5000):
+            archive[f"v{index}"] = h5py.SoftLink("/rows")
+
+    outside = h5py.ExternalLink("/etc/passwd", "rows")
+    return {
+        "terabytes": rows(1 << 40, 4, chunks=(64, 4)),
+        "a large piece": rows(3, 2, chunks=(1 << 13, 1 << 13), maxshape=(None, None)),
+        "packed zeros": rows(1 << 24, 4, chunks=(1 << 20, 4), compression="gzip"),
+        "axes": rows(*[1] * 32),
+        "unpacks": lambda: written(unpacks),
+        "names": lambda: written(names),
+        "links": lambda: written(groups),
+        "elsewhere": lambda: written(lambda archive: archive.update({"rows": outside})),
+        "raw file": rows(3, 2, external=[("/etc/passwd", 0, 24)]),
+        "other packing": rows(3, 2, chunks=(3, 2), compression="lzf"),
     }
 
 

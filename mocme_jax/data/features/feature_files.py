@@ -1,6 +1,6 @@
 """Feature files of a folder as modalities: one file per modality, named for it.
 
-Besides ``<modality>.{npy,npz,safetensors,pth,pt}`` these layouts of published feature sets are read:
+Besides ``<modality>`` with one of the suffixes these layouts of published feature sets are read:
 ``embeddings/{DB15K,MKG-W,MKG-Y,TIVA,Kuai16K}-{visual,textual,numeric,audio,video}.pth`` (or without
 the subfolder) and ``{img,text,numeric}_features.pth``.
 """
@@ -11,45 +11,71 @@ from pathlib import Path
 
 import numpy as np
 
+from mocme_jax.data.features.modality_names import TAKEN, USUAL, modality_name
+from mocme_jax.data.features.text_features import DESCRIPTIONS_FILE
 from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX as TRIPLES_SUFFIX
+from mocme_jax.data.readers.csv_table import TABLE, read_csv_vectors
+from mocme_jax.data.readers.hdf5_file import read_hdf5
 from mocme_jax.data.readers.numpy_file import read_npy, read_npz
+from mocme_jax.data.readers.parquet_file import read_parquet
 from mocme_jax.data.readers.safetensors_file import read_safetensors
 from mocme_jax.data.readers.text_lines import read_whole_number
-from mocme_jax.data.readers.torch_file import read_torch
+from mocme_jax.data.readers.torch_features import read_torch
 from mocme_jax.errors import UserError
 
-SUFFIXES = (".npy", ".npz", ".safetensors", ".pth", ".pt")
+Arrays = dict[str, list[str] | np.ndarray]
+"""Arrays by name; ``ids`` may be a list of names."""
+
 _ARRAYS = ("rows", "ids", "present", "made_by")
-_ALIASES = {
-    **dict.fromkeys(("img", "imgs", "images", "visual", "vision"), "image"),
-    **dict.fromkeys(("textual", "txt"), "text"),
-    **dict.fromkeys(("num", "numerical", "numbers"), "numeric"),
-    **dict.fromkeys(("sound",), "audio"),
+_READERS: dict[str, Callable[[Path], Arrays]] = {
+    ".npy": lambda path: {"rows": read_npy(path)},
+    ".npz": lambda path: dict(read_npz(path, _ARRAYS)),
+    ".safetensors": lambda path: dict(read_safetensors(path)),
+    ".pth": read_torch,
+    ".pt": read_torch,
+    TABLE: read_csv_vectors,
+    ".parquet": read_parquet,
+    ".h5": read_hdf5,
+    ".hdf5": read_hdf5,
 }
+# Files that hold anything, not features alone: read if they are called like a usual modality, or are asked for.
+_OFTEN_OTHERS = (TABLE, ".parquet", ".h5", ".hdf5")
+_PICKLES = (".pkl", ".pickle")
+_UNREAD = (*_PICKLES, ".tsv", ".mat")
 _OF_DATASET = re.compile(r"^(.+)-(visual|textual|numeric|audio|video)$", re.IGNORECASE)
 _DATASET_ALIASES = {"kuai16k": "kvc16k"}
 
 
-# Words of the model's own, in every table beside the modalities.
-_TAKEN = ("structure", "joint expert")
-_UNREAD = (".pkl", ".pickle", ".h5", ".hdf5", ".csv", ".tsv", ".parquet", ".mat")
-
-
-def unread_features(folder: Path) -> list[Path]:
-    """Files that are called like a modality (``image.pkl``) but are in no format that is read, sorted."""
-    return [
-        path
-        for path in sorted(Path(folder).iterdir())
-        if path.suffix.lower() in _UNREAD
-        and modality_name(path.stem) in {*_ALIASES.values(), "video"}
-        and path.is_file()
-    ]
+def unread_features(folder: Path, read: Collection[Path]) -> list[str]:
+    """A line for each file of features, by its name, that is not among those that are read, sorted."""
+    lines = []
+    for path in sorted(Path(folder).iterdir()):
+        kind, name = path.suffix.lower(), modality_name(path.stem)
+        if path in read or not path.is_file() or path.name == DESCRIPTIONS_FILE:
+            continue
+        if kind in _PICKLES and name in USUAL:
+            lines.append(
+                f"{path}: is not read, because a pickle runs what is in it; open it yourself if you trust it, and save "
+                f"an array with numpy.save({str(path.with_name(name + '.npy'))!r}, array), or a dict of vectors with "
+                f"numpy.savez({str(path.with_name(name + '.npz'))!r}, ids=list(vectors), rows=list(vectors.values()))"
+            )
+        elif kind in _UNREAD and name in USUAL:
+            lines.append(
+                f"{path}: is not read; features are read from {', '.join(_READERS)}: save it as one of these, or make "
+                "them of pictures, numbers and descriptions with python -m mocme_jax.prepare"
+            )
+        elif kind in _OFTEN_OTHERS and name not in USUAL:
+            lines.append(f"{path}: is not read unless the modality is asked for: --config.data.modalities={name},...")
+    return lines
 
 
 def feature_paths(folder: Path, graph_name: str, wanted: Collection[str] | None = None) -> dict[str, Path]:
     """The feature files of a folder by modality, sorted; see the module for the names.
+
+    Tables and HDF5 files, which may hold anything, count if they are called like a usual modality or a wanted one. A
+    ``.csv`` of numeric attributes is none of them: it is what the modality is made of, see numeric_source.
 
     Args:
       folder: of the files.
@@ -66,11 +92,10 @@ def feature_paths(folder: Path, graph_name: str, wanted: Collection[str] | None 
         for place in (folder, folder / "embeddings")
         if place.is_dir()
         for path in sorted(place.iterdir())
-        if path.suffix.lower() in SUFFIXES
+        if _is_features(path, wanted)
         and not path.name.startswith(".")
         and not path.name.endswith(TRIPLES_SUFFIX)
         and path.is_file()
-        and (wanted is None or _modality_of(path) in wanted)
     ]
     datasets: dict[str, str] = {}
     for path in files:
@@ -90,7 +115,7 @@ def feature_paths(folder: Path, graph_name: str, wanted: Collection[str] | None 
         if match and chosen and _dataset_key(match.group(1)) not in chosen:
             continue
         name = _modality_of(path)
-        if own_word(name):
+        if name in TAKEN:
             raise UserError(
                 f"{path}: {name!r} is the model's own word for one of its experts; give the file another name"
             )
@@ -110,15 +135,13 @@ def _dataset_key(name: str) -> str:
     return _DATASET_ALIASES.get(key, key)
 
 
-def modality_name(stem: str) -> str:
-    """The modality that a file stem means: ``img_features`` and ``Visual`` mean ``image``."""
-    name = re.sub(r"[_-](features?|embeddings?)$", "", stem.strip().lower())
-    return _ALIASES.get(name, name)
-
-
-def own_word(name: str) -> bool:
-    """Whether a modality can't be called so, because the model calls one of its experts so."""
-    return name in _TAKEN
+def _is_features(path: Path, wanted: Collection[str] | None) -> bool:
+    kind, name = path.suffix.lower(), _modality_of(path)
+    if (kind, name) == (TABLE, "numeric"):
+        return False
+    if wanted is None:
+        return kind in _READERS and (kind not in _OFTEN_OTHERS or name in USUAL)
+    return kind in _READERS and name in wanted
 
 
 def read_feature_file(
@@ -126,10 +149,13 @@ def read_feature_file(
 ) -> Modality:
     """One file as the modality ``name``; the suffix says how it is read.
 
-    * ``.npy``, ``.pth``, ``.pt``: a matrix ``[N, d]``; a row of NaN marks an entity that lacks the modality.
-    * ``.npz``, ``.safetensors``: ``rows`` with ``ids`` (see entity_finder; words only in an ``.npz``), or ``rows [N,
-      d]`` with ``present`` (bool ``[N]``) or without; or a single array of any name. An ``.npz`` may hold a line
-      ``made_by``, see Modality.
+    * ``.npy``: a matrix ``[N, d]``; a row of NaN marks an entity that lacks the modality.
+    * ``.npz``, ``.safetensors``, ``.h5``, ``.hdf5``: ``rows`` with ``ids`` (see entity_finder; words not in a
+      ``.safetensors``), or ``rows [N, d]`` with ``present`` (bool ``[N]``) or without; or a single array of any name;
+      or, not in an ``.npz``, vectors of one length by the names of entities. An ``.npz`` may hold a line ``made_by``,
+      see Modality.
+    * ``.pth``, ``.pt``: see read_torch.
+    * ``.csv``, ``.parquet``: one row per entity, see read_csv_vectors and read_parquet.
 
     Args:
       path: the file.
@@ -141,24 +167,24 @@ def read_feature_file(
       UserError: the file is unreadable, has another height than the graph has entities, an entity twice or none of the
         graph, or NaN or infinite values in a row that is not masked.
     """
+    arrays = _READERS[path.suffix.lower()](path)
+    made_by = _word(path, np.asarray(arrays.pop("made_by"))) if "made_by" in arrays else ""
+    arrays = _named(arrays)
+    if arrays.keys() - set(_ARRAYS) or "rows" not in arrays:
+        names = ", ".join(sorted(arrays))[:200] or "nothing"
+        raise UserError(f"{path}: holds {names}; expected the array rows, with ids or present")
     # A bool is a byte, and in a stranger's file not always 0 or 1.
     arrays = {
-        key: array.view(np.uint8) != 0 if array.dtype == bool else array for key, array in _read_arrays(path).items()
+        key: array.view(np.uint8) != 0 if isinstance(array, np.ndarray) and array.dtype == bool else array
+        for key, array in arrays.items()
     }
-    made_by = _word(path, arrays.pop("made_by")) if "made_by" in arrays else ""
-    if "rows" not in arrays and len(arrays) == 1:
-        arrays = {"rows": next(iter(arrays.values()))}
-    if arrays.keys() - set(_ARRAYS) or "rows" not in arrays:
-        names = ", ".join(sorted(arrays)) or "nothing"
-        raise UserError(f"{path}: holds {names}; expected the array rows, with ids or present")
-    rows = arrays["rows"]
+    rows, present = np.asarray(arrays["rows"]), arrays.get("present")
     if rows.dtype.kind not in "fiub":
         raise UserError(f"{path}: holds values of type {rows.dtype}; save the features as a float32 array")
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise UserError(f"{path}: has shape {list(rows.shape)}; expected a matrix [entities, width]")
-    present = None
     if "ids" in arrays:
-        if "present" in arrays:
+        if present is not None:
             raise UserError(f"{path}: holds both ids and present; give one of them")
         rows, present = _spread(path, rows, arrays["ids"], entities, notify)
     elif len(rows) != len(entities):
@@ -167,8 +193,8 @@ def read_feature_file(
             "give one row an entity in the order of its ids (python -m mocme_jax.prepare --list-entities), "
             "or an .npz of ids and rows"
         )
-    elif "present" in arrays:
-        present = arrays["present"]
+    elif present is not None:
+        present = np.asarray(present)
         if present.shape != (len(rows),) or present.dtype.kind not in "bu":
             raise UserError(f"{path}: present has shape {list(present.shape)}, type {present.dtype}; expected bool [N]")
         present = present.astype(bool)
@@ -195,32 +221,58 @@ def _order_may_surprise(entities: Sequence[str]) -> bool:
     return None not in numbers and numbers != sorted(number for number in numbers if number is not None)
 
 
+def _named(arrays: Arrays) -> Arrays:
+    """A single array as ``rows``, and vectors of one length by name as ``ids`` and ``rows``."""
+    values = list(arrays.values())
+    if "rows" in arrays or not values:
+        return arrays
+    if len(values) == 1:
+        return {"rows": values[0]}
+    shapes = {array.shape if isinstance(array, np.ndarray) and array.dtype.kind in "fiu" else () for array in values}
+    if len(shapes) == 1 and len(shapes.pop()) == 1 and not arrays.keys() & set(_ARRAYS):
+        return {"ids": list(arrays), "rows": np.stack(values)}
+    return arrays
+
+
 def _spread(
-    path: Path, rows: np.ndarray, ids: np.ndarray, entities: Sequence[str], notify: Callable[[str], None]
+    path: Path,
+    rows: np.ndarray,
+    ids: list[str] | np.ndarray,
+    entities: Sequence[str],
+    notify: Callable[[str], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows by entity and their mask, from rows by position and the entity of each."""
-    if ids.shape != (len(rows),):
-        raise UserError(f"{path}: ids has shape {list(ids.shape)} and rows {list(rows.shape)}; give one id a row")
-    if ids.dtype.kind == "U":
-        _refuse_no_text(path, "ids", ids)
-    elif ids.dtype.kind not in "iu":
-        raise UserError(f"{path}: ids are of type {ids.dtype}; give entity ids as whole numbers")
-    keys, find = list(map(str, ids.tolist())), entity_finder(entities)
-    places = [find(key) for key in keys]
+    keys = ids if isinstance(ids, list) else _names_of(path, ids)
+    if len(keys) != len(rows):
+        raise UserError(f"{path}: ids has shape [{len(keys)}] and rows {list(rows.shape)}; give one id a row")
+    find = entity_finder(entities)
+    # Once per name: a compressed file may repeat a long one.
+    found = {key: find(key) for key in dict.fromkeys(keys)}
+    places = [found[key] for key in keys]
     missing = [(position, key) for position, key in enumerate(keys) if places[position] is None]
-    tell_left_out(path, "ids", missing, len(ids), notify)
+    tell_left_out(path, "ids", missing, len(keys), notify)
     known = np.array([place is not None for place in places], bool)
-    ids, rows = np.array([place for place in places if place is not None], np.int64), rows[known]
-    counts = np.bincount(ids, minlength=len(entities))
-    if len(ids) and counts.max() > 1:
+    owners, rows = np.array([place for place in places if place is not None], np.int64), rows[known]
+    counts = np.bincount(owners, minlength=len(entities))
+    if len(owners) and counts.max() > 1:
         raise UserError(f"{path}: entity id {counts.argmax()} is given {counts.max()} times; give one row an entity")
     # A row of NaN under an id is as missing as no row.
     given = ~np.isnan(rows).all(1) if rows.dtype.kind == "f" else np.ones(len(rows), bool)
     spread = np.zeros((len(entities), rows.shape[1]), rows.dtype)
-    spread[ids] = rows
+    spread[owners] = rows
     present = np.zeros(len(entities), bool)
-    present[ids] = given
+    present[owners] = given
     return spread, present
+
+
+def _names_of(path: Path, ids: np.ndarray) -> list[str]:
+    if ids.ndim != 1:
+        raise UserError(f"{path}: ids has shape {list(ids.shape)}; give one id a row")
+    if ids.dtype.kind == "U":
+        _refuse_no_text(path, "ids", ids)
+    elif ids.dtype.kind not in "iu":
+        raise UserError(f"{path}: ids are of type {ids.dtype}; give entity ids as whole numbers")
+    return list(map(str, ids.tolist()))
 
 
 def _word(path: Path, array: np.ndarray) -> str:
@@ -237,12 +289,3 @@ def _refuse_no_text(path: Path, name: str, words: np.ndarray) -> None:
     codes = np.ascontiguousarray(words).view(words.dtype.byteorder + "u4")
     if (codes > 0x10FFFF).any():
         raise UserError(f"{path}: {name} hold what is no text; write them again")
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    suffix = path.suffix.lower()
-    if suffix in (".pth", ".pt"):
-        return {"rows": read_torch(path)}
-    if suffix == ".safetensors":
-        return read_safetensors(path)
-    return {"rows": read_npy(path)} if suffix == ".npy" else read_npz(path, _ARRAYS)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mocme_jax.data.features.feature_files import modality_name, own_word
 from mocme_jax.data.features.image_folder import image_modality
+from mocme_jax.data.features.modality_names import TAKEN, modality_name
 from mocme_jax.data.features.numeric_features import attribute_modality
 from mocme_jax.data.features.text_features import text_modality
 from mocme_jax.data.graph.entity_names import entity_finder, readable_name, tell_left_out
@@ -28,8 +28,8 @@ def modalities_of(
     found = {}
     for given, values in features.items():
         name = modality_name(given)
-        if own_word(name) or name in found:
-            why = "is the model's own word for one of its experts" if own_word(name) else "is given twice"
+        if name in TAKEN or name in found:
+            why = "is the model's own word for one of its experts" if name in TAKEN else "is given twice"
             raise UserError(f"features {given!r}: {name} {why}; give it another name")
         found[name] = _modality(name, values, entities, notify)
     return tuple(found[name] for name in sorted(found))
@@ -80,7 +80,7 @@ def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[
         if name != "numeric":
             known = {place: list(row.values()) for place, row in known.items()}
         else:
-            rows = {place: given for place, row in known.items() if (given := _given(row))}
+            rows = {place: given for place, row in known.items() if (given := _given(where, row))}
             if not rows:
                 raise UserError(f"{where}: holds no number")
             return attribute_modality(list(rows.values()), list(rows), len(entities), where)
@@ -107,9 +107,16 @@ def _kind(value: Any) -> str:
     return "numbers by attribute" if isinstance(value, Mapping) else "vectors"
 
 
-def _given(row: Mapping[Any, Any]) -> list[tuple[str, float]]:
+def _given(where: str, row: Mapping[Any, Any]) -> list[tuple[str, float]]:
     """Pairs of an attribute and a number, without those that are missing."""
-    return [(str(name), float(value)) for name, value in row.items() if value is not None and value == value]
+    given = [(str(name), value) for name, value in row.items() if value is not None and value == value]
+    for name, value in given:
+        if isinstance(value, str):
+            raise UserError(
+                f"{where}: {name[:40]!r} is {value[:40]!r}, no number; give one attribute per word, 1 or 0, as "
+                "pandas.get_dummies does"
+            )
+    return [(name, float(value)) for name, value in given]
 
 
 def _vectors(name: str, known: Mapping[int, Any], height: int) -> Modality:

@@ -8,14 +8,19 @@ import numpy as np
 from mocme_jax.data.features.numeric_tables import read_numeric_rows
 from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, refuse
 
 # So many cells may be empty as they like; of more, one in so many must be given.
 _CELLS, _LEAST_SHARE = 1 << 24, 256
 
 
 def numeric_modality(
-    path: Path, entities: Sequence[str], *, min_rows: int = 5, notify: Callable[[str], None] = print
+    path: Path,
+    entities: Sequence[str],
+    *,
+    min_rows: int = 5,
+    notify: Callable[[str], None] = print,
+    bad: Callable[[str], None] = refuse,
 ) -> Modality:
     """The modality ``numeric`` from rows ``entity<TAB>attribute<TAB>value``, or a table with one row per entity.
 
@@ -28,12 +33,13 @@ def numeric_modality(
       path: see read_numeric_rows; entities by id or by name.
       entities: names by id.
       min_rows: attributes given for fewer entities are dropped, unless that would drop all of them.
-      notify: told in one line of rows of entities that the graph lacks; these are left out.
+      notify: told in one line of rows of entities that the graph lacks, which are left out, and of columns of words.
+      bad: see read_numeric_rows.
 
     Raises:
       UserError: see read_numeric_rows; or no row belongs to an entity of the graph, or far more cells than values.
     """
-    rows = [row for row in read_numeric_rows(path) if row.values]
+    rows = [row for row in read_numeric_rows(path, notify, bad) if row.values]
     find = entity_finder(entities)
     places = [find(row.key) for row in rows]
     missing = [(row.line, row.key) for row, place in zip(rows, places, strict=True) if place is None]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.features.feature_files import SUFFIXES, feature_paths, read_feature_file, unread_features
+from mocme_jax.data.features.feature_files import feature_paths, read_feature_file, unread_features
 from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.data.features.modality_names import modality_name
 from mocme_jax.data.features.numeric_features import numeric_modality
+from mocme_jax.data.features.numeric_tables import NUMERIC_FILE, numeric_source
 from mocme_jax.data.features.text_features import (
     DEFAULT_ENCODER,
     DESCRIPTIONS_FILE,
@@ -26,7 +28,6 @@ from mocme_jax.data.graph.split_files import split_file
 from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.errors import UserError
 
-NUMERIC_FILE = "numeric_triples.tsv"
 MADE_FOLDER = "made_features"
 # Identifiers of Wikidata, Freebase and the like, and bare numbers: nothing a text encoder could read.
 _OPAQUE = re.compile(r"^(?:[A-Z]?\d+|/?[mg][/.][0-9a-z_]+)$")
@@ -49,15 +50,17 @@ def load_graph(
     """Reads a graph, reads its feature files, and makes the features that can be made.
 
     Without a file, ``text`` is encoded from what can be read about each entity (see entity_texts), and ``numeric`` is
-    made from ``numeric_triples.tsv``; both folders are searched for their sources. Encoded text is kept for later runs:
-    in ``<features_dir>/made_features`` or, where that can't be written, in ``~/.cache/mocme_jax/features``.
+    made from ``numeric_triples.tsv`` or ``numeric.csv``; both folders are searched for their sources. Encoded text is
+    kept for later runs: in ``<features_dir>/made_features`` or, where that can't be written, in
+    ``~/.cache/mocme_jax/features``.
 
     Args:
       directory: the graph, in OpenKE layout (``train2id.txt``), mapped (``train_triples.npy``) or plain
         (``train.txt``).
       features_dir: feature files; None for the graph's folder.
       name: what the graph is called, also among feature files named for datasets; the folder's name by default.
-      modalities: what is wanted; none for all there is or that can be made; ``("structure",)`` for no features.
+      modalities: what is wanted, see modality_name; none for all there is or that can be made; ``("structure",)`` for
+        no features.
       make: what may be made unasked, where ``modalities`` names nothing.
       notify: told in one line of work that takes a while, and of each part of a file that is left out.
 
@@ -72,21 +75,18 @@ def load_graph(
     if not features_dir.is_dir():
         raise UserError(f"{features_dir}: no such folder; it should hold the feature files")
     folders = list(dict.fromkeys([features_dir, directory]))
-    wanted = set(modalities) - {"structure"}
+    wanted = {modality_name(word) for word in modalities} - {"structure"}
     take_all = not modalities
     files = feature_paths(features_dir, graph.name, None if take_all else wanted)
-    for path in unread_features(features_dir):
-        notify(
-            f"{path}: is not read; features are read from {', '.join(SUFFIXES)}: save it as one of these, or make them "
-            "of pictures, numbers and descriptions with python -m mocme_jax.prepare"
-        )
+    for line in unread_features(features_dir, files.values()):
+        notify(line)
     found = {kind: read_feature_file(path, kind, graph.entities, notify) for kind, path in files.items()}
 
     wanted_or_made = set(make) if take_all else wanted
     if "numeric" in wanted_or_made - found.keys():
-        triples = _first(folders, NUMERIC_FILE)
-        if triples is not None:
-            found["numeric"] = numeric_modality(triples, graph.entities, notify=notify)
+        source = numeric_source(folders)
+        if source is not None:
+            found["numeric"] = numeric_modality(source, graph.entities, notify=notify)
     if "text" in wanted_or_made - found.keys():
         texts = entity_texts(graph, *folders, notify=notify)
         if is_readable(texts):
@@ -123,10 +123,6 @@ def is_readable(texts: Sequence[str]) -> bool:
     return 2 * opaque < len(texts)
 
 
-def _first(folders: Sequence[Path], name: str) -> Path | None:
-    return next((folder / name for folder in folders if (folder / name).exists()), None)
-
-
 def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders: Sequence[Path]) -> str:
     if kind == "text":
         return (
@@ -136,7 +132,7 @@ def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders
     if kind == "numeric":
         return f"{features_dir}: no features for numeric; add {NUMERIC_FILE} or a file such as numeric.npz"
     there = set(feature_paths(features_dir, graph.name))
-    if _first(folders, NUMERIC_FILE) is not None:
+    if numeric_source(folders) is not None:
         there.add("numeric")
     if is_readable(entity_texts(graph, *folders, notify=lambda line: None)):
         there.add("text")

@@ -27,8 +27,14 @@ STORAGE_TYPES = {
 }
 _REBUILD_TENSOR = {"torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor"}
 _REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
+_REBUILD_SPARSE = "torch._utils _rebuild_sparse_tensor"
+_LAYOUT = "torch.serialization _get_layout"
+_SIZE = "torch Size"
 _ORDERED_DICT = "collections OrderedDict"
-_ALLOWED = {*STORAGE_TYPES, *_REBUILD_TENSOR, _REBUILD_PARAMETER, _ORDERED_DICT}
+_SETS = {"__builtin__ set", "builtins set"}
+_EMBEDDING = "torch.nn.modules.sparse Embedding"
+_ALLOWED = {*STORAGE_TYPES, *_REBUILD_TENSOR, *_SETS, _REBUILD_PARAMETER, _REBUILD_SPARSE, _LAYOUT, _SIZE}
+_ALLOWED |= {_ORDERED_DICT, _EMBEDDING}
 
 
 class Refused(Exception):
@@ -54,14 +60,27 @@ class Tensor:
     strides: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class SparseTensor:
+    """The values of a tensor and their places: ``indices`` int64 ``[axes, n]``, ``values`` ``[n]``."""
+
+    indices: Tensor
+    values: Tensor
+    shape: tuple[int, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class _Global:
     name: str
 
 
-# A tensor's pickle takes a few hundred bytes, a model's of 1,000 tensors this. An empty list is one byte in a pickle
-# and eighty in memory, and each instruction takes a microsecond.
-LARGEST = 1 << 18
+class _Module(dict):
+    """The parameters of a module, by name."""
+
+
+# A tensor's pickle takes some 120 bytes: 17,000 vectors by name fit. An empty list is one byte in a pickle and eighty
+# in memory, and each instruction takes a microsecond.
+LARGEST = 1 << 21
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -70,34 +89,41 @@ _PUSH = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES"),
 }
-_KNOWN = {
+_NAMES = {
     *_PUSH,
     *_CONSTANTS,
     *_NEW,
     *("PROTO", "FRAME", "STOP", "MARK", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
     *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
-    *("GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE", "BUILD"),
+    *("GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE", "NEWOBJ", "BUILD"),
+}
+# The names of a global are read here: pickletools would decode escapes in them.
+_READERS = {
+    opcode.code.encode("latin-1"): (opcode.name, opcode.arg.reader if opcode.arg and opcode.name != "GLOBAL" else None)
+    for opcode in pickletools.opcodes
+    if opcode.name in _NAMES
 }
 
 
-def load(stream: BinaryIO | mmap.mmap) -> Any:
-    """Reads one pickle from the stream, up to and with its last instruction.
+def load(stream: BinaryIO | mmap.mmap, largest: int | None = None) -> Any:
+    """Reads one pickle from the stream, up to and with its last instruction, of at most ``largest`` bytes.
 
     Returns:
       Numbers, strings, containers, and Tensor for each tensor.
 
     Raises:
       Refused: the pickle names or does anything else.
-      Damaged: the bytes are no pickle, break off, or are more than LARGEST.
+      Damaged: the bytes are no pickle, break off, or are more than ``largest``; by default LARGEST.
     """
+    largest = largest or LARGEST
     start = stream.tell()
     # A window, so that no argument can claim what lies behind it.
-    window = io.BytesIO(stream.read(LARGEST))
+    window = io.BytesIO(stream.read(largest))
     try:
         value = _run(window)
     except (IndexError, KeyError, TypeError, AttributeError, ValueError, OverflowError, EOFError) as error:
-        if len(window.getbuffer()) == LARGEST:
-            raise Damaged(f"a pickle longer than {LARGEST:,} bytes, or malformed") from None
+        if len(window.getbuffer()) == largest:
+            raise Damaged(f"a pickle longer than {largest:,} bytes, or malformed") from None
         raise Damaged(f"malformed pickle ({type(error).__name__})") from None
     stream.seek(start + window.tell())
     return value
@@ -116,13 +142,11 @@ def _run(stream: io.BytesIO) -> Any:
         raise Damaged("malformed pickle (no mark)")
 
     for code in iter(lambda: stream.read(1), b""):
-        opcode = pickletools.code2op.get(code.decode("latin-1"))
-        name = opcode.name if opcode else f"0x{code.hex()}"
-        if name not in _KNOWN:
-            raise Refused(f"the pickle instruction {name}")
-        # The names of a global are read here: pickletools would decode escapes in them.
-        reads = opcode.arg is not None and name != "GLOBAL"
-        argument = opcode.arg.reader(stream) if reads else None
+        if code not in _READERS:
+            unknown = pickletools.code2op.get(code.decode("latin-1"))
+            raise Refused(f"the pickle instruction {unknown.name if unknown else f'0x{code.hex()}'}")
+        name, reader = _READERS[code]
+        argument = None if reader is None else reader(stream)
         if name in ("PROTO", "FRAME"):
             continue
         if name == "STOP":
@@ -152,21 +176,29 @@ def _run(stream: io.BytesIO) -> Any:
         elif name in ("SETITEM", "SETITEMS"):
             items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else pop_to_mark()
             # Simple keys only: the hash of a tuple of tuples of tuples can take for ever.
-            keys = [_expect(key, (str, int, float)) for key in items[::2]]
-            _expect(stack[-1], dict).update(zip(keys, items[1::2], strict=True))
+            if not all(isinstance(key, (str, int, float)) for key in items[::2]):
+                raise Refused("a dict whose keys are neither words nor numbers")
+            _expect(stack[-1], dict).update(zip(items[::2], items[1::2], strict=True))
         elif name == "GLOBAL":
             stack.append(_global(f"{_name(stream)} {_name(stream)}"))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
             stack.append(_global(f"{_expect(module, str)} {_expect(attribute, str)}"))
         elif name == "BINPERSID":
-            stack.append(_storage(stack.pop()))
+            stack.append(_persistent(stack.pop()))
         elif name == "REDUCE":
             arguments, target = stack.pop(), stack.pop()
             stack.append(_rebuild(target, arguments))
+        elif name == "NEWOBJ":
+            arguments, target = stack.pop(), stack.pop()
+            if _expect(target, _Global).name != _EMBEDDING or arguments != ():
+                raise Refused(f"an object of {target.name.replace(' ', '.')}")
+            stack.append(_Module())
         else:
-            # BUILD. Attributes (a state dict's _metadata) carry no numbers: dropped unread.
-            stack.pop()
+            # BUILD. Attributes (a state dict's _metadata) carry no numbers but for a module's parameters.
+            state = stack.pop()
+            if isinstance(stack[-1], _Module):
+                stack[-1].update(_expect(_expect(state, dict)["_parameters"], dict))
     raise EOFError
 
 
@@ -189,7 +221,10 @@ def _global(name: str) -> _Global:
     return _Global(name)
 
 
-def _storage(identity: Any) -> Storage:
+def _persistent(identity: Any) -> Storage | _Global:
+    # The old layout keeps the source code of a module's class beside its name; it is not looked at.
+    if isinstance(identity, tuple) and len(identity) == 4 and identity[0] == "module":
+        return _expect(identity[1], _Global)
     kind = identity[1] if isinstance(identity, tuple) and len(identity) in (5, 6) else None
     if not isinstance(kind, _Global) or kind.name not in STORAGE_TYPES or identity[0] != "storage":
         raise Refused("a persistent object that is no tensor storage")
@@ -210,6 +245,17 @@ def _rebuild(target: Any, arguments: Any) -> Any:
         return Tensor(_expect(storage, Storage), whole_number(offset, "an offset"), shape, strides)
     if name == _REBUILD_PARAMETER:
         return _expect(arguments[0], Tensor)
+    if name == _REBUILD_SPARSE:
+        layout, (indices, values, size, *_) = arguments
+        if layout != "torch.sparse_coo":
+            raise Refused(f"a sparse tensor of the layout {str(layout)[:40]}")
+        size = tuple(map(whole_number, _expect(size, (tuple, list))))
+        return SparseTensor(_expect(indices, Tensor), _expect(values, Tensor), size)
+    if name in (_LAYOUT, _SIZE) and len(arguments) == 1:
+        return arguments[0]
+    if name in _SETS:
+        # Of names that no tensor has; what is in it is not looked at.
+        return ()
     if name == _ORDERED_DICT and not arguments:
         return {}
     raise Refused(f"a call of {name.replace(' ', '.')}")

@@ -1,6 +1,7 @@
 """Lines of a UTF-8 text file, with errors a user can act on."""
 
 import math
+import re
 from pathlib import Path
 
 from mocme_jax.data.readers.bounded_files import read_file
@@ -8,6 +9,7 @@ from mocme_jax.data.readers.gzip_file import read_gzip
 from mocme_jax.errors import UserError
 
 DIGITS = 18
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -54,6 +56,15 @@ def read_number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def number_in(text: str, place: str, cure: str) -> float:
+    """The finite number in a cell; a UserError that begins with ``place`` and ends with ``cure`` if there is none."""
+    value = read_number(text)
+    if value is None:
+        cure = "write a decimal point for the comma" if _DECIMAL_COMMA.fullmatch(text) else cure
+        raise UserError(f"{place} {text[:40]!r} is no finite number; {cure}")
+    return value
 
 
 def take_count(path: Path, lines: list[str]) -> None:

@@ -4,6 +4,7 @@ Two layouts: the zip of torch 1.6 and later (``data.pkl`` and one uncompressed m
 (five pickles, then the storages). Source: torch/serialization.py and torch/_utils.py of PyTorch 2.
 """
 
+import contextlib
 import functools
 import io
 import math
@@ -22,37 +23,32 @@ from mocme_jax.errors import UserError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
-_DEEPEST = 8
-_CURE = "save one with torch.save(tensor.contiguous(), path)"
+_LONGEST_HEAD = 1 << 12
 _STATE_DICT = "save one with torch.save(model.state_dict(), path)"
 _Fetch = Callable[[Storage], bytes]
 _Choose = Callable[[Path, Any], dict[str, Tensor]]
 
 
-def read_torch(path: Path) -> np.ndarray:
-    """The one tensor in a ``torch.save`` file.
-
-    The file holds a tensor or a parameter, or a nest of dicts, lists and tuples with exactly one in it. Types are
-    kept, except that bfloat16 becomes float32. The array may be read-only.
-
-    Raises:
-      UserError: the file is missing, truncated or no torch file, holds no tensor or several, or asks for
-        anything but the rebuilding of tensors.
-    """
-    (array,) = _read(path, _only_tensor, _CURE).values()
-    return array
-
-
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a ``torch.save`` file of a state dict, by name; see read_torch.
+    """The tensors of a ``torch.save`` file of a state dict, by name; see read_tensors.
 
     Raises:
-      UserError: see read_torch; or it holds anything but tensors by name, or two of them share a storage.
+      UserError: see read_tensors; or it holds anything but tensors by name, or two of them share a storage.
     """
-    return _read(path, _named_tensors, _STATE_DICT)
+    return read_tensors(path, _named_tensors, _STATE_DICT)
 
 
-def _read(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
+def read_tensors(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
+    """Tensors of a ``torch.save`` file. Types are kept, except that bfloat16 becomes float32; arrays may be read-only.
+
+    Args:
+      path: the file.
+      choose: picks tensors by name from what the file's pickle holds, see inert_pickle.load; given the path for errors.
+      cure: what to do instead, at the end of an error.
+
+    Raises:
+      UserError: the file is missing, truncated or no torch file, or asks for anything but the rebuilding of tensors.
+    """
     path = Path(path)
     with open_file(path) as file:
         start = file.read(4)
@@ -85,32 +81,46 @@ def _read_zip(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
         pickle = archive.read(root + "data.pkl", largest=inert_pickle.LARGEST)
         tensors = choose(path, inert_pickle.load(io.BytesIO(pickle)))
 
-        def fetch(storage: Storage) -> bytes:
-            return archive.read(f"{root}data/{storage.key}")
+        # Kept, for tensors may be views of one storage.
+        @functools.cache
+        def read(key: str) -> bytes:
+            return archive.read(f"{root}data/{key}")
 
+        def fetch(storage: Storage) -> bytes:
+            return read(storage.key)
+
+        _check_size(path, tensors)
         code = ">" if order == b"big" else "<"
         return {name: _to_array(tensor, fetch, code) for name, tensor in tensors.items()}
 
 
 def _read_legacy(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
     with map_file(path) as stream:
-        if inert_pickle.load(stream) != _LEGACY_MAGIC:
+        magic = None
+        with contextlib.suppress(Damaged):
+            magic = inert_pickle.load(stream, _LONGEST_HEAD)
+        if magic != _LEGACY_MAGIC:
             raise UserError(f"{path}: a pickle, but none of torch.save; {cure}")
-        version, system = inert_pickle.load(stream), inert_pickle.load(stream)
+        version, system = (inert_pickle.load(stream, _LONGEST_HEAD) for _ in range(2))
         if version != _LEGACY_VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UserError(f"{path}: written by an unknown torch version or on a big-endian machine; {cure}")
         tensors = choose(path, inert_pickle.load(stream))
         keys = inert_pickle.load(stream)
-        waiting = {tensor.storage.key: name for name, tensor in tensors.items()}
+        waiting: dict[str, list[str]] = {}
+        for name, tensor in tensors.items():
+            waiting.setdefault(tensor.storage.key, []).append(name)
+        _check_size(path, tensors)
         if not isinstance(keys, list) or len(keys) != len(waiting):
-            raise UserError(f"{path}: its storages are not those of {len(waiting)} tensors; {cure}")
+            raise UserError(f"{path}: its storages are not those of {len(tensors)} tensors; {cure}")
         # The storages follow in the order of these keys, each after its count of elements.
         arrays = {}
         for key in keys:
-            name = waiting.pop(key, None) if isinstance(key, str) else None
-            if name is None:
+            names = waiting.pop(key, None) if isinstance(key, str) else None
+            if names is None:
                 raise Damaged("a storage of no tensor, or one that is there twice")
-            arrays[name] = _to_array(tensors[name], functools.partial(_next_storage, stream), "<")
+            data = _next_storage(stream, tensors[names[0]].storage)
+            for name in names:
+                arrays[name] = _to_array(tensors[name], lambda _, data=data: data, "<")
         return {name: arrays[name] for name in tensors}
 
 
@@ -122,29 +132,6 @@ def _next_storage(stream: mmap.mmap, storage: Storage) -> bytes:
     return stream.read(min(count * _width(storage), left))
 
 
-def _only_tensor(path: Path, root: Any) -> dict[str, Tensor]:
-    found: dict[int, tuple[str, Tensor]] = {}
-    seen: set[int] = set()
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
-    while waiting:
-        place, value = waiting.pop()
-        if isinstance(value, Tensor):
-            found.setdefault(id(value), (".".join(place), value))
-        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
-            seen.add(id(value))
-            if len(place) == _DEEPEST:
-                raise UserError(f"{path}: containers nested more than {_DEEPEST} deep; {_CURE}")
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting += [((*place, str(key)[:40]), item) for key, item in reversed(list(items))]
-    tensors = list(found.values())
-    if not tensors:
-        raise UserError(f"{path}: holds no tensor; {_CURE}")
-    if len(tensors) > 1:
-        names = ", ".join(name for name, _ in tensors[:8]) + (", ..." if len(tensors) > 8 else "")
-        raise UserError(f"{path}: holds {len(tensors)} tensors ({names}); save the one that is wanted alone")
-    return dict(tensors)
-
-
 def _named_tensors(path: Path, root: Any) -> dict[str, Tensor]:
     named = isinstance(root, dict) and all(isinstance(name, str) for name in root)
     if not named or not root or not all(isinstance(tensor, Tensor) for tensor in root.values()):
@@ -152,9 +139,13 @@ def _named_tensors(path: Path, root: Any) -> dict[str, Tensor]:
     # A thousand of one storage would take a thousand times the memory of the file.
     if len({tensor.storage.key for tensor in root.values()}) < len(root):
         raise UserError(f"{path}: two of its tensors share a storage; {_STATE_DICT}, each tensor cloned")
-    if sum(tensor.storage.count * _width(tensor.storage) for tensor in root.values()) > path.stat().st_size:
-        raise Damaged("its tensors are larger than the file")
     return root
+
+
+def _check_size(path: Path, tensors: dict[str, Tensor]) -> None:
+    sizes = (min(math.prod(tensor.shape), tensor.storage.count) * _width(tensor.storage) for tensor in tensors.values())
+    if len(tensors) > 1 and sum(sizes) > path.stat().st_size:
+        raise Damaged("its tensors are larger than the file")
 
 
 def _width(storage: Storage) -> int:

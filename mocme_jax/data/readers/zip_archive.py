@@ -10,8 +10,8 @@ from typing import Any
 
 from mocme_jax.data.readers.bounded_files import Damaged, open_file
 
-LONGEST_DIRECTORY = 1 << 20
-"""Bytes of the list of members; some 10,000 of them. Parsed, it takes 10 times as much memory."""
+LONGEST_DIRECTORY = 1 << 21
+"""Bytes of the list of members; some 25,000 of them. Parsed, it takes 10 times as much memory."""
 
 INFLATED = 1 << 26
 """Bytes that any compressed member may hold, ..."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mocme_jax.data.audit.graph_audit import CLEAN_ENOUGH, audit
+from mocme_jax.data.features.modality_names import modality_name
 from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.splits import carve_dev, clean_rows
@@ -102,7 +103,8 @@ def _read(config: ConfigDict, notify: Callable[[str], None] | None) -> Knowledge
 
 
 def _chosen(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
-    wanted, there = set(config.data.modalities) - {"structure"}, {one.name: one for one in graph.modalities}
+    wanted = {modality_name(word) for word in config.data.modalities} - {"structure"}
+    there = {one.name: one for one in graph.modalities}
     if "all" in config.data.modalities:
         return graph
     if missing := sorted(wanted - there.keys()):
