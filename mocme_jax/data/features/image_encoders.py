@@ -15,8 +15,10 @@ ENCODERS = (DEFAULT_ENCODER, "efficientnet-lite0")
 _TRANSFORMERS = "transformers"
 
 
-def image_encoder(name: str) -> Callable[[Sequence[Path]], np.ndarray]:
+def image_encoder(name: str) -> Callable[[Sequence[Path], Callable[[str], None]], np.ndarray]:
     """A function from n image files to float32 ``[n, d]``; it raises a UserError where its package is missing.
+
+    What it is given besides is told of each picture that can't be read, whose row is NaN then.
 
     Args:
       name: ``layout`` (304 wide: colours and shapes, see image_layout), ``efficientnet-lite0`` (1,280 wide, see

@@ -9,7 +9,7 @@ import numpy as np
 from mocme_jax.data.features.image_encoders import DEFAULT_ENCODER, image_encoder
 from mocme_jax.data.graph.entity_names import entity_finder
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, refuse
 
 # Pictures between two words on how far the work is: a network is loaded for each part, and takes a few at once.
 _PART = 256
@@ -56,6 +56,7 @@ def image_modality(
     files: dict[int, list[Path]],
     entities: int,
     encoder: str = DEFAULT_ENCODER,
+    bad: Callable[[str], None] = refuse,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Modality:
     """The modality ``image`` of N ``entities``: the mean vector of each one's pictures.
@@ -64,19 +65,17 @@ def image_modality(
       files: pictures by entity id, see image_files.
       entities: N.
       encoder: see image_encoder, also for its errors.
+      bad: told of a picture that can't be read, which is then left out; by default it raises.
       told: now and then, how many pictures are encoded, and of how many.
     """
-    ids = sorted(files)
-    paths, encode = [path for index in ids for path in files[index]], image_encoder(encoder)
-    parts = []
+    owners = np.repeat(list(files), [len(paths) for paths in files.values()])
+    paths, encode, parts = [path for some in files.values() for path in some], image_encoder(encoder), []
     for start in range(0, len(paths), _PART):
-        parts.append(encode(paths[start : start + _PART]))
+        parts.append(encode(paths[start : start + _PART], bad))
         told(min(start + _PART, len(paths)), len(paths))
     vectors = np.concatenate(parts)
-    starts = np.cumsum([0, *(len(files[index]) for index in ids)])[:-1]
-    counts = np.array([len(files[index]) for index in ids])
+    read = ~np.isnan(vectors).any(axis=1)
+    counts = np.bincount(owners[read], minlength=entities)
     rows = np.zeros((entities, vectors.shape[1]), np.float32)
-    rows[ids] = np.add.reduceat(vectors, starts, axis=0) / counts[:, None]
-    present = np.zeros(entities, bool)
-    present[ids] = True
-    return make_modality("image", rows, present, encoder)
+    np.add.at(rows, owners[read], vectors[read])
+    return make_modality("image", rows / np.maximum(counts, 1)[:, None], counts > 0, encoder)

@@ -6,14 +6,14 @@ import contextlib
 import mmap
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
 from mocme_jax.data.readers.bounded_files import Damaged, open_file
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, refuse
 from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
@@ -94,13 +94,25 @@ def opaque(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def image_vectors(paths: list[Path]) -> np.ndarray:
-    """The vectors of n image files, float32 ``[n, 304]``; see ``read_image`` for errors."""
-    return np.array([read_image(path, image_vector) for path in paths], np.float32).reshape(-1, IMAGE_WIDTH)
+def image_vectors(paths: Sequence[Path], bad: Callable[[str], None] = refuse) -> np.ndarray:
+    """The vectors of n image files, float32 ``[n, 304]``; see read_image for errors, try_image for ``bad``."""
+    rows = np.full((len(paths), IMAGE_WIDTH), np.nan, np.float32)
+    for row, path in zip(rows, paths, strict=True):
+        row[:] = try_image(path, image_vector, bad, np.nan)
+    return rows
+
+
+def try_image(path: Path, use: Callable[[Image.Image], T], bad: Callable[[str], None], instead: T) -> T:
+    """As read_image; ``bad`` is told of a picture that can't be read, for which there is ``instead``."""
+    try:
+        return read_image(path, use)
+    except UserError as error:
+        bad(str(error))
+        return instead
 
 
 def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:
-    """What ``use`` makes of the picture in a file, which a stranger may have made.
+    """What ``use`` makes of the picture in a file, which a stranger may have made, turned as its EXIF data say.
 
     Raises:
       UserError: the file is missing, is no image or has more than MOST_PIXELS, or Pillow is not installed.
@@ -121,7 +133,7 @@ def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:
 
 
 def _of_file(file: BinaryIO, use: Callable[[Image.Image], T]) -> T:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
         # Of odd metadata, which is not used, and of a size that is checked here.
@@ -132,6 +144,10 @@ def _of_file(file: BinaryIO, use: Callable[[Image.Image], T]) -> T:
             if image.format in ("JPEG", "MPO") and _scans(file) > _MOST_SCANS:
                 raise Damaged(f"more than {_MOST_SCANS} scans")
             with _silence() if image.format == "TIFF" else contextlib.nullcontext():
+                image.load()
+                # A camera held upright may store the picture as it lay. Damaged EXIF data turn nothing.
+                with contextlib.suppress(Exception):
+                    ImageOps.exif_transpose(image, in_place=True)
                 return use(image)
 
 

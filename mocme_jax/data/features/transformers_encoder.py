@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mocme_jax.data.features.image_layout import opaque, read_image
-from mocme_jax.errors import UserError
+from mocme_jax.data.features.image_layout import opaque, try_image
+from mocme_jax.errors import UserError, refuse
 from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-def image_vectors(model: str, paths: Sequence[Path]) -> np.ndarray:
+def image_vectors(model: str, paths: Sequence[Path], bad: Callable[[str], None] = refuse) -> np.ndarray:
     """The vectors of n image files, float32 ``[n, d]``.
 
     A model of pictures and texts (CLIP, SigLIP) gives its embedding of the picture; any other the mean of its last
@@ -26,6 +26,7 @@ def image_vectors(model: str, paths: Sequence[Path]) -> np.ndarray:
     Args:
       model: a name of the model hub, or a folder.
       paths: see image_layout.read_image, also for errors.
+      bad: see image_layout.try_image.
 
     Raises:
       UserError: a package is missing, or the model cannot be loaded or is none of pictures.
@@ -35,7 +36,12 @@ def image_vectors(model: str, paths: Sequence[Path]) -> np.ndarray:
     def pixels(image: Image.Image) -> np.ndarray:
         return processor(images=opaque(image), return_tensors="np")["pixel_values"]
 
-    return np.stack([_vector(network, read_image(path, pixels)) for path in paths])
+    vectors = []
+    for path in paths:
+        inputs = try_image(path, pixels, bad, None)
+        vectors.append(None if inputs is None else _vector(network, inputs))
+    width = next((len(vector) for vector in vectors if vector is not None), 1)
+    return np.stack([np.full(width, np.nan, np.float32) if vector is None else vector for vector in vectors])
 
 
 @functools.lru_cache(maxsize=1)
