@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 
 from .campaign import describe, fuzz, table
 from .readers import READERS
@@ -20,7 +21,7 @@ def main() -> int:
     parser.add_argument("--reader", choices=READERS, action="append", help="this one alone; may be given several times")
     parser.add_argument("--inputs", type=int, help="of each reader, at most; without --seconds, however long they take")
     flags = parser.parse_args()
-    names = flags.reader or list(READERS)
+    names = flags.reader or [name for name, reader in READERS.items() if not reader.needs or find_spec(reader.needs)]
     without_end = flags.inputs is not None and "--seconds" not in " ".join(sys.argv)
     share = 1e9 if without_end else flags.seconds / len(names)
     outcomes = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import pickletools
 import re
@@ -9,7 +10,7 @@ import zipfile
 import zlib
 from random import Random
 
-from .mutations import EXTREMES, Mutate, change_bytes, change_json, set_number
+from .mutations import EXTREMES, Mutate, change_bytes, change_in_place, change_json, set_number
 
 DESCRIPTIONS = (
     *("'<f4'", "'>f8'", "'<f2'", "'|b1'", "'|u1'", "'<i8'", "'<U1'", "'<U0'", "'<U999999999'", "'|O'", "'O'", "'<c16'"),
@@ -237,6 +238,28 @@ def change_safetensors(rng: Random, data: bytes) -> bytes:
     if length > len(data) - 8 or rng.random() < 0.25:
         return change_bytes(rng, data)
     return safetensors(change_json(rng, data[8 : 8 + length]), data[8 + length :])
+
+
+def change_parquet(rng: Random, data: bytes) -> bytes:
+    """Changes the description at the end of a Parquet file, its length fitting again, or bytes."""
+    length = int.from_bytes(data[-8:-4], "little")
+    start = len(data) - 8 - length
+    if start < 4 or rng.random() < 0.25:
+        return change_bytes(rng, data)
+    described = change_in_place(rng, data[start:-8])
+    return data[:start] + described + len(described).to_bytes(4, "little") + data[-4:]
+
+
+def change_gzip(inner: Mutate) -> Mutate:
+    """A change by ``inner`` of what a gzip file holds, or of its bytes."""
+
+    def change(rng: Random, data: bytes) -> bytes:
+        try:
+            return gzip.compress(inner(rng, gzip.decompress(data)), mtime=0)
+        except (OSError, EOFError, zlib.error):
+            return change_bytes(rng, data)
+
+    return change
 
 
 def safetensors(header: bytes, body: bytes) -> bytes:

@@ -74,6 +74,16 @@ def change_bytes(rng: Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
+def change_in_place(rng: Random, data: bytes) -> bytes:
+    """Flips bits or writes a number and moves nothing, for formats that hold places; or changes bytes."""
+    if not data or rng.random() < 0.2:
+        return change_bytes(rng, data)
+    changed = bytearray(set_number(rng, data, rng.randrange(len(data))) if rng.random() < 0.5 else data)
+    for _ in range(rng.choice((0, 1, 1, 2, 8))):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
 def set_number(rng: Random, data: bytes, place: int, width: int = 0) -> bytes:
     """Writes an extreme whole number at a place, of 1 to 8 bytes."""
     width = width or rng.choice((1, 2, 4, 8))
@@ -95,7 +105,7 @@ def change_lines(rng: Random, data: bytes) -> bytes:
         other = rng.randrange(len(lines))
         lines[place], lines[other] = lines[other], lines[place]
     elif kind in (3, 4, 5):
-        separator = b"\t" if b"\t" in lines[place] else b" "
+        separator = next((mark for mark in (b"\t", b",") if mark in lines[place]), b" ")
         fields = lines[place].split(separator)
         fields[rng.randrange(len(fields))] = rng.choice(NUMBERS + WORDS)
         lines[place] = separator.join(fields)

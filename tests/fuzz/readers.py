@@ -24,8 +24,16 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.data.readers.torch_file import read_state_dict
 
 from . import bombs, seeds
-from .containers import change_image, change_npy, change_pickle, change_safetensors, change_zip
-from .mutations import Mutate, change_bytes, change_json, change_lines
+from .containers import (
+    change_gzip,
+    change_image,
+    change_npy,
+    change_parquet,
+    change_pickle,
+    change_safetensors,
+    change_zip,
+)
+from .mutations import Mutate, change_bytes, change_in_place, change_json, change_lines
 from .seeds import Files
 
 ENTITIES = ["a", "b", "c"]
@@ -42,6 +50,7 @@ class Reader:
       read: reads the folder.
       check: raises AssertionError where what was accepted can't be right.
       bombs: whole files that attack, by the name of the file of a seed that they replace.
+      needs: a package that may be missing.
     """
 
     seeds: Callable[[], list[Files]]
@@ -49,6 +58,7 @@ class Reader:
     read: Callable[[Path], Any]
     check: Callable[[Any], None]
     bombs: Callable[[Path], dict[str, list[bombs.Bomb]]]
+    needs: str = ""
 
 
 def _only(name: str, table: dict[str, bombs.Bomb]) -> dict[str, list[bombs.Bomb]]:
@@ -158,6 +168,10 @@ def _read_results(folder: Path) -> list[str]:
     return [] if results is None else [results["device"], results["jax"]] + ["x"] * (results["dev"] == results["test"])
 
 
+def _plain_change(rng: Random, data: bytes) -> bytes:
+    return (change_gzip(change_lines) if data[:2] == b"\x1f\x8b" else change_lines)(rng, data)
+
+
 def _graph_change(rng: Random, data: bytes) -> bytes:
     change = change_npy if data[:6] == b"\x93NUMPY" else change_zip(change_npy) if data[:2] == b"PK" else change_lines
     return change(rng, data)
@@ -180,7 +194,7 @@ READERS = {
         seeds.openke, change_lines, _read_triples, _check_graph, lambda _: _only("entity2id.txt", bombs.text_bombs())
     ),
     "plain": Reader(
-        seeds.plain, change_lines, _read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())
+        seeds.plain, _plain_change, _read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())
     ),
     "mapped": Reader(
         seeds.mapped,
@@ -216,6 +230,7 @@ READERS = {
         lambda: [
             {"numbers.csv": b'entity,age,size\nentity 0,3,\n"entity 1",1e3,-0.5\n'},
             {"numbers.csv": b",age\r\n0,3\r\n1,-4\r\n2,\r\n"},
+            {"numbers.csv": b"place,kind,size,code\n0,town,1,x1\n1,city,,x1\n2,town,3,\n"},
         ],
         change_lines,
         lambda folder: numeric_modality(folder / "numbers.csv", MANY, notify=_told),
@@ -267,6 +282,29 @@ READERS = {
         _features("image.safetensors"),
         _check_modality,
         lambda _: _only("image.safetensors", bombs.safetensors_bombs()),
+    ),
+    "csv vectors": Reader(
+        seeds.csv_vectors,
+        change_lines,
+        _features("image.csv"),
+        _check_modality,
+        lambda _: _only("image.csv", bombs.text_bombs()),
+    ),
+    "parquet": Reader(
+        seeds.parquet,
+        change_parquet,
+        _features("image.parquet"),
+        _check_modality,
+        lambda _: _only("image.parquet", bombs.parquet_bombs()),
+        needs="pyarrow",
+    ),
+    "hdf5": Reader(
+        seeds.hdf5,
+        change_in_place,
+        _features("image.h5"),
+        _check_modality,
+        lambda _: _only("image.h5", bombs.hdf5_bombs()),
+        needs="h5py",
     ),
     "torch": Reader(
         seeds.torch,
@@ -364,6 +402,12 @@ class Inputs:
         self.bombs = self.reader.bombs(canary)
         # Made once: some take a second.
         self._made = functools.cache(lambda file, index: self.bombs[file][index]())
+
+    def make_bombs(self) -> None:
+        """Makes what takes long or much memory to make, so that no input has to."""
+        for file, makers in self.bombs.items():
+            for index in range(len(makers)):
+                self._made(file, index)
 
     def files(self, seed: int) -> Files:
         """The files of one input: mostly a valid set with a few changes, sometimes an attack."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -31,6 +32,7 @@ def plain() -> list[Files]:
     return [
         {"train.txt": b"a b\tr\tc\nc\tr\td\n", "valid.txt": b"a b\tr\td\n", "test.txt": b"d\tr\tc\n"},
         {"train.txt": b"2\na\tr\tc\nc\tr\td\n"},
+        {"train.txt.gz": gzip.compress(b"a b\tr\tc\nc\tr\td\n", mtime=0), "dev.tsv": b"a b\tr\td\n"},
         {"train.txt": b"a r c .\nc r d .\n", "test.txt": b"a r d .\n"},
         {"train.txt": b"tail\thead\trelation\n<a>\t_:c\tr\nc\td\tr\n", "test.txt": b"<a>\tr\t<d> .\n"},
         {"train.txt": b"1\t0\t2\n0\t1\t1\n", "valid.txt": b"2\t0\t0\n"},
@@ -101,12 +103,63 @@ def safetensors() -> list[Files]:
     return [{"image.safetensors": data} for data in made]
 
 
+def csv_vectors() -> list[Files]:
+    tables = (
+        *(b"entity,x,y\nc,1,1.25\na,0,.25\n", b"a,0,0.25\nc,1,1.25\n", b",0,1\nb,,\na,0,.25\nc,1,1.25\nz,7,7\n"),
+        *(b'"a","0","0.25"\r\n"c",1,1.25e0\r\n', b"0,0,0.25\n2,1,1.25\n"),
+    )
+    return [{"image.csv": table} for table in tables]
+
+
+def parquet() -> list[Files]:
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    tables = (
+        {"entity": ["c", "a"], "x": [1.0, 0.0], "y": [1.25, 0.25]},
+        {"entity": [2, 0], "x": [1, 0], "y": [True, False]},
+        {"entity": ["c", "a", "z"], "vector": [[1.0, 1.25], None, [7.0, 7.0]]},
+        {"x": [1.0, 0.0], "name": pyarrow.array(["c", "a"]).dictionary_encode()},
+        {"entity": ["a", "c"], "vector": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(ROWS[:2].ravel()), 2)},
+    )
+    made = []
+    for table in tables:
+        for options in ({}, {"compression": "none", "use_dictionary": False, "row_group_size": 1}):
+            file = io.BytesIO()
+            write_table(pyarrow.table(table), file, **options)
+            made.append({"image.parquet": file.getvalue()})
+    return made
+
+
+def hdf5() -> list[Files]:
+    import h5py
+
+    packed = {"chunks": (2, 1), "compression": "gzip", "shuffle": True}
+    forms = (
+        ({"rows": ROWS}, {}, "earliest"),
+        ({"ids": ["c", "a"], "rows": ROWS[:2]}, {}, "earliest"),
+        ({"ids": np.array(["c", "a"], "S"), "rows": ROWS[:2]}, packed, "earliest"),
+        ({"ids": np.array([2, 0]), "rows": ROWS[:2].astype(">f8")}, packed, "latest"),
+        ({"rows": ROWS, "present": np.array([True, False, True])}, {"chunks": (2, 2)}, "latest"),
+        ({"a": ROWS[0], "c": ROWS[1], "z": ROWS[2]}, {}, "latest"),
+    )
+    made = []
+    for arrays, options, version in forms:
+        file = io.BytesIO()
+        with h5py.File(file, "w", libver=version) as archive:
+            for name, array in arrays.items():
+                archive.create_dataset(name, data=array, **(options if np.ndim(array) == 2 else {}))
+        made.append({"image.h5": file.getvalue()})
+    return made
+
+
 def torch() -> list[Files]:
-    return [{"image.pth": (FIXTURES / "tensor.pth").read_bytes()}]
+    names = ("tensor.pth", "sparse.pth", "embedding.pth", "vectors.pth")
+    return [{"image.pth": (FIXTURES / name).read_bytes()} for name in names]
 
 
 def old_torch() -> list[Files]:
-    return [{"image.pt": (FIXTURES / "legacy_bfloat16.pt").read_bytes()}]
+    return [{"image.pt": (FIXTURES / name).read_bytes()} for name in ("legacy_bfloat16.pt", "legacy_vectors.pt")]
 
 
 def state_dict() -> list[Files]:

@@ -87,9 +87,7 @@ def main(name: str, first: int, inputs: int, seconds: float, folder: Path) -> No
         generator.reader.check(generator.reader.read(case))
         for path in case.iterdir():
             path.unlink()
-    for makers in generator.bombs.values():
-        for make in makers:
-            make()
+    generator.make_bombs()
     told = os.fdopen(os.dup(2), "w")
     noise = os.open(folder / "noise", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.dup2(noise, 2)
