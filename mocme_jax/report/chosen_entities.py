@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from mocme_jax.data.features.image_folder import image_files
-from mocme_jax.data.features.image_layout import read_image
+from mocme_jax.data.features.entity_files import entity_files
+from mocme_jax.data.media.pictures import read_image
 from mocme_jax.report.expert_weights import Bar, bar
 from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.run_measurements import Measured
@@ -49,13 +49,13 @@ def chosen_entities(
       weighed: runs with several experts.
       colours: of the experts.
       keys: names that were asked for; none for the report's own choice.
-      images: a folder of pictures named for entities, see ``image_folder``, or None.
+      images: a folder of pictures named for entities, see ``entity_files``, or None.
     """
     if not weighed:
         return []
     first = weighed[0][1]
     names, readable, facts = first.model.entities.names, first.model.entities.readable, _facts(first)
-    files = {} if images is None else image_files(images, names)[0]
+    files = {} if images is None else entity_files(images, names, "image")[0]
     places = [{name: index for index, name in enumerate(one.model.entities.names)} for _, one in weighed]
 
     def weights(run: Finished, one: Measured, index: int) -> Bar:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mocme_jax.data.features.image_folder import image_files
+from mocme_jax.data.features.entity_files import entity_files
 from mocme_jax.errors import UserError
 from mocme_jax.report.finished_run import Finished, read_finished
 from mocme_jax.report.html_page import render, write_page
@@ -34,7 +34,7 @@ def write_report(
       out: the file; None for ``report.html`` in the first folder.
       baseline: a run of structure alone, to put beside a single run.
       entities: names of the entities whose weights are shown; none for the report's choice.
-      images: a folder of pictures named for entities (see ``data.features.image_folder``).
+      images: a folder of pictures named for entities (see ``data.features.entity_files``).
       data_dir, features_dir: where graph and features lie now; None where the runs found them.
       notify: told in one line of work that takes a while.
 
@@ -80,7 +80,7 @@ def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) 
     def check(names: Lookup) -> None:
         names.ids(entities)
         if images is not None:
-            image_files(images, names.names)
+            entity_files(images, names.names, "image")
 
     def measured(run: Finished) -> tuple[Finished, Measured]:
         places = dict(data_dir=data_dir, features_dir=features_dir)

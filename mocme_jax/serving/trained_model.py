@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mocme_jax.data.features.raw_values import can_encode
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.serving import compiled_queries as programs
@@ -94,6 +95,11 @@ class TrainedModel:
         if write_calibration(self.workdir, identity, fitted) and (results := read_results(self.workdir)) is not None:
             write_card(self.workdir, results)
         return fitted
+
+    @property
+    def takes_raw(self) -> tuple[str, ...]:
+        """Modalities of which ``add_entities`` takes texts, files or numbers, and not vectors alone."""
+        return tuple(modality.name for modality in self.graph.modalities if can_encode(modality))
 
     @property
     def identity(self) -> dict:
@@ -260,8 +266,9 @@ class TrainedModel:
 
         Args:
           names: n new ones; their ids follow those that are there.
-          features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one); for
-            ``text`` also n texts. See ``read_features``.
+          features: by modality, one value per entity, None where it lacks the modality: texts, paths of pictures,
+            sounds or clips, numbers by attribute (see ``data.features.raw_values``); or vectors ``[n, d_m]`` as in the
+            graph's feature files, where a row of NaN is a missing one.
           triples: what is known of them already, of names or ids.
           structure: ``inferred`` from the entities that carry much the same (see ``serving.inferred_structure``),
             or ``missing``.

@@ -280,3 +280,49 @@ def image_bombs(canary: Path) -> dict[str, Bomb]:
         "PostScript": lambda: run.encode(),
         "SVG": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>',
     }
+
+
+def sound_bombs() -> dict[str, Bomb]:
+    """Sounds that claim to be longer than any memory, or to have more channels or samples a second than there are."""
+
+    def wave(channels: int, rate: int, claimed: int, held: bytes = bytes(64)) -> bytes:
+        form = struct.pack("<HHIIHH", 1, channels, rate, (rate * channels * 2) & 0xFFFFFFFF, channels * 2 & 0xFFFF, 16)
+        body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", claimed) + held
+        return b"RIFF" + struct.pack("<I", len(body)) + body
+
+    flac = (
+        struct.pack(">HH", 16, 65535)
+        + bytes(6)
+        + (48_000 << 44 | 7 << 41 | 15 << 36 | (1 << 36) - 1).to_bytes(8, "big")
+    )
+    return {
+        "four gigabytes": lambda: wave(2, 44_100, 0xFFFFFFF0),
+        "many channels": lambda: wave(1024, 48_000, 1 << 20, bytes(1 << 20)),
+        "a sample a second": lambda: wave(1, 1, 1 << 20, bytes(1 << 20)),
+        "four billion samples a second": lambda: wave(1, 0xFFFFFFFF, 64),
+        "an hour of silence": lambda: wave(1, 8_000, 57_600_000, bytes(57_600_000)),
+        "endless FLAC": lambda: b"fLaC\x80\0\0\x22" + flac + bytes(16) + bytes(4096),
+    }
+
+
+def clip_bombs(canary: Path) -> dict[str, Bomb]:
+    """Lists of other files and addresses, which FFmpeg knows how to follow, and frames larger than memory."""
+
+    def large(side: int) -> bytes:
+        return (
+            b"GIF89a"
+            + struct.pack("<HH", side, side)
+            + b"\x80\0\0"
+            + bytes(6)
+            + (b"," + struct.pack("<HHHH", 0, 0, side, side) + b"\0\x02\x02\x44\x01\0;")
+        )
+
+    lines = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n"
+    return {
+        "HLS": lambda: lines.format(canary).encode(),
+        "HLS by address": lambda: lines.format("http://127.0.0.1:9/a.ts").encode(),
+        "concat": lambda: f"ffconcat version 1.0\nfile '{canary}'\n".encode(),
+        "SDP": lambda: b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
+        "65,535 pixels square": lambda: large(65_535),
+        "5,700 pixels square": lambda: large(5_700),
+    }

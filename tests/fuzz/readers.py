@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from mocme_jax.data.audit.graph_audit import audit
+from mocme_jax.data.features.entity_files import entity_files, files_modality
 from mocme_jax.data.features.feature_files import read_feature_file
-from mocme_jax.data.features.image_folder import image_files, image_modality
 from mocme_jax.data.features.numeric_features import numeric_modality
 from mocme_jax.data.features.text_features import read_descriptions, read_labels
 from mocme_jax.data.graph.graph_folder import load_graph, read_triples
@@ -119,8 +119,8 @@ def _read_triples(folder: Path) -> KnowledgeGraph:
     return read_triples(folder, _told)
 
 
-def _read_images(folder: Path) -> Modality:
-    return image_modality(image_files(folder, ENTITIES)[0], len(ENTITIES))
+def _media(kind: str) -> Callable[[Path], Modality]:
+    return lambda folder: files_modality(kind, entity_files(folder, ENTITIES, kind)[0], len(ENTITIES))
 
 
 def _read_figures(folder: Path) -> list[str]:
@@ -350,9 +350,25 @@ READERS = {
     "images": Reader(
         seeds.image,
         change_image,
-        _read_images,
+        _media("image"),
         _check_modality,
         lambda canary: _only("a.png", bombs.image_bombs(canary)),
+    ),
+    "sounds": Reader(
+        seeds.sounds,
+        change_in_place,
+        _media("audio"),
+        _check_modality,
+        lambda _: {f"a.{suffix}": list(bombs.sound_bombs().values()) for suffix in ("wav", "flac")},
+        needs="soundfile",
+    ),
+    "clips": Reader(
+        seeds.clips,
+        change_in_place,
+        _media("video"),
+        _check_modality,
+        lambda canary: _only("a.mp4", bombs.clip_bombs(canary)),
+        needs="av",
     ),
     "figures": Reader(
         seeds.figures,

@@ -186,6 +186,45 @@ def image() -> list[Files]:
     return made
 
 
+def sounds() -> list[Files]:
+    import soundfile
+
+    samples = np.sin(np.arange(1600) / 7)
+    made: list[Files] = []
+    for suffix in ("wav", "flac", "ogg", "mp3", "aiff"):
+        file = io.BytesIO()
+        soundfile.write(file, np.stack([samples, -samples], axis=1), 8000, format=suffix)
+        made.append({f"a.{suffix}": file.getvalue()})
+    return made
+
+
+def clips() -> list[Files]:
+    import av
+
+    made: list[Files] = []
+    for suffix, codec, pixels in (
+        ("mp4", "mpeg4", "yuv420p"),
+        ("mkv", "mjpeg", "yuvj420p"),
+        ("avi", "mpeg4", "yuv420p"),
+        ("mpg", "mpeg1video", "yuv420p"),
+        ("webm", "libvpx", "yuv420p"),
+        ("gif", "gif", "rgb8"),
+    ):
+        file = io.BytesIO()
+        kind = {"mkv": "matroska", "mpg": "mpeg"}.get(suffix, suffix)
+        with av.open(file, "w", format=kind) as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, pixels
+            for place in range(5):
+                picture = np.full((32, 32, 3), 50 * place, np.uint8)
+                container.mux(
+                    stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels))
+                )
+            container.mux(stream.encode())
+        made.append({f"a.{suffix}": file.getvalue()})
+    return made
+
+
 def figures() -> list[Files]:
     row = {"stage": "train", "devices": 1, "mapper": "pmap", "precision": "float32", "rate": 10.5, "unit": "triples/s"}
     figures = {"device": "cpu", "rows": [row | {"share": 0.5}, row | {"share": 0.25, "stage": "encode", "rate": 3}]}

@@ -8,8 +8,8 @@ import numpy as np
 
 from mocme_jax.data.atlas.facts import Atlas, fold
 from mocme_jax.data.atlas.sources import Sources, open_flag
-from mocme_jax.data.features.image_layout import image_vector
 from mocme_jax.data.features.text_features import encode_texts
+from mocme_jax.data.media.image_layout import image_vector
 
 TEXT_WIDTH = 128
 MAX_ALTERNATES = 16
@@ -117,7 +117,7 @@ def position_waves(degrees: np.ndarray) -> np.ndarray:
 
 
 def image_rows(atlas: Atlas, sources: Sources) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and vectors (`mocme_jax.data.features.image_layout.image_vector`) of the countries that have a flag."""
+    """Ids and vectors (`mocme_jax.data.media.image_layout.image_vector`) of the countries that have a flag."""
     flags = sources.flags()
     rows = {
         index: image_vector(open_flag(flags[entity.key]))

@@ -5,12 +5,14 @@ Besides ``<modality>`` with one of the suffixes these layouts of published featu
 the subfolder) and ``{img,text,numeric}_features.pth``.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mocme_jax.data.features import attribute_values
 from mocme_jax.data.features.modality_names import TAKEN, USUAL, modality_name
 from mocme_jax.data.features.text_features import DESCRIPTIONS_FILE
 from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
@@ -28,10 +30,11 @@ from mocme_jax.errors import UserError
 Arrays = dict[str, list[str] | np.ndarray]
 """Arrays by name; ``ids`` may be a list of names."""
 
-_ARRAYS = ("rows", "ids", "present", "made_by")
+_ARRAYS = ("rows", "ids", "present")
+_OF_PREPARE = ("made_by", *attribute_values.ARRAYS)
 _READERS: dict[str, Callable[[Path], Arrays]] = {
     ".npy": lambda path: {"rows": read_npy(path)},
-    ".npz": lambda path: dict(read_npz(path, _ARRAYS)),
+    ".npz": lambda path: dict(read_npz(path, _ARRAYS + _OF_PREPARE)),
     ".safetensors": lambda path: dict(read_safetensors(path)),
     ".pth": read_torch,
     ".pt": read_torch,
@@ -169,6 +172,9 @@ def read_feature_file(
     """
     arrays = _READERS[path.suffix.lower()](path)
     made_by = _word(path, np.asarray(arrays.pop("made_by"))) if "made_by" in arrays else ""
+    kept = {key: np.asarray(arrays.pop(key)) for key in attribute_values.ARRAYS if key in arrays}
+    if 0 < len(kept) < len(attribute_values.ARRAYS):
+        raise UserError(f"{path}: holds {', '.join(kept)} without the rest of the attributes; make the file again")
     arrays = _named(arrays)
     if arrays.keys() - set(_ARRAYS) or "rows" not in arrays:
         names = ", ".join(sorted(arrays))[:200] or "nothing"
@@ -208,6 +214,10 @@ def read_feature_file(
         # A float64 too large for float32 turns infinite, and is then reported as such.
         with np.errstate(over="ignore", invalid="ignore"):
             modality = make_modality(name, rows, present, made_by)
+        if kept:
+            _refuse_no_text(path, "attributes", kept["attributes"])
+            attributes = attribute_values.from_arrays(path, kept, rows.shape[1])
+            modality = dataclasses.replace(modality, attributes=attributes)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if not modality.present.any():

@@ -1,15 +1,14 @@
 """Feature files made from names, descriptions, numeric attributes and pictures."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mocme_jax.countdown import Countdown
 from mocme_jax.data.audit.graph_audit import audit
-from mocme_jax.data.features import image_encoders
+from mocme_jax.data.features.entity_files import entity_files, files_modality
 from mocme_jax.data.features.feature_files import feature_paths
 from mocme_jax.data.features.feature_writer import write_atomically, write_features
-from mocme_jax.data.features.image_folder import image_files, image_modality
 from mocme_jax.data.features.numeric_features import numeric_modality
 from mocme_jax.data.features.numeric_tables import numeric_source
 from mocme_jax.data.features.text_features import DEFAULT_ENCODER, entity_texts, read_descriptions, text_modality
@@ -17,11 +16,11 @@ from mocme_jax.data.graph.graph_folder import is_readable, read_triples
 from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX, write_mapped
 from mocme_jax.data.graph.splits import carve_dev
+from mocme_jax.data.media.file_encoders import MEDIA
 from mocme_jax.errors import UserError
 
 NAMES = "names"
 _MOST_TOLD = 100
-FILES = {"text": "text.npz", "numeric": "numeric.npz", "image": "image.npz"}
 
 
 def prepare(
@@ -32,13 +31,12 @@ def prepare(
     encoder: str = DEFAULT_ENCODER,
     numeric: Path | None = None,
     min_rows: int = 5,
-    images: Path | None = None,
-    image_encoder: str = image_encoders.DEFAULT_ENCODER,
+    files: Mapping[str, tuple[Path, str]] | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
     notify: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Makes the modalities asked for and writes ``text.npz``, ``numeric.npz`` and ``image.npz`` into ``out``.
+    """Makes the modalities asked for and writes each as ``text.npz``, ``numeric.npz``, ``image.npz`` ... into ``out``.
 
     Asked for nothing, it makes text from names, and numeric if the graph's folder has a source for it, see
     numeric_source.
@@ -49,10 +47,10 @@ def prepare(
         that the file leaves out get their name.
       encoder: see encode_texts.
       numeric, min_rows: see numeric_modality.
-      images: see image_files.
-      image_encoder: see image_encoders.image_encoder.
+      files: for ``image``, ``audio`` and ``video`` a folder, see entity_files, and an encoder, see file_encoder; an
+        empty one is the default.
       overwrite: replace what is there; otherwise nothing is written if a file is in the way.
-      skip_bad: leave out rows, values and pictures that can't be read, and tell of each.
+      skip_bad: leave out rows, values and files that can't be read, and tell of each.
       notify: told in one line of each step, how far long ones are, and each problem if there are several.
 
     Returns:
@@ -63,11 +61,12 @@ def prepare(
         ``out`` already.
     """
     graph = read_triples(data, notify)
-    if text is None and numeric is None and images is None:
+    files = dict(files or {})
+    if text is None and numeric is None and not files:
         text = NAMES
         numeric = numeric_source((Path(data),))
-    asked = [kind for kind, source in (("text", text), ("numeric", numeric), ("image", images)) if source is not None]
-    targets = {kind: Path(out) / FILES[kind] for kind in asked}
+    asked = [kind for kind, source in (("text", text), ("numeric", numeric)) if source is not None] + list(files)
+    targets = {kind: Path(out) / f"{kind}.npz" for kind in asked}
     _keep_what_is_there(Path(out), graph.name, targets, overwrite)
 
     made: dict[str, Modality] = {}
@@ -89,18 +88,9 @@ def prepare(
                 raise UserError(
                     f"{data}: the entities' names are numbers or ids, no text; give --text=FILE with rows name<TAB>text"
                 )
-    if images is not None:
+    for kind, (folder, name) in files.items():
         with _kept_for_later(fatal):
-            pictures, unmatched = image_files(images, graph.entities)
-            if unmatched:
-                some = ", ".join(path.name for path in unmatched[:5])
-                notify(f"{images}: {len(unmatched)} images are named for no entity and left out: {some}")
-            notify(f"encoding {sum(map(len, pictures.values())):,} images with {image_encoder}")
-            made["image"] = image_modality(
-                pictures, len(graph.entities), image_encoder, bad.append, Countdown("images", notify)
-            )
-            if not made["image"].present.any():
-                fatal.append(f"{images}: none of its images can be read; replace them")
+            made[kind] = _of_files(kind, folder, name, graph.entities, bad.append, notify)
     _tell_problems(bad, fatal, skip_bad, notify)
     if text is not None:
         notify(f"encoding {len(texts):,} texts with {encoder}")
@@ -117,6 +107,27 @@ def prepare(
             f"{len(graph.entities):,} entities ({modality.coverage:.1%})"
         )
     return list(targets.values())
+
+
+def _of_files(
+    kind: str,
+    folder: Path,
+    encoder: str,
+    entities: Sequence[str],
+    bad: Callable[[str], None],
+    notify: Callable[[str], None],
+) -> Modality:
+    """A modality of a folder of files; a UserError if none of them can be read."""
+    paths, unmatched = entity_files(folder, entities, kind)
+    encoder, plural = encoder or MEDIA[kind].encoders[0], MEDIA[kind].plural
+    if unmatched:
+        some = ", ".join(path.name for path in unmatched[:5])
+        notify(f"{folder}: {len(unmatched)} {plural} are named for no entity and left out: {some}")
+    notify(f"encoding {sum(map(len, paths.values())):,} {plural} with {encoder}")
+    modality = files_modality(kind, paths, len(entities), encoder, bad, Countdown(plural, notify))
+    if not modality.present.any():
+        raise UserError(f"{folder}: none of its {plural} can be read; replace them")
+    return modality
 
 
 @contextlib.contextmanager

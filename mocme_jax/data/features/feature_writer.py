@@ -8,15 +8,16 @@ from typing import BinaryIO
 
 import numpy as np
 
+from mocme_jax.data.features.attribute_values import to_arrays
 from mocme_jax.data.graph.entity_names import numbers_are_names
 from mocme_jax.data.graph.knowledge_graph import Modality
 
 
 def write_features(path: Path, modality: Modality, entities: Sequence[str]) -> None:
-    """Writes one modality: as ``.npy`` a matrix ``[N, d]``, NaN where missing; as ``.npz`` ids, rows and ``made_by``.
+    """Writes one modality: as ``.npy`` a matrix ``[N, d]``, NaN where missing; as ``.npz`` ids and rows.
 
-    A matrix does not tell what it was made by. In place of ids stand names where a whole number would be read as one,
-    see ``numbers_are_names``.
+    An ``.npz`` tells how they were made as well, a matrix does not. In place of ids stand names where a whole number
+    would be read as one, see ``numbers_are_names``.
     """
     if path.suffix == ".npy":
         rows = np.where(modality.present[:, None], modality.features, np.float32(np.nan))
@@ -25,6 +26,7 @@ def write_features(path: Path, modality: Modality, entities: Sequence[str]) -> N
         places = np.flatnonzero(modality.present).astype(np.int32)
         ids = np.array([entities[place] for place in places]) if numbers_are_names(entities) else places
         arrays = {"ids": ids, "rows": modality.features[places], "made_by": np.array(modality.made_by)}
+        arrays |= to_arrays(modality.attributes) if modality.attributes else {}
         write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mocme_jax.data.features.image_folder import image_modality
+from mocme_jax.data.features.entity_files import files_modality
 from mocme_jax.data.features.modality_names import TAKEN, modality_name
 from mocme_jax.data.features.numeric_features import attribute_modality
 from mocme_jax.data.features.text_features import text_modality
 from mocme_jax.data.graph.entity_names import entity_finder, readable_name, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
+from mocme_jax.data.media.file_encoders import MEDIA
 from mocme_jax.errors import UserError
 
 
@@ -72,6 +73,8 @@ def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[
             known[place] = value
     if not known:
         raise UserError(f"{where}: is empty")
+    if name in MEDIA:
+        known = {place: _paths(value) for place, value in known.items()}
     kinds = {_kind(value) for value in known.values()}
     if len(kinds) > 1:
         raise UserError(f"{where}: holds {' and '.join(sorted(kinds))}; give all entities values of one kind")
@@ -86,16 +89,19 @@ def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[
             return attribute_modality(list(rows.values()), list(rows), len(entities), where)
     if kind == "texts":
         if name != "text":
-            raise UserError(
-                f"{where}: holds texts; give pictures as pathlib.Path, texts under the name text, or vectors"
-            )
+            raise UserError(f"{where}: holds texts; give texts under the name text, or vectors")
         return text_modality([str(known.get(place, "")) for place in range(len(entities))])
     if kind == "files":
-        if name != "image":
-            raise UserError(f"{where}: files are read for image alone; give vectors")
-        files = {place: [Path(one) for one in (p if isinstance(p, list) else [p])] for place, p in known.items()}
-        return image_modality(files, len(entities))
+        if name not in MEDIA:
+            raise UserError(f"{where}: files are read for {', '.join(MEDIA)} alone; give vectors")
+        return files_modality(name, known, len(entities))
     return _vectors(name, known, len(entities))
+
+
+def _paths(value: Any) -> Any:
+    """A path or a list of paths, as texts or not, as a list of paths; any other value as it is."""
+    paths = value if isinstance(value, list | tuple) else [value]
+    return [Path(path) for path in paths] if paths and all(isinstance(path, str | Path) for path in paths) else value
 
 
 def _kind(value: Any) -> str:

@@ -1,14 +1,19 @@
 """Numeric attributes as a modality: robust values, and a mask that says which were given."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mocme_jax.data.features.attribute_values import quantile
 from mocme_jax.data.features.numeric_tables import read_numeric_rows
 from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.errors import UserError, refuse
+
+RANKS = "ranks"
+"""What numeric features are made by, see attribute_values."""
 
 # So many cells may be empty as they like; of more, one in so many must be given.
 _CELLS, _LEAST_SHARE = 1 << 24, 256
@@ -73,16 +78,12 @@ def attribute_modality(
             f"{len(cells):,} values; leave out attributes that few entities have"
         )
     features = np.zeros((height, 2 * len(kept)), np.float32)
+    ordered, attributes = sorted(position_of), {}
     for position, index in enumerate(kept):
         # Cells are in the order of attributes.
         of_it = slice(*np.searchsorted(attribute, (index, index + 1)))
-        features[entity[of_it], position] = quantile_scale(means[of_it])
+        among = attributes[ordered[index]] = np.sort(means[of_it])
+        features[entity[of_it], position] = quantile(means[of_it], among)
         features[entity[of_it], len(kept) + position] = 1
-    return make_modality("numeric", features, features[:, len(kept) :].any(1), "ranks")
-
-
-def quantile_scale(values: np.ndarray) -> np.ndarray:
-    """Ranks of ``values [n]``, scaled to the open interval (-1, 1) with mean 0; ties share their mean rank."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2
-    return (2 * mean_rank[group] - 1) / len(values) - 1
+    modality = make_modality("numeric", features, features[:, len(kept) :].any(1), RANKS)
+    return dataclasses.replace(modality, attributes=attributes)

@@ -21,12 +21,14 @@ class Modality:
       features: float32 ``[N, d_m]``; rows of entities that lack the modality are zero.
       present: bool ``[N]``.
       made_by: the encoder that made the features, as ``prepare`` calls it; empty where that is not known.
+      attributes: for numeric features that ``prepare`` made, what new numbers are ranked among, see attribute_values.
     """
 
     name: str
     features: np.ndarray
     present: np.ndarray
     made_by: str = ""
+    attributes: Mapping[str, np.ndarray] | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def coverage(self) -> float:
@@ -85,9 +87,9 @@ class KnowledgeGraph:
             relation stays in train, and a triple and its reverse by an inverse or symmetric relation stay on one side.
             Without ``valid``, training carves a dev split out of train.
           features: by modality, ``{entity: value}`` or a Series or DataFrame by entity: vectors; for ``text`` texts, or
-            the word ``names``, to encode the entities' names; for ``numeric`` ``{attribute: number}``; for ``image``
-            ``pathlib.Path`` of a picture, or a list of them. Where names are ids, also an array ``[N, d_m]``, with
-            rows of NaN for those that lack it. Entities that are left out lack the modality.
+            the word ``names``, to encode the entities' names; for ``numeric`` ``{attribute: number}``; for ``image``,
+            ``audio`` and ``video`` the path of a file, or a list of them. Where names are ids, also an array
+            ``[N, d_m]``, with rows of NaN for those that lack it. Entities that are left out lack the modality.
           name: what the graph is called in messages.
           time: of each triple ``[T]``, or the name of a column: the latest triples become test, those before them
             valid. Ties go to the earlier side.

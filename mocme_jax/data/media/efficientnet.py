@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.data.features.image_layout import opaque, try_image
+from mocme_jax.data.media.pictures import opaque
 from mocme_jax.data.readers.torch_file import read_state_dict
-from mocme_jax.errors import UserError, refuse
+from mocme_jax.errors import UserError
 from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
@@ -159,22 +159,21 @@ def features(parameters: Parameters, images: jax.Array) -> jax.Array:
     return _relu6(_convolve(x, parameters["head"])).mean((1, 2))
 
 
-def image_vectors(paths: Sequence[Path], bad: Callable[[str], None] = refuse) -> np.ndarray:
-    """The vectors of n image files, float32 ``[n, 1280]``, see features; ``bad`` as of image_layout.try_image.
+def vectors(parameters: Parameters) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+    """From n pictures as the network sees them, see picture, to float32 ``[n, 1280]``, see features."""
+    parameters = jax.device_put(parameters)
 
-    Raises:
-      UserError: see load, and image_layout.read_image.
-    """
-    parameters = jax.device_put(load())
-    rows = np.zeros((len(paths), WIDTH), np.float32)
-    for start in range(0, len(paths), _BATCH):
-        some = paths[start : start + _BATCH]
-        # The last batch is filled up with nothing, so that there is one program to compile.
-        batch = np.zeros((_BATCH, SIDE, SIDE, 3), np.float32)
-        for pixels, path in zip(batch, some, strict=False):
-            pixels[:] = try_image(path, picture, bad, np.nan)
-        rows[start : start + len(some)] = features(parameters, batch)[: len(some)]
-    return rows
+    def encode(pictures: Sequence[np.ndarray]) -> np.ndarray:
+        rows = []
+        for start in range(0, len(pictures), _BATCH):
+            some = pictures[start : start + _BATCH]
+            # The last batch is filled up with nothing, so that there is one program to compile.
+            batch = np.zeros((_BATCH, SIDE, SIDE, 3), np.float32)
+            batch[: len(some)] = some
+            rows.append(np.asarray(features(parameters, batch)[: len(some)]))
+        return np.concatenate(rows)
+
+    return encode
 
 
 def _relu6(x: jax.Array) -> jax.Array:

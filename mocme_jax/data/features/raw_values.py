@@ -1,0 +1,99 @@
+"""Texts, files and numbers of new entities, encoded as those of the graph were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mocme_jax.data.features.attribute_values import attribute_rows
+from mocme_jax.data.features.text_features import DEFAULT_ENCODER, encode_texts
+from mocme_jax.data.graph.knowledge_graph import Modality
+from mocme_jax.data.media.file_encoders import MEDIA, encode_files, file_encoder
+from mocme_jax.errors import UserError
+
+
+def is_raw(value: Any) -> bool:
+    """Whether a value is a text, the path of a file, a list of paths, or numbers by attribute; else it is a vector."""
+    first = value[0] if isinstance(value, list | tuple) and len(value) else value
+    return isinstance(first, str | Path | Mapping)
+
+
+def can_encode(modality: Modality) -> bool:
+    """Whether raw values can be encoded as the graph's were.
+
+    Where a model of another package made the features they can't: its name stands in a file that may come from a
+    stranger, and must not choose what is fetched and loaded.
+    """
+    if modality.name == "numeric":
+        return bool(modality.attributes)
+    if modality.name == "text":
+        return modality.made_by == DEFAULT_ENCODER
+    return modality.name in MEDIA and modality.made_by in MEDIA[modality.name].encoders
+
+
+def encode_raw(modality: Modality, given: Sequence[Any]) -> np.ndarray:
+    """Features float32 ``[n, d]`` of n new entities; a row of NaN where there is nothing.
+
+    Args:
+      modality: the graph's, as it was read.
+      given: one value per entity, None where it lacks the modality. For ``text`` a text; for ``image``, ``audio`` and
+        ``video`` the path of a file, or a list of paths, of which the mean vector counts; for ``numeric`` numbers by
+        attribute, see attribute_rows.
+
+    Raises:
+      UserError: it is not known how the graph's features were made, they were made by something that is not loaded for
+        a name in a file, a file can't be read, or a value does not fit.
+    """
+    name, width = modality.name, modality.features.shape[1]
+    if not can_encode(modality):
+        if not modality.made_by:
+            raise UserError(
+                f"features {name}: the graph's feature file does not tell what made it, so that new values can't be "
+                f"encoded alike; give vectors of width {width}, or train on what mocme_jax.prepare writes"
+            )
+        raise UserError(
+            f"features {name}: those of the graph were encoded with {modality.made_by[:60]!r}; encode the new "
+            f"ones with that, and give vectors of width {width}"
+        )
+    rows = np.full((len(given), width), np.nan, np.float32)
+    present = np.array([_is_there(value) for value in given], bool)
+    values = [value for value in given if _is_there(value)]
+    if not values:
+        return rows
+    if name == "numeric":
+        found = attribute_rows(modality.attributes or {}, [_of_kind(name, value, Mapping) for value in values])
+        # Of an entity all of whose numbers are missing there is nothing.
+        found[~found[:, found.shape[1] // 2 :].any(axis=1)] = np.nan
+    elif name == "text":
+        found = encode_texts([_of_kind(name, value, str) for value in values])
+    else:
+        files = [
+            [_of_kind(name, one, str | Path) for one in (v if isinstance(v, list | tuple) else [v])] for v in values
+        ]
+        encoder = file_encoder(name, modality.made_by)
+        found = np.stack([encode_files(encoder, [Path(path) for path in paths]).mean(axis=0) for paths in files])
+    if found.shape[1] != width:
+        raise UserError(
+            f"features {name}: {modality.made_by} gives vectors of width {found.shape[1]}, those of the graph have "
+            f"{width}; its feature file names the wrong encoder"
+        )
+    rows[present] = found
+    return rows
+
+
+def _is_there(value: Any) -> bool:
+    return (
+        value is not None
+        and not (isinstance(value, str) and not value.strip())
+        and not (isinstance(value, list | tuple | Mapping) and not len(value))
+    )
+
+
+def _of_kind(name: str, value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        wanted = {"text": "a text", "numeric": "numbers by attribute"}.get(name, "the path of a file")
+        raise UserError(f"features {name}: {str(value)[:60]!r} is given where {wanted} is expected")
+    return value
