@@ -77,19 +77,20 @@ class Browser:
                 return told["result"]
             self._events.append(told)
 
-    def look(self, page: Path, *, width: int, dark: bool = False, folded: bool = False) -> dict:
-        """Opens a page and measures it; what is folded is opened first, unless told otherwise.
+    def look(self, page: Path | str, *, width: int, dark: bool = False, folded: bool = False) -> dict:
+        """Opens a page, a file or an address, and measures it; what is folded is opened first, unless told otherwise.
 
         Returns:
           MEASURE's, and ``console`` (what was complained of) and ``requests`` (addresses other than the page's own and
           ``data:``).
         """
         self._events.clear()
+        address = page.resolve().as_uri() if isinstance(page, Path) else page
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media="", features=[scheme])
-        opened = self.call("Page.navigate", url=page.resolve().as_uri())
+        opened = self.call("Page.navigate", url=address)
         # The browser's own page about a failure is faultless.
         assert "errorText" not in opened, opened
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
@@ -103,7 +104,7 @@ class Browser:
             if event["method"] in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
         ]
         asked = [e["params"]["request"]["url"] for e in self._events if e["method"] == "Network.requestWillBeSent"]
-        measured["requests"] = [url for url in asked if url != page.resolve().as_uri() and not url.startswith("data:")]
+        measured["requests"] = [url for url in asked if url != address and not url.startswith("data:")]
         return measured
 
     def evaluate(self, expression: str) -> Any:

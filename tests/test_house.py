@@ -21,7 +21,7 @@ SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 
 # A room may import from itself and from rooms to its left. What is not named here is a command or serves one.
 ROOMS = ("errors", "printed_commands", "countdown", "data", "method", "additions", "parallel", "evaluation")
-ROOMS += ("training", "serving", "measure", "studies", "report", "commands")
+ROOMS += ("training", "serving", "measure", "studies", "report", "explorer", "commands")
 # Where fields of a configuration are read; all others hold it as an opaque value.
 READS_CONFIG = ("config", "config_fields", "config_removed", "config_values", "flags")
 READS_CONFIG += ("training.setup.builders", "training.setup.datasets", "training.setup.settings")
@@ -32,7 +32,7 @@ GIVES_CONFIG |= {"structure_alone", "to_dict", "copy_and_resolve_references"}
 WITHOUT_JAX = ("", "errors", "config", "config_fields", "config_removed", "config_values", "flags", "command_line")
 WITHOUT_JAX += ("printed_commands", "countdown")
 # Of the data alone it needs JAX, and is imported once its encoder is asked for.
-RUNS_A_NETWORK = "data.features.efficientnet"
+RUNS_A_NETWORK = "data.media.efficientnet"
 JAX_FAMILY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 
 
@@ -169,7 +169,7 @@ def test_config_is_read_in_setup_alone():
         name for name, lines in reading.items() if lines
     }
     assert not {name: lines for name, lines in reading.items() if lines and name not in READS_CONFIG}
-    templates = [path for path in (PACKAGE / "report" / "templates").rglob("*") if path.is_file()]
+    templates = [path for path in PACKAGE.glob("*/templates/*") if path.is_file()]
     assert templates
     for path in templates:
         assert not re.search(rf"(?<!--)config(\.|\[.)({'|'.join(SECTIONS)})\b", path.read_text(encoding="utf-8")), path
@@ -313,10 +313,11 @@ def test_every_data_file_of_atlas_is_in_the_wheel():
 
 
 def test_every_template_is_in_the_wheel():
-    folder = PACKAGE / "report"
-    patterns = metadata()["tool"]["setuptools"]["package-data"]["mocme_jax.report"]
-    kept = {path for pattern in patterns for path in folder.glob(pattern)}
-    assert {path for path in (folder / "templates").rglob("*") if path.is_file()} == kept
+    for room in ("report", "explorer"):
+        folder = PACKAGE / room
+        patterns = metadata()["tool"]["setuptools"]["package-data"][f"mocme_jax.{room}"]
+        kept = {path for pattern in patterns for path in folder.glob(pattern)}
+        assert {path for path in (folder / "templates").rglob("*") if path.is_file()} == kept
 
 
 def test_the_scripts_are_there_and_executable():

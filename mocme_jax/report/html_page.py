@@ -1,5 +1,6 @@
 """Pages out of templates: everything that is put in is escaped, and nothing in them points outside."""
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ def check_extra() -> None:
         ) from error
 
 
-def render(template: str, context: dict[str, Any]) -> str:
-    """The page that a file of the folder ``templates`` makes of a context; a name that is missing there is an error."""
+def render(template: str, context: dict[str, Any], package: str = "mocme_jax.report") -> str:
+    """The page that a file of a package's folder ``templates`` makes of a context; a missing name is an error."""
     import jinja2
     from markupsafe import Markup
 
@@ -29,7 +30,7 @@ def render(template: str, context: dict[str, Any]) -> str:
         return one_line(value) if type(value) is str else value
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mocme_jax.report"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=printable,
@@ -42,8 +43,12 @@ def render(template: str, context: dict[str, Any]) -> str:
         "percent": _percent,
         "count": lambda value: _told(value, ","),
     }
-    style = environment.loader.get_source(environment, "style.css")[0]
-    return environment.get_template(template).render(style=Markup(style), **context)
+    return environment.get_template(template).render(style=Markup(style(package)), **context)
+
+
+def style(package: str = "mocme_jax.report") -> str:
+    """What a package's pages look like, as CSS."""
+    return resources.files(package).joinpath("templates", "style.css").read_text("utf-8")
 
 
 def write_page(path: Path, text: str) -> None:

@@ -1,0 +1,45 @@
+"""Serves a trained model as pages for the browser of this computer: look around, ask, see why, add an entity.
+
+  python -m mocme_jax.explore --workdir=runs/atlas
+  python -m mocme_jax.explore --workdir=runs/mine --images=PICTURES
+      with pictures: Paris.jpg, 17.png, Paris/1.jpg, as for mocme_jax.prepare
+
+Ctrl-C ends it. Only this computer can reach it.
+"""
+
+import sys
+from pathlib import Path
+
+from mocme_jax.command_line import run
+from mocme_jax.config_fields import Field
+from mocme_jax.errors import UserError
+from mocme_jax.flags import OF_A_RUN, parse_options
+from mocme_jax.printed_commands import to_install
+
+OPTIONS = {
+    **OF_A_RUN,
+    "images": Field(None, "a folder of pictures named for entities, to be shown", kind=str),
+    "port": Field(8765, "to listen at; 0: any that is free", low=0, high=65535),
+}
+
+
+def main() -> None:
+    """Reads the flags, loads the model, serves its pages until Ctrl-C."""
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
+    try:
+        import jinja2  # noqa: F401
+        import python_multipart  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"the explorer needs {error.name}; run: {to_install(extra='explore')}") from error
+    images = options["images"] and Path(options["images"])
+    if images and not images.is_dir():
+        raise UserError(f"{images}: no such folder of pictures")
+    from mocme_jax.explorer.server import explore
+
+    explore(Path(options["workdir"]), options["data_dir"], options["features_dir"], images, options["port"])
+
+
+if __name__ == "__main__":
+    run(main)

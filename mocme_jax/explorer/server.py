@@ -1,0 +1,281 @@
+"""The explorer's server: pages of a trained model, made by Starlette for browsers of this computer alone.
+
+Nothing that a graph, a query or an upload holds is run or put into a page unescaped. The server answers to its own
+name alone, so that no page from elsewhere can read it by a name that leads here, and takes forms from its own pages
+alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mocme_jax.data.features.entity_files import entity_files
+from mocme_jax.data.media.pictures import read_image
+from mocme_jax.errors import UserError, one_line
+from mocme_jax.explorer import seen
+from mocme_jax.serving.name_lookup import Lookup
+from mocme_jax.serving.run_loading import load
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from mocme_jax.serving.trained_model import TrainedModel
+
+HOSTS = ("localhost", "127.0.0.1")
+MOST_UPLOADED = 20 << 20
+"""Bytes of a form with its picture."""
+
+_SIDE = 256
+"""Pixels of a picture's longer side."""
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Explored:
+    """A trained model that grows by the entities that are added while the server runs.
+
+    Args:
+      model: as loaded.
+      pictures: of entities, by id.
+      uploads: a folder that uploaded pictures are kept in.
+    """
+
+    def __init__(self, model: TrainedModel, pictures: Mapping[int, list[Path]], uploads: Path):
+        self.model, self.pictures, self._uploads = model, dict(pictures), uploads
+        self._lock = threading.Lock()
+
+    def ask(self, use: Callable[..., Any], *given: Any) -> Any:
+        """``use(model, *given)``, one at a time: requests come in several threads."""
+        with self._lock:
+            return use(self.model, *given)
+
+    def add(self, name: str, text: str, picture: bytes) -> int:
+        """Adds an entity from what a form holds, and returns its id.
+
+        Raises:
+          UserError: the name is there already or empty, there is neither text nor picture, or the model can't use one.
+        """
+        name = one_line(" ".join(name.split()))
+        if not name:
+            raise UserError("give the entity a name")
+        if not text.strip() and not picture:
+            raise UserError("give a picture or a text; without either there is nothing to tell the entity by")
+        with self._lock:
+            index = len(self.model.entities)
+            features: dict[str, list] = {}
+            if text.strip():
+                features["text"] = [text]
+            if picture:
+                path = self._uploads / str(index)
+                path.write_bytes(picture)
+                features["image"] = [path]
+            try:
+                self.model = self.model.add_entities([name], features)
+            except UserError as error:
+                raise UserError(str(error).replace(f"{self._uploads / str(index)}", "the picture")) from None
+            if picture:
+                self.pictures[index] = [path]
+        return index
+
+
+def make_app(explored: Explored, *, can_add: tuple[str, ...]) -> Starlette:
+    """The pages as an application.
+
+    Args:
+      explored: what they tell of.
+      can_add: which of ``text`` and ``image`` a new entity may be given as.
+    """
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+    from starlette.responses import Response as Raw
+    from starlette.routing import Route
+
+    from mocme_jax.report.html_page import render, style
+
+    def page(template: str, status: int = 200, **told: Any) -> Response:
+        model = explored.model
+
+        def pictured(index: int) -> bool:
+            return bool(explored.pictures.get(index))
+
+        about = {
+            "graph": model.graph.name,
+            "can_add": can_add,
+            "name_of": model.entities.readable.__getitem__,
+            "relation_name": model.relations.readable.__getitem__,
+            "pictured": pictured,
+        }
+        return HTMLResponse(render(template, about | told, "mocme_jax.explorer"), status, _HEADERS)
+
+    def number(text: str | None, end: int, what: str) -> int:
+        if text is None or not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) >= end:
+            raise HTTPException(404, f"there is no {what} {text or ''}".strip())
+        return int(text)
+
+    def an_entity(text: str | None) -> int:
+        return number(text, len(explored.model.entities), "entity")
+
+    def a_relation(text: str | None) -> int:
+        return number(text, len(explored.model.relations), "relation")
+
+    def start(request: Request) -> Response:
+        words = request.query_params.get("name", "")[:200]
+        if not words.strip():
+            return page("start.html", words="", found=explored.ask(seen.most_known), title=explored.model.graph.name)
+        return page("start.html", words=words, found=explored.ask(seen.found, words), title=words)
+
+    def entity(request: Request) -> Response:
+        index = an_entity(request.path_params["entity"])
+        told = explored.ask(seen.entity, index)
+        return page("entity.html", **told, ask=explored.ask(seen.askable, index), title=told["label"])
+
+    def answers(request: Request) -> Response:
+        asked = request.query_params
+        index, relation = an_entity(asked.get("entity")), a_relation(asked.get("relation"))
+        way = "head" if asked.get("way") == "head" else "tail"
+        found = explored.ask(seen.answers, index, relation, way)
+        return page("answers.html", entity=index, relation=relation, way=way, answers=found, title="Answers")
+
+    def reasons(request: Request) -> Response:
+        asked = request.query_params
+        head, relation, tail = (
+            an_entity(asked.get("head")),
+            a_relation(asked.get("relation")),
+            an_entity(asked.get("tail")),
+        )
+        found = explored.ask(seen.reasons, (head, relation, tail))
+        return page("reasons.html", head=head, relation=relation, tail=tail, **found, title="Why")
+
+    def picture(request: Request) -> Response:
+        paths = explored.pictures.get(an_entity(request.path_params["entity"]), [])
+        if not paths:
+            raise HTTPException(404, "there is no picture")
+        try:
+            small = read_image(paths[0], _small)
+        except UserError:
+            raise HTTPException(404, "the picture can't be read") from None
+        return Raw(small, media_type="image/png", headers=_HEADERS)
+
+    async def add(request: Request) -> Response:
+        if not can_add:
+            raise HTTPException(404, "this model takes no new entities from here")
+        if request.method == "GET":
+            return page("add.html", title="Add an entity", problem="", name_given="", text="")
+        if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            raise HTTPException(403, "forms are taken from the explorer's own pages alone")
+        if int(request.headers.get("content-length") or MOST_UPLOADED + 1) > MOST_UPLOADED:
+            raise HTTPException(413, f"a form may hold at most {MOST_UPLOADED >> 20} MB")
+        async with request.form(max_files=1, max_fields=4, max_part_size=1 << 20) as form:
+            file = form.get("picture")
+            given = await file.read() if hasattr(file, "read") else b""
+            name, text = str(form.get("name") or ""), str(form.get("text") or "")
+        try:
+            index = await run_in_threadpool(explored.add, name, text if "text" in can_add else "", given)
+        except UserError as error:
+            return page("add.html", 400, title="Add an entity", problem=str(error), name_given=name, text=text)
+        return RedirectResponse(f"/entity/{index}", 303, _HEADERS)
+
+    def css(request: Request) -> Response:
+        return PlainTextResponse(style() + style("mocme_jax.explorer"), 200, _HEADERS, "text/css")
+
+    def wrong(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 400
+        told = error.detail if isinstance(error, HTTPException) else str(error)
+        return page("wrong.html", status, title="Not found" if status == 404 else "Not done", told=told)
+
+    return Starlette(
+        routes=[
+            Route("/", start),
+            Route("/entity/{entity}", entity),
+            Route("/picture/{entity}", picture),
+            Route("/answers", answers),
+            Route("/why", reasons),
+            Route("/add", add, methods=["GET", "POST"]),
+            Route("/style.css", css),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))],
+        exception_handlers={HTTPException: wrong, UserError: wrong},
+    )
+
+
+def explore(
+    workdir: Path,
+    data_dir: str | None,
+    features_dir: str | None,
+    images: Path | None,
+    port: int,
+    notify: Callable[[str], None] = print,
+) -> None:
+    """Loads a run and serves its pages until Ctrl-C; see ``load`` for the folders and ``entity_files`` for pictures."""
+    files: dict[int, list[Path]] = {}
+
+    def find_pictures(entities: Lookup, relations: Lookup) -> None:
+        if images is not None:
+            found, unmatched = entity_files(images, entities.names, "image")
+            files.update(found)
+            notify(f"{images}: pictures of {len(found):,} entities; {len(unmatched):,} are named for none")
+
+    model = load(workdir, data_dir=data_dir, features_dir=features_dir, notify=notify, check=find_pictures)
+    # What compiles and what fits probabilities is done before the first visitor asks.
+    seen.reasons(model, (0, 0, seen.answers(model, 0, 0, "tail")[0]["id"]))
+    with tempfile.TemporaryDirectory() as uploads:
+        app = make_app(Explored(model, files, Path(uploads)), can_add=model.takes_raw)
+        serve(app, port, lambda port: notify(f"http://{HOSTS[1]}:{port}/ shows {model.graph.name}; Ctrl-C ends it"))
+
+
+def serve(app: Starlette, port: int, ready: Callable[[int], None]) -> None:
+    """Serves until Ctrl-C.
+
+    Args:
+      app: see make_app.
+      port: to listen at; 0 for any that is free.
+      ready: told the port once the server listens.
+
+    Raises:
+      UserError: the port is taken.
+    """
+    import socket
+
+    import uvicorn
+
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOSTS[1], port))
+            listening.listen()
+        except OSError as error:
+            raise UserError(f"port {port} can't be used ({error.strerror}); give another one with --port") from error
+        ready(listening.getsockname()[1])
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+        # Ctrl-C is how it is meant to end.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+
+
+def _small(image: Any) -> bytes:
+    """A small copy as PNG: what else a file holds, such as where it was taken, stays behind."""
+    small = image.convert("RGBA")
+    small.thumbnail((_SIDE, _SIDE))
+    written = io.BytesIO()
+    small.save(written, format="PNG")
+    return written.getvalue()
