@@ -1,6 +1,7 @@
 """Runs from end to end through the command lines: what they leave, going on, refusals, devices."""
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -194,6 +195,24 @@ def test_a_workdir_of_another_run_is_refused_untouched(other, finished, graph, t
     status = run_here("train", *tiny_flags(changed, workdir, **fields), monkeypatch=monkeypatch)
     assert_one_error(status, capsys.readouterr().err, str(workdir), DIFFERENCES[other], "--workdir")
     assert contents(workdir) == before
+
+
+def test_a_run_goes_on_without_a_feature_file_that_was_added(finished, graph, tmp_path, monkeypatch, capsys):
+    workdir, grown = tmp_path / "run", tmp_path / "grown"
+    shutil.copytree(finished[0], workdir)
+    shutil.copytree(graph, grown)
+    np.save(grown / "audio.npy", np.random.default_rng(0).normal(size=(48, 3)).astype(np.float32))
+    before = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+    flags = tiny_flags(grown, workdir, data__modalities="all")
+    status = run_here("train", *flags, monkeypatch=monkeypatch)
+    told = capsys.readouterr().err
+    assert_one_error(status, told, "modality audio differs", "--config.data.modalities=numeric,text", "--workdir")
+    cure = re.search(r"--config\.data\.modalities=\S+?(?=,? )", told)[0]
+    assert run_here("train", *flags, cure, monkeypatch=monkeypatch) == 0
+    after = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+    assert after["test"] == before["test"]
+    assert run_here("train", *flags, "--config.data.modalities=text", monkeypatch=monkeypatch) == 2
+    assert "modality numeric differs; put them back" in capsys.readouterr().err
 
 
 def test_the_number_of_devices_does_not_matter(graph, tmp_path, monkeypatch, capsys):

@@ -11,6 +11,9 @@ import numpy as np
 
 from mocme_jax.errors import UserError
 
+MODALITY_PART = "modality "
+"""What the parts of a graph that hold its modalities begin with, see ``fingerprints``."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
@@ -177,7 +180,7 @@ class KnowledgeGraph:
             yield f"{split} triples", (np.ascontiguousarray(triples, np.int32).data, b"\0")
         for modality in self.modalities:
             features, present = np.ascontiguousarray(modality.features), np.ascontiguousarray(modality.present)
-            yield f"modality {modality.name}", (modality.name.encode(), features.data, present.data)
+            yield f"{MODALITY_PART}{modality.name}", (modality.name.encode(), features.data, present.data)
 
 
 def _late(module: str) -> Any:

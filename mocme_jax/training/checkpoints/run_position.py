@@ -9,6 +9,7 @@ from typing import Any
 
 from mocme_jax import __version__
 from mocme_jax.config import flat
+from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
 from mocme_jax.errors import UserError
 
 # Of what a checkpoint holds; raised whenever that changes.
@@ -16,7 +17,8 @@ FORMAT = 5
 
 # Fields that may differ when a run goes on: they change how long or where it runs, not what it computes.
 _FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_minutes", "eval.", "parallel.")
-_FREE_FIELDS += ("data.dir", "data.features_dir")
+# Which modalities these lead to is told by the parts of the graph.
+_FREE_FIELDS += ("data.dir", "data.features_dir", "data.modalities", "data.make")
 
 
 @dataclasses.dataclass
@@ -108,9 +110,12 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
     check_format(workdir, saved)
     elsewhere = "or name another folder with --workdir=DIR"
     if other := differing(saved["parts"], identity["parts"]):
+        new = [part for part in other if part.startswith(MODALITY_PART) and part not in saved["parts"]]
+        kept = ",".join(part.removeprefix(MODALITY_PART) for part in saved["parts"] if part.startswith(MODALITY_PART))
+        back = f"leave out what is new with --config.data.modalities={kept or 'structure'}"
         raise UserError(
             f"{workdir}: holds a run on another graph or other features: {', '.join(other)} "
-            f"differ{'s' if len(other) == 1 else ''}; put them back, {elsewhere}"
+            f"differ{'s' if len(other) == 1 else ''}; {back if new == other else 'put them back'}, {elsewhere}"
         )
     then, now = (as_json(flat(one["config"])) for one in (saved, identity))
     changed = [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import jax
 
 from mocme_jax.config import config_from_dict, flat, set_field
+from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
 from mocme_jax.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def here(saved: Mapping[str, Any], data_dir: str | None, features_dir: str | Non
     changes: dict[str, Value] = {"parallel.devices": min(config["parallel"]["devices"], jax.device_count())}
     if alone:
         changes = {"parallel.devices": 1, "parallel.mapper": "none", "parallel.shard_entities": False}
-    carried = [part.removeprefix("modality ") for part in saved["parts"] if part.startswith("modality ")]
+    carried = [part.removeprefix(MODALITY_PART) for part in saved["parts"] if part.startswith(MODALITY_PART)]
     changes["data.modalities"] = tuple(carried) or ("structure",)
     places = {path: place for path, place in saved.get("places", {}).items() if os.path.isdir(place)}
     places |= {path: place for path, place in zip(_PLACES, (data_dir, features_dir), strict=True) if place is not None}
