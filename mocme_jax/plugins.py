@@ -1,4 +1,4 @@
-"""Score functions and fusions of one's own, which a config then names as those of the program.
+"""Score functions, fusions and encoders of one's own, called by a name as those of the program are.
 
 They are known in the process that adds them: a program that loads the run adds them first, and a config file that adds
 them makes them known to the commands that read it.
@@ -13,6 +13,7 @@ from mocme_jax.config_fields import FIELDS
 from mocme_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from mocme_jax.data.media.file_encoders import Encode
     from mocme_jax.method.complementarity import Fusion
     from mocme_jax.method.scoring import Score
 
@@ -39,6 +40,29 @@ def add_fusion(name: str, fusion: type[Fusion]) -> None:
 
     _name("model.fusion", name)
     FUSIONS[name] = fusion
+
+
+def add_encoder(modality: str, name: str, encoder: Encode) -> None:
+    """Makes an encoder of files known by a name, for ``KnowledgeGraph.from_triples(..., encoders={modality: name})``.
+
+    ``add_entities`` encodes files of new entities by it, wherever it was added under this name.
+
+    Args:
+      modality: ``image``, ``audio``, ``video``, or any other that is made of files.
+      name: of the encoder; it is kept with the features.
+      encoder: from the paths of n files to vectors ``[n, d]``, a row of NaN for a file that can't be read.
+
+    Raises:
+      UserError: the program has one of this name, or the modality is not made of files.
+    """
+    from mocme_jax.data.features.modality_names import TAKEN
+    from mocme_jax.data.media.file_encoders import ADDED, MEDIA
+
+    if modality in (*TAKEN, "text", "numeric"):
+        raise UserError(f"add_encoder: {modality} is not made of files; give its vectors as features")
+    if ":" in name or (modality in MEDIA and name in MEDIA[modality].encoders):
+        raise UserError(f"add_encoder: the program has {name} already, or it holds a colon; give yours another name")
+    ADDED[modality, name] = encoder
 
 
 # Names that were added here may be added again: a notebook runs its cells more than once.

@@ -1,4 +1,4 @@
-"""A score function and a fusion from outside, trained and loaded as the program's own."""
+"""A score function, a fusion and an encoder from outside, used as the program's own."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,12 @@ from tiny_graph import write_tiny_graph
 
 import mocme_jax
 from mocme_jax.config_fields import FIELDS
+from mocme_jax.data.features.raw_values import encode_raw
+from mocme_jax.data.media.file_encoders import ADDED
+from mocme_jax.errors import UserError
 from mocme_jax.method.complementarity import FUSIONS, Complementarity, Fusion
 from mocme_jax.method.scoring import SCORES, Score
-from mocme_jax.plugins import add_fusion, add_score
+from mocme_jax.plugins import add_encoder, add_fusion, add_score
 
 SMALL = dict(width=8, expert_hidden=4, pool=16, batch_size=32, epochs=4, eval_every=2, patience=0, devices=1)
 
@@ -51,9 +54,9 @@ class OneNumber(Fusion):
 @pytest.fixture
 def undone():
     """Forgets what a test adds."""
-    before = dict(FIELDS), dict(SCORES), dict(FUSIONS)
+    before = dict(FIELDS), dict(SCORES), dict(FUSIONS), dict(ADDED)
     yield
-    for now, then in zip((FIELDS, SCORES, FUSIONS), before, strict=True):
+    for now, then in zip((FIELDS, SCORES, FUSIONS, ADDED), before, strict=True):
         now.clear()
         now.update(then)
 
@@ -94,3 +97,60 @@ def test_a_name_that_is_taken_is_refused(undone):
 def test_a_name_that_was_not_added_is_refused():
     with pytest.raises(mocme_jax.UserError, match="quate"):
         mocme_jax.fit(mocme_jax.KnowledgeGraph.from_triples([("a", "r", "b")]), score="quate")
+
+
+def test_an_encoder_of_ones_own_encodes_the_graph_and_what_comes_later(undone, tmp_path):
+    """Files of numbers: their vector is what is in them, so that every vector is known."""
+
+    def read(paths):
+        seen.append([path.name for path in paths])
+        return [np.loadtxt(path) if path.stat().st_size else np.full(3, np.nan) for path in paths]
+
+    seen = []
+    rows = np.random.default_rng(0).normal(size=(21, 3)).round(3)
+    for place, row in enumerate(rows):
+        np.savetxt(tmp_path / f"p{place}.mesh", row)
+    add_encoder("mesh", "numbers", read)
+    triples = [(f"p{a}", "next", f"p{(a + 1) % 20}") for a in range(20)]
+    files = {f"p{a}": tmp_path / f"p{a}.mesh" for a in range(19)}
+    graph = mocme_jax.KnowledgeGraph.from_triples(triples, features={"mesh": files}, encoders={"mesh": "numbers"})
+    (mesh,) = graph.modalities
+    assert (mesh.name, mesh.made_by) == ("mesh", "numbers")
+    np.testing.assert_allclose(mesh.features, [*rows[:19], [0, 0, 0]], atol=1e-6)
+    assert sorted(name for names in seen for name in names) == sorted(path.name for path in files.values())
+    (tmp_path / "empty.mesh").touch()
+    with pytest.raises(UserError, match=r"empty\.mesh: the encoder gave no vector"):
+        mocme_jax.KnowledgeGraph.from_triples(
+            triples, features={"mesh": files | {"p19": tmp_path / "empty.mesh"}}, encoders={"mesh": "numbers"}
+        )
+    np.testing.assert_allclose(encode_raw(mesh, [tmp_path / "p20.mesh", None])[0], rows[20], atol=1e-6)
+    # In a process that knows nothing of it.
+    ADDED.clear()
+    with pytest.raises(UserError, match="encoded with 'numbers'; encode the new ones with that"):
+        encode_raw(mesh, [tmp_path / "p20.mesh"])
+
+
+def test_encoders_by_name(tmp_path, undone):
+    triples = [("a", "next", "b"), ("b", "next", "c")]
+    make = mocme_jax.KnowledgeGraph.from_triples
+    for features, encoders, told in (
+        ({"image": {"a": [1.0]}}, {"image": "layout"}, "the values are not encoded"),
+        ({"image": {"a": [1.0]}}, {"audio": "mel"}, "audio is not among the features"),
+        ({"image": {"a": tmp_path / "a.png"}}, {"image": "lay"}, r"did you mean layout\?"),
+        ({"text": {"a": "words"}}, {"text": "usem4"}, "text encoder 'usem4' is unknown"),
+        ({"mesh": {"a": tmp_path / "a.png"}}, {"mesh": "numbers"}, "files are read for image, audio, video alone"),
+    ):
+        with pytest.raises(UserError, match=told):
+            make(triples, features=features, encoders=encoders)
+    for modality, name, told in (
+        ("text", "mine", "not made of files"),
+        ("structure", "mine", "not made of files"),
+        ("image", "layout", "the program has layout already"),
+        ("image", "a:b", "holds a colon"),
+    ):
+        with pytest.raises(UserError, match=told):
+            add_encoder(modality, name, np.zeros)
+    add_encoder("image", "wrong", lambda paths: np.zeros((len(paths) + 1, 2)))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match=r"gave an array \[2, 2\] for 1 files"):
+        make(triples, features={"image": {"a": tmp_path / "a.png"}}, encoders={"image": "wrong"})

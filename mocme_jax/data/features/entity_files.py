@@ -8,7 +8,7 @@ import numpy as np
 
 from mocme_jax.data.graph.entity_names import entity_finder
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
-from mocme_jax.data.media.file_encoders import MEDIA, encode_files, file_encoder
+from mocme_jax.data.media.file_encoders import MEDIA, encode_files, encoders_of, file_encoder
 from mocme_jax.errors import UserError, refuse
 
 
@@ -62,13 +62,13 @@ def files_modality(
     """A modality of N ``entities``: the mean vector of each one's files.
 
     Args:
-      modality: a word of MEDIA.
+      modality: one that has encoders of files.
       files: by entity id, see entity_files.
       entities: N.
       encoder: see file_encoder, also for its errors; empty for the default.
       bad, told: see encode_files.
     """
-    encoder = encoder or MEDIA[modality].encoders[0]
+    encoder = encoder or encoders_of(modality)[0]
     owners = np.repeat(list(files), [len(paths) for paths in files.values()])
     paths = [path for some in files.values() for path in some]
     vectors = encode_files(file_encoder(modality, encoder), paths, bad, told)

@@ -11,28 +11,36 @@ import numpy as np
 from mocme_jax.data.features.entity_files import files_modality
 from mocme_jax.data.features.modality_names import TAKEN, modality_name
 from mocme_jax.data.features.numeric_features import attribute_modality
-from mocme_jax.data.features.text_features import text_modality
+from mocme_jax.data.features.text_features import DEFAULT_ENCODER, text_modality
 from mocme_jax.data.graph.entity_names import entity_finder, readable_name, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
-from mocme_jax.data.media.file_encoders import MEDIA
+from mocme_jax.data.media.file_encoders import MEDIA, encoders_of
 from mocme_jax.errors import UserError
 
 
 def modalities_of(
-    features: Mapping[str, Any], entities: Sequence[str], notify: Callable[[str], None] = print
+    features: Mapping[str, Any],
+    entities: Sequence[str],
+    encoders: Mapping[str, str],
+    notify: Callable[[str], None] = print,
 ) -> tuple[Modality, ...]:
     """Modalities in the order of their names; see ``KnowledgeGraph.from_triples`` for what each may be given as.
 
     Raises:
-      UserError: values of another kind, or none of an entity of the graph.
+      UserError: values of another kind, or none of an entity of the graph; or an encoder of what is not given.
     """
     found = {}
+    named = {modality_name(given): encoder for given, encoder in encoders.items()}
     for given, values in features.items():
         name = modality_name(given)
         if name in TAKEN or name in found:
             why = "is the model's own word for one of its experts" if name in TAKEN else "is given twice"
             raise UserError(f"features {given!r}: {name} {why}; give it another name")
-        found[name] = _modality(name, values, entities, notify)
+        found[name] = _modality(name, values, entities, named.get(name, ""), notify)
+        if name in named and found[name].made_by != named[name]:
+            raise UserError(f"encoders {name!r}: the values are not encoded; an encoder takes texts or files")
+    if named.keys() - found.keys():
+        raise UserError(f"encoders: {', '.join(sorted(named.keys() - found.keys()))} is not among the features")
     return tuple(found[name] for name in sorted(found))
 
 
@@ -46,12 +54,12 @@ def _pairs(values: Any) -> list[tuple[str, Any]] | None:
     return None
 
 
-def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[[str], None]) -> Modality:
+def _modality(name: str, values: Any, entities: Sequence[str], encoder: str, notify: Callable[[str], None]) -> Modality:
     where = f"features {name}"
     if isinstance(values, str):
         if name != "text" or values != "names":
             raise UserError(f"{where}: is {values!r}; the one word that is known is text='names'")
-        return text_modality([readable_name(entity) for entity in entities])
+        return text_modality([readable_name(entity) for entity in entities], encoder or DEFAULT_ENCODER)
     pairs = _pairs(values)
     if pairs is None:
         rows = np.asarray(values)
@@ -73,7 +81,7 @@ def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[
             known[place] = value
     if not known:
         raise UserError(f"{where}: is empty")
-    if name in MEDIA:
+    if encoders_of(name):
         known = {place: _paths(value) for place, value in known.items()}
     kinds = {_kind(value) for value in known.values()}
     if len(kinds) > 1:
@@ -90,11 +98,12 @@ def _modality(name: str, values: Any, entities: Sequence[str], notify: Callable[
     if kind == "texts":
         if name != "text":
             raise UserError(f"{where}: holds texts; give texts under the name text, or vectors")
-        return text_modality([str(known.get(place, "")) for place in range(len(entities))])
+        texts = [str(known.get(place, "")) for place in range(len(entities))]
+        return text_modality(texts, encoder or DEFAULT_ENCODER)
     if kind == "files":
-        if name not in MEDIA:
-            raise UserError(f"{where}: files are read for {', '.join(MEDIA)} alone; give vectors")
-        return files_modality(name, known, len(entities))
+        if not encoders_of(name):
+            raise UserError(f"{where}: files are read for {', '.join(MEDIA)} alone; give vectors, or add an encoder")
+        return files_modality(name, known, len(entities), encoder)
     return _vectors(name, known, len(entities))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from mocme_jax.data.features.attribute_values import attribute_rows
 from mocme_jax.data.features.text_features import DEFAULT_ENCODER, encode_texts
 from mocme_jax.data.graph.knowledge_graph import Modality
-from mocme_jax.data.media.file_encoders import MEDIA, encode_files, file_encoder
+from mocme_jax.data.media.file_encoders import encode_files, encoders_of, file_encoder
 from mocme_jax.errors import UserError
 
 
@@ -31,7 +31,7 @@ def can_encode(modality: Modality) -> bool:
         return bool(modality.attributes)
     if modality.name == "text":
         return modality.made_by == DEFAULT_ENCODER
-    return modality.name in MEDIA and modality.made_by in MEDIA[modality.name].encoders
+    return modality.made_by in encoders_of(modality.name)
 
 
 def encode_raw(modality: Modality, given: Sequence[Any]) -> np.ndarray:

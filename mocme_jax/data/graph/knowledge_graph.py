@@ -73,6 +73,7 @@ class KnowledgeGraph:
         valid: Any = None,
         test: Any = None,
         features: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, str] | None = None,
         name: str = "graph",
         time: Any = None,
         by_pair: bool = False,
@@ -93,6 +94,8 @@ class KnowledgeGraph:
             the word ``names``, to encode the entities' names; for ``numeric`` ``{attribute: number}``; for ``image``,
             ``audio`` and ``video`` the path of a file, or a list of them. Where names are ids, also an array
             ``[N, d_m]``, with rows of NaN for those that lack it. Entities that are left out lack the modality.
+          encoders: by modality, what encodes its texts or files: the names that ``prepare`` knows, such as
+            ``efficientnet-lite0`` for ``image``, and those of ``plugins.add_encoder``.
           name: what the graph is called in messages.
           time: of each triple ``[T]``, or the name of a column: the latest triples become test, those before them
             valid. Ties go to the earlier side.
@@ -104,7 +107,7 @@ class KnowledgeGraph:
           UserError: a row is no triple or lacks a value, a split would be empty, or features do not fit.
         """
         make = _late("rows_in_memory").graph_of_rows
-        return make(triples, valid, test, features, name, time, by_pair, seed, notify)
+        return make(triples, valid, test, features, encoders, name, time, by_pair, seed, notify)
 
     @classmethod
     def from_folder(

@@ -20,6 +20,7 @@ def graph_of_rows(
     valid: Any,
     test: Any,
     features: Mapping[str, Any] | None,
+    encoders: Mapping[str, str] | None,
     name: str,
     time: Any,
     by_pair: bool,
@@ -54,7 +55,7 @@ def graph_of_rows(
                 )
             train, part, times = graph.train[~late], graph.train[late], times[~late]
         graph = graph.replace(**{"train": train, split: part})
-    return graph.replace(modalities=modalities_of(features or {}, graph.entities, notify))
+    return graph.replace(modalities=modalities_of(features or {}, graph.entities, encoders or {}, notify))
 
 
 def names_of(triples: Any, what: str = "triples") -> list[list[str]]:

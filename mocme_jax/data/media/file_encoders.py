@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -43,30 +43,50 @@ MEDIA = {
 """By modality."""
 
 
+Encode: TypeAlias = Callable[[Sequence[Path]], np.ndarray]
+"""From n files to their vectors, float ``[n, d]``; a row of NaN for a file that it can't read."""
+
+ADDED: dict[tuple[str, str], Encode] = {}
+"""Encoders that were added, by modality and name, see plugins."""
+
+
+def encoders_of(modality: str) -> tuple[str, ...]:
+    """Names of a modality's encoders, those of models by name aside, the default first; none if it has no files."""
+    own = MEDIA[modality].encoders if modality in MEDIA else ()
+    return (*own, *(name for kind, name in ADDED if kind == modality))
+
+
 class FileEncoder(NamedTuple):
     """From files to vectors.
 
     Attributes:
       read: what the encoder takes of a file; raises a UserError that names the file.
-      vectors: of n such arrays, float32 ``[n, d]``.
+      vectors: of n of these, float32 ``[n, d]``.
     """
 
-    read: Callable[[Path], np.ndarray]
-    vectors: Callable[[Sequence[np.ndarray]], np.ndarray]
+    read: Callable[[Path], Any]
+    vectors: Callable[[Sequence[Any]], np.ndarray]
 
 
 def file_encoder(modality: str, name: str) -> FileEncoder:
     """The encoder of a modality's files.
 
     Args:
-      modality: ``image``, ``audio`` or ``video``.
+      modality: ``image``, ``audio`` or ``video``, or one for which an encoder was added.
       name: for ``image`` see image_encoder. For ``audio`` ``mel`` (193 wide, see sound_spectrum) or
         ``transformers:MODEL``; of a clip, its sound track is taken. For ``video`` an image encoder, of d wide vectors:
-        the mean of the frames' vectors and the mean absolute change from frame to frame, 2d wide.
+        the mean of the frames' vectors and the mean absolute change from frame to frame, 2d wide. An encoder
+        that was added has its own name.
 
     Raises:
       UserError: the name is unknown, a package is missing, or a model can't be loaded.
     """
+    if (modality, name) in ADDED:
+        encode = ADDED[modality, name]
+        return FileEncoder(lambda path: path, lambda paths: np.asarray(encode(paths), np.float32))
+    if modality not in MEDIA:
+        known = ", ".join(encoders_of(modality)) or "none is added"
+        raise UserError(f"{modality} encoder {name!r} is unknown; there are: {known}")
     if modality == "audio":
         model = transformers_model(modality, name, (MEL,))
         if model:
@@ -99,13 +119,20 @@ def encode_files(
             except UserError as error:
                 bad(str(error))
         if read:
-            found |= dict(zip(read, encoder.vectors(list(read.values())), strict=True))
+            rows = encoder.vectors(list(read.values()))
+            if rows.ndim != 2 or len(rows) != len(read):
+                raise UserError(
+                    f"an encoder gave an array {list(rows.shape)} for {len(read)} files; expected one row each"
+                )
+            found |= dict(zip(read, rows, strict=True))
         told(min(start + _AT_ONCE, len(paths)), len(paths))
     width = next((len(vector) for vector in found.values()), 1)
-    rows = np.full((len(paths), width), np.nan, np.float32)
+    vectors = np.full((len(paths), width), np.nan, np.float32)
     for place, vector in found.items():
-        rows[place] = vector
-    return rows
+        if np.isnan(vector).any():
+            bad(f"{paths[place]}: the encoder gave no vector; replace or remove it")
+        vectors[place] = vector
+    return vectors
 
 
 def _sound(path: Path) -> np.ndarray:
