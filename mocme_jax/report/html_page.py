@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError, one_line
 from mocme_jax.printed_commands import to_install
 

@@ -3,13 +3,15 @@
 ``FILE.settings.json`` beside it says what the rows answer; a file of other settings is never continued.
 """
 
+import contextlib
+import fcntl
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, BinaryIO
 
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.printed_commands import to_install
 
@@ -52,6 +54,15 @@ class RowFile:
             self._file: IO[bytes] = open(self._plain, mode)  # noqa: SIM115 - close() closes it
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
+        # Some network file systems have no locks; a single writer needs none.
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._file.close()
+                raise UserError(
+                    f"{self.path}: another process is writing it; wait for its end, or give another --out=FILE"
+                ) from None
         self._cut()
 
     def _check(self, settings: dict) -> None:
@@ -74,7 +85,11 @@ class RowFile:
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
-            number = self._number(line)
+            try:
+                number = self._number(line)
+            except (ValueError, KeyError, TypeError):
+                # A power cut may leave anything behind the last row that was on the disk.
+                break
             if number is not None and number != last:
                 last, last_start = number, offset
             offset += len(line)
@@ -90,7 +105,10 @@ class RowFile:
 
     def _number(self, line: bytes) -> int | None:
         if self._plain.suffix == ".jsonl":
-            return json.loads(line)["query"]
+            number = json.loads(line)["query"]
+            if type(number) is not int:
+                raise ValueError(number)
+            return number
         first = line.split(b"\t", 1)[0]
         return int(first) if first.isdigit() else None
 
@@ -100,30 +118,45 @@ class RowFile:
             lines = ["\t".join(map(_short, row)) + "\n" for rows in queries for row in rows]
         else:
             lines = [self._json_line(rows) for rows in queries if rows]
-        self._file.write("".join(lines).encode("utf-8", "surrogatepass"))
-        self._file.flush()
+        with self._told_if_full():
+            self._file.write("".join(lines).encode("utf-8", "surrogatepass"))
+            self._file.flush()
 
     def finish(self) -> None:
         """Closes a complete file; makes the Parquet one."""
-        self._file.close()
+        with self._told_if_full():
+            self._file.close()
         if self._plain == self.path:
             return
         arrow, parquet = _pyarrow()
         kinds = {"query": arrow.int64(), "rank": arrow.int32()}
         kinds |= dict.fromkeys(("score", "probability", "chance"), arrow.float64())
         schema = arrow.schema([(name, kinds.get(name, arrow.string())) for name in self._columns])
-        fresh = self.path.with_name(self.path.name + ".part")
-        with open(self._plain, encoding="utf-8") as lines, parquet.ParquetWriter(fresh, schema) as writer:
-            rows: list[dict] = []
-            for line in lines:
-                one = json.loads(line)
-                rows += [{"query": one["query"]} | row for row in one["answers"]]
-                if len(rows) >= _PARQUET_ROWS:
-                    writer.write_table(arrow.Table.from_pylist(rows, schema))
-                    rows = []
-            writer.write_table(arrow.Table.from_pylist(rows, schema))
-        os.replace(fresh, self.path)
+
+        def write(file: BinaryIO) -> None:
+            with open(self._plain, encoding="utf-8") as lines, parquet.ParquetWriter(file, schema) as writer:
+                rows: list[dict] = []
+                for line in lines:
+                    one = json.loads(line)
+                    rows += [{"query": one["query"]} | row for row in one["answers"]]
+                    if len(rows) >= _PARQUET_ROWS:
+                        writer.write_table(arrow.Table.from_pylist(rows, schema))
+                        rows = []
+                writer.write_table(arrow.Table.from_pylist(rows, schema))
+
+        with self._told_if_full():
+            write_atomically(self.path, write)
         self._plain.unlink()
+
+    @contextlib.contextmanager
+    def _told_if_full(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: can't be written ({error.strerror or error}); make room there, and the same command "
+                "goes on after the last whole row"
+            ) from error
 
     def _json_line(self, rows: Sequence[Row]) -> str:
         answers = [dict(zip(self._columns[1:], row[1:], strict=True)) for row in rows]
@@ -133,7 +166,9 @@ class RowFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        self._file.close()
+        # After a full disk, what is left in the buffer is refused again.
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self._file.close()
 
 
 def check_format(path: Path) -> None:

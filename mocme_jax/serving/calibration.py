@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving import probability

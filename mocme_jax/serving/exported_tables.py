@@ -20,7 +20,7 @@ import numpy as np
 from mocme_jax import __version__
 from mocme_jax.additions.cardinality import Cardinality
 from mocme_jax.additions.self_answers import SelfAnswers
-from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.printed_commands import to_install

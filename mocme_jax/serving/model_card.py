@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from mocme_jax.data.features.feature_writer import write_atomically
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.flags import PLACES_MEANING, flags_of
 from mocme_jax.serving.calibration import identity_of, read_calibration
 from mocme_jax.training.logs.run_results import scores_of

@@ -8,7 +8,7 @@ from mocme_jax.countdown import Countdown
 from mocme_jax.data.audit.graph_audit import audit
 from mocme_jax.data.features.entity_files import entity_files, files_modality
 from mocme_jax.data.features.feature_files import feature_paths
-from mocme_jax.data.features.feature_writer import write_atomically, write_features
+from mocme_jax.data.features.feature_writer import write_features
 from mocme_jax.data.features.numeric_features import numeric_modality
 from mocme_jax.data.features.numeric_tables import numeric_source
 from mocme_jax.data.features.text_features import DEFAULT_ENCODER, entity_texts, read_descriptions, text_modality
@@ -17,6 +17,7 @@ from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX, write_mapped
 from mocme_jax.data.graph.splits import carve_dev
 from mocme_jax.data.media.file_encoders import MEDIA
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 
 NAMES = "names"

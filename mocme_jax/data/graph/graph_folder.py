@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from mocme_jax.data.features.feature_files import feature_paths, read_feature_file, unread_features
-from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.features.modality_names import modality_name
 from mocme_jax.data.features.numeric_features import numeric_modality
 from mocme_jax.data.features.numeric_tables import NUMERIC_FILE, numeric_source
@@ -26,6 +25,7 @@ from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.data.graph.plain_layout import read_plain
 from mocme_jax.data.graph.split_files import split_file
 from mocme_jax.data.readers.numpy_file import read_npy
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 
 MADE_FOLDER = "made_features"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.features.feature_writer import write_atomically, write_features
+from mocme_jax.data.features.feature_writer import write_features
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.name_files import NAME_FILES, write_names
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 
 # Where it is, the others are.

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.name_files import NAME_FILES, read_names, write_names
 from mocme_jax.data.graph.openke_layout import SPLITS
 from mocme_jax.data.graph.triple_keys import pieces
 from mocme_jax.data.readers.numpy_file import read_npy
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 
 SUFFIX = "_triples.npy"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mocme_jax.data.features.feature_writer import write_atomically
 from mocme_jax.data.readers.text_lines import read_lines, read_whole_number, take_count
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 
 NAME_FILES = ("entity2id.txt", "relation2id.txt")

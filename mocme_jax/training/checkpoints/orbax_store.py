@@ -27,6 +27,8 @@ from mocme_jax.training.checkpoints.run_folder import unwritable
 Which = Literal["last", "best"]
 NAMES: tuple[Which, ...] = ("last", "best")
 KEPT = 2
+# What a checkpoint has, some of it even if it is damaged.
+_PARTS = ("meta", "state", "_CHECKPOINT_METADATA")
 
 
 class Unreadable(Exception):
@@ -44,8 +46,29 @@ def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Chec
     folder = Path(workdir).expanduser().absolute()
     if not create and not any((folder / name).is_dir() for name in NAMES):
         raise UserError(f"{folder}: holds no checkpoint; train there first, or mend --workdir")
+    if create:
+        _refuse_what_is_not_ours(folder)
     _silence()
     return Checkpoints(folder, create)
+
+
+def _refuse_what_is_not_ours(folder: Path) -> None:
+    """Raises a UserError where opening the checkpoints to write could delete what this program did not make.
+
+    Orbax takes every folder with a number for a name as a checkpoint, and deletes the oldest.
+    """
+    for name in NAMES:
+        place = folder / name
+        if place.is_symlink():
+            raise UserError(f"{place}: is a link; checkpoints are made and deleted there: remove the link")
+        if not place.is_dir():
+            continue
+        for entry in sorted(place.iterdir()):
+            if entry.name.isdigit() and not any((entry / part).exists() for part in _PARTS):
+                raise UserError(
+                    f"{entry}: is no checkpoint of this program, and could be deleted as one; move it elsewhere, or "
+                    "name another folder with --workdir=DIR"
+                )
 
 
 @functools.cache

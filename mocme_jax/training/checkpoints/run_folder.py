@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 
 LOCK = "lock"
@@ -38,13 +39,9 @@ def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file beside its place and renames it, so that nobody meets half of it and a kill loses nothing."""
-    fresh = path.with_suffix(".tmp")
-    with writing(path), open(fresh, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-        os.replace(fresh, path)
+    """Writes a file of the run's folder, see ``write_atomically``; an error of the disk is a UserError."""
+    with writing(path):
+        write_atomically(path, lambda file: file.write(content.encode() if isinstance(content, str) else content))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -66,7 +63,7 @@ def locked(workdir: str | os.PathLike) -> Iterator[None]:
         raise UserError(f"{folder}: is a file, not a folder; name another with --workdir=FOLDER")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        place = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        place = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         try:
             fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)

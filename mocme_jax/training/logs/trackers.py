@@ -38,6 +38,8 @@ class TensorBoard:
 
     def __init__(self, folder: Path, purge: int | None = None):
         self._folder = folder
+        if folder.is_symlink():
+            raise UserError(f"{folder}: is a link, and files would be written where it leads; remove it")
         with writing(folder):
             self._writer = _package("tensorboardX").SummaryWriter(str(folder), purge_step=purge)
 

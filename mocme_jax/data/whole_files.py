@@ -1,0 +1,43 @@
+"""Files that are whole or not there: written beside their place under a name that nobody knows, then renamed."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file so that nobody meets half of it, and a kill or a power cut leaves the old one or the new one.
+
+    A link at its place is replaced by the file; what it leads to is left alone.
+
+    Args:
+      path: of the file; folders that lack are made.
+      write: writes the content.
+
+    Raises:
+      OSError: the folder can't be made or written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Made anew, under a name by chance: nobody can have put a link there.
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; this is an ordinary one.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    # The new name is on the disk once its folder is.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,165 @@
+"""A run's folder that holds what a run did not make: nothing of it is deleted or overwritten, no link followed."""
+
+import os
+import resource
+import shutil
+import stat
+
+import numpy as np
+import pytest
+from command_runner import assert_one_error, contents, run_here
+from tiny_graph import tiny_flags, write_tiny_graph
+
+from mocme_jax.data.whole_files import write_atomically
+from mocme_jax.errors import UserError
+from mocme_jax.serving.answer_files import RowFile
+from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
+from mocme_jax.training.checkpoints.run_folder import locked, write_whole
+from mocme_jax.training.logs.metrics_log import MetricsLog
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A folder of somebody's: years of photos, and a note."""
+    folder = tmp_path / "theirs"
+    for year in ("2019", "2020", "2021"):
+        (folder / year).mkdir(parents=True)
+        (folder / year / "beach.jpg").write_bytes(b"sea")
+    (folder / "note.txt").write_text("mine")
+    return folder
+
+
+@pytest.mark.parametrize("how", ["best is a link", "last is a link", "numbers in best", "numbers in last"])
+def test_what_somebody_else_put_there_is_not_deleted(how, theirs, tmp_path, monkeypatch, capsys):
+    run, name = tmp_path / "run", how.split()[-1] if how.startswith("numbers") else how.split()[0]
+    run.mkdir()
+    if how.startswith("numbers"):
+        shutil.copytree(theirs, run / name)
+    else:
+        (run / name).symlink_to(theirs)
+    before = contents(tmp_path)
+    graph = write_tiny_graph(tmp_path / "graph")
+    status = run_here("train", *tiny_flags(graph, run, train__epochs=2), monkeypatch=monkeypatch)
+    words = ("is no checkpoint of this program", "2019") if how.startswith("numbers") else ("is a link",)
+    assert_one_error(status, capsys.readouterr().err, name, *words)
+    after = contents(tmp_path)
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_checkpoint_that_lacks_parts_is_still_the_runs_own(tmp_path):
+    for part in ("meta", "state"):
+        (tmp_path / "last" / "7" / part).mkdir(parents=True)
+    shutil.rmtree(tmp_path / "last" / "7" / "meta")
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.numbers("last") in ([], [7])
+
+
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "MODEL_CARD.md"])
+def test_a_link_at_a_files_place_is_replaced(name, theirs, tmp_path):
+    (tmp_path / "run").mkdir()
+    place = tmp_path / "run" / name
+    place.symlink_to(theirs / "note.txt")
+    write_whole(place, "new")
+    assert (theirs / "note.txt").read_text() == "mine"
+    assert (place.read_text(), place.is_symlink()) == ("new", False)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o666 & ~_umask()
+
+
+def test_links_at_temporary_names_are_not_followed(theirs, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("results.tmp", "metrics.tmp", "results.json.tmp", ".results.json.part", "results.part"):
+        (run / name).symlink_to(theirs / "note.txt")
+    write_whole(run / "results.json", "new")
+    with MetricsLog(run, tensorboard=False) as log:
+        log.write({"epoch": 1})
+    with MetricsLog(run, keep_until_step=0, tensorboard=False):
+        pass
+    assert (theirs / "note.txt").read_text() == "mine"
+
+
+def test_a_linked_lock_or_tensorboard_is_refused(theirs, tmp_path):
+    pytest.importorskip("tensorboardX")
+    (tmp_path / "lock").symlink_to(theirs / "new")
+    with pytest.raises(UserError, match="can't be written"), locked(tmp_path):
+        pass
+    (tmp_path / "tensorboard").symlink_to(theirs)
+    with pytest.raises(UserError, match="tensorboard: is a link"):
+        MetricsLog(tmp_path)
+    assert sorted(path.name for path in theirs.iterdir()) == ["2019", "2020", "2021", "note.txt"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a").write_text("old")
+
+    def write(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "a", write)
+    assert contents(tmp_path).keys() == {"a"}
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_new_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, call=call, name=name: (done.append(name), call(*given))[1])
+    write_atomically(tmp_path / "a", lambda file: file.write(b"x"))
+    assert done == ["fsync", "replace", "fsync"]
+
+
+ROWS = [[(number, "h", "r", "t", rank) for rank in range(2)] for number in range(1, 4)]
+COLUMNS = ("query", "head", "relation", "tail", "rank")
+
+
+def test_one_writer_of_answers_at_a_time(tmp_path):
+    with RowFile(tmp_path / "a.tsv", {}, COLUMNS) as first:
+        first.write(ROWS[:2])
+        with pytest.raises(UserError, match="another process is writing it"):
+            RowFile(tmp_path / "a.tsv", {}, COLUMNS)
+    with RowFile(tmp_path / "a.tsv", {}, COLUMNS) as second:
+        assert second.done == 1
+
+
+def test_a_full_disk_is_told_in_a_line(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RowFile(tmp_path / "a.jsonl", {}, COLUMNS) as file:
+        file.write(ROWS[:1])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+        try:
+            with pytest.raises(UserError, match=r"a\.jsonl: can't be written \(File too large\); make room there"):
+                file.write(ROWS * 20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "jsonl"])
+@pytest.mark.parametrize(
+    "tail", [b"\0\0\0\n", b"{}\n", b'{"query": "9"}\n', b"[1]\n", b"9" * 5000 + b"\tx\n", b"\xff\n", b"{"]
+)
+def test_what_a_power_cut_left_behind_the_last_row_is_cut_off(tmp_path, suffix, tail):
+    path = tmp_path / f"a.{suffix}"
+    with RowFile(path, {}, COLUMNS) as file:
+        file.write(ROWS)
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    with RowFile(path, {}, COLUMNS) as file:
+        assert file.done in (2, 3)
+        file.write(ROWS[file.done :])
+        file.finish()
+    kept = [line for line in path.read_bytes().splitlines(keepends=True) if line in whole.splitlines(keepends=True)]
+    assert b"".join(kept) == whole
+
+
+def _umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
+def test_arrays_are_as_they_were(tmp_path):
+    write_atomically(tmp_path / "a.npy", lambda file: np.save(file, np.arange(3)))
+    assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]
