@@ -15,6 +15,11 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in _BREAK.sub(" ", text))
 
 
+def printable(text: str) -> str:
+    """Lines as a terminal may show them, see ``one_line``."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 class UserError(Exception):
     """Something the user can mend: a file, a flag, a value.
 

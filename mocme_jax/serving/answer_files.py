@@ -6,6 +6,7 @@
 import contextlib
 import fcntl
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -179,8 +180,14 @@ def check_format(path: Path) -> None:
         _pyarrow()
 
 
+# Of a name, what would end a cell or a row, or move the cursor of whoever prints the file.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 def _short(value: int | str | float) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], str(value))
 
 
 def _pyarrow():

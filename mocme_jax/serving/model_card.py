@@ -3,18 +3,21 @@
 The headings are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as they apply.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
 from mocme_jax.data.whole_files import write_atomically
+from mocme_jax.errors import one_line
 from mocme_jax.flags import PLACES_MEANING, flags_of
 from mocme_jax.serving.calibration import identity_of, read_calibration
 from mocme_jax.training.logs.run_results import scores_of
 from mocme_jax.training.setup.settings import settings_of
 
 FILE = "MODEL_CARD.md"
+_MARKUP = re.compile(r"[\\`*\[\]<>|&~]")
 
 _USE = (
     "Meant for suggesting triples that a person, or another source, then checks. Scores are of held-out triples of "
@@ -39,11 +42,15 @@ def write_card(workdir: Path, results: dict) -> None:
 def card(results: dict, calibration: dict | None) -> str:
     """The card's text, from what ``results.json`` holds and the report of a calibration, once there is one."""
     graph, run, config = results["graph"], results["run"], results["config"]
-    model, made_by = settings_of(config), {name: f", made by {word}" for name, word in graph.get("made_by", {}).items()}
+    name = plain(graph["name"])
+    model, made_by = (
+        settings_of(config),
+        {kind: f", made by {plain(word)}" for kind, word in graph.get("made_by", {}).items()},
+    )
     lines = [
-        f"# MoCME on {graph['name']}",
+        f"# MoCME on {name}",
         "",
-        f"Completes triples of {graph['name']}: asked for a head or a tail, it ranks {graph['entities']:,} entities. "
+        f"Completes triples of {name}: asked for a head or a tail, it ranks {graph['entities']:,} entities. "
         f"Score function `{model.score}`, width {model.width}; {_experts(results, model.fusion)}; best epoch "
         f"on dev {run['best_epoch']} of {run['epoch']}, {run['minutes']:.1f} minutes on {results['device']} "
         f"(jax {results['jax']}, mocme_jax {results['version']}).",
@@ -52,16 +59,16 @@ def card(results: dict, calibration: dict | None) -> str:
         "| | |",
         "|---|---|",
         f"| entities, relations | {graph['entities']:,}, {graph['relations']:,} |",
-        *(f"| {name} triples | {count:,} |" for name, count in graph["triples"].items()),
+        *(f"| {split} triples | {count:,} |" for split, count in graph["triples"].items()),
         f"| dev | {graph['dev']} |",
         *(
-            f"| modality {name} | {share:.1%} of the entities{made_by.get(name, '')} |"
-            for name, share in graph["modalities"].items()
+            f"| modality {plain(kind)} | {share:.1%} of the entities{made_by.get(kind, '')} |"
+            for kind, share in graph["modalities"].items()
         ),
         f"| fingerprint | `{results['fingerprint'][:16]}` |",
         "",
         "## What the audit warns of",
-        *([f"- {line}" for line in results["warnings"]] or ["Nothing."]),
+        *([f"- {plain(line, most=1_000)}" for line in results["warnings"]] or ["Nothing."]),
         "",
         "## Scores",
         "Chosen on dev, scored once on test; both directions, filtered by all splits, ties count half, full float32. "
@@ -73,9 +80,8 @@ def card(results: dict, calibration: dict | None) -> str:
         "",
         "## Weights",
         "Each expert's share of the weights with which entities are asked about, mean over all entities: "
-        + ", ".join(f"{name} {share:.3f}" for name, share in results["weights"].items())
-        + ". A share is no measure of what an expert is worth; `evaluate --information` measures that"
-        + ". A share is no measure of what an expert is worth.",
+        + ", ".join(f"{plain(expert)} {share:.3f}" for expert, share in results["weights"].items())
+        + ". A share is no measure of what an expert is worth; `evaluate --information` measures that.",
         "",
         "## Calibration",
         *_calibration(calibration),
@@ -93,8 +99,15 @@ def card(results: dict, calibration: dict | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plain(text: str, most: int = 120) -> str:
+    """Text of unknown origin as Markdown that shows it as it is, on one line; what is longer is cut."""
+    text = one_line(text)
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return _MARKUP.sub(r"\\\g<0>", text)
+
+
 def _experts(results: dict, fusion: str | None) -> str:
-    names = list(results["weights"])
+    names = list(map(plain, results["weights"]))
     return f"experts: {', '.join(names)}; fusion `{fusion}`" if len(names) > 1 else f"one expert, the {names[0]}"
 
 

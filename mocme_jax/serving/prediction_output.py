@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.new_triples import new_triples
 from mocme_jax.serving.query_files import answer_questions, count_questions, read_questions
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training.logs.progress import make_console, results_table
+from mocme_jax.training.logs.progress import make_console, print_json, results_table
 
 
 def predict_one(
@@ -37,7 +36,7 @@ def predict_one(
     added = _added(model, answers, head, relation, tail)
     if as_json:
         rows = [dataclasses.asdict(a) | {"adds_to_score": adds} for a, adds in zip(answers, added, strict=True)]
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows)
         return
     asked = "head" if head is None else "relation" if relation is None else "tail"
     title = "  ".join(key if key is not None else "?" for key in (head, relation, tail))
@@ -94,7 +93,7 @@ def predict_new(
     if out is None:
         rows = _new_rows(model, k, relations, exclude, console)
         if as_json:
-            print(json.dumps(rows, indent=1, ensure_ascii=False))
+            print_json(rows)
         else:
             results_table(rows, title="most probable new triples", console=make_console())
         return
@@ -140,7 +139,7 @@ def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: b
     """Prints why a triple has its score."""
     why = model.explain(triple)
     if as_json:
-        print(json.dumps(why.to_dict(), indent=1, ensure_ascii=False))
+        print_json(why.to_dict())
         return
     console = make_console()
     title = f"{why.head.label}  {why.relation}  {why.tail.label}: score {why.score:.4f}"

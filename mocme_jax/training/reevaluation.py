@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import jax
 from mocme_jax.training.best_model import restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.information import measure_information, print_information, write_information
-from mocme_jax.training.logs.progress import make_console
+from mocme_jax.training.logs.progress import make_console, print_json
 from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of
@@ -60,7 +59,7 @@ def evaluate_workdir(
         if jax.process_index() == 0 and not write_information(workdir, results["information"], results["run"]):
             console.print(f"{workdir} can't be written: report and explain will not show this")
     if as_json:
-        print(json.dumps(results, indent=1))
+        print_json(results)
     else:
         print_results(results, console)
     if information and not as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
@@ -12,8 +13,11 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
+from mocme_jax.errors import one_line, printable
+
 # Wide enough that a table in a log file is neither cut nor folded.
 PLAIN_WIDTH = 160
+_LONGEST_CELL = 120
 
 
 def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console:
@@ -23,8 +27,22 @@ def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console
     """
     # No markup: names of graphs and relations hold square brackets.
     plain: dict[str, Any] = {"highlight": False, "markup": False, "quiet": quiet, "soft_wrap": True}
-    console = Console(file=file, **plain)
-    return console if console.is_terminal else Console(file=file, width=PLAIN_WIDTH, **plain)
+    console = _Console(file=file, **plain)
+    return console if console.is_terminal else _Console(file=file, width=PLAIN_WIDTH, **plain)
+
+
+class _Console(Console):
+    """A console for text of unknown origin: what is not printable is shown as its escape."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As ``Console.print``."""
+        super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **how)
+
+
+def print_json(value: Any) -> None:
+    """Prints JSON that a terminal may show: letters of any language, and what is not printable as its escape."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    print("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
 class Progress:
@@ -105,12 +123,13 @@ def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console
     """
     console = console or make_console()
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    texts = [[_format(row[name]) if name in row else "" for name in columns] for row in rows]
-    cells = list(zip(columns, *texts, strict=True))
+    texts = [[_shown(_format(row[name])) if name in row else "" for name in columns] for row in rows]
+    title, heads = _shown(title), list(map(_shown, columns))
+    cells = list(zip(heads, *texts, strict=True))
     words = [max(cell_len(word) for cell in column for word in ["", *cell.split()]) for column in cells]
     spare = console.width - sum(words) - 3 * len(columns) - 1
     if spare < 0:
-        lines = (", ".join(f"{name} {text}" for name, text in zip(columns, row, strict=True) if text) for row in texts)
+        lines = (", ".join(f"{name} {text}" for name, text in zip(heads, row, strict=True) if text) for row in texts)
         console.print(Text(title), *map(Text, lines), sep="\n", soft_wrap=False)
         return
     table = Table(title=title or None, title_justify="left")
@@ -119,10 +138,16 @@ def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console
         # The first columns take what there is beyond the longest words.
         width = min(max(map(cell_len, column)), word + spare)
         spare -= width - word
-        table.add_column(Text(name), justify="right" if numeric else "left", width=width)
+        table.add_column(Text(_shown(name)), justify="right" if numeric else "left", width=width)
     for row in texts:
         table.add_row(*map(Text, row))
     console.print(table, soft_wrap=False)
+
+
+def _shown(text: str) -> str:
+    """A cell: printable, and no longer than a person reads."""
+    text = one_line(text)
+    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
 
 
 def _format(value: Any) -> str:
