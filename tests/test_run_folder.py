@@ -1,5 +1,7 @@
 """A run's folder that holds what a run did not make: nothing of it is deleted or overwritten, no link followed."""
 
+import contextlib
+import json
 import os
 import resource
 import shutil
@@ -8,13 +10,18 @@ import stat
 import numpy as np
 import pytest
 from command_runner import assert_one_error, contents, run_here
+from fuzz import bombs
 from tiny_graph import tiny_flags, write_tiny_graph
 
+from mocme_jax.additions import lending as additions_lending
+from mocme_jax.additions.lending import Lending, read_lenders
 from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.serving.answer_files import RowFile
+from mocme_jax.serving.calibration import read_calibration, write_calibration
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_folder import locked, write_whole
+from mocme_jax.training.checkpoints.sealed_checkpoints import digest_of
 from mocme_jax.training.logs.metrics_log import MetricsLog
 
 
@@ -163,3 +170,81 @@ def _umask() -> int:
 def test_arrays_are_as_they_were(tmp_path):
     write_atomically(tmp_path / "a.npy", lambda file: np.save(file, np.arange(3)))
     assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]
+
+
+def lending(entities=6):
+    ids = np.array([[(e + 1) % entities, (e + 2) % entities] for e in range(entities)], np.int32)
+    return Lending(ids, np.full(ids.shape, 0.5, np.float32), np.ones(entities, np.float32), np.float32(0.4))
+
+
+def test_lenders_are_read_back(tmp_path):
+    name, content = lending().file()
+    (tmp_path / name).write_bytes(content)
+    found = read_lenders(tmp_path, 6, 0.4)
+    for part in ("ids", "weights", "triples"):
+        np.testing.assert_array_equal(getattr(found, part), getattr(lending(), part))
+    assert read_lenders(tmp_path, 7, 0.4) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ids": np.full((6, 2), 6, np.int32)},
+        {"ids": np.full((6, 2), -1, np.int32)},
+        {"ids": np.zeros((6, 2), np.float32)},
+        {"ids": np.zeros(6, np.int32)},
+        {"weights": np.full((6, 2), np.nan, np.float32)},
+        {"weights": np.zeros((6, 3), np.float32)},
+        {"weights": np.array([["a"] * 2] * 6)},
+        {"triples": np.zeros((6, 1), np.float32)},
+        {"triples": np.full(6, np.inf, np.float32)},
+    ],
+)
+@pytest.mark.parametrize("forged", [False, True])
+def test_lenders_that_were_changed_are_found_anew(tmp_path, change, forged, monkeypatch):
+    arrays = {name: np.asarray(getattr(lending(), name)) for name in ("ids", "weights", "triples")} | change
+    digest = additions_lending._digest(arrays) if forged else b"\0" * 32
+    np.savez(tmp_path / "lenders.npz", **arrays, digest=np.frombuffer(digest, np.uint8))
+    assert read_lenders(tmp_path, 6, 0.4) is None
+
+
+def test_lenders_that_are_no_such_file_are_found_anew(tmp_path):
+    path, whole = tmp_path / "lenders.npz", lending().file()[1]
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (b"", whole[:-30], bytes(flipped), b"PK\3\4" + bytes(99), bombs.zip_of([("ids.npy", bytes(99))])):
+        path.write_bytes(content)
+        assert read_lenders(tmp_path, 6, 0.4) is None
+    path.unlink()
+    os.mkfifo(path)
+    assert read_lenders(tmp_path, 6, 0.4) is None
+
+
+CHANGES = {
+    "sharpness": lambda kept: kept["answers"]["sharpness"].__setitem__(0, 1e9),
+    "curve": lambda kept: kept["answers"]["curve"].update(right=[1.0] * len(kept["answers"]["curve"]["right"])),
+    "another layout": lambda kept: kept.update(answers=[1, 2]),
+    "no layout": lambda kept: kept.clear(),
+}
+FORGED = CHANGES | {
+    "not finite": lambda kept: kept["answers"]["sharpness"].__setitem__(0, float("nan")),
+    "falling": lambda kept: kept["answers"]["curve"]["right"].reverse(),
+    "above 1": lambda kept: kept["relations"]["curve"].update(right=[7.0] * len(kept["relations"]["curve"]["right"])),
+    "of another size": lambda kept: kept["answers"]["sharpness"].append(1.0),
+    "text": lambda kept: kept["missing"].__setitem__(0, ["a", "b"]),
+}
+del FORGED["sharpness"], FORGED["curve"]
+
+
+@pytest.mark.parametrize(("name", "forged"), [*((name, False) for name in CHANGES), *((name, True) for name in FORGED)])
+def test_a_calibration_that_was_changed_is_fitted_again(model, tmp_path, name, forged):
+    assert write_calibration(tmp_path, model.identity, model.calibration)
+    assert read_calibration(tmp_path, model.identity) is not None
+    path = tmp_path / "calibration.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    digest = kept.pop("digest")
+    (FORGED if forged else CHANGES)[name](kept)
+    with contextlib.suppress(ValueError):
+        digest = digest_of(kept) if forged else digest
+    path.write_text(json.dumps(kept | {"digest": digest}), encoding="utf-8")
+    assert read_calibration(tmp_path, model.identity) is None

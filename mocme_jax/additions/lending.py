@@ -8,9 +8,9 @@ JASA 1973). Only directions are averaged; lengths stay, because they say how sur
 
 from __future__ import annotations
 
+import hashlib
 import io
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ import numpy as np
 from mocme_jax.data.features.similarity import NEIGHBOURS, SHARPNESS, joined_units
 from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import Modality
+from mocme_jax.data.readers.numpy_file import read_npz
+from mocme_jax.errors import UserError
 
 FILE = "lenders.npz"
 
@@ -72,10 +74,23 @@ class Lending(NamedTuple):
         return jnp.where(jnp.sum(weights, axis=1, keepdims=True) > 0, lent, structure)
 
     def file(self) -> tuple[str, bytes]:
-        """All but the share: finding lenders is most of what loading a model takes."""
-        content = io.BytesIO()
-        np.savez(content, ids=self.ids, weights=self.weights, triples=self.triples)
+        """All but the share, and a digest: finding lenders is most of what loading a model takes."""
+        content, arrays = io.BytesIO(), {name: np.asarray(getattr(self, name)) for name in _KEPT}
+        named: dict[str, Any] = {**arrays, "digest": np.frombuffer(_digest(arrays), np.uint8)}
+        np.savez(content, **named)
         return FILE, content.getvalue()
+
+
+# What a file holds, and of which types.
+_KEPT = {"ids": np.int32, "weights": np.float32, "triples": np.float32}
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:
+    found = hashlib.sha256()
+    for name in _KEPT:
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return found.digest()
 
 
 def _lengths(rows: jax.Array) -> jax.Array:
@@ -83,14 +98,24 @@ def _lengths(rows: jax.Array) -> jax.Array:
 
 
 def read_lenders(workdir: Path, entities: int, share: float) -> Lending | None:
-    """The lenders in a run's folder; None where there is no usable file for so many entities."""
+    """The lenders in a run's folder; None where there is no file of so many entities that is as it was written."""
     try:
-        with np.load(Path(workdir) / FILE) as file:
-            ids, weights, triples = file["ids"], file["weights"], file["triples"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(Path(workdir) / FILE, (*_KEPT, "digest"))
+    except UserError:
         return None
-    of_this_graph = ids.shape == weights.shape and len(ids) == len(triples) == entities
-    usable = of_this_graph and ids.min() >= 0 and ids.max() < entities
+    if arrays.keys() != {*_KEPT, "digest"} or arrays["digest"].tobytes() != _digest(arrays):
+        return None
+    ids, weights, triples = (arrays[name] for name in _KEPT)
+    usable = (
+        all(arrays[name].dtype == kind for name, kind in _KEPT.items())
+        and ids.ndim == 2
+        and ids.shape == weights.shape
+        and triples.shape == (entities,)
+        and len(ids) == entities
+        and ids.size > 0
+        and 0 <= ids.min() <= ids.max() < entities
+        and bool(np.isfinite(weights).all() and np.isfinite(triples).all())
+    )
     return Lending(ids, weights, triples, np.float32(share)) if usable else None
 
 

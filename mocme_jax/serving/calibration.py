@@ -18,6 +18,7 @@ from mocme_jax.serving import probability
 from mocme_jax.serving.completion import Served, batches, complete_questions, filled, score_relations
 from mocme_jax.serving.probability import UNFITTED, Curve, Fit, Weighed
 from mocme_jax.serving.top_candidates import masks_of
+from mocme_jax.training.checkpoints.sealed_checkpoints import digest_of
 
 FILE = "calibration.json"
 MEANING = (
@@ -55,22 +56,45 @@ def identity_of(fingerprint: str, position: dict) -> dict:
 
 
 def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
-    """What was kept in a run's folder, or None where there is none of this very model."""
+    """What was kept in a run's folder, or None where there is none of this very model as it was written."""
     path = Path(workdir) / FILE
     try:
         kept = read_json(path)
-        if kept["of"] != identity:
+        if kept.pop("digest", None) != digest_of(kept) or kept["of"] != identity:
             return None
-        fits = [Fit(*(np.array(kept[name][part]) for part in Fit._fields)) for name in ("answers", "relations")]
+        fits = [Fit(*(_numbers(kept[name][part]) for part in Fit._fields)) for name in ("answers", "relations")]
         curves = [
-            Curve(*(np.array(kept[name]["curve"][part]) for part in Curve._fields)) for name in ("answers", "relations")
+            Curve(*(_numbers(kept[name]["curve"][part]) for part in Curve._fields)) for name in ("answers", "relations")
         ]
-        missing = np.array(kept["missing"])
+        missing = _numbers(kept["missing"])
         if any("by_chance" not in split["after"] for split in kept["report"]["splits"].values()):
             return None  # written by an earlier version
-        return Calibration(fits[0], curves[0], fits[1], curves[1], missing, kept["report"])
-    except (UserError, ValueError, KeyError, TypeError):
+        found = Calibration(fits[0], curves[0], fits[1], curves[1], missing, kept["report"])
+    except (UserError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return found if _is_possible(found) else None
+
+
+def _numbers(value: object) -> np.ndarray:
+    return np.array(value, np.float64)
+
+
+def _is_possible(found: Calibration) -> bool:
+    """Whether a fit can have given these numbers: a digest can be made anew by whoever changes them."""
+    queries = found.answers.sharpness.shape
+    return (
+        len(queries) == 1
+        and found.answers.doubt.shape == queries
+        and found.missing.shape == (*queries, 2)
+        and found.relations.sharpness.shape == found.relations.doubt.shape == ()
+        and all(np.isfinite(part).all() for part in (*found.answers, *found.relations, found.missing))
+        and all(map(_is_rising, (found.answers_curve, found.relations_curve)))
+    )
+
+
+def _is_rising(curve: Curve) -> bool:
+    inside = all(part.ndim == 1 and len(part) and ((part >= 0) & (part <= 1)).all() for part in curve)
+    return inside and len(curve.share) == len(curve.right) and all((np.diff(part) >= 0).all() for part in curve)
 
 
 def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -> bool:
@@ -82,7 +106,8 @@ def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -
     kept = {"of": identity, "report": calibration.report, "missing": calibration.missing} | {
         name: {**fit._asdict(), "curve": curve._asdict()} for name, fit, curve in parts
     }
-    text = json.dumps(kept, indent=1, allow_nan=False, default=np.ndarray.tolist) + "\n"
+    kept = json.loads(json.dumps(kept, allow_nan=False, default=np.ndarray.tolist))
+    text = json.dumps(kept | {"digest": digest_of(kept)}, indent=1) + "\n"
     try:
         write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode()))
     except OSError:

@@ -87,7 +87,7 @@ class TrainedModel:
             return self.base.calibration
         identity = self.identity
         kept = read_calibration(self.workdir, identity)
-        if kept is not None:
+        if kept is not None and len(kept.answers.sharpness) == 2 * len(self.relations):
             return kept
         if self.notify is not None:
             self.notify("fitting probabilities on dev (once; kept in the run's folder)")

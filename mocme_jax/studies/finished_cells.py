@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.errors import UserError
 from mocme_jax.studies.seed_training import Trained
 from mocme_jax.studies.study_folder import RANKS, ROWS, STUDY, read_rows
@@ -84,8 +85,8 @@ class Rows:
         if not all(path.is_file() for path in paths):
             return None
         try:
-            return np.stack([np.load(path, allow_pickle=False) for path in paths])
-        except (OSError, ValueError) as error:
+            return np.stack([read_npy(path) for path in paths])
+        except (UserError, ValueError) as error:
             raise UserError(f"{paths[0].parent}: ranks of {cell} can't be read ({error}); delete the folder") from error
 
     def ranks_path(self, cell: str, seed: int) -> Path:

@@ -143,7 +143,7 @@ class Saves:
 
 def sealed(meta: dict) -> dict:
     """The meta with a digest of its content."""
-    return {"content": meta, "digest": _digest(meta)}
+    return {"content": meta, "digest": digest_of(meta)}
 
 
 def opened(meta: dict) -> dict:
@@ -155,11 +155,12 @@ def opened(meta: dict) -> dict:
     if "digest" not in meta and "config" in meta:
         # From before checkpoints were sealed; whose it is will be told, and it is not gone on from.
         return meta
-    if set(meta) != {"content", "digest"} or _digest(meta["content"]) != meta["digest"]:
+    if set(meta) != {"content", "digest"} or digest_of(meta["content"]) != meta["digest"]:
         raise Unreadable("meta has another digest than when it was saved")
     return meta["content"]
 
 
-def _digest(meta: dict) -> str:
+def digest_of(meta: dict) -> str:
+    """SHA-256 of what JSON can hold, in hexadecimal digits."""
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
