@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -27,7 +28,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     try:
         with enough_memory("this command", "free some, or take a machine or devices with more"):
             status = main() or 0
-        sys.stdout.flush()
+        # None where it was closed before the start.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (UserError, FloatingPointError) as error:
         print(f"error: {one_line(str(error).strip())}", file=sys.stderr)
         status = USER_ERROR if isinstance(error, UserError) else FAILED
@@ -35,7 +38,19 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
-        # The reader (`... | head`) has gone; point stdout elsewhere or Python complains again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (`... | head`) has gone.
+        _end_output()
         status = 0
+    except OSError as error:
+        # Files of the program's own are told of with their names; without a name it is what `print` writes to.
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+            raise
+        print(f"error: standard output can't be written ({error.strerror})", file=sys.stderr)
+        _end_output()
+        status = USER_ERROR
     sys.exit(status)
+
+
+def _end_output() -> None:
+    """Points standard output elsewhere, or Python complains of it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

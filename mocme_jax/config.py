@@ -239,13 +239,14 @@ def load_function(path: Path, signature: str) -> Callable[..., Any]:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    # SystemExit too: a file that ends the program would end it without a word.
+    except (Exception, SystemExit) as error:
         raise UserError(_explain(path, error)) from error
 
 
-def _explain(path: Path, error: Exception) -> str:
+def _explain(path: Path, error: BaseException) -> str:
     frames = list(traceback.walk_tb(error.__traceback__))
     line = next((line for frame, line in reversed(frames) if frame.f_code.co_filename == str(path)), None)
     if isinstance(error, SyntaxError):

@@ -71,7 +71,10 @@ FUSIONS = ("complementarity", "mean", "gate", "attention")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(
-        0, "seed of everything random: initial values, batches, candidates, held-out triples, dev split", low=0
+        0,
+        "seed of everything random: initial values, batches, candidates, held-out triples, dev split",
+        low=0,
+        high=2**31 - 1,
     ),
     "data.name": Field("atlas", "what the graph is called in messages, tables and results"),
     "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from command_runner import environment
 
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import FIELDS
@@ -189,3 +190,19 @@ def test_memory_that_has_run_out_is_one_line_with_its_cure(error, words, capsys)
         run(elsewhere)
     assert caught.value.code == 2
     assert "memory has run out in this command" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("redirection", "status", "told"),
+    [
+        (">/dev/full", 2, "error: standard output can't be written (No space left on device)\n"),
+        (">&-", 0, ""),
+        ("| true", 0, ""),
+    ],
+)
+def test_output_that_goes_nowhere_ends_in_a_line_at_most(redirection, status, told, tmp_path):
+    graph = ROOT / "mocme_jax" / "data" / "atlas"
+    command = f"set -o pipefail; {sys.executable} -m mocme_jax.audit --data={graph} {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env=environment())
+    assert (done.returncode, done.stderr) == (status, told)

@@ -258,6 +258,8 @@ BROKEN_FILES = (
     ("def get_config(arg=None)\n  pass\n", ("line 2", "SyntaxError")),
     ("import no_such_module\n", ("line 2", "no_such_module")),
     ("def get_config(arg=None):\n  return {}['mine']\n", ("line 3: KeyError: 'mine'",)),
+    ("import sys\ndef get_config(arg=None):\n  sys.exit(3)\n", ("line 4: SystemExit: 3",)),
+    ("raise SystemExit\n", ("line 2: SystemExit",)),
     ("x = 1\n", ("expected a function get_config(arg=None), found none",)),
     ("def get_config(one, two):\n  pass\n", ("expected a function get_config(arg=None), found get_config(one, two)",)),
     ("def get_config(arg=None):\n  return {}\n", ("default_config()",)),
