@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mocme_jax.evaluation.metrics import mean_and_margin
+
 
 class Added(NamedTuple):
     """What a part adds.
 
     Attributes:
       nats: the mean over triples.
-      margin: half the width of the 95% interval around it, by the normal approximation over triples; None for fewer
-        than two. Triples that share an entity are taken as independent, so the true interval is somewhat wider.
+      margin: half the width of the 95% interval around it; see ``mean_and_margin``.
       triples: how many there are.
     """
 
@@ -40,11 +41,10 @@ def added_information(whole: np.ndarray, without: np.ndarray) -> Added:
     Raises:
       ValueError: there is no triple.
     """
-    gains = (np.asarray(whole, np.float64) - np.asarray(without, np.float64)).reshape(2, -1).mean(axis=0)
+    gains = np.asarray(whole, np.float64) - np.asarray(without, np.float64)
     if not len(gains):
         raise ValueError("no triples to measure information on")
-    margin = 1.96 * float(gains.std(ddof=1)) / len(gains) ** 0.5 if len(gains) > 1 else None
-    return Added(float(gains.mean()), margin, len(gains))
+    return Added(*mean_and_margin(gains), len(gains) // 2)
 
 
 def by_relation(whole: np.ndarray, without: np.ndarray, relations: np.ndarray) -> dict[int, Added]:

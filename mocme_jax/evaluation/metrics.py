@@ -30,6 +30,20 @@ def ranking_metrics(ranks: np.ndarray) -> dict[str, Any]:
     return {"count": len(ranks), "mrr": float((1 / ranks).mean()), "mr": float(ranks.mean())} | hits
 
 
+def mean_and_margin(values: np.ndarray) -> tuple[float, float | None]:
+    """The mean over triples of a figure that each query of a split has, and half the width of its 95% interval.
+
+    The two queries of a triple count as one observation. The interval is normal; triples that share an entity are
+    taken as independent, so the true one is somewhat wider. None stands for the interval of fewer than two triples.
+
+    Args:
+      values: ``[2T]``: T triples asked for their tails, then the same for their heads.
+    """
+    observed = np.asarray(values, np.float64).reshape(2, -1).mean(axis=0)
+    margin = 1.96 * float(observed.std(ddof=1)) / len(observed) ** 0.5 if len(observed) > 1 else None
+    return float(observed.mean()), margin
+
+
 def relation_kinds(train: np.ndarray, num_relations: int) -> list[str | None]:
     """Each relation's kind: ``1-1``, ``1-N``, ``N-1`` or ``N-N``; None where train does not have it.
 
