@@ -1,7 +1,7 @@
 """Writes a report of finished runs, or of a study, as one HTML page that needs no network and runs no script.
 
   python -m mocme_jax.report --workdir=runs/atlas --baseline=runs/structure
-      one run: scores beside structure alone, learning, weights, ranks, groups, calibration, how to run it again
+      one run: scores beside structure alone, answers, what each modality is worth, learning, calibration
   python -m mocme_jax.report --workdir=runs/atlas,runs/structure --out=FILE.html
       several runs side by side; the one without features is the baseline
   python -m mocme_jax.report --workdir=DIR
@@ -22,7 +22,7 @@ OPTIONS = {
     "workdir": Field(None, "folder of a run or of a study, or folders of runs: DIR,DIR", kind=tuple, element=str),
     "out": Field(None, "the file to write; none: report.html in the first folder", kind=str),
     "baseline": Field(None, "folder of a run of structure alone, to stand beside one run", kind=str),
-    "entities": Field((), "entities whose weights are shown, by name or id; none: some of different patterns"),
+    "entities": Field((), "entities whose answers are shown, by name or id; none: some that test asks about"),
     "images": Field(None, "folder of pictures named for entities, as prepare takes it (extra: images)", kind=str),
 }
 

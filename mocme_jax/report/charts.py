@@ -80,11 +80,14 @@ def lines(
             if not points:
                 continue
             own, dash = colour(line.colour), DASHES[line.colour % len(DASHES)]
-            axes.plot(*zip(*points, strict=True), color=own, linestyle=dash, marker="o" if len(points) < 15 else "")
+            size = 4 if len(points) < 30 else 2
+            axes.plot(*zip(*points, strict=True), color=own, linestyle=dash, marker="o", markersize=size)
             for point in points:
                 if marked and point[0] == marked[place]:
                     axes.plot(*point, "o", markersize=9, markerfacecolor="none", markeredgecolor=own)
         axes.set_ylim(0, high)
+        if high is None and (tops := [y for line in series for _, y in line.points]):
+            axes.set_ylim(0, 1.1 * max(tops) or 1)
         _over_epochs(axes, [at for line in series for at in line.x])
 
     svg = draw(name, f"{label}. {'; '.join(line.words for line in series)}", plot)
@@ -144,9 +147,9 @@ def ranks(name: str, title: str, edges: Sequence[int], named: Sequence[tuple[str
         f"{word}: " + ", ".join(f"{share:.1%} up to {edge:,}" for edge, share in zip(edges, shares, strict=True))
         for word, _, _, shares in series
     )
-    svg = draw(name, f"{title}: share of the questions in each class of ranks. {told}", plot)
+    svg = draw(name, f"{title}: share of the queries in each class of ranks. {told}", plot)
     keys = tuple(Key(word, number) for word, number, *_ in series)
-    return Chart(title, svg, keys, "Each class begins above the one before it. 1 is a right first answer.")
+    return Chart(title, svg, keys)
 
 
 def reliability(name: str, title: str, label: str, named: Sequence[tuple[Key, Bins]]) -> Chart:

@@ -1,11 +1,11 @@
-"""Chosen entities: what each carries, how the experts are weighed for it, what it looks like."""
+"""Chosen entities: what each carries, what it looks like, how its test queries are answered."""
 
 from __future__ import annotations
 
 import base64
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,69 +13,70 @@ import numpy as np
 from markupsafe import Markup
 
 from mocme_jax.data.features.entity_files import entity_files
+from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.data.media.pictures import read_image
-from mocme_jax.report.expert_weights import Bar, bar
-from mocme_jax.report.finished_run import Finished
+from mocme_jax.report.answered_queries import LISTED, MOST_QUERIES, known_answers, queries_of
 from mocme_jax.report.run_measurements import Measured
 
 if TYPE_CHECKING:
     from PIL import Image
 
-DEFAULT_COUNT = 8
+COUNT = 6
 _SIDE = 128
 """Pixels of a picture's longer side in the page."""
-_MOST_PICTURES = 3
+_MOST_PICTURES = 2
 
 
-def choose(measured: Measured, keys: Sequence[str], count: int = DEFAULT_COUNT) -> list[int]:
-    """Ids of the entities asked for, or of one per pattern and then more, those with most facts first."""
-    if keys:
-        return list(dict.fromkeys(measured.model.entities.ids(keys).tolist()))
-    facts = _facts(measured)
-    by_facts = np.argsort(-facts, kind="stable").tolist()
-    patterns, numbers = np.unique(np.asarray(measured.patterns, object).astype(str), return_counts=True)
-    frequent = patterns[np.argsort(-numbers, kind="stable")].tolist()
-    queues = [[i for i in by_facts if measured.patterns[i] == pattern][:count] for pattern in frequent[:count]]
-    kept = [i for turn in itertools.zip_longest(*queues) for i in turn if i is not None][:count]
-    return sorted(kept, key=lambda index: frequent.index(measured.patterns[index]))
-
-
-def chosen_entities(
-    weighed: Sequence[tuple[Finished, Measured]], colours: Mapping[str, int], keys: Sequence[str], images: Path | None
-) -> list[dict[str, Any]]:
-    """What the report tells of entities, and their weights in each run that has them; chosen in the first run.
+def choose(measured: Measured, keys: Sequence[str], pictured: Collection[int] = (), count: int = COUNT) -> list[int]:
+    """Ids of the entities asked for, or of some that test asks about, in turn from the most frequent patterns.
 
     Args:
-      weighed: runs with several experts.
-      colours: of the experts.
+      keys: names that are asked for; none for this choice. It looks at no answer.
+      pictured: entities with a picture, which come first; then those with most queries, then those with most facts.
+      count: how many.
+    """
+    if keys:
+        return list(dict.fromkeys(measured.model.entities.ids(keys).tolist()))
+    queries, facts = _queries(measured), _facts(measured)
+    shown = np.isin(np.arange(len(facts)), list(pictured))
+    order = np.lexsort((-facts, -np.minimum(queries, MOST_QUERIES), ~shown, queries == 0)).tolist()
+    patterns, numbers = np.unique(np.asarray(measured.patterns, object).astype(str), return_counts=True)
+    frequent = patterns[np.argsort(-numbers, kind="stable")].tolist()
+    queues = [[i for i in order if measured.patterns[i] == pattern][:count] for pattern in frequent[:count]]
+    kept = [i for turn in itertools.zip_longest(*queues) for i in turn if i is not None]
+    # Those without a query or a picture are taken where there are no others.
+    return sorted(kept, key=lambda index: (queries[index] == 0, not shown[index]))[:count]
+
+
+def chosen_entities(measured: Measured, keys: Sequence[str], images: Path | None) -> list[dict[str, Any]]:
+    """Of each chosen entity what it is, its pictures, and its first test queries with their answers.
+
+    Args:
       keys: names that were asked for; none for the report's own choice.
       images: a folder of pictures named for entities, see ``entity_files``, or None.
     """
-    if not weighed:
-        return []
-    first = weighed[0][1]
-    names, readable, facts = first.model.entities.names, first.model.entities.readable, _facts(first)
+    names, readable, facts = measured.model.entities.names, measured.model.entities.readable, _facts(measured)
     files = {} if images is None else entity_files(images, names, "image")[0]
-    places = [{name: index for index, name in enumerate(one.model.entities.names)} for _, one in weighed]
-
-    def weights(run: Finished, one: Measured, index: int) -> Bar:
-        return bar(run.name, "", one.named(one.weights.entity[index]), colours)
-
-    return [
+    rows = [
         {
             "label": readable[index],
             "name": names[index],
             "facts": int(facts[index]),
-            "pattern": first.patterns[index],
+            "pattern": measured.patterns[index],
             "pictures": [read_image(path, _thumbnail) for path in files.get(index, [])[:_MOST_PICTURES]],
-            "runs": [
-                weights(*pair, place[names[index]])
-                for pair, place in zip(weighed, places, strict=True)
-                if names[index] in place
-            ],
+            "queries": queries_of(measured, index),
         }
-        for index in choose(first, keys)
+        for index in choose(measured, keys, files)
     ]
+    # Cards of one height stand beside each other.
+    return sorted(rows, key=lambda row: -len(row["queries"]))
+
+
+def _queries(measured: Measured) -> np.ndarray:
+    """Distinct test queries about each entity whose known answers leave room for others: int ``[N]``."""
+    asked = reciprocal(np.asarray(measured.model.graph.test), len(measured.model.relations))
+    pairs = np.unique(asked[:, :2], axis=0)
+    return np.bincount(pairs[known_answers(measured, pairs) < LISTED, 0], minlength=len(measured.patterns))
 
 
 def _facts(measured: Measured) -> np.ndarray:

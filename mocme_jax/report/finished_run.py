@@ -50,17 +50,10 @@ class Finished:
         """The experts, in the model's order."""
         return list(self.results["weights"])
 
-    def added(self, parts: str) -> dict[str, str]:
-        """Nats that each part adds, by name; ``parts`` is ``modalities`` or ``experts``."""
-        return {name: in_nats(one) for name, one in self.information.get(parts, {}).items()}
-
-    def added_by_relation(self, most: int) -> list[tuple[str, int, dict[str, str]]]:
-        """Relation, triples of dev, and nats that each modality adds; the most frequent relations."""
-        relations = list(self.information.get("relations", {}).items())[:most]
-        return [
-            (name, added[STRUCTURE]["triples"], {part: in_nats(one) for part, one in added.items()})
-            for name, added in relations
-        ]
+    @property
+    def added_by_experts(self) -> dict[str, str]:
+        """Nats that each expert adds, by name; empty where that is not measured."""
+        return {name: in_nats(one) for name, one in self.information.get("experts", {}).items()}
 
     @property
     def model(self) -> SimpleNamespace:

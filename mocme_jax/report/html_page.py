@@ -40,6 +40,8 @@ def render(template: str, context: dict[str, Any], package: str = "mocme_jax.rep
     environment.filters |= {
         "score": lambda value, digits=3: _told(value, f",.{digits}f"),
         "signed": lambda value: _told(value, "+.3f").replace("-", "−"),
+        # Adding 0 after rounding makes -0.000 a plain 0.000.
+        "lost": lambda value: _told(round(value, 3) + 0.0, ".3f").replace("-", "−"),
         "percent": _percent,
         "count": lambda value: _told(value, ","),
     }

@@ -33,7 +33,7 @@ def write_report(
       workdirs: folders of finished runs; or one folder of a study, which ``study.json`` tells.
       out: the file; None for ``report.html`` in the first folder.
       baseline: a run of structure alone, to put beside a single run.
-      entities: names of the entities whose weights are shown; none for the report's choice.
+      entities: names of the entities whose answers are shown; none for the report's choice.
       images: a folder of pictures named for entities (see ``data.features.entity_files``).
       data_dir, features_dir: where graph and features lie now; None where the runs found them.
       notify: told in one line of work that takes a while.
@@ -75,8 +75,6 @@ def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) 
     if base is not None and not base.is_structure_alone:
         raise UserError(f"--baseline={baseline}: has {', '.join(base.modalities)}; a baseline is structure alone")
 
-    weighed = next((run for run in found if len(run.experts) > 1), None)
-
     def check(names: Lookup) -> None:
         names.ids(entities)
         if images is not None:
@@ -84,8 +82,8 @@ def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) 
 
     def measured(run: Finished) -> tuple[Finished, Measured]:
         places = dict(data_dir=data_dir, features_dir=features_dir)
-        # Entities and pictures are shown with the weights of this run.
-        asked = dict(check=check) if run is weighed else {}
+        # Entities and pictures are shown with the answers of this run.
+        asked = dict(check=check) if run is found[0] else {}
         return run, measure(run.workdir, **places, notify=notify, **asked)
 
     shown = [measured(run) for run in found]
@@ -95,7 +93,7 @@ def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) 
             raise UserError(f"--baseline={baseline}: is of other names or other test triples than {workdirs[0]}")
     else:
         pair = next((pair for pair in shown if pair[0].is_structure_alone), None) if len(shown) > 1 else None
-    return render("runs.html", runs_context(shown, pair, entities=entities, images=images))
+    return render("runs.html", runs_context(shown, pair, entities=entities, images=images, notify=notify))
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

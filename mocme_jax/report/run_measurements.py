@@ -4,6 +4,7 @@ Test was scored once, in training. Ranks are repeated here to show how they are 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.parallel.mesh import ROWS
 from mocme_jax.report.finished_run import STRUCTURE
+from mocme_jax.report.masked_modalities import Masked, masked_ranks
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.calibration import judged
 from mocme_jax.serving.completion import Served, batches, filled
+from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.probability import Bins, in_bins
 from mocme_jax.serving.run_loading import lookups, model_of
@@ -55,6 +58,10 @@ class Measured:
       experts: H names, the structure first.
       patterns: what each entity carries, such as ``text+numeric``; ``structure`` for nothing beside it.
       weights: see ``Weights``.
+      masked: ranks of test without each modality; None without test triples, or features.
+      first_probability: float64 ``[2T]``, of the answer to each query of ``judged_on`` that comes first, where other
+        known answers are no candidates.
+      first_is_right: bool ``[2T]``.
       reliability: ``before`` and ``after`` the calibration, the top answers to questions of test (of dev, where there
         is no test, see ``judged_on``).
       judged_on: ``test`` or ``dev``.
@@ -67,8 +74,19 @@ class Measured:
     experts: tuple[str, ...]
     patterns: list[str]
     weights: Weights
+    masked: Masked | None
+    first_probability: np.ndarray
+    first_is_right: np.ndarray
     reliability: dict[str, Bins]
     judged_on: str
+
+    @functools.cached_property
+    def before_test(self) -> Served:
+        """The model with train and dev known, and test not: as it was when its test queries were asked."""
+        served = self.model.served
+        seen = {name: triples for name, triples in served.facts.splits.items() if name != "test"}
+        facts = Facts(seen, served.facts.num_entities, served.facts.num_relations, served.facts.additions)
+        return dataclasses.replace(served, facts=facts)
 
     def named(self, shares: np.ndarray) -> dict[str, float]:
         """Shares ``[H]`` by the names of the experts."""
@@ -106,10 +124,11 @@ def measure(
     probabilities, right = judged(model.served, model.calibration, graph.splits[split])
     _whole, parts = graph.fingerprints()
     modalities = [modality.name for modality in graph.modalities]
+    ranks = test_ranks(model.served, restored)
     return Measured(
         model,
         {name: digest for name, digest in parts.items() if not name.startswith("modality ")},
-        test_ranks(model.served, restored),
+        ranks,
         (STRUCTURE, *modalities),
         tuple(expert_names(modalities, model.served.model.encoder.experts)),
         [
@@ -117,6 +136,9 @@ def measure(
             for pattern in modality_patterns({m.name: m.present for m in graph.modalities}, len(graph.entities))
         ],
         weights_of(model.served, np.asarray(graph.train)),
+        masked_ranks(restored, model.served, ranks) if modalities and ranks is not None else None,
+        probabilities["after"],
+        right,
         {name: in_bins(values, right) for name, values in probabilities.items()},
         "dev" if split == "valid" else split,
     )

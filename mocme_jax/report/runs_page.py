@@ -1,6 +1,6 @@
 """The page about one finished run, beside its baseline if there is one, or about several side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,11 @@ from mocme_jax.flags import OF_A_MACHINE, PLACES_MEANING
 from mocme_jax.report import expert_weights as weighing
 from mocme_jax.report import score_tables as scores
 from mocme_jax.report import training_curves as over_time
+from mocme_jax.report.answered_queries import best_queries, worst_queries
 from mocme_jax.report.chosen_entities import chosen_entities
 from mocme_jax.report.finished_run import Finished
+from mocme_jax.report.likely_triples import likely_triples
+from mocme_jax.report.modality_worth import worth
 from mocme_jax.report.run_measurements import Measured
 
 # Of long lists: shown at once, and shown at all; results.json has the rest.
@@ -24,45 +27,50 @@ def runs_context(
     *,
     entities: Sequence[str],
     images: Path | None,
+    notify: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """What the template ``runs.html`` takes.
 
     Args:
       shown: one run, or several side by side; all sections are of them.
       baseline: of structure alone: one of ``shown``, or another that the scores alone are put beside.
-      entities, images: see ``write_report``.
+      entities, images, notify: see ``write_report``; answers are those of the first run.
     """
     compared = [*shown, *([baseline] if baseline is not None and baseline not in shown else [])]
     runs, measured = ([pair[place] for pair in shown] for place in (0, 1))
     all_runs, all_measured = ([pair[place] for pair in compared] for place in (0, 1))
+    lead = measured[0]
     strange = other_graphs(compared)
     fits = not strange
-    base = baseline[0] if baseline is not None and fits else None
+    base = baseline if fits else None
     colours = over_time.expert_colours(runs)
     weighed = [(run, one) for run, one in shown if len(one.experts) > 1]
     return {
         "title": f"MoCME on {runs[0].results['graph']['name']}",
         "runs": runs,
         "compared": all_runs,
-        "baseline": base,
+        "baseline": None if base is None else base[0],
         "strange": strange,
-        "splits": scores.side_by_side(all_runs, base),
+        "splits": scores.side_by_side(compared, base),
         "details": [(run, scores.all_rows(run)) for run in runs],
         "differing": differing(all_runs),
         "curves": over_time.dev_curves(all_runs) + over_time.loss_curves(runs),
         "classes": over_time.class_charts(runs),
-        "weighed": weighed,
         "colours": colours,
+        "weighed": [weights_context(run, one, colours) for run, one in weighed],
         "weights_over_time": over_time.weight_charts(runs),
-        "patterns": [(run, cut(weighing.pattern_bars(one, colours))) for run, one in weighed],
-        "relation_weights": [(run, cut(weighing.relation_bars(one, colours), 6)) for run, one in weighed],
-        "entities": chosen_entities(weighed, colours, entities, images),
+        "worth": [(run, worth(run, one.masked, one.model.relations.names)) for run, one in shown if one.masked],
+        "entities": chosen_entities(lead, entities, images),
         "chosen": bool(entities),
         "pictures": images is not None,
-        "has_images": any("image" in run.modalities for run in runs),
+        "has_images": "image" in runs[0].modalities,
+        "best": best_queries(lead),
+        "worst": worst_queries(lead),
+        "likely": likely_triples(lead.model, notify),
         "ranks": scores.rank_charts(compared if fits else shown[:1]),
         "kinds": scores.groups_of(all_runs, "relation_kind"),
         "modalities": cut(scores.by_answer_modalities(all_measured)) if fits else cut([]),
+        "carried": {pattern: pattern.replace("+", ", ") for one in measured for pattern in one.patterns},
         "relations": cut(scores.groups_of(all_runs, "relation", by_count=True)),
         "readable": {
             name: text
@@ -73,6 +81,19 @@ def runs_context(
         "calibration": [(run, one.model.calibration.report["splits"]) for run, one in shown],
         "places": PLACES_MEANING,
         "meaning": measured[0].model.calibration.report["meaning"],
+    }
+
+
+def weights_context(run: Finished, one: Measured, colours: Mapping[str, int]) -> dict[str, Any]:
+    """How a run weighs its experts: in all, by pattern and by relation."""
+    nats = run.added_by_experts
+    shares = run.results["weights"]
+    return {
+        "run": run,
+        "rows": [(name, colours[name], share, one.reads(name), nats.get(name)) for name, share in shares.items()],
+        "has_nats": bool(nats),
+        "patterns": cut(weighing.pattern_bars(one, colours), 6),
+        "relations": cut(weighing.relation_bars(one, colours), 6),
     }
 
 

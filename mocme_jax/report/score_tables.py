@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
-from mocme_jax.evaluation.metrics import ranking_metrics
+from mocme_jax.evaluation.metrics import mean_and_margin, ranking_metrics
 from mocme_jax.report import charts
 from mocme_jax.report.charts import Chart, Key
 from mocme_jax.report.finished_run import Finished
@@ -18,11 +18,20 @@ BEFORE, AFTER = 7, 0
 
 
 class Row(NamedTuple):
-    """A row of a table of scores: ``metrics`` as of ``ranking_metrics``, ``more`` the MRR above a baseline's."""
+    """A row of a table of scores.
+
+    Attributes:
+      metrics: as of ``ranking_metrics``.
+      margin: half the width of the 95% interval of the MRR, where there are ranks to make it of.
+      more: the MRR above a baseline's.
+      more_margin: the same of that difference, query by query.
+    """
 
     name: str
     metrics: dict[str, Any]
+    margin: float | None = None
     more: float | None = None
+    more_margin: float | None = None
 
 
 class Group(NamedTuple):
@@ -39,17 +48,26 @@ def splits_of(run: Finished) -> dict[str, dict[str, Any]]:
     return dict([*rest, dev])
 
 
-def side_by_side(runs: Sequence[Finished], baseline: Finished | None) -> list[tuple[str, list[Row]]]:
-    """For each split a row a run; ``more`` is its MRR less the baseline's, where there is one beside it."""
+def side_by_side(
+    pairs: Sequence[tuple[Finished, Measured]], baseline: tuple[Finished, Measured] | None
+) -> list[tuple[str, list[Row]]]:
+    """For each split a row for each run, beside the baseline if there is one; test has intervals."""
     found = []
-    for name in dict.fromkeys(name for run in runs for name in splits_of(run)):
-        other = None if baseline is None else splits_of(baseline).get(name)
+    for name in dict.fromkeys(name for run, _ in pairs for name in splits_of(run)):
+        other = None if baseline is None else splits_of(baseline[0]).get(name)
         rows = []
-        for run in runs:
-            if (metrics := splits_of(run).get(name)) is not None:
-                pair = (metrics["mrr"], None if other is None else other["mrr"])
-                more = None if None in pair or run is baseline else pair[0] - pair[1]
-                rows.append(Row(run.name, metrics, more))
+        for run, one in pairs:
+            if (metrics := splits_of(run).get(name)) is None:
+                continue
+            margin = more = more_margin = None
+            has_ranks = name == "test" and one.ranks is not None
+            if has_ranks:
+                margin = mean_and_margin(1 / one.ranks)[1]
+            if other is not None and run is not baseline[0] and None not in (metrics["mrr"], other["mrr"]):
+                more = metrics["mrr"] - other["mrr"]
+                if has_ranks:
+                    more_margin = mean_and_margin(1 / one.ranks - 1 / baseline[1].ranks)[1]
+            rows.append(Row(run.name, metrics, margin, more, more_margin))
         found.append((name, rows))
     return found
 
