@@ -22,6 +22,7 @@ from mocme_jax.config import (
     set_field,
     validate,
 )
+from mocme_jax.config_values import check_value
 from mocme_jax.data.graph.graph_writer import LAST_FILE
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
@@ -128,6 +129,8 @@ def search(
     workdir: str | os.PathLike | None = None,
     *,
     minutes: float = 120.0,
+    sampler: str = "random",
+    pruner: str = "none",
     **fields: Any,
 ) -> dict[str, Any]:
     """Searches a space as ``python -m mocme_jax.search`` does; returns the fields of the best point on dev.
@@ -140,9 +143,16 @@ def search(
         ``Uniform(low, high)`` of ``mocme_jax.studies.search_space`` by field.
       trials: points; the first is the config itself.
       minutes: after which no further point is begun.
+      sampler: ``"random"``; or ``"tpe"``, Optuna's TPE, which learns from the points so far after its first ten. It
+        needs the extra ``search``.
+      pruner: ``"none"``; or ``"median"``, which ends a point early if its best dev MRR is below the median of finished
+        points at the same epoch. A pruned point is never the best.
     """
-    from mocme_jax.studies import random_search
+    from mocme_jax.studies import parameter_search
+    from mocme_jax.studies.search_options import OPTIONS
 
+    options = dict(trials=trials, minutes=minutes, sampler=sampler, pruner=pruner)
+    options = {name: check_value(name, OPTIONS[name], value, "") for name, value in options.items()}
     graph = _graph(graph)
     if not isinstance(space, str):
         space = {path_of(name): choice for name, choice in space.items()}
@@ -150,8 +160,7 @@ def search(
         folder = Path(workdir if workdir is not None else undo.enter_context(_temporary()))
         chosen = _config(config, fields, graph, None)
         with _interrupts("search with the same workdir continues") as interrupts:
-            options = dict(trials=trials, minutes=minutes, preemption=interrupts, graph=graph)
-            best = random_search.search(chosen, space, folder, **options)
+            best = parameter_search.search(chosen, space, folder, **options, preemption=interrupts, graph=graph)
     return {path.replace(".", "__"): value for path, value in best["changes"].items()}
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from mocme_jax.config import flat
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.errors import UserError
 from mocme_jax.studies.seed_training import Trained
 from mocme_jax.studies.study_folder import RANKS, ROWS, STUDY, read_rows
 from mocme_jax.training.checkpoints.run_folder import write_json, write_whole, writing
-from mocme_jax.training.checkpoints.run_position import as_json, check_same_run
+from mocme_jax.training.checkpoints.run_position import as_json, check_same_run, differing
 
 
 class Rows:
@@ -27,17 +28,20 @@ class Rows:
 
     Args:
       folder: the study's, made where missing.
-      identity: what the study is, for ``study.json``; among it ``config``, ``parts`` and ``fingerprint``.
+      identity: what the study is, for ``study.json``; among it ``config``, ``parts`` and ``fingerprint``; and of a
+        search ``search``, which says how points are drawn.
 
     Raises:
-      UserError: the folder holds a study of another graph or config.
+      UserError: the folder holds a study of another graph or config, or another search.
     """
 
     def __init__(self, folder: Path, identity: dict):
         self.folder = Path(folder)
         path = self.folder / STUDY
         if os.path.lexists(path):
-            check_same_run(folder, read_json(path), identity)
+            saved = read_json(path)
+            check_same_run(folder, saved, identity)
+            _check_same_search(folder, saved.get("search"), identity.get("search"))
         with writing(self.folder):
             (self.folder / RANKS).mkdir(parents=True, exist_ok=True)
         write_json(path, identity)
@@ -92,3 +96,13 @@ class Rows:
     def ranks_path(self, cell: str, seed: int) -> Path:
         """Where a seed's ranks are."""
         return self.folder / RANKS / f"{re.sub(r'[^A-Za-z0-9.=-]+', '_', cell)}.{seed}.npy"
+
+
+def _check_same_search(folder: Path, saved: dict | None, search: dict | None) -> None:
+    elsewhere = "name another folder with --workdir=DIR"
+    if (saved is None) != (search is None):
+        held, wanted = ("study", "search") if saved is None else ("search", "study")
+        raise UserError(f"{folder}: holds a {held}, not a {wanted}; {elsewhere}")
+    then, now = flat(saved or {}), flat(search or {})
+    if changed := [f"{name} ({then.get(name)} there, {now.get(name)} now)" for name in differing(then, now)]:
+        raise UserError(f"{folder}: holds a search with another {', '.join(changed)}; set back, or {elsewhere}")

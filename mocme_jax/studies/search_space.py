@@ -1,4 +1,4 @@
-"""A space of configurations to search at random.
+"""A space of configurations to search, and its random points.
 
 Random points beat a grid of as many where few of the fields matter (Bergstra and Bengio, JMLR 2012).
 """
@@ -46,12 +46,22 @@ def draw(space: Space, seed: int, number: int) -> dict[str, Value]:
     return {path: _one(choice, rng) for path, choice in space.items()}
 
 
+def short(number: float) -> float:
+    """A number to three digits, as it is written in a config."""
+    return float(f"{number:.3g}")
+
+
+def described(space: Space) -> dict[str, str]:
+    """A space as text, to be compared: each field's range, or list of values."""
+    return {path: repr(choice if isinstance(choice, Log | Uniform) else list(choice)) for path, choice in space.items()}
+
+
 def _one(choice, rng: np.random.Generator) -> Value:
     # One draw a field, whatever its kind, so that a field's change of kind leaves the others as they were.
     share = rng.random()
     if isinstance(choice, Log):
         low, high = math.log(choice.low), math.log(choice.high)
-        return float(f"{math.exp(low + share * (high - low)):.3g}")
+        return short(math.exp(low + share * (high - low)))
     if isinstance(choice, Uniform):
-        return float(f"{choice.low + share * (choice.high - choice.low):.3g}")
+        return short(choice.low + share * (choice.high - choice.low))
     return choice[min(int(share * len(choice)), len(choice) - 1)]

@@ -5,16 +5,18 @@ They share the graph and its dev split, so that their scores can be paired.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
+from mocme_jax.studies.pruning import Curve
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
 from mocme_jax.training.logs.progress import Progress
+from mocme_jax.training.logs.trackers import Callback
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
@@ -29,13 +31,18 @@ class Trained(NamedTuple):
 
     Attributes:
       row: what was measured, for JSON: ``seed``, ``dev``, ``test`` and ``clean`` metrics, ``best_epoch``, ``epochs``
-        (trained until it stopped), ``curve`` of dev MRR, ``weights``; and the step at which it ``diverged``, if it
-        did. One that diverged before it was evaluated has a dev MRR of 0, and no test.
+        (trained until it stopped), ``curve`` of dev MRR, ``weights``; the step at which it ``diverged``, if it did,
+        and the epoch at which it was ``pruned``. One that diverged before it was evaluated has a dev MRR of 0, and
+        no test.
       ranks: float64 ``[2T]`` of the test triples, tails first; None where test was not looked at.
     """
 
     row: dict
     ranks: np.ndarray | None
+
+
+class _Pruned(Exception):
+    """Leaves the loop after an evaluation."""
 
 
 def train_seeds(
@@ -47,6 +54,7 @@ def train_seeds(
     preemption: Preemption | None = None,
     console: Console | None = None,
     test: bool = True,
+    prune: Callable[[Curve], str | None] | None = None,
 ) -> list[Trained]:
     """Trains seeds to the last epoch, or until each has stopped; then scores each seed's best parameters.
 
@@ -54,6 +62,8 @@ def train_seeds(
       seeds: S of them; several are lanes of one compiled program.
       folder: holds the training while it is under way; one that is there goes on.
       test: whether test is scored; a search does without.
+      prune: for one seed, without test: takes its curve after each evaluation but the last, and returns why the
+        training is to end there, or None.
 
     Raises:
       Stopped: a signal has asked for the end, and the state is on the disk.
@@ -65,15 +75,37 @@ def train_seeds(
     loop = Loop(config, dataset, mapper, seeds, preemption or Preemption())
     with open_checkpoints(folder) as checkpoints, Progress(loop.schedule.epochs, console=console) as progress:
         state = loop.resume(checkpoints, folder, progress.note)
-        with MetricsLog(folder, keep_until_step=loop.position.evaluated_step, tensorboard=False) as log:
-            loop.run(state, log, progress)
+
+        def judge(_numbers: Mapping[str, float], epoch: int) -> None:
+            # The row of this evaluation is in the file by now, and so are those of before a stop.
+            if prune and epoch < loop.schedule.epochs and (why := prune(_curve(read_metrics(folder)))):
+                raise _Pruned(why)
+
+        kept = dict(keep_until_step=loop.position.evaluated_step, tensorboard=False, trackers=[Callback(judge)])
+        try:
+            with MetricsLog(folder, **kept) as log:
+                loop.run(state, log, progress)
+        except _Pruned as why:
+            evaluations = read_metrics(folder)
+            progress.note(f"pruned at epoch {evaluations[-1]['epoch']}: {why}")
+            return [_pruned(seeds[0], evaluations)]
         curves = read_metrics(folder)
         return [_score(loop, number, curves, test) for number in range(len(seeds))]
 
 
+def _curve(evaluations: list[dict]) -> list[list]:
+    return [[row["epoch"], row["dev"]["mrr"]] for row in evaluations]
+
+
+def _pruned(seed: int, evaluations: list[dict]) -> Trained:
+    best, last = max(evaluations, key=lambda row: row["dev"]["mrr"]), evaluations[-1]["epoch"]
+    row = {"seed": seed, "best_epoch": best["epoch"], "epochs": last, "curve": _curve(evaluations), "pruned": last}
+    return Trained(row | {"dev": best["dev"], "weights": best["weights"]}, None)
+
+
 def _score(loop: Loop, number: int, evaluations: list[dict], test: bool) -> Trained:
     params, position, seed = loop.best(number), loop.positions[number], loop.seeds[number]
-    curve = [[row["epoch"], row["dev"]["mrr"]] for row in evaluations if row.get("seed", seed) == seed]
+    curve = _curve([row for row in evaluations if row.get("seed", seed) == seed])
     row = {"seed": seed, "best_epoch": position.best_epoch, "epochs": position.epoch, "curve": curve}
     if position.diverged:
         row["diverged"] = position.diverged

@@ -19,6 +19,7 @@ from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.studies.finished_cells import Rows
 from mocme_jax.studies.graph_change import PREFIX, change_dataset, fields_of, load_graph_change, words_of
+from mocme_jax.studies.pruning import Curve
 from mocme_jax.studies.seed_training import train_seeds
 from mocme_jax.studies.study_folder import TABLE
 from mocme_jax.studies.study_table import make_table, print_table
@@ -143,10 +144,12 @@ def run_cell(
     change_graph: Callable[..., KnowledgeGraph] | None = None,
     graph: KnowledgeGraph | None = None,
     test: bool = True,
+    prune: Callable[[Curve], str | None] | None = None,
 ) -> None:
     """Trains a cell's seeds together and adds their rows; continues what was begun before.
 
-    A cell that changes the data has them loaded anew, or takes another part of the ``graph``.
+    A cell that changes the data has them loaded anew, or takes another part of the ``graph``. ``test`` and ``prune``
+    are those of ``train_seeds``.
     """
     own, start = changed(config, fields_of(changes)), time.perf_counter()
     if any(path.startswith("data.") for path in changes):
@@ -155,7 +158,8 @@ def run_cell(
         dataset = change_dataset(dataset, change_graph, settings_of(own).seed, words)
     name = f"{rows.ranks_path(cell, seeds[0]).stem}-{seeds[-1]}.{len(seeds)}"
     folder = rows.folder / "under_way" / name
-    trained = train_seeds(own, dataset, seeds, folder, preemption=preemption, console=console, test=test)
+    signals = dict(preemption=preemption, console=console)
+    trained = train_seeds(own, dataset, seeds, folder, **signals, test=test, prune=prune)
     rows.add(cell, changes, trained, time.perf_counter() - start)
     shutil.rmtree(rows.folder / "under_way", ignore_errors=True)
 

@@ -1,16 +1,20 @@
-"""A search over configurations: random points of a space, each trained once, compared on dev alone."""
+"""A search over configurations: points of a space, each trained once, compared on dev alone."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mocme_jax.config import find_config, load_function
+from mocme_jax.config import find_config, flat, load_function
 from mocme_jax.config_values import show
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.studies.finished_cells import Rows
-from mocme_jax.studies.search_space import Space, draw
+from mocme_jax.studies.pruning import why_pruned
+from mocme_jax.studies.search_space import Space, described, draw
 from mocme_jax.studies.study import as_flags, changed, identity_of_study, run_cell
+from mocme_jax.studies.tpe_sampler import TpeSampler
 from mocme_jax.training.checkpoints.run_folder import locked
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console, results_table
@@ -44,6 +48,8 @@ def search(
     *,
     trials: int,
     minutes: float,
+    sampler: str,
+    pruner: str,
     preemption: Preemption | None = None,
     graph: KnowledgeGraph | None = None,
 ) -> dict:
@@ -56,37 +62,58 @@ def search(
       space: its name, see ``load_space``, or the space itself.
       trials: points, with those tried before.
       minutes: after which no further point is begun; counts the minutes of points tried before too.
+      sampler, pruner: see ``search_options``.
       graph: what to train on, in place of what the config names.
 
     Raises:
-      UserError, Stopped: as ``run_study``.
+      UserError, Stopped: as ``run_study``; also if Optuna is asked for and not installed.
     """
     preemption = preemption or Preemption()
     console = make_console()
     note = console.print
     ranges, seed = load_space(space, config), settings_of(config).seed
+    fields = flat(config)
+    tpe = TpeSampler(ranges, seed, {path: fields[path] for path in ranges}) if sampler == "tpe" else None
     dataset = builders.load_dataset(config, note, graph)
     name = space if isinstance(space, str) else "given in Python"
-    points = {"as it is": {}} | {f"trial {number}": draw(ranges, seed, number) for number in range(1, trials)}
+    points = ["as it is", *(f"trial {number}" for number in range(1, trials))]
+    identity = identity_of_study(name, config, {points[0]: {}}, dataset, [seed])
+    identity["search"] = {"sampler": sampler, "pruner": pruner, "space": described(ranges)}
     use_compilation_cache()
     with locked(workdir):
-        rows = Rows(workdir, identity_of_study(name, config, points, dataset, [seed]))
+        rows = Rows(workdir, identity)
         preemption.something_to_save()
-        for number, (point, changes) in enumerate(points.items(), 1):
-            if seed in rows.of(point, changes):
+        for number, point in enumerate(points):
+            if point in {row["cell"] for row in rows.all}:
                 continue
             if (spent := sum(row["seconds"] for row in rows.all) / 60) >= minutes:
                 note(f"{spent:.0f} minutes are spent: no further point is begun")
                 break
-            note(f"point {number} of {len(points)}: {point}  {as_flags(changes)}".rstrip())
+            changes: dict = {}
+            if number:
+                changes = tpe.draw(number, rows.all) if tpe else draw(ranges, seed, number)
+            note(f"point {number + 1} of {trials}: {point}  {as_flags(changes)}".rstrip())
+            curves = [row["curve"] for row in rows.all if "pruned" not in row]
             signals = dict(preemption=preemption, console=console)
-            run_cell(rows, point, changes, config, dataset, [seed], **signals, graph=graph, test=False)
-    best = sorted((row for row in rows.all if row["cell"] in points), key=lambda row: -row["dev"]["mrr"])
+            prune = functools.partial(why_pruned, finished=curves) if pruner == "median" else None
+            run_cell(rows, point, changes, config, dataset, [seed], **signals, graph=graph, test=False, prune=prune)
+    tried = [row for row in rows.all if row["cell"] in points]
+    finished = by_score(tried)
     table = [
         {"point": row["cell"], "dev MRR": row["dev"]["mrr"], "best epoch": row["best_epoch"]}
         | {"changed fields": " ".join(f"{path}={show(value)}" for path, value in row["changes"].items())}
-        for row in best[:_LISTED]
+        for row in finished[:_LISTED]
     ]
     results_table(table, title=f"{dataset.graph.name}, search {name}: the best on dev", console=console)
-    note(f"the best of {len(best)}: {as_flags(best[0]['changes']) or 'the config as it is'}")
-    return best[0]
+    if tpe and (found := tpe.importances(tried)):
+        best, count, shares = found
+        told = ", ".join(f"{path} {share:.0%}" for path, share in shares.items())
+        note(f"what sets the best {best} of {count} points apart: {told}")
+    pruned = f" (pruned: {len(tried) - len(finished)})" if len(finished) < len(tried) else ""
+    note(f"the best of {len(finished)}{pruned}: {as_flags(finished[0]['changes']) or 'the config as it is'}")
+    return finished[0]
+
+
+def by_score(rows: Sequence[dict]) -> list[dict]:
+    """The rows of finished points, the best on dev first; pruned points have not finished."""
+    return sorted((row for row in rows if "pruned" not in row), key=lambda row: -row["dev"]["mrr"])
