@@ -123,7 +123,7 @@ def test_what_optuna_is_told(monkeypatch):
         return told[-1]
 
     monkeypatch.setattr(optuna, "create_study", create)
-    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
     sampler = TpeSampler(SPACE, 0, OWN)
     points = [sampler.draw(number, []) for number in (1, 2)]
     rows = [row_of({}), row_of(points[0]), row_of(points[1], pruned=4)]
@@ -142,7 +142,7 @@ def test_what_optuna_is_told(monkeypatch):
     TpeSampler(SPACE, 0, {**OWN, "loss.query_dropout": 0.6}).draw(3, rows)
     assert len(told[-1].trials) == 3
     # What a caller set of Optuna's own messages stays.
-    assert optuna.logging.get_verbosity() == before
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO
 
 
 def test_importances_name_the_fields_that_matter():
@@ -209,10 +209,15 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_points(sampler, pruner, gr
     count = f"the best of {len(finished)}" + (f" (pruned: {18 - len(finished)})" if pruner == "median" else "")
     assert f"{count}: --config" in printed
     # With another seed there are other points.
-    run_search(graph, tmp_path / "other", 3, **options, seed=1)
-    assert all(
-        row["changes"] != other["changes"] for row, other in zip(kept(tmp_path / "other")[1:], whole[1:3], strict=True)
-    )
+    run_search(graph, tmp_path / "other", 18, **options, seed=2)
+    other = kept(tmp_path / "other")
+    assert all(mine["changes"] != theirs["changes"] for mine, theirs in zip(whole[1:3], other[1:3], strict=True))
+    for rows in (whole, other):
+        for number, row in enumerate(rows):
+            # The third evaluation is the last, so that a point is judged at the second one alone.
+            before = [dict(one["curve"])[4] for one in rows[:number] if "pruned" not in one]
+            judged = pruner == "median" and len(before) >= 5
+            assert ("pruned" in row) == (judged and dict(row["curve"])[4] < np.median(before))
 
 
 def test_a_pruned_point_is_never_the_best():
