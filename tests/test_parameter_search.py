@@ -2,6 +2,7 @@
 
 import math
 import sys
+import types
 
 import numpy as np
 import optuna
@@ -252,10 +253,13 @@ def test_without_optuna_points_are_drawn_at_random_alone(graph, tmp_path, stand_
     run_search(graph, tmp_path / "search", 2, sampler="random", pruner="median")
     flags = tiny_flags(graph, tmp_path / "none")
     status = run_here("search", *flags, "--sampler=tpe", monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, "--sampler=tpe needs the package optuna; run: ", "[search]")
+    assert_one_error(status, capsys.readouterr().err, "--sampler=tpe needs the package optuna, version 5", "[search]")
     assert not (tmp_path / "none").exists()
     status = run_here("search", *flags, "--sampler=tep", monkeypatch=monkeypatch)
     assert_one_error(status, capsys.readouterr().err, "expected one of random, tpe; did you mean tpe?")
+    monkeypatch.setitem(sys.modules, "optuna", types.SimpleNamespace(__version__="4.9.0"))
+    with pytest.raises(UserError, match="version 5 or later; run: "):
+        TpeSampler(SPACE, 0, OWN)
 
 
 def test_a_search_from_python_checks_what_it_is_asked_for(graph):

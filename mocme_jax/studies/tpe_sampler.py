@@ -37,7 +37,7 @@ class TpeSampler:
       own: the values that the config itself has of the space's fields.
 
     Raises:
-      UserError: Optuna is not installed.
+      UserError: Optuna is not installed, or is too old.
     """
 
     def __init__(self, space: Space, seed: int, own: Mapping[str, Value]):
@@ -116,8 +116,12 @@ class TpeSampler:
 
 
 def _package() -> ModuleType:
+    needed = f"--sampler=tpe needs the package optuna, version 5 or later; run: {to_install(extra='search')}"
     try:
         import optuna
     except ImportError:
-        raise UserError(f"--sampler=tpe needs the package optuna; run: {to_install(extra='search')}") from None
+        raise UserError(needed) from None
+    # The evaluator of importances had other arguments before.
+    if int(optuna.__version__.partition(".")[0]) < 5:
+        raise UserError(needed)
     return optuna
