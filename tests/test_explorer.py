@@ -3,11 +3,13 @@
 import dataclasses
 import io
 import re
+import signal
 import threading
-import time
+import urllib.request
 
 import numpy as np
 import pytest
+from command_runner import assert_one_error, run_process, start
 from strange_names import SCRIPT
 
 pytest.importorskip("jinja2")
@@ -18,7 +20,7 @@ pytest.importorskip("httpx")
 from starlette.testclient import TestClient
 
 from mocme_jax.explorer import seen
-from mocme_jax.explorer.server import MOST_UPLOADED, Explored, make_app, serve
+from mocme_jax.explorer.server import MOST_UPLOADED, Explored, listen, make_app, serve
 from mocme_jax.serving.name_lookup import Lookup
 
 Image = pytest.importorskip("PIL.Image")
@@ -186,15 +188,29 @@ def test_forms_of_other_pages_and_large_ones_are_refused(client):
 
 
 @pytest.mark.slow
+def test_the_command_serves_until_ctrl_c_and_says_no_more(tiny_run, tmp_path):
+    process = start("explore", f"--workdir={tiny_run}", "--port=0", folder=tmp_path)
+    line = next(iter(process.stdout.readline, ""))
+    while not line.startswith("http"):
+        line = process.stdout.readline()
+    port = int(re.search(r":(\d+)/", line)[1])
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/") as page:
+        assert b"place" in page.read()
+    taken = run_process("explore", f"--workdir={tiny_run}", f"--port={port}", folder=tmp_path)
+    assert_one_error(taken.returncode, taken.stderr, f"port {port} can't be used", "--port")
+    assert taken.stdout == ""
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.slow
 def test_in_a_browser(explored):
     from browser import chromium
 
-    ready: list[int] = []
-    app = make_app(explored, can_add=("text", "image"))
-    threading.Thread(target=serve, args=(app, 0, ready.append), daemon=True).start()
-    while not ready:
-        time.sleep(0.05)
-    home = f"http://127.0.0.1:{ready[0]}"
+    app, listening = make_app(explored, can_add=("text", "image")), listen(0)
+    threading.Thread(target=serve, args=(app, listening), daemon=True).start()
+    home = f"http://127.0.0.1:{listening.getsockname()[1]}"
     with chromium() as browser:
         for place in (
             "/",

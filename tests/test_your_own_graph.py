@@ -30,7 +30,7 @@ def test_the_commands_of_the_page_lead_to_answers(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(
         server,
         "serve",
-        lambda app, port, ready: served.append(TestClient(app, base_url="http://127.0.0.1").get("/entity/4")),
+        lambda app, listening: served.append(TestClient(app, base_url="http://127.0.0.1").get("/entity/4")),
     )
     graph = write_tiny_graph(tmp_path / "mygraph")
     for features in ("text.npy", "numeric.npz"):

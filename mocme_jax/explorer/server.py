@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -235,41 +236,40 @@ def explore(
             files.update(found)
             notify(f"{images}: pictures of {len(found):,} entities; {len(unmatched):,} are named for none")
 
+    listening = listen(port)
     model = load(workdir, data_dir=data_dir, features_dir=features_dir, notify=notify, check=find_pictures)
     # What compiles and what fits probabilities is done before the first visitor asks.
     seen.reasons(model, (0, 0, seen.answers(model, 0, 0, "tail")[0]["id"]))
-    with tempfile.TemporaryDirectory() as uploads:
+    with tempfile.TemporaryDirectory() as uploads, listening:
         app = make_app(Explored(model, files, Path(uploads)), can_add=model.takes_raw)
-        serve(app, port, lambda port: notify(f"http://{HOSTS[1]}:{port}/ shows {model.graph.name}; Ctrl-C ends it"))
+        notify(f"http://{HOSTS[1]}:{listening.getsockname()[1]}/ shows {model.graph.name}; Ctrl-C ends it")
+        serve(app, listening)
 
 
-def serve(app: Starlette, port: int, ready: Callable[[int], None]) -> None:
-    """Serves until Ctrl-C.
-
-    Args:
-      app: see make_app.
-      port: to listen at; 0 for any that is free.
-      ready: told the port once the server listens.
+def listen(port: int) -> socket.socket:
+    """A socket that only this computer reaches, at a port, or at any that is free for 0.
 
     Raises:
       UserError: the port is taken.
     """
-    import socket
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOSTS[1], port))
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        raise UserError(f"port {port} can't be used ({error.strerror}); give another one with --port") from error
+    return listening
 
+
+def serve(app: Starlette, listening: socket.socket) -> None:
+    """Serves until Ctrl-C, which is how it is meant to end."""
     import uvicorn
 
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((HOSTS[1], port))
-            listening.listen()
-        except OSError as error:
-            raise UserError(f"port {port} can't be used ({error.strerror}); give another one with --port") from error
-        ready(listening.getsockname()[1])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-        # Ctrl-C is how it is meant to end.
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listening])
+    quiet: dict[str, Any] = dict(log_level="warning", access_log=False, server_header=False, lifespan="off")
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(uvicorn.Config(app, **quiet)).run(sockets=[listening])
 
 
 def _small(image: Any) -> bytes:
