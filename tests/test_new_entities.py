@@ -136,6 +136,19 @@ def test_texts_are_refused_where_it_is_not_known_what_encoded_those_of_the_graph
         model.add_entities(["newcomer"], {"text": ["a place"]})
 
 
+def test_values_are_given_as_lists(model):
+    for names, features, told in (
+        ("newcomer", {}, r"names as a list, such as \['newcomer'\]"),
+        (["newcomer"], {"text": "a place"}, "features text: give a list, one value per entity"),
+        (["newcomer"], {"numeric": {"height": 3}}, "features numeric: give a list, one value per entity"),
+        (["a", "b"], {"text": ["a place"]}, "1 values for 2 entities"),
+    ):
+        with pytest.raises(UserError, match=told):
+            model.add_entities(names, features)
+    nothing = read_features(model.graph.modalities, {"text": [None, None], "numeric": [None, ""]}, 2)
+    assert not any(modality.present.any() for modality in nothing)
+
+
 def test_new_rows_are_put_on_the_scale_of_the_old(model):
     modality = model.graph.modalities[0]
     whole = standardise(modality)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -53,7 +54,9 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
         if given is None:
             found.append(Modality(modality.name, np.zeros((count, width), np.float32), np.zeros(count, bool)))
             continue
-        if any(map(is_raw, given)):
+        if isinstance(given, str | Path | Mapping):
+            raise UserError(f"features {modality.name}: give a list, one value per entity, in the order of the names")
+        if any(map(is_raw, given)) or all(value is None for value in given):
             if len(given) != count:
                 raise UserError(f"features {modality.name}: {len(given)} values for {count} entities")
             given = encode_raw(modality, given)

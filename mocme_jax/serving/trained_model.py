@@ -278,6 +278,8 @@ class TrainedModel:
         Raises:
           UserError: a name that is there already, or features that are not the model's.
         """
+        if isinstance(names, str):
+            raise UserError(f"give the new entities' names as a list, such as [{names!r}]")
         names = list(names)
         if structure not in STRUCTURES:
             raise UserError(f"structure is {structure!r}, expected one of {', '.join(STRUCTURES)}")

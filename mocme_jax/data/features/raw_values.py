@@ -48,6 +48,11 @@ def encode_raw(modality: Modality, given: Sequence[Any]) -> np.ndarray:
         a name in a file, a file can't be read, or a value does not fit.
     """
     name, width = modality.name, modality.features.shape[1]
+    rows = np.full((len(given), width), np.nan, np.float32)
+    present = np.array([_is_there(value) for value in given], bool)
+    values = [value for value in given if _is_there(value)]
+    if not values:
+        return rows
     if not can_encode(modality):
         if not modality.made_by:
             raise UserError(
@@ -58,11 +63,6 @@ def encode_raw(modality: Modality, given: Sequence[Any]) -> np.ndarray:
             f"features {name}: those of the graph were encoded with {modality.made_by[:60]!r}; encode the new "
             f"ones with that, and give vectors of width {width}"
         )
-    rows = np.full((len(given), width), np.nan, np.float32)
-    present = np.array([_is_there(value) for value in given], bool)
-    values = [value for value in given if _is_there(value)]
-    if not values:
-        return rows
     if name == "numeric":
         found = attribute_rows(modality.attributes or {}, [_of_kind(name, value, Mapping) for value in values])
         # Of an entity all of whose numbers are missing there is nothing.
