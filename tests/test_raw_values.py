@@ -9,6 +9,7 @@ import pytest
 from media_files import plain, tone, write_clip, write_wave
 
 from mocme_jax.data.features import attribute_values, text_features
+from mocme_jax.data.features import entity_files as entity_files_module
 from mocme_jax.data.features.attribute_values import attribute_rows, from_arrays, quantile, to_arrays
 from mocme_jax.data.features.entity_files import entity_files, files_modality
 from mocme_jax.data.features.feature_files import read_feature_file
@@ -107,8 +108,9 @@ def test_attributes_of_a_strangers_file_are_checked(tmp_path, numeric, change):
     assert len(good["values"]) == 27
     arrays = {key: value for key, value in (good | change).items() if value is not None}
     np.savez(tmp_path / "numeric.npz", rows=numeric.features, made_by=np.array("ranks"), **arrays)
-    with pytest.raises(UserError, match="make the file again"):
+    with pytest.raises(UserError, match="make the file again") as told:
         read_feature_file(tmp_path / "numeric.npz", "numeric", NAMES)
+    assert str(told.value).count("numeric.npz") == 1
     if len(arrays) == len(good):
         with pytest.raises(UserError, match="make the file again"):
             from_arrays(tmp_path, arrays, 8)
@@ -199,7 +201,7 @@ def test_all_bad_files_are_told_together(tmp_path):
 
 
 def test_what_a_file_says_it_was_made_by_loads_nothing(monkeypatch):
-    monkeypatch.setattr(file_encoders, "file_encoder", lambda *given: pytest.fail("loaded"))
+    monkeypatch.setattr(entity_files_module, "file_encoder", lambda *given: pytest.fail("loaded"))
     monkeypatch.setattr(text_features, "text_encoder", lambda name: pytest.fail("loaded"))
     rows = np.ones((8, 4), np.float32)
     for name, made_by in (

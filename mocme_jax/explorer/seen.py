@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,8 +103,3 @@ def reasons(model: TrainedModel, triple: Sequence[int]) -> dict[str, Any]:
         "information": told.information,
         "nearest": told.nearest,
     }
-
-
-def pictures_of(files: dict[int, list[Path]], index: int) -> int:
-    """How many pictures of an entity there are to show."""
-    return len(files.get(index, ()))

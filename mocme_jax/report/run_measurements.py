@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
 from mocme_jax.evaluation.metrics import modality_patterns
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
@@ -127,7 +128,7 @@ def measure(
     ranks = test_ranks(model.served, restored)
     return Measured(
         model,
-        {name: digest for name, digest in parts.items() if not name.startswith("modality ")},
+        {name: digest for name, digest in parts.items() if not name.startswith(MODALITY_PART)},
         ranks,
         (STRUCTURE, *modalities),
         tuple(expert_names(modalities, model.served.model.encoder.experts)),

@@ -214,12 +214,12 @@ def read_feature_file(
         # A float64 too large for float32 turns infinite, and is then reported as such.
         with np.errstate(over="ignore", invalid="ignore"):
             modality = make_modality(name, rows, present, made_by)
-        if kept:
-            _refuse_no_text(path, "attributes", kept["attributes"])
-            attributes = attribute_values.from_arrays(path, kept, rows.shape[1])
-            modality = dataclasses.replace(modality, attributes=attributes)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    if kept:
+        _refuse_no_text(path, "attributes", kept["attributes"])
+        attributes = attribute_values.from_arrays(path, kept, rows.shape[1])
+        modality = dataclasses.replace(modality, attributes=attributes)
     if not modality.present.any():
         raise UserError(f"{path}: every entity lacks the modality {name}; remove the file or fill it")
     return modality

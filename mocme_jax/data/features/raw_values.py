@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from mocme_jax.data.features.attribute_values import attribute_rows
+from mocme_jax.data.features.entity_files import files_modality
 from mocme_jax.data.features.text_features import DEFAULT_ENCODER, encode_texts
 from mocme_jax.data.graph.knowledge_graph import Modality
-from mocme_jax.data.media.file_encoders import encode_files, encoders_of, file_encoder
+from mocme_jax.data.media.file_encoders import encoders_of
 from mocme_jax.errors import UserError
 
 
@@ -70,11 +71,9 @@ def encode_raw(modality: Modality, given: Sequence[Any]) -> np.ndarray:
     elif name == "text":
         found = encode_texts([_of_kind(name, value, str) for value in values])
     else:
-        files = [
-            [_of_kind(name, one, str | Path) for one in (v if isinstance(v, list | tuple) else [v])] for v in values
-        ]
-        encoder = file_encoder(name, modality.made_by)
-        found = np.stack([encode_files(encoder, [Path(path) for path in paths]).mean(axis=0) for paths in files])
+        lists = [value if isinstance(value, list | tuple) else [value] for value in values]
+        files = {place: [Path(_of_kind(name, one, str | Path)) for one in some] for place, some in enumerate(lists)}
+        found = files_modality(name, files, len(files), modality.made_by).features
     if found.shape[1] != width:
         raise UserError(
             f"features {name}: {modality.made_by} gives vectors of width {found.shape[1]}, those of the graph have "
