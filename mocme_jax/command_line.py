@@ -42,7 +42,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         _end_output()
         status = 0
     except OSError as error:
-        # Files of the program's own are told of with their names; without a name it is what `print` writes to.
+        # An error without a file's name is one of standard output.
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
             raise
         print(f"error: standard output can't be written ({error.strerror})", file=sys.stderr)

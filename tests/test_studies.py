@@ -241,7 +241,7 @@ def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study
     assert described["cells"].keys() == {"full", "plain", "structure alone"}
     told = " ".join(capsys.readouterr().out.split())
     # No column that is not explained.
-    assert "means ± standard deviation over seeds; difference: test MRR less that of full; p: chance of one as" in told
+    assert "means ± standard deviation over seeds; difference: test MRR less that of full; p: probability of" in told
     before = (tmp_path / "study" / "rows.jsonl").read_bytes()
     assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
     assert (tmp_path / "study" / "rows.jsonl").read_bytes() == before

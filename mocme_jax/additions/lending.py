@@ -81,7 +81,7 @@ class Lending(NamedTuple):
         return FILE, content.getvalue()
 
 
-# What a file holds, and of which types.
+# The arrays of a file, and their types.
 _KEPT = {"ids": np.int32, "weights": np.float32, "triples": np.float32}
 
 
@@ -98,7 +98,7 @@ def _lengths(rows: jax.Array) -> jax.Array:
 
 
 def read_lenders(workdir: Path, entities: int, share: float) -> Lending | None:
-    """The lenders in a run's folder; None where there is no file of so many entities that is as it was written."""
+    """The lenders in a run's folder; None if the file is missing, damaged or of another number of entities."""
     try:
         arrays = read_npz(Path(workdir) / FILE, (*_KEPT, "digest"))
     except UserError:
