@@ -31,12 +31,14 @@ def refused(path, message: str) -> None:
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "package"), [("image.parquet", "pyarrow"), ("image.h5", "h5py")])
-def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package):
+@pytest.mark.parametrize(
+    ("name", "package", "extra"), [("image.parquet", "pyarrow", "parquet"), ("image.h5", "h5py", "hdf5")]
+)
+def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package, extra):
     (tmp_path / name).write_bytes(b"x")
     assert feature_paths(tmp_path, "g") == {"image": tmp_path / name}
     monkeypatch.setitem(sys.modules, package, None)
-    refused(tmp_path / name, f"needs a package; run: pip install {package}$")
+    refused(tmp_path / name, rf'needs a package; run: .*pip install -e ".*\[{extra}\]"$')
 
 
 PARQUET = {

@@ -14,6 +14,7 @@ import numpy as np
 from mocme_jax.data.readers.bounded_files import Damaged, claimed_count, map_file
 from mocme_jax.data.readers.zip_archive import INFLATED, RATIO
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 _DEFLATE, _SHUFFLE = 1, 2
 
@@ -28,7 +29,7 @@ def read_hdf5(path: Path) -> dict[str, list[str] | np.ndarray]:
     try:
         import h5py
     except ImportError:
-        raise UserError(f"{path}: reading HDF5 needs a package; run: pip install h5py") from None
+        raise UserError(f"{path}: reading HDF5 needs a package; run: {to_install(extra='hdf5')}") from None
     data = map_file(path)
     try:
         with h5py.File(path, "r") as archive:

@@ -8,6 +8,7 @@ import numpy as np
 from mocme_jax.data.readers.bounded_files import Damaged, map_file
 from mocme_jax.data.readers.zip_archive import INFLATED, RATIO
 from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import to_install
 
 
 def read_parquet(path: Path) -> dict[str, list[str] | np.ndarray]:
@@ -24,7 +25,7 @@ def read_parquet(path: Path) -> dict[str, list[str] | np.ndarray]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise UserError(f"{path}: reading Parquet needs a package; run: pip install pyarrow") from None
+        raise UserError(f"{path}: reading Parquet needs a package; run: {to_install(extra='parquet')}") from None
     data = map_file(path)
     try:
         file = parquet.ParquetFile(pyarrow.BufferReader(pyarrow.py_buffer(data)))
