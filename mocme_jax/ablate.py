@@ -1,8 +1,8 @@
-"""Ablations: what each part of MoCME brings, over several seeds, with a paired test against the full model.
+"""Runs an ablation study: trains variants of a config over several seeds and compares them with a paired test.
 
-A study is a file of configs/studies: a name for each cell, and the config fields that it changes. All seeds of a cell
-train together as one compiled program. Finished cells are kept and never run again; after Ctrl-C or SIGTERM the same
-command goes on where it was.
+A study is a file in configs/studies. It names its variants, called cells, and the config fields that each one changes;
+the first cell is the reference. All seeds of a cell train together as one compiled program. Finished cells are kept:
+after Ctrl-C or SIGTERM, rerunning the same command continues.
 """
 
 import sys
@@ -14,8 +14,8 @@ from mocme_jax.flags import parse_command
 
 OPTIONS = {
     "study": Field("components", f"a study file, or one of {', '.join(bundled_configs('studies'))}"),
-    "seeds": Field(5, "how many, from config.seed on, trained together", low=1),
-    "cells": Field((), "cells to run beside the first, by name; all, where none is named"),
+    "seeds": Field(5, "number of seeds, counted from config.seed; they train together", low=1),
+    "cells": Field((), "names of the cells to run in addition to the first; default: all"),
 }
 
 

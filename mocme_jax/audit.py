@@ -1,7 +1,7 @@
-"""Prints what a graph is worth: counts, coverage, duplicates, overlaps, leaks, what not to believe.
+"""Audits a graph: counts, feature coverage, duplicates, overlaps between splits, leaks.
 
-python -m mocme_jax.audit                     the embedded graph
-python -m mocme_jax.audit --data=FOLDER       a graph of your own, or a benchmark
+python -m mocme_jax.audit                     audits the embedded graph
+python -m mocme_jax.audit --data=FOLDER       audits a graph of your own, or a benchmark
 """
 
 import sys
@@ -13,8 +13,8 @@ from mocme_jax.flags import parse_options
 
 OPTIONS = {
     "data": Field(None, "folder of the graph; none: the embedded graph", kind=str),
-    "features": Field(None, "folder of its feature files; none: the same folder", kind=str),
-    "name": Field("", "the graph's name, as in feature files; none: the folder's"),
+    "features": Field(None, "folder of the feature files; none: the same folder", kind=str),
+    "name": Field("", "name of the graph, if feature files have it in their names; default: the name of the folder"),
 }
 
 

@@ -1,6 +1,7 @@
-"""Measures training steps, encoding and filtered evaluation beside what the device can do at most, in one run.
+"""Measures the speed of training, encoding and filtered evaluation, and compares it with the limit of the device.
 
-Pin it to compare: taskset -c 0 python -m mocme_jax.benchmark --config=db15k --config.data.dir=FOLDER
+To compare two versions, pin both to one core:
+taskset -c 0 python -m mocme_jax.benchmark --config=db15k --config.data.dir=FOLDER
 """
 
 import sys
@@ -11,15 +12,17 @@ from mocme_jax.errors import UserError
 from mocme_jax.flags import parse_command
 
 OPTIONS = {
-    "devices": Field((), "device counts to measure; none: parallel.devices", element=int, low=1),
-    "mappers": Field((), "mappers to measure; none: parallel.mapper", choices=("pmap", "shard_map", "none")),
-    "precisions": Field((), "precisions to measure; none: train.precision", choices=PRECISIONS),
-    "entities": Field((), "train on synthetic graphs of so many entities, such as 1e4,1e5", element=float, low=10),
-    "steps": Field(8, "training steps a timed call", low=1),
-    "repeats": Field(5, "timed calls of each stage, taken in turns", low=1),
+    "devices": Field((), "numbers of devices to measure; default: parallel.devices", element=int, low=1),
+    "mappers": Field((), "mappers to measure; default: parallel.mapper", choices=("pmap", "shard_map", "none")),
+    "precisions": Field((), "precisions to measure; default: train.precision", choices=PRECISIONS),
+    "entities": Field(
+        (), "train on synthetic graphs with these numbers of entities, such as 1e4,1e5", element=float, low=10
+    ),
+    "steps": Field(8, "training steps per timed call", low=1),
+    "repeats": Field(5, "timed calls per stage; the stages take turns", low=1),
     "json": Field(None, "also write the figures to this file", kind=str),
     "trace": Field(None, "also write a profiler trace to this folder", kind=str),
-    "compare": Field((), "measure nothing: files of --json, side by side", element=str),
+    "compare": Field((), "measure nothing; print files written by --json side by side", element=str),
 }
 
 

@@ -1,7 +1,7 @@
-"""Measures the cold start of a graph: entities held out with all their triples, completed from their features alone.
+"""Measures cold start: holds out entities with all their triples and predicts these triples from features alone.
 
-Trains on the rest with the given config, into WORKDIR/run. The structure of the held-out entities is inferred from that
-of entities that carry much the same. The figures, beside simple baselines, are printed and written to
+Trains on the remaining graph with the given config, in WORKDIR/run. The structure of a held-out entity is inferred from
+the entities with the most similar features. Prints the scores beside simple baselines and writes them to
 WORKDIR/coldstart.json.
 """
 
@@ -13,8 +13,10 @@ from mocme_jax.flags import parse_command
 
 OPTIONS = {
     "share": Field(0.1, "share of the entities that are held out", above=0, below=1),
-    "held-seed": Field(0, "seed of the choice", low=0),
-    "given": Field(0, "triples of each held-out entity that the model is told, at most; the others are asked", low=0),
+    "held-seed": Field(0, "seed of the choice of held-out entities", low=0),
+    "given": Field(
+        0, "maximum number of triples per held-out entity that the model is given; the others are predicted", low=0
+    ),
 }
 
 

@@ -1,6 +1,6 @@
 """Every field of a run's configuration: its default, its meaning and what it may hold.
 
-A field is written once, here; `mocme_jax.config` makes defaults, checks and the text of ``--help`` from it.
+Each field is defined once, here. `mocme_jax.config` derives defaults, checks and the text of ``--help`` from it.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Rule(NamedTuple):
 
 
 SECTIONS: dict[str, str] = {
-    "": "The run",
-    "data": "The graph and its features",
-    "model": "Encoder and score function",
-    "negatives": "Candidates and entropy-guided weights (EGNS)",
+    "": "Run",
+    "data": "Graph and features",
+    "model": "Experts, fusion and score function",
+    "negatives": "Negatives and their weights (EGNS)",
     "loss": "Loss and regularisation",
-    "train": "Optimisation, length, stopping",
-    "eval": "Ranking",
+    "train": "Optimisation, length and early stopping",
+    "eval": "Evaluation",
     "parallel": "Devices",
 }
 
@@ -72,156 +72,174 @@ FUSIONS = ("complementarity", "mean", "gate", "attention")
 FIELDS: dict[str, Field] = {
     "seed": Field(
         0,
-        "seed of everything random: initial values, batches, candidates, held-out triples, dev split",
+        "seed of every random draw: initial values, batches, candidates, held-out triples, dev split",
         low=0,
         high=2**31 - 1,
     ),
-    "data.name": Field("atlas", "what the graph is called in messages, tables and results"),
-    "data.dir": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
-    "data.features_dir": Field(None, "folder of the feature files; none: data.dir", kind=str),
+    "data.name": Field("atlas", "name of the graph in messages, tables and results"),
+    "data.dir": Field(None, "folder with the graph's triples; none: the embedded graph, atlas", kind=str),
+    "data.features_dir": Field(None, "folder with the feature files; none: same as data.dir", kind=str),
     "data.modalities": Field(
         ("all",),
-        "modalities beside the learned structure, by name; all: every feature file, and what data.make makes; "
-        "structure: none",
+        "feature modalities to use, by name; all: every feature file plus what data.make can make; structure: no "
+        "features",
     ),
     "data.make": Field(
         ("text", "numeric"),
-        "what is made where all are wanted and there is no file: text of names, numeric of "
-        "numeric_triples.tsv or numeric.csv",
+        "modalities to make when data.modalities is all and their file is missing; text: sentence vectors of the "
+        "entity names; numeric: from numeric_triples.tsv or numeric.csv",
         choices=("text", "numeric"),
     ),
     "data.dev": Field(
         "valid",
-        "where early stopping looks: the released valid split, or triples carved out of train",
+        "dev split, on which the best epoch is chosen; valid: the released valid split; train: triples taken out of "
+        "train",
         choices=("valid", "train"),
     ),
-    "data.dev_fraction": Field(0.05, "share of train that is carved out where data.dev is train", above=0, below=1),
-    "model.width": Field(256, "width of each expert's encodings and relations, d", low=2),
+    "data.dev_fraction": Field(
+        0.05, "share of train that becomes the dev split if data.dev is train", above=0, below=1
+    ),
+    "model.width": Field(256, "width d of the entity and relation vectors of each expert", low=2),
     "model.score": Field("complex", "score function", choices=("rotate", "transe", "distmult", "complex", "tucker")),
-    "model.core_width": Field(32, "width of relations in TuckER's core tensor", low=1),
+    "model.core_width": Field(32, "width of the relations in TuckER's core tensor; only for tucker", low=1),
     "model.experts": Field(
         1,
-        "joint experts, K, which read the structure and all feature modalities; beside them there is one for the "
-        "structure and, of several feature modalities, one for each",
+        "number of joint experts K, which read the structure and all modalities; the structure always has an expert of "
+        "its own, and so does each modality if there are several",
         low=1,
     ),
     "model.fusion": Field(
         "complementarity",
-        "how experts are weighed: by what each adds to the others on held-out training triples; all the same; or by a "
-        "gate or an attention that is learned on the triples that experts are trained on",
+        "how the scores of the experts are weighted; complementarity: by what each adds to the others on held-out "
+        "training triples; mean: equally; gate, attention: by a function of the expert's vector, learned on the "
+        "training triples",
         choices=FUSIONS,
     ),
-    "model.expert_hidden": Field(64, "inner width of an expert", low=1),
-    "model.modality_scale": Field(0.1, "learned scale of a feature modality, at the start", low=0),
+    "model.expert_hidden": Field(64, "width of the inner layer of a feature expert", low=1),
+    "model.modality_scale": Field(0.1, "initial value of the learned scale of each feature modality", low=0),
     "model.lend": Field(
         0.0,
-        "at evaluation, an entity of n training triples borrows lend / n of the structure of ten that carry much the "
-        "same, and one of none has theirs alone; 0: nothing is lent",
+        "structure lent to sparse entities at evaluation; an entity with n training triples takes the share lend / n "
+        "from the ten entities with the most similar features, and an entity without triples takes all; 0: off; try .3 "
+        "if many entities have few triples",
         low=0,
     ),
     "model.self_answers": Field(
         "all",
-        "whether an entity may be the answer to a question about itself: of all relations, or of those alone that have "
-        "been seen to lead from an entity to itself in train",
+        "whether an entity can be the answer to a query about itself; all: always; seen: only for relations that have "
+        "such a triple in train",
         choices=("all", "seen"),
     ),
     "model.cardinality": Field(
         0.0,
-        "weight in a score of the log odds, counted in train, that an answer has answered the relation before, for "
-        "those that have; at evaluation alone; 0: not counted",
+        "weight of a correction to the scores at evaluation; it lowers or raises candidates that are already an answer "
+        "for this relation, by log odds counted in train; 0: off; try .1 to .4",
         low=0,
     ),
-    "negatives.pool": Field(1024, "entities drawn a step and shared by its batch; all, if there are no more", low=1),
+    "negatives.pool": Field(
+        1024, "number of entities drawn as candidates in each step and shared by the batch; at most all", low=1
+    ),
     "negatives.sampling": Field(
         "uniform",
-        "how the pool is drawn: every entity as likely as any other, or by the running mean of the entropy of the "
-        "model's belief in it as a negative, which takes a number an entity and a pass over them a step",
+        "how the pool is drawn; uniform: all entities equally often; entropy: more often the entities whose negatives "
+        "had a high entropy so far, which costs one number per entity and one pass over them per step",
         choices=("uniform", "entropy"),
     ),
-    "negatives.batch_candidates": Field(True, "the batch's own entities are candidates too"),
+    "negatives.batch_candidates": Field(True, "also use the entities of the batch as candidates"),
     "negatives.weighting": Field(
         "entropy",
-        "weights of negatives: by entropy; all the same; by their own scores; or unsorted, a control: all of a query "
-        "the same, with gradients as long as by entropy",
+        "weights of the negatives; entropy: by entropy class (EGNS); uniform: all the same; self_adversarial: by their "
+        "scores; unsorted: a control with the gradient length of entropy and no sorting",
         choices=("entropy", "uniform", "self_adversarial", "unsorted"),
     ),
     "negatives.weights_in": Field(
         "gradient",
-        "what a weight multiplies in the softmax loss: its negative's part of the gradient, or its power in the sum, "
-        "which is a margin",
+        "where a weight enters the softmax loss; gradient: it multiplies the gradient of its negative; sum: it "
+        "multiplies the exponential in the sum, which acts as a margin",
         choices=("gradient", "sum"),
     ),
-    "negatives.entropy_low": Field(0.3, "bits; below it a negative is easy", low=0, high=1),
-    "negatives.entropy_high": Field(0.8, "bits; below it a negative is ambiguous, from it on hard", low=0, high=1),
-    "negatives.class_weights": Field((0.5, 1.0, 2.0), "weights of easy, ambiguous, hard negatives", low=0, length=3),
+    "negatives.entropy_low": Field(0.3, "negatives with an entropy below this, in bits, are easy", low=0, high=1),
+    "negatives.entropy_high": Field(
+        0.8, "negatives with an entropy below this, in bits, are ambiguous; the others are hard", low=0, high=1
+    ),
+    "negatives.class_weights": Field((0.5, 1.0, 2.0), "weights of easy, ambiguous and hard negatives", low=0, length=3),
     "negatives.reference": Field(
         "relative",
-        "probability of a negative: of its score, or of its score minus the positive's",
+        "probability whose entropy is taken; relative: sigmoid of the score minus the score of the positive; absolute: "
+        "sigmoid of the score",
         choices=("absolute", "relative"),
     ),
     "negatives.confident": Field(
         "hard",
-        "class of a negative with low entropy and p > 1/2: by entropy, hard, or false (weight 0)",
+        "class of a negative that surely outranks the positive (p > 1/2, low entropy); hard: hard; entropy: by its "
+        "entropy; false_negative: weight 0",
         choices=("entropy", "hard", "false_negative"),
     ),
     "negatives.many": Field(
         0,
-        "queries with at least this many known answers in train weigh hard negatives .5 and others 1, because hard "
-        "ones may be true answers that the graph lacks; 0: no query does",
+        "queries with at least this many known answers in train weigh hard negatives .5 and the others 1, because hard "
+        "negatives may be true triples that the graph lacks; 0: off",
         low=0,
     ),
-    "loss.kind": Field("softmax", "loss over a positive and its candidates", choices=("softmax", "logistic")),
-    "loss.margin": Field(0.0, "margin added to scores in the logistic loss", low=0),
+    "loss.kind": Field("softmax", "loss of a positive and its negatives", choices=("softmax", "logistic")),
+    "loss.margin": Field(0.0, "margin added to the scores in the logistic loss", low=0),
     "loss.regulariser": Field(
         "n3",
-        "penalty on a batch's entities as answers and its relations, cubed or squared; dura: on answers and queries, "
-        "squared",
+        "penalty on the vectors used by a batch; n3: cubes, l2: squares of answers and relations; dura: squares of "
+        "answers and queries",
         choices=("n3", "l2", "dura"),
     ),
-    "loss.regularisation": Field(0.08, "weight of the penalty; 0: none", low=0),
-    "loss.query_dropout": Field(0.0, "chance that a training step hides a component of a query vector", low=0, below=1),
-    "train.batch_size": Field(512, "triples a step, over all devices (each is asked in both directions)", low=1),
-    "train.epochs": Field(30, "longest run, in passes over train", low=1),
+    "loss.regularisation": Field(0.08, "weight of the penalty; 0: off", low=0),
+    "loss.query_dropout": Field(0.0, "probability of setting a component of a query vector to 0", low=0, below=1),
+    "train.batch_size": Field(
+        512, "triples per step over all devices; each gives a tail query and a head query", low=1
+    ),
+    "train.epochs": Field(30, "maximum number of passes over train", low=1),
     "train.hold_out_epochs": Field(
         0,
-        "epochs in which some training triples are held out for the fit of the fusion; after them its weights "
-        "stay, and these triples are trained on, too; 0: all epochs",
+        "number of epochs in which some training triples are held out to fit the fusion weights; afterwards the "
+        "weights are fixed and these triples are trained on too; 0: all epochs",
         low=0,
     ),
-    "train.eval_every": Field(2, "epochs between evaluations on dev", low=1),
-    "train.patience": Field(4, "evaluations without a better dev MRR before the run stops; 0: never stop early", low=0),
-    "train.save_minutes": Field(
-        10.0, "between two saves within an epoch, so that a kill costs no more; evaluations save in any case", above=0
+    "train.eval_every": Field(2, "epochs between two evaluations on dev", low=1),
+    "train.patience": Field(
+        4, "number of evaluations without a better dev MRR after which training stops; 0: never stop early", low=0
     ),
-    "train.learning_rate": Field(0.02, "Adam's step size, for all but the tables", above=0),
-    "train.table_learning_rate": Field(0.1, "Adagrad's step size, for the entity and relation tables", above=0),
+    "train.save_minutes": Field(
+        10.0, "minutes between two saves within an epoch; every evaluation saves as well", above=0
+    ),
+    "train.learning_rate": Field(0.02, "step size of Adam, for all parameters except the tables", above=0),
+    "train.table_learning_rate": Field(0.1, "step size of Adagrad, for the entity and relation tables", above=0),
     "train.average": Field(
         0.0,
-        "steps, about, of a running average of the parameters, which is evaluated and kept in their place; 0: none",
+        "length, in steps, of a running average of the parameters; the average is evaluated and saved as the best "
+        "model; 0: off",
         low=0,
     ),
     "train.precision": Field(
         "float32",
-        "of a training step: full float32; products in TF32, where the device has it; or all in bfloat16, with float32 "
-        "parameters. Evaluation is in full float32 always",
+        "precision of a training step; float32: full; tf32: matrix products in TF32 where the device has it; bfloat16: "
+        "everything except the parameters; evaluation always uses full float32",
         choices=PRECISIONS,
     ),
-    "eval.score_megabytes": Field(32, "memory for the scores of a chunk on one device", low=1),
+    "eval.score_megabytes": Field(32, "megabytes of scores that an evaluation holds per device", low=1),
     "parallel.mapper": Field(
         "pmap",
-        "how the step is mapped over devices; none: one device, without a map",
+        "how the step is mapped over devices; pmap, shard_map: JAX's two ways, same numbers; none: one device, no map",
         choices=("pmap", "shard_map", "none"),
     ),
-    "parallel.devices": Field(0, "devices to use, of all processes; 0: all", low=0),
+    "parallel.devices": Field(0, "number of devices to use, over all processes; 0: all", low=0),
     "parallel.coordinator": Field(
         None,
-        "HOST:PORT of process 0; auto: as SLURM, a TPU pod, Kubernetes or MPI tell; none: this process alone",
+        "HOST:PORT of process 0; auto: ask SLURM, the TPU pod, Kubernetes or MPI; none: a single process",
         kind=str,
     ),
-    "parallel.processes": Field(1, "processes of the run, where the coordinator is named", low=1),
-    "parallel.process": Field(0, "which of them this one is, from 0", low=0),
+    "parallel.processes": Field(1, "number of processes, if the coordinator is a HOST:PORT", low=1),
+    "parallel.process": Field(0, "number of this process, from 0, if the coordinator is a HOST:PORT", low=0),
     "parallel.shard_entities": Field(
-        False, "split entity table, its optimizer state and the features by rows over the devices"
+        False,
+        "split the entity table, its optimizer state and the features by rows over the devices; for graphs that do not "
+        "fit on one device",
     ),
 }
 
@@ -230,41 +248,41 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("negatives.entropy_low", "negatives.entropy_high"),
         lambda low, high: low <= high,
-        "the lower threshold must not pass the higher",
+        "the lower bound must not be above the higher bound",
     ),
     Rule(
         ("negatives.class_weights",),
         lambda weights: list(weights) == sorted(weights) and weights[-1] > 0,
-        "weights must not fall from easy to hard, and the last must be above 0",
+        "weights must not decrease from easy to hard, and the last must be above 0",
     ),
     Rule(
         ("model.score", "model.width"),
         lambda score, width: score not in ("complex", "rotate") or width % 2 == 0,
-        "complex and rotate split the width into halves, so it must be even",
+        "complex and rotate use complex numbers, so the width must be even",
     ),
     Rule(
         ("model.score", "loss.query_dropout"),
         lambda score, dropout: not dropout or score not in ("transe", "rotate"),
-        "a distance (transe, rotate) means nothing where components are hidden, so it must be 0",
+        "transe and rotate are distances over all components, so it must be 0",
     ),
     Rule(
         ("data.modalities",),
         lambda names: len(set(names)) == len(names) and (len(names) == 1 or not {"all", "structure"} & set(names)),
-        "each modality once; all and structure stand alone (structure is always there)",
+        "name each modality once; all and structure cannot be combined with others (the structure is always used)",
     ),
     Rule(
         ("model.lend", "parallel.shard_entities"),
         lambda share, split: not share or not split,
-        "structure is lent between rows of a whole table, so with a split one it must be 0",
+        "lending reads the whole entity table, so model.lend must be 0 if the table is split",
     ),
     Rule(
         ("train.batch_size", "parallel.devices"),
         lambda size, devices: not devices or size % devices == 0,
-        "the batch must divide by the number of devices",
+        "the batch size must be a multiple of the number of devices",
     ),
     Rule(
         ("parallel.mapper", "parallel.devices"),
         lambda mapper, devices: mapper != "none" or devices < 2,
-        "without a mapper there is one device",
+        "without a mapper only one device can be used",
     ),
 )

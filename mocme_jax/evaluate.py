@@ -1,6 +1,6 @@
-"""Scores a trained model again, from its best checkpoint.
+"""Scores a trained model again from its best checkpoint.
 
-The numbers are those of results.json, to the last digit on the same kind of device; a line says whether they are.
+Prints whether the numbers equal those in results.json. They do, to the last digit, on the same kind of device.
 """
 
 import sys
@@ -15,7 +15,7 @@ OPTIONS = {
     "json": Field(False, "print the whole report as JSON instead of a table"),
     "information": Field(
         False,
-        "also print the information about dev answers that each modality and each expert adds to the others",
+        "also print how much information about the answers of dev each modality and expert adds to the others",
     ),
 }
 

@@ -1,10 +1,10 @@
-"""Serves a trained model as pages for the browser of this computer: look around, ask, see why, add an entity.
+"""Serves a trained model as web pages for this computer: search entities, ask queries, see why, add entities.
 
   python -m mocme_jax.explore --workdir=runs/atlas
   python -m mocme_jax.explore --workdir=runs/mine --images=PICTURES
-      with pictures: Paris.jpg, 17.png, Paris/1.jpg, as for mocme_jax.prepare
+      with pictures named after entities: Paris.jpg, 17.png, Paris/1.jpg, as for mocme_jax.prepare
 
-Ctrl-C ends it. Only this computer can reach it.
+Ctrl-C stops it. Other computers cannot connect. Needs the extra explore.
 """
 
 import sys
@@ -18,8 +18,8 @@ from mocme_jax.printed_commands import to_install
 
 OPTIONS = {
     **OF_A_RUN,
-    "images": Field(None, "a folder of pictures named for entities, to be shown", kind=str),
-    "port": Field(8765, "to listen at; 0: any that is free", low=0, high=65535),
+    "images": Field(None, "a folder of pictures named after entities, to show", kind=str),
+    "port": Field(8765, "port to listen on; 0: any free port", low=0, high=65535),
 }
 
 

@@ -1,10 +1,10 @@
-"""Takes a trained model elsewhere: its tables with names, a scoring function, a PyKEEN model.
+"""Exports a trained model: its tables with names, a scoring function, a PyKEEN model.
 
   python -m mocme_jax.export --workdir=runs/atlas --out=export
       tables.npz and tables.safetensors, with names and triples
   python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=jax,parquet,pykeen
 
-docs/use.md says how to read the files.
+docs/guides/export.md describes the files and how to read them.
 """
 
 import sys
@@ -19,8 +19,8 @@ OPTIONS = {
     "out": Field(None, "folder to write into", kind=str),
     "formats": Field(
         ("npz", "safetensors"),
-        "what to write; jax (a scoring function) needs the extra export, parquet the extra parquet, pykeen a ComplEx "
-        "whose questions and answers are alike",
+        "formats to write; jax (a scoring function) needs the extra export; parquet needs the extra parquet; pykeen "
+        "needs a run of ComplEx with structure alone",
         choices=("npz", "safetensors", "parquet", "jax", "pykeen"),
     ),
 }

@@ -36,8 +36,8 @@ _PREFIX = "config."
 # Of the commands that read a finished run.
 OF_A_RUN = {
     "workdir": Field(None, "folder of a run", kind=str),
-    "data-dir": Field(None, "folder of the graph, if it has moved since", kind=str),
-    "features-dir": Field(None, "folder of the feature files, if it has moved since", kind=str),
+    "data-dir": Field(None, "folder of the graph, if it has moved since the training", kind=str),
+    "features-dir": Field(None, "folder of the feature files, if it has moved since the training", kind=str),
 }
 
 
@@ -74,8 +74,8 @@ def parse_command(
     """
     bundled = ", ".join(bundled_configs())
     shared = {
-        "config": Field(DEFAULT_CONFIG, f"a config file, FILE.py or FILE.py:ARGUMENT, or one of {bundled}"),
-        "workdir": Field(re.sub(r"{(.*?)}", r"<\1>", workdir), "folder of what the command writes"),
+        "config": Field(DEFAULT_CONFIG, f"a config file, FILE.py or FILE.py:ARGUMENT, or a bundled config: {bundled}"),
+        "workdir": Field(re.sub(r"{(.*?)}", r"<\1>", workdir), "folder that the command writes to"),
     }
     texts = _texts(argv, {**options, **shared, **{_PREFIX + path: field for path, field in FIELDS.items()}})
     source = texts.get("config", DEFAULT_CONFIG)
@@ -159,11 +159,17 @@ def _values(texts: Mapping[str, str], options: Mapping[str, Field]) -> dict[str,
     }
 
 
-def _print_help(doc: str, options: Mapping[str, Field], required: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+def _program() -> str:
+    """How this command was called: ``mocme train``, or ``python -m mocme_jax.train``."""
+    if sys.argv[0].startswith("mocme "):
+        return sys.argv[0]
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     # A room that is a command as well is run by its __main__.
-    module = None if spec is None else spec.name.removesuffix(".__main__")
-    program = f"python {Path(sys.argv[0]).name}" if module is None else f"python -m {module}"
+    return f"python {Path(sys.argv[0]).name}" if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
+
+
+def _print_help(doc: str, options: Mapping[str, Field], required: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+    program = _program()
     words = {"config": "=FILE", "workdir": "=DIR"}
     flags = {
         name: f"--{name}{'' if field.kind is bool else words.get(name, '=VALUE')}" for name, field in options.items()

@@ -1,6 +1,6 @@
-"""Says what a run needs before anybody pays for it: memory a device by part, the fewest devices, hours an epoch.
+"""Estimates the memory per device, the number of devices and the hours per epoch of a run before you start it.
 
-The training program is compiled for the sizes given, on pretended CPU devices; nothing of these sizes is made.
+Compiles the training program for the given sizes on simulated CPU devices. No array of these sizes is allocated.
 """
 
 import os
@@ -16,14 +16,16 @@ DEVICE_MEMORY = {
     **{"tpu-v4": 32.0, "tpu-v5e": 16.0, "tpu-v5p": 95.0, "tpu-v6e": 32.0},
 }
 OPTIONS = {
-    "entities": Field(1e6, "entities of the graph, such as 1e6", low=10),
-    "triples": Field(1e7, "training triples", low=1),
-    "relations": Field(500, "relations", low=1),
+    "entities": Field(1e6, "number of entities, such as 1e6", low=10),
+    "triples": Field(1e7, "number of training triples", low=1),
+    "relations": Field(500, "number of relations", low=1),
     "modalities": Field((512,), "width of each feature modality", element=int, low=1),
-    "device": Field("h100", "kind of device, for its memory", choices=tuple(DEVICE_MEMORY)),
-    "memory": Field(None, "memory of one device in GB, in place of the kind's", kind=float, above=0),
-    "most": Field(8, "most devices to try", low=1, high=128),
-    "benchmark": Field(None, "a file of benchmark --json, for the hours an epoch takes", kind=str),
+    "device": Field("h100", "kind of device, which sets the memory", choices=tuple(DEVICE_MEMORY)),
+    "memory": Field(None, "memory of one device in GB; overrides --device", kind=float, above=0),
+    "most": Field(8, "largest number of devices to try", low=1, high=128),
+    "benchmark": Field(
+        None, "a file written by benchmark --json, from which the hours per epoch are estimated", kind=str
+    ),
 }
 
 

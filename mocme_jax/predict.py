@@ -1,14 +1,15 @@
-"""Answers questions with a trained model: what is missing here, how sure it is, and why.
+"""Answers queries with a trained model.
 
   python -m mocme_jax.predict --workdir=runs/atlas --head=France --relation=borders
       the tails; leave out --head for heads, --relation for relations
   python -m mocme_jax.predict --workdir=runs/atlas --queries=FILE.tsv --out=ANSWERS.tsv
-      rows of head, relation, tail, one of them ?; run again, it goes on after the last whole row
+      rows of head, relation, tail, one of them ?; rerunning the command continues after the last complete row
   python -m mocme_jax.predict --workdir=runs/atlas --all-new --k=1000 --out=NEW.tsv
-      the most probable triples that no split holds
+      the most probable triples that are in no split
   python -m mocme_jax.predict --workdir=runs/atlas --explain --head=Paris --relation=capital_of --tail=France
+      why this triple has its score
 
-A probability says that this is the answer, given that the question has one that is missing: docs/use.md.
+The probability of an answer assumes that exactly one answer of the query is missing; see docs/guides/query.md.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ OPTIONS = {
     "head": Field(None, "an entity, by name or id", kind=str),
     "relation": Field(None, "a relation, by name or id", kind=str),
     "tail": Field(None, "an entity, by name or id", kind=str),
-    "k": Field(10, "answers a question; triples of --all-new", low=1),
+    "k": Field(10, "number of answers per query, or of triples with --all-new", low=1),
     "exclude-known": Field(
         None,
-        "splits whose triples are left out, such as train,valid,test; none: known are marked; --all-new leaves out "
-        "all three unless told",
+        "splits whose triples are left out of the answers, such as train,valid,test; none: known answers are kept and "
+        "marked; --all-new leaves out all three by default",
         kind=tuple,
         element=str,
         choices=SPLITS,
     ),
-    "queries": Field(None, "a file of questions, answered into --out", kind=str),
-    "out": Field(None, "file for answers: .tsv, .jsonl, or .parquet (extra: parquet)", kind=str),
-    "all-new": Field(False, "the most probable new triples of the whole graph"),
-    "relations": Field((), "relations that --all-new looks at; none: all"),
-    "explain": Field(False, "why the triple of --head, --relation and --tail has its score"),
+    "queries": Field(None, "a file of queries; the answers are written to --out", kind=str),
+    "out": Field(None, "file for the answers: .tsv, .jsonl, or .parquet (extra: parquet)", kind=str),
+    "all-new": Field(False, "list the most probable new triples of the whole graph"),
+    "relations": Field((), "relations for --all-new; default: all"),
+    "explain": Field(False, "explain the score of the triple --head, --relation, --tail"),
     "json": Field(False, "print JSON instead of a table"),
 }
 

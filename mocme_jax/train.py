@@ -1,8 +1,8 @@
-"""Trains MoCME on a graph, keeps the best model on dev, scores it once on test.
+"""Trains MoCME on a graph, keeps the best model on dev and scores it once on test.
 
-Without flags: the embedded graph. The same command run again goes on from where it stopped; Ctrl-C or SIGTERM stops it
-in good order, a second one at once. The folder of the run holds the checkpoints, metrics.jsonl, results.json and
-MODEL_CARD.md.
+Without flags it trains on the embedded graph, atlas. Ctrl-C or SIGTERM stops after the current step and saves; a second
+one stops at once. Rerunning the same command resumes. The folder of the run contains checkpoints, metrics.jsonl,
+results.json and MODEL_CARD.md.
 """
 
 import sys

@@ -1,13 +1,13 @@
-"""Writes a report of finished runs, or of a study, as one HTML page that needs no network and runs no script.
+"""Writes a report on a run, several runs or a study as one HTML page, without network access or scripts.
 
   python -m mocme_jax.report --workdir=runs/atlas --baseline=runs/structure
-      one run: scores beside structure alone, answers, what each modality is worth, learning, calibration
+      one run: scores beside structure alone, answers, what each modality is worth, learning curves, calibration
   python -m mocme_jax.report --workdir=runs/atlas,runs/structure --out=FILE.html
-      several runs side by side; the one without features is the baseline
+      several runs side by side; the run without features is the baseline
   python -m mocme_jax.report --workdir=DIR
-      a study, where DIR holds study.json
+      a study, if DIR contains study.json
 
-Needs the packages of the extra report.
+Needs the extra report.
 """
 
 import sys
@@ -19,11 +19,11 @@ from mocme_jax.flags import OF_A_RUN, parse_options
 
 OPTIONS = {
     **OF_A_RUN,
-    "workdir": Field(None, "folder of a run or of a study, or folders of runs: DIR,DIR", kind=tuple, element=str),
-    "out": Field(None, "the file to write; none: report.html in the first folder", kind=str),
-    "baseline": Field(None, "folder of a run of structure alone, to stand beside one run", kind=str),
-    "entities": Field((), "entities whose answers are shown, by name or id; none: some that test asks about"),
-    "images": Field(None, "folder of pictures named for entities, as prepare takes it (extra: images)", kind=str),
+    "workdir": Field(None, "folder of a run or a study, or several folders of runs: DIR,DIR", kind=tuple, element=str),
+    "out": Field(None, "file to write; none: report.html in the first folder", kind=str),
+    "baseline": Field(None, "folder of a run of structure alone, to compare with", kind=str),
+    "entities": Field((), "entities whose answers are shown, by name or id; default: some entities of test"),
+    "images": Field(None, "folder of pictures named after entities, as for prepare (extra: images)", kind=str),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a search is asked for beside its config: flags of the command, and arguments of ``mocme_jax.search``."""
+"""Options of a search: flags of the command and arguments of ``mocme_jax.search``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from mocme_jax.config_fields import Field
 
 OPTIONS = {
     "space": Field("full", f"a search file, or one of {', '.join(bundled_configs('search'))}"),
-    "trials": Field(20, "points to try, with those tried before; the first is the config itself", low=1),
-    "minutes": Field(120.0, "of training, after which no further point is begun", above=0),
+    "trials": Field(
+        20, "number of points to try, including those of earlier calls; the first is the config itself", low=1
+    ),
+    "minutes": Field(120.0, "minutes of training after which no further point is started", above=0),
     "sampler": Field(
         "random",
-        "how points are drawn: at random, or by Optuna's TPE, which learns from the points so far after its first ten "
-        "(needs the extra search)",
+        "how points are drawn; random: at random; tpe: by Optuna's TPE, which learns from earlier points after the "
+        "first ten (needs the extra search)",
         choices=("random", "tpe"),
     ),
     "pruner": Field(
         "none",
-        "which points end early: none; or, by the median rule, a point whose best dev MRR is below the median of "
-        "finished points at the same epoch, from the sixth point and the second evaluation on",
+        "which points stop early; none: none; median: points whose best dev MRR is below the median of the finished "
+        "points at the same epoch, from the sixth point and the second evaluation on",
         choices=("none", "median"),
     ),
 }
