@@ -13,11 +13,12 @@ from pathlib import Path
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field
 from mocme_jax.errors import UserError
-from mocme_jax.flags import OF_A_RUN, parse_options
+from mocme_jax.flags import OF_A_RUN, OF_A_RUN_OR_NONE, parse_options
 from mocme_jax.printed_commands import to_install
 
 OPTIONS = {
     **OF_A_RUN,
+    "workdir": OF_A_RUN_OR_NONE,
     "images": Field(None, "a folder of pictures named after entities, to show", kind=str),
     "port": Field(8765, "port to listen on; 0: any free port", low=0, high=65535),
 }
@@ -25,7 +26,7 @@ OPTIONS = {
 
 def main() -> None:
     """Reads the flags, loads the model, serves its pages until Ctrl-C."""
-    options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS)
     try:
         import jinja2  # noqa: F401
         import python_multipart  # noqa: F401
@@ -38,7 +39,7 @@ def main() -> None:
         raise UserError(f"{images}: no such folder of pictures")
     from mocme_jax.explorer.server import explore
 
-    explore(Path(options["workdir"]), options["data_dir"], options["features_dir"], images, options["port"])
+    explore(options["workdir"], options["data_dir"], options["features_dir"], images, options["port"])
 
 
 if __name__ == "__main__":

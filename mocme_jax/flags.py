@@ -39,6 +39,8 @@ OF_A_RUN = {
     "data-dir": Field(None, "folder of the graph, if it has moved since the training", kind=str),
     "features-dir": Field(None, "folder of the feature files, if it has moved since the training", kind=str),
 }
+# Of commands that answer from the model that comes with the package if there is no run.
+OF_A_RUN_OR_NONE = Field(None, "folder of a run; none: the model of atlas that comes with the package", kind=str)
 
 
 @dataclasses.dataclass(frozen=True)

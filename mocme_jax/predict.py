@@ -1,6 +1,6 @@
 """Answers queries with a trained model.
 
-  python -m mocme_jax.predict --workdir=runs/atlas --head=France --relation=borders
+  python -m mocme_jax.predict --head=France --relation=borders
       the tails; leave out --head for heads, --relation for relations
   python -m mocme_jax.predict --workdir=runs/atlas --queries=FILE.tsv --out=ANSWERS.tsv
       rows of head, relation, tail, one of them ?; rerunning the command continues after the last complete row
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import Field, Value
 from mocme_jax.errors import UserError
-from mocme_jax.flags import OF_A_RUN, parse_options
+from mocme_jax.flags import OF_A_RUN, OF_A_RUN_OR_NONE, parse_options
 
 if TYPE_CHECKING:
     from mocme_jax.serving.name_lookup import Lookup
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "valid", "test")
 OPTIONS = {
     **OF_A_RUN,
+    "workdir": OF_A_RUN_OR_NONE,
     "head": Field(None, "an entity, by name or id", kind=str),
     "relation": Field(None, "a relation, by name or id", kind=str),
     "tail": Field(None, "an entity, by name or id", kind=str),
@@ -53,7 +54,7 @@ OPTIONS = {
 
 def main() -> None:
     """Reads the flags, then imports JAX and answers."""
-    options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
+    options = parse_options(sys.argv[1:], __doc__, OPTIONS)
     triple = options["head"], options["relation"], options["tail"]
     kind = _checked(options, given=sum(key is not None for key in triple))
     from mocme_jax.serving.answer_files import check_format
@@ -76,7 +77,7 @@ def main() -> None:
         if kind == "queries":
             count_questions(Path(options["queries"]), entities, relations)
 
-    places = Path(options["workdir"]), options["data_dir"], options["features_dir"]
+    places = options["workdir"], options["data_dir"], options["features_dir"]
     model, console = predict.read_model(*places, check)
     if kind == "queries":
         predict.predict_file(model, Path(options["queries"]), out, k=k, exclude=known or (), console=console)

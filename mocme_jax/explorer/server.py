@@ -220,7 +220,7 @@ def make_app(explored: Explored, *, can_add: tuple[str, ...]) -> Starlette:
 
 
 def explore(
-    workdir: Path,
+    workdir: Path | str | None,
     data_dir: str | None,
     features_dir: str | None,
     images: Path | None,

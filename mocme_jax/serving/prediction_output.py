@@ -155,7 +155,7 @@ def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: b
 
 
 def read_model(
-    workdir: Path,
+    workdir: Path | str | None,
     data_dir: str | None,
     features_dir: str | None,
     check: Callable[[Lookup, Lookup], None] | None = None,

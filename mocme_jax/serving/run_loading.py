@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from mocme_jax.additions.addition import ScoreAddition, changed
+from mocme_jax.data import atlas
 from mocme_jax.data.features.text_features import LABELS_FILE, read_labels
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.method.mocme import EntityVectors
@@ -33,7 +34,7 @@ RELATION_LABELS_FILE = "relation_labels.tsv"
 
 
 def load(
-    workdir: str | os.PathLike,
+    workdir: str | os.PathLike | None = None,
     *,
     data_dir: str | None = None,
     features_dir: str | None = None,
@@ -44,7 +45,8 @@ def load(
     """A run's best model, on one device, ready to answer.
 
     Args:
-      workdir: the run's folder, as given to ``mocme_jax.train``.
+      workdir: the run's folder, as given to ``mocme_jax.train``. None: the small model of the embedded graph that comes
+        with the package.
       data_dir, features_dir: where graph and features lie now; None where the run found them.
       graph: the graph, if it is at hand.
       notify: told in one line of work that takes a while; None for silence.
@@ -54,6 +56,10 @@ def load(
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
     """
     use_compilation_cache()
+    if workdir is None:
+        workdir = atlas.MODEL
+        if notify is not None:
+            notify("no workdir given: using the model of atlas that comes with mocme_jax")
     places = dict(data_dir=data_dir, features_dir=features_dir, graph=graph)
     restored = restore_best(
         Path(workdir),

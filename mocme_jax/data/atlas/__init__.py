@@ -3,4 +3,7 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-"""Where the files of the graph lie."""
+"""Folder of the graph's files."""
+
+MODEL = FOLDER / "model"
+"""Folder of a run on the graph: a small trained model, so that the first query needs no training."""
