@@ -58,7 +58,7 @@ def test_a_question_is_answered_with_a_table_or_json(predict, model):
     for answer in answers:
         (line,) = (line for line in out.splitlines() if f" {answer.label} " in line and "?" not in line)
         assert (f" {answer.known} *" in line) == (answer.known != "new")
-    assert "* known already" in out
+    assert "* already known" in out
     status, out, _ = predict("--head=place 4", "--relation=next", "--k=3", "--json")
     rows = json.loads(out)
     assert [row["name"] for row in rows] == [answer.name for answer in answers]

@@ -53,7 +53,7 @@ def predict_one(
     console = make_console()
     results_table(rows, title=title, console=console)
     if any(answer.known != NEW for answer in answers):
-        console.print("* known already: the probability is what it would be if it were not, and takes none from others")
+        console.print("* already known; its probability is computed as if it were not known")
 
 
 def predict_file(
