@@ -53,7 +53,7 @@ class Classes(NamedTuple):
 def binary_entropy(logit: jax.Array) -> jax.Array:
     """Entropy of sigmoid(logit) in bits, in [0, 1].
 
-    With a = |logit| it is (log(1 + e^-a) + a e^-a / (1 + e^-a)) / log 2, which never takes the log of 0.
+    With ``a = |logit|`` it is ``(log(1 + e^-a) + a e^-a / (1 + e^-a)) / log 2``, which never takes the log of 0.
     """
     a = jnp.abs(logit)
     power = jnp.exp(-a)

@@ -104,7 +104,7 @@ def split_complex(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def complex_moduli(x: jax.Array) -> jax.Array:
-    """|x_j| of the complex coordinates of ``[..., d]``: ``[..., d/2]``.
+    """``|x_j|`` of the complex coordinates of ``[..., d]``: ``[..., d/2]``.
 
     The square root has no derivative at 0; a tiny constant under it keeps gradients of empty factors finite.
     """
@@ -149,7 +149,7 @@ def rotate_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax
 
 
 def rotate_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
-    """RotatE: -sum_j |h_j e^{i r_j} - t_j| (Sun et al., ICLR 2019). Shapes ``[..., d]`` -> ``[...]``."""
+    """RotatE: ``-sum_j |h_j e^{i r_j} - t_j|`` (Sun et al., ICLR 2019). Shapes ``[..., d]`` -> ``[...]``."""
     return -jnp.sum(complex_moduli(q - tails), axis=-1)
 
 
@@ -159,7 +159,7 @@ def transe_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax
 
 
 def transe_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
-    """TransE: -||h + r - t||_1 (Bordes et al., NeurIPS 2013). Shapes ``[..., d]`` -> ``[...]``."""
+    """TransE: ``-||h + r - t||_1`` (Bordes et al., NeurIPS 2013). Shapes ``[..., d]`` -> ``[...]``."""
     return -jnp.sum(jnp.abs(q - tails), axis=-1)
 
 

@@ -1,0 +1,34 @@
+"""Settings of the documentation site: python -m sphinx docs docs/_build."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import mocme_jax
+
+project = "mocme_jax"
+author = "the mocme_jax authors"
+copyright = author
+release = version = mocme_jax.__version__
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "site_pages",
+]
+html_theme = "furo"
+html_title = f"mocme_jax {release}"
+exclude_patterns = ["_build", "studies/*/*"]
+# Notebooks are run by the tests, and shown here with the outputs that they keep.
+nb_execution_mode = "off"
+myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+default_role = "py:obj"
+copybutton_exclude = ".linenos, .gp, .go"
