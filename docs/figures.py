@@ -85,8 +85,9 @@ def table(name: str) -> str:
         columns, rows = study_table(name)
     else:
         columns, rows = measured()[name]["columns"], measured()[name]["rows"]
+    # A mean stays on one line with its deviation.
     lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines).replace(" ± ", "\u00a0±\u00a0")
 
 
 def known() -> set[str]:

@@ -9,7 +9,7 @@ if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
   cat <<'HELP'
 usage: bash launch/test.sh [arguments of pytest]
 
-Makes .venv in the clone, installs mocme_jax with its development extra into it, then runs ruff, mypy, shellcheck
+Makes .venv in the clone, installs mocme_jax with the extras dev and docs into it, then runs ruff, mypy, shellcheck
 and pytest on two processes. All run even if one fails; the exit status is 0 only if all passed.
 -m "not slow" leaves out what trains for real or starts processes.
 Needs Python 3.11 to 3.13 with the venv module; PYTHON=/path/to/python chooses one.
@@ -17,7 +17,7 @@ HELP
   exit 0
 fi
 
-prepare_environment development dev
+prepare_environment development dev,docs
 cd "$root"
 failed=()
 

@@ -34,9 +34,9 @@ gc.set_threshold(100_000, 50, 50)
 # Linux allows a process 65,530 mappings of memory, and each compiled program takes some.
 MANY_MAPPINGS, KEPT_DAYS = 20_000, 14
 # Begun first, so that no process is left with one of them when the other is done.
-LONG = ("processes", "studies", "drill", "quickstart_atlas", "tour", "run", "failures", "resuming", "benchmarks")
-LONG += ("layouts", "run_places")
-LONG += ("training_program", "your_own_graph", "devices_atlas", "coldstart", "measure", "report", "report_browser")
+LONG = ("docs", "processes", "studies", "drill", "quickstart_atlas", "tour", "run", "failures", "resuming")
+LONG += ("benchmarks", "layouts", "run_places")
+LONG += ("training_program", "devices_atlas", "coldstart", "measure", "report", "report_browser")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -101,7 +101,7 @@ COMMAND = re.compile(rf"python -m (mocme_jax\.\w+\b(?!\.\w))((?:[ ]+--[a-z][\w.-
 
 
 def printed_commands() -> set[tuple[str, str]]:
-    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.sh")]
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("launch/*.sh")]
     sources = [*ROOT.glob("configs/**/*.py"), *ROOT.glob("mocme_jax/**/*.py"), *ROOT.glob("mocme_jax/**/*.html")]
     return {found for path in [*pages, *sources] for found in COMMAND.findall(path.read_text(encoding="utf-8"))}
 
@@ -160,7 +160,7 @@ def test_the_command_that_installs_an_extra_works_from_a_clone(tmp_path, monkeyp
     beside.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(beside.parent))
     assert python() == "python"
-    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+    for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")):
         assert set(re.findall(r"pip install [^`]*mocme_jax", page.read_text(encoding="utf-8"))) == set(), page
 
 

@@ -246,7 +246,7 @@ def test_no_two_modules_share_a_name():
 
 
 def test_pages_name_files_modules_and_fields_that_are_there():
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     bad, seen = [], 0
     for page in pages:
         text = page.read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from notebook_runner import code_cells, run_notebook
 
 from mocme_jax.config_fields import FIELDS, SECTIONS
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-NOTEBOOK, PAGE = DOCS / "method.ipynb", DOCS / "method.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "explanation"
+NOTEBOOK, PAGE = DOCS / "method-notebook.ipynb", DOCS / "method.md"
 
 
 @pytest.fixture(scope="module")

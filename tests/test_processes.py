@@ -157,7 +157,10 @@ def test_dry_run_prints_the_commands_and_runs_nothing(tmp_path):
     [
         (["--config.parallel.coordinator=here"], "expected HOST:PORT"),
         (["--config.parallel.coordinator=a:1", "--config.parallel.process=1"], "parallel.process is 1"),
-        (["--config.parallel.mapper=none", "--config.parallel.devices=2"], "without a mapper only one device can be used"),
+        (
+            ["--config.parallel.mapper=none", "--config.parallel.devices=2"],
+            "without a mapper only one device",
+        ),
     ],
 )
 def test_addresses_that_make_no_sense(flags, words, monkeypatch, capsys, tmp_path):

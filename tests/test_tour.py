@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from notebook_runner import code_cells, run_notebook
 
-TOUR = Path(__file__).resolve().parent.parent / "docs" / "tour.ipynb"
+TOUR = Path(__file__).resolve().parent.parent / "docs" / "tutorials" / "tour.ipynb"
 
 
 def test_outputs_are_kept_and_tell_of_no_machine():

@@ -41,7 +41,8 @@ class Classes(NamedTuple):
     """Classes of negatives, bool ``[B, C]`` each; what is neither easy nor hard is ambiguous.
 
     Attributes:
-      easy, hard: the classes.
+      easy: negatives of low entropy.
+      hard: negatives of high entropy.
       false: negatives taken for answers that nobody wrote down; they weigh 0 and stay in their class.
     """
 
@@ -248,7 +249,10 @@ class EntropyGuided:
     """Negatives weigh by the class of their entropy; see ``entropy_weights``.
 
     Attributes:
-      low, high, class_weights, confident: as there.
+      low: bits; negatives of lower entropy are easy.
+      high: bits; negatives of this entropy or more are hard.
+      class_weights: of easy, ambiguous and hard negatives.
+      confident: the class of a negative that surely outranks the answer.
       reference: what the belief in a negative is of, ``relative`` or ``absolute``.
       many: queries with at least this many known answers in train weigh ``MANY_WEIGHTS``; 0 for no query.
     """

@@ -46,7 +46,8 @@ class TrainedModel:
       workdir: the run's folder.
       served: the model as the compiled programs take it.
       graph: the graph that it was trained on; ``valid`` is its dev split.
-      entities, relations: names and ids.
+      entities: names and ids of the entities.
+      relations: names and ids of the relations.
       saved: what the checkpoint says of itself.
       notify: told of work that takes a while.
       base: the model that this one adds entities to.

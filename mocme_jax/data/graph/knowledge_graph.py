@@ -48,8 +48,11 @@ class KnowledgeGraph:
 
     Attributes:
       name: what the graph is called in messages.
-      entities, relations: N and R names; the position is the id.
-      train, valid, test: int32 ``[T, 3]``, columns head, relation, tail.
+      entities: N names; the position is the id.
+      relations: R names; the position is the id.
+      train: int32 ``[T, 3]``, columns head, relation, tail.
+      valid: the same.
+      test: the same.
       modalities: feature modalities; the learned structure table is not among them.
       mapped: whether the triples are views of files, which may be larger than what can be held (see ``mapped``).
       source: config fields by which a run finds this very graph again; None where it is in no folder.
