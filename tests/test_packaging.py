@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import site
 import subprocess
 import sys
 import tarfile
@@ -53,7 +52,9 @@ def test_the_wheel_answers_and_trains_in_an_empty_environment(built, tmp_path):
     # The dependencies are those of this environment. A path file does not read the path files it leads to, so that an
     # editable installation of the package is not seen.
     (packages,) = home.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n", encoding="utf-8")
+    (packages / "dependencies.pth").write_text(
+        "\n".join(path for path in sys.path if path.endswith("site-packages")) + "\n", encoding="utf-8"
+    )
     assert run([python, "-c", "import mocme_jax; print(mocme_jax.__file__)"], tmp_path).startswith(str(packages))
     mocme = home / "bin" / "mocme"
     assert "Belgium" in run([mocme, "predict", "--head", "France", "--relation", "borders"], tmp_path)
