@@ -31,6 +31,10 @@ class UserError(Exception):
         return one_line(super().__str__())
 
 
+class MissingPackage(UserError):
+    """A package that is not installed, and the command that installs it: what needs it may be left out."""
+
+
 @contextlib.contextmanager
 def enough_memory(work: str, cure: str) -> Iterator[None]:
     """Turns an error of memory that has run out, on the host or on a device, into a UserError with its cure."""

@@ -52,13 +52,12 @@ OPTIONS = {
     "overwrite": Field(False, "replace existing files"),
 }
 
-FOLDERS = {"images": "image", "audio": "audio", "video": "video"}
-"""Modalities by the flag that names the folder of their files."""
-
 
 def main() -> None:
     """Reads the flags, makes the features, writes them, says what was written."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("data", "out"))
+    from mocme_jax.data.features.entity_files import FOLDERS
+
     folders = {flag: options.pop(flag) for flag in FOLDERS}
     encoders = {flag: options.pop(f"{flag.removesuffix('s')}_encoder") for flag in FOLDERS}
     options |= {name: options[name] and Path(options[name]) for name in ("data", "out", "numeric")}

@@ -24,13 +24,15 @@ OPTIONS = {
     "baseline": Field(None, "folder of a run of structure alone, to compare with", kind=str),
     "entities": Field((), "entities whose answers are shown, by name or id; default: some entities of test"),
     "images": Field(None, "folder of pictures named after entities, as for prepare (extra: images)", kind=str),
+    "audio": Field(None, "folder of sounds, or of films for their sound (extras: audio, video)", kind=str),
+    "video": Field(None, "folder of films; one frame of each is shown (extra: video)", kind=str),
 }
 
 
 def main() -> None:
     """Reads the flags, then imports JAX and writes."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
-    options |= {name: options[name] and Path(options[name]) for name in ("out", "baseline", "images")}
+    options |= {name: options[name] and Path(options[name]) for name in ("out", "baseline", "images", "audio", "video")}
     from mocme_jax.report.html_page import check_extra
 
     check_extra()

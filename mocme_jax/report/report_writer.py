@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mocme_jax.data.features.entity_files import entity_files
+from mocme_jax.data.features.entity_files import FOLDERS
 from mocme_jax.errors import UserError
+from mocme_jax.report.entity_media import EntityMedia
 from mocme_jax.report.finished_run import Finished, read_finished
 from mocme_jax.report.html_page import render, write_page
 from mocme_jax.report.run_measurements import Measured, measure
@@ -23,6 +24,8 @@ def write_report(
     baseline: Path | None = None,
     entities: Sequence[str] = (),
     images: Path | None = None,
+    audio: Path | None = None,
+    video: Path | None = None,
     data_dir: str | None = None,
     features_dir: str | None = None,
     notify: Callable[[str], None] | None = None,
@@ -34,7 +37,9 @@ def write_report(
       out: the file; None for ``report.html`` in the first folder.
       baseline: a run of structure alone, to put beside a single run.
       entities: names of the entities whose answers are shown; none for the report's choice.
-      images: a folder of pictures named for entities (see ``data.features.entity_files``).
+      images, audio, video: folders of files named for entities (see ``data.features.entity_files``). The page shows
+        their pictures, the beginnings of their sounds and a frame of their films. Kinds of files that no installed
+        package reads are left out, which ``notify`` is told.
       data_dir, features_dir: where graph and features lie now; None where the runs found them.
       notify: told in one line of work that takes a while.
 
@@ -48,21 +53,23 @@ def write_report(
     workdirs = [Path(folder) for folder in workdirs]
     if not workdirs:
         raise UserError("--workdir: expected a folder or several, got none")
+    given = dict(images=images, audio=audio, video=video)
+    folders = {kind: given[flag] for flag, kind in FOLDERS.items() if given[flag] is not None}
     out = workdirs[0] / FILE if out is None else out
     studies = [folder for folder in workdirs if is_study(folder)]
     if studies:
         if len(workdirs) > 1:
             raise UserError(f"{studies[0]}: is a study; a study is reported alone")
-        if baseline is not None or entities or images is not None:
-            raise UserError("--baseline, --entities and --images go with runs, and this is a study")
+        if baseline is not None or entities or folders:
+            raise UserError("--baseline, --entities, --images, --audio and --video go with runs, and this is a study")
         page = render("study.html", study_context(read_study(studies[0])))
     else:
-        page = _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify)
+        page = _runs(workdirs, baseline, entities, folders, data_dir, features_dir, notify)
     write_page(out, page)
     return out
 
 
-def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) -> str:
+def _runs(workdirs, baseline, entities, folders, data_dir, features_dir, notify) -> str:
     if len(workdirs) > 1 and baseline is not None:
         raise UserError("--baseline goes with one run; name the baseline among several as one of --workdir")
     if len({folder.resolve() for folder in workdirs}) < len(workdirs):
@@ -77,12 +84,11 @@ def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) 
 
     def check(names: Lookup) -> None:
         names.ids(entities)
-        if images is not None:
-            entity_files(images, names.names, "image")
+        EntityMedia(folders, names.names)
 
     def measured(run: Finished) -> tuple[Finished, Measured]:
         places = dict(data_dir=data_dir, features_dir=features_dir)
-        # Entities and pictures are shown with the answers of this run.
+        # Entities and their files are shown with the answers of this run.
         asked = dict(check=check) if run is found[0] else {}
         return run, measure(run.workdir, **places, notify=notify, **asked)
 
@@ -93,7 +99,11 @@ def _runs(workdirs, baseline, entities, images, data_dir, features_dir, notify) 
             raise UserError(f"--baseline={baseline}: is of other names or other test triples than {workdirs[0]}")
     else:
         pair = next((pair for pair in shown if pair[0].is_structure_alone), None) if len(shown) > 1 else None
-    return render("runs.html", runs_context(shown, pair, entities=entities, images=images, notify=notify))
+    media = EntityMedia(folders, shown[0][1].model.entities.names)
+    context = runs_context(shown, pair, entities=entities, media=media, notify=notify)
+    for line in media.left_out if notify else ():
+        notify(line)
+    return render("runs.html", context)
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

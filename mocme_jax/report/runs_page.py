@@ -1,17 +1,19 @@
 """The page about one finished run, beside its baseline if there is one, or about several side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mocme_jax.config import flat
 from mocme_jax.config_values import show
+from mocme_jax.data.features.entity_files import FOLDERS
+from mocme_jax.data.media.file_encoders import MEDIA
 from mocme_jax.flags import OF_A_MACHINE, PLACES_MEANING
 from mocme_jax.report import expert_weights as weighing
 from mocme_jax.report import score_tables as scores
 from mocme_jax.report import training_curves as over_time
 from mocme_jax.report.answered_queries import best_queries, worst_queries
 from mocme_jax.report.chosen_entities import chosen_entities
+from mocme_jax.report.entity_media import SECONDS, EntityMedia
 from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.likely_triples import likely_triples
 from mocme_jax.report.modality_worth import worth
@@ -26,7 +28,7 @@ def runs_context(
     baseline: tuple[Finished, Measured] | None,
     *,
     entities: Sequence[str],
-    images: Path | None,
+    media: EntityMedia,
     notify: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """What the template ``runs.html`` takes.
@@ -34,7 +36,8 @@ def runs_context(
     Args:
       shown: one run, or several side by side; all sections are of them.
       baseline: of structure alone: one of ``shown``, or another that the scores alone are put beside.
-      entities, images, notify: see ``write_report``; answers are those of the first run.
+      entities, notify: see ``write_report``; answers are those of the first run.
+      media: of the first run's entities.
     """
     compared = [*shown, *([baseline] if baseline is not None and baseline not in shown else [])]
     runs, measured = ([pair[place] for pair in shown] for place in (0, 1))
@@ -44,6 +47,7 @@ def runs_context(
     fits = not strange
     base = baseline if fits else None
     colours = over_time.expert_colours(runs)
+    wanted = set(runs[0].modalities)
     weighed = [(run, one) for run, one in shown if len(one.experts) > 1]
     return {
         "title": f"MoCME on {runs[0].results['graph']['name']}",
@@ -60,10 +64,12 @@ def runs_context(
         "weighed": [weights_context(run, one, colours) for run, one in weighed],
         "weights_over_time": over_time.weight_charts(runs),
         "worth": [(run, worth(run, one.masked, one.model.relations.names)) for run, one in shown if one.masked],
-        "entities": chosen_entities(lead, entities, images),
+        "entities": chosen_entities(lead, entities, media),
         "chosen": bool(entities),
-        "pictures": images is not None,
-        "has_images": "image" in runs[0].modalities,
+        "media": media,
+        "seconds": SECONDS,
+        # By flag, the modalities of which the page could show files and has no folder.
+        "not_shown": [(flag, MEDIA[kind].plural) for flag, kind in FOLDERS.items() if kind in wanted - media.asked],
         "best": best_queries(lead),
         "worst": worst_queries(lead),
         "likely": likely_triples(lead.model, notify),

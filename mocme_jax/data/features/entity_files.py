@@ -11,6 +11,9 @@ from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.data.media.file_encoders import MEDIA, encode_files, encoders_of, file_encoder
 from mocme_jax.errors import UserError, refuse
 
+FOLDERS = {"images": "image", "audio": "audio", "video": "video"}
+"""Modalities by the flag that names the folder of their files."""
+
 
 def entity_files(folder: Path, entities: Sequence[str], modality: str) -> tuple[dict[int, list[Path]], list[Path]]:
     """Files by entity id, ascending, and those that belong to no entity.

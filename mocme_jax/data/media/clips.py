@@ -12,7 +12,7 @@ import numpy as np
 
 from mocme_jax.data.media.sounds import MOST_SECONDS, RATE, finite
 from mocme_jax.data.readers.bounded_files import open_file
-from mocme_jax.errors import UserError
+from mocme_jax.errors import MissingPackage, UserError
 from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def read_frames(path: Path, count: int = FRAMES) -> list[Image.Image]:
       RGB or RGBA pictures, turned as the file says.
 
     Raises:
-      UserError: the file is missing, is no clip, has no frame or frames of more than MOST_PIXELS, or PyAV is not
-        installed.
+      UserError: the file is missing, is no clip, has no frame or frames of more than MOST_PIXELS.
+      MissingPackage: PyAV or Pillow is not installed.
     """
     with _opened(path) as container:
         if not container.streams.video:
@@ -66,10 +66,10 @@ def read_sound_track(path: Path) -> np.ndarray:
     Raises:
       UserError: as of read_frames; or there is no sound in it.
     """
-    import av
-
     blocks: list[np.ndarray] = []
     with _opened(path) as container:
+        import av
+
         if not container.streams.audio:
             raise UserError(f"{path}: has no sound track")
         to_mono = av.AudioResampler(format="fltp", layout="mono", rate=RATE)
@@ -93,8 +93,9 @@ def _opened(path: Path) -> Iterator[Any]:
     """The container in a file; whatever goes wrong inside of FFmpeg is a UserError that names the file."""
     try:
         import av
+        import PIL  # noqa: F401, which PyAV makes pictures of frames with
     except ImportError as error:
-        raise UserError(f"reading clips needs PyAV; run: {to_install(extra='video')}") from error
+        raise MissingPackage(f"reading clips needs PyAV and Pillow; run: {to_install(extra='video')}") from error
     av.logging.set_level(None)
     with open_file(path) as file:
         try:

@@ -90,8 +90,8 @@ def file_encoder(modality: str, name: str) -> FileEncoder:
     if modality == "audio":
         model = transformers_model(modality, name, (MEL,))
         if model:
-            return FileEncoder(_sound, transformers_models.of_sounds(model))
-        return FileEncoder(lambda path: sound_vector(_sound(path)), np.stack)
+            return FileEncoder(read_any_sound, transformers_models.of_sounds(model))
+        return FileEncoder(lambda path: sound_vector(read_any_sound(path)), np.stack)
     image = image_encoder(name)
     if modality == "video":
         return _of_clips(image)
@@ -135,7 +135,8 @@ def encode_files(
     return vectors
 
 
-def _sound(path: Path) -> np.ndarray:
+def read_any_sound(path: Path) -> np.ndarray:
+    """The sound of a file of sound or the sound track of a film, as ``read_sound`` gives it."""
     return clips.read_sound_track(path) if Path(path).suffix.lower() in _WITH_SOUND else sounds.read_sound(path)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from mocme_jax.data.media.quiet_libraries import quiet
 from mocme_jax.data.readers.bounded_files import Damaged, open_file
-from mocme_jax.errors import UserError
+from mocme_jax.errors import MissingPackage, UserError
 from mocme_jax.printed_commands import to_install
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:
     """What ``use`` makes of the picture in a file, which a stranger may have made, turned as its EXIF data say.
 
     Raises:
-      UserError: the file is missing, is no image or has more than MOST_PIXELS, or Pillow is not installed.
+      UserError: the file is missing, is no image or has more than MOST_PIXELS; MissingPackage: Pillow is not installed.
     """
     try:
         from PIL import UnidentifiedImageError
     except ImportError as error:
-        raise UserError(f"reading images needs Pillow; run: {to_install(extra='images')}") from error
+        raise MissingPackage(f"reading images needs Pillow; run: {to_install(extra='images')}") from error
     with open_file(path) as file:
         try:
             return _of_file(file, use)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mocme_jax.data.media.quiet_libraries import quiet
 from mocme_jax.data.readers.bounded_files import open_file
-from mocme_jax.errors import UserError
+from mocme_jax.errors import MissingPackage, UserError
 from mocme_jax.printed_commands import to_install
 
 RATE = 16_000
@@ -33,13 +33,13 @@ def read_sound(path: Path) -> np.ndarray:
       float32 ``[T]``, T at least 1, RATE samples per second, in about -1..1; of at most MOST_SECONDS.
 
     Raises:
-      UserError: the file is missing, is no sound, holds nothing, or soundfile is not installed.
+      UserError: the file is missing, is no sound or holds nothing; MissingPackage: soundfile is not installed.
     """
     try:
         import soundfile
     except (ImportError, OSError) as error:
         # OSError: the package is there, the library that it loads is not.
-        raise UserError(f"reading sounds needs soundfile; run: {to_install(extra='audio')}") from error
+        raise MissingPackage(f"reading sounds needs soundfile; run: {to_install(extra='audio')}") from error
     with open_file(path) as file:
         try:
             with quiet(), soundfile.SoundFile(file) as sound:
