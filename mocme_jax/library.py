@@ -44,6 +44,7 @@ def fit(
     *,
     trackers: Sequence[Tracker] = (),
     on_evaluation: Callable[[Mapping[str, float], int], Any] | None = None,
+    start: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> TrainedModel:
     """Trains a model as ``python -m mocme_jax.train`` does, and returns it ready to answer.
@@ -59,6 +60,9 @@ def fit(
         removed together with the model.
       trackers: take the numbers of each evaluation; see ``mocme_jax.training.logs.trackers``.
       on_evaluation: called with the numbers of each evaluation by name, such as ``dev/mrr``, and the epoch.
+      start: initial vectors of the structure expert: ``{"entities": array [N, d]}`` in the order of
+        ``graph.entities``, and optionally ``"relations": array [R, d_r]``; or vectors by name, and random ones for the
+        others. d is ``model.width``; d_r is the same, except for ``rotate`` (phases, d / 2) and ``tucker``.
       fields: config fields, by their last name, or with ``__`` for the dot, such as ``loss__kind="logistic"``.
 
     Raises:
@@ -79,7 +83,8 @@ def fit(
         chosen = _config(config, fields, graph, folder if kept else None)
         how = f"fit with workdir={str(folder)!r} continues" if kept else "with a workdir, fit could continue"
         with _interrupts(how) as interrupts:
-            write_card(folder, train_and_evaluate(chosen, folder, interrupts, graph=graph, trackers=trackers))
+            options = dict(graph=graph, trackers=trackers, start=start)
+            write_card(folder, train_and_evaluate(chosen, folder, interrupts, **options))
         model = load(folder, graph=graph)
         if not kept:
             # The folder goes once nobody holds the model, or one that was made of it.

@@ -154,3 +154,11 @@ def test_rotation_keeps_moduli():
     heads, relations, _, _ = example("rotate")
     q = SCORES["rotate"].query(heads, relations)
     np.testing.assert_allclose(scoring.complex_moduli(q), scoring.complex_moduli(heads), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["complex", "distmult", "rotate", "transe"])
+def test_a_reciprocal_relation_scores_the_triple_turned_round(name):
+    heads, relations, tails, core = example(name)
+    turned = np.asarray(SCORES[name].reciprocal(relations))
+    for h, r, back, t in zip(heads, relations, turned, tails, strict=False):
+        assert FORMULAS[name](t, back, h, core) == pytest.approx(FORMULAS[name](h, r, t, core), rel=1e-5)

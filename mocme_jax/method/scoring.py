@@ -32,6 +32,8 @@ class Score(NamedTuple):
       linear: whether the score is linear in the head and in the tail.
       has_core: whether there is a core tensor ``[d_r, d, d]``.
       phases: whether a relation's row holds phases in radians, whose moduli are 1 whatever they are.
+      reciprocal: ``[..., d_r] -> [..., d_r]``, the relation that gives (t, h) the score that r gives (h, t); None where
+        none does.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Score(NamedTuple):
     linear: bool = True
     has_core: bool = False
     phases: bool = False
+    reciprocal: Callable | None = None
 
 
 def _dot_match(q: jax.Array, tails: jax.Array) -> jax.Array:
@@ -177,16 +180,34 @@ def tucker_query(head: jax.Array, relation: jax.Array, core: jax.Array) -> jax.A
     return jnp.einsum("...r,...re->...e", relation, mixed)
 
 
+def _conjugate(relation: jax.Array) -> jax.Array:
+    real, imaginary = split_complex(relation)
+    return jnp.concatenate([real, -imaginary], axis=-1)
+
+
 _rotate_match = _distance_match(_complex_coordinates, _complex_modulus)
 _transe_match = _distance_match(_real_coordinates, jnp.abs)
 
+
+def _same(width: int, core_width: int) -> int:
+    return width
+
+
 _EVERY = (
-    Score("complex", complex_query, _dot_match, _dot_pair, complex_moduli, lambda d, core: d),
-    Score("distmult", distmult_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: d),
+    Score("complex", complex_query, _dot_match, _dot_pair, complex_moduli, _same, reciprocal=_conjugate),
+    Score("distmult", distmult_query, _dot_match, _dot_pair, jnp.abs, _same, reciprocal=lambda relation: relation),
     Score(
-        "rotate", rotate_query, _rotate_match, rotate_pair, complex_moduli, lambda d, core: d // 2, False, phases=True
+        "rotate",
+        rotate_query,
+        _rotate_match,
+        rotate_pair,
+        complex_moduli,
+        lambda d, core: d // 2,
+        linear=False,
+        phases=True,
+        reciprocal=jnp.negative,
     ),
-    Score("transe", transe_query, _transe_match, transe_pair, jnp.abs, lambda d, core: d, False),
+    Score("transe", transe_query, _transe_match, transe_pair, jnp.abs, _same, linear=False, reciprocal=jnp.negative),
     Score("tucker", tucker_query, _dot_match, _dot_pair, jnp.abs, lambda d, core: core, has_core=True),
 )
 SCORES: dict[str, Score] = {score.name: score for score in _EVERY}

@@ -13,7 +13,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
-from mocme_jax.training.checkpoints.run_position import check_format, differing
+from mocme_jax.training.checkpoints.run_position import START_PART, check_format, differing
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import here, settings_of
@@ -70,7 +70,8 @@ def restore_best(
         config = here(newest.meta, data_dir, features_dir, alone=alone)
         dataset = builders.load_dataset(config, notify, graph)
         if dataset.fingerprint != newest.meta["fingerprint"]:
-            other = ", ".join(differing(newest.meta["parts"], dataset.parts))
+            of_graph = {name: part for name, part in newest.meta["parts"].items() if not name.startswith(START_PART)}
+            other = ", ".join(differing(of_graph, dataset.parts))
             raise UserError(
                 f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now "
                 f"({other}); say where they are with --data-dir=FOLDER and --features-dir=FOLDER"

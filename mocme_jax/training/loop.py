@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from mocme_jax.training.preemption import Preemption, Stopped
 from mocme_jax.training.schedule import Pace
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import cure_of_memory, schedule_of, whole_places
+from mocme_jax.training.start_vectors import make_start
 from mocme_jax.training.step import finite
 from mocme_jax.training.train_state import TrainState
 
@@ -48,6 +49,7 @@ class Loop:
       seeds: one, or several that are trained at once.
       preemption: whether a signal has asked for the end.
       began: when the command began, by ``time.perf_counter``.
+      start: vectors from elsewhere to begin with, see ``make_start``; None: all begins by chance.
 
     Raises:
       UserError: the config does not fit the devices or the seeds; nothing was written.
@@ -61,16 +63,19 @@ class Loop:
         seeds: Sequence[int],
         preemption: Preemption,
         began: float | None = None,
+        start: Mapping[str, Any] | None = None,
     ):
         graph = dataset.graph
         self.dataset, self.seeds, self._preemption = dataset, list(seeds), preemption
         self.model = builders.build_model(config, graph)
-        self.training = builders.build_training(config, self.model, graph, mapper, self.seeds)
+        vectors = None if start is None else make_start(start, graph, self.model)
+        self.training = builders.build_training(config, self.model, graph, mapper, self.seeds, vectors)
         self.additions = builders.table_additions_of(config, graph)
         self._encode = builders.build_encode(config, self.model, graph, mapper, self.additions)
         self.evaluator = builders.build_evaluator(config, self.model, dataset, mapper)
         self.schedule = schedule_of(config, len(graph.train) - count_held_out(len(graph.train), self.training.held))
-        self.identity = identity_of(config.to_dict(), dataset.parts, dataset.fingerprint)
+        parts = dataset.parts | ({} if vectors is None else vectors.parts())
+        self.identity = identity_of(config.to_dict(), parts, dataset.fingerprint)
         self.identity["places"] = whole_places(config)
         self._cure = cure_of_memory(config, len(graph.entities))
         self._began = time.perf_counter() if began is None else began

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 
@@ -40,6 +40,7 @@ def train_and_evaluate(
     *,
     graph: KnowledgeGraph | None = None,
     trackers: Sequence[Tracker] = (),
+    start: Mapping[str, Any] | None = None,
 ) -> dict:
     """Trains the configured model in ``workdir``, or goes on there; returns what it wrote to ``results.json``.
 
@@ -47,6 +48,7 @@ def train_and_evaluate(
       preemption: is entered, and takes signals; None leaves them alone.
       graph: what to train on, in place of what the config names.
       trackers: take the row of each evaluation, beside TensorBoard.
+      start: vectors from elsewhere to begin with, see ``make_start``.
 
     Raises:
       UserError: bad data, a workdir that can't be written, holds another run, or in which another process trains.
@@ -66,7 +68,7 @@ def train_and_evaluate(
     for line in dataset.warnings:
         note(f"warning: {line}")
     config = with_batch_that_fits(config, len(graph.train), mapper.count, note)
-    loop = Loop(config, dataset, mapper, [settings_of(config).seed], preemption, began)
+    loop = Loop(config, dataset, mapper, [settings_of(config).seed], preemption, began, start)
     evaluator, schedule = loop.evaluator, loop.schedule
 
     def diverged(error: FloatingPointError, state: TrainState, latest: dict) -> NoReturn:

@@ -15,6 +15,7 @@ from mocme_jax.parallel.known_answers import KnownAnswers, known_spec
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
 from mocme_jax.training.held_out import HeldOut
 from mocme_jax.training.optimizers import Optimizers, OptimizerState
+from mocme_jax.training.start_vectors import Start, begun
 
 # By name, scalars.
 Metrics = dict[str, jax.Array]
@@ -130,16 +131,18 @@ def plan_train_state(
     mapper: Mapper,
     split: bool,
     seeds: Sequence[int],
+    start: Start | None = None,
 ) -> StatePlan:
     """Initial parameters and optimizer state from each seed, made where they belong; sums of the named metrics.
 
-    The states of several seeds are one, stacked as ``state_axes`` says.
+    The states of several seeds are one, stacked as ``state_axes`` says. Rows that ``start`` gives are the same in all.
     """
     spec = state_spec(split, averages, guided)
 
-    def initial(seed):
+    def initial(seed, start):
         init_key, step_key = jax.random.split(jax.random.key(seed))
         params = init_params(model, init_key, mapper.table_rows(entities, split))
+        params = params if start is None else begun(params, start)
         opt_state = OptimizerState(*(one.init(part) for one, part in zip(optimizers, params, strict=True)))
         # A copy: the parameters' own memory is given to the first step.
         average = jax.tree.map(jnp.copy, params) if averages else None
@@ -149,14 +152,14 @@ def plan_train_state(
         key = jax.random.key_data(step_key)
         return TrainState(params, opt_state, average, sums, entropy, jnp.zeros((), jnp.int32), key)
 
-    def stacked(seeds):
-        states = jax.vmap(initial)(seeds)
+    def stacked(seeds, start):
+        states = jax.vmap(initial, in_axes=(0, None))(seeds, start)
         return states._replace(sums=Sums(states.sums.steps[0], states.sums.totals), step=states.step[0])
 
     first, given = (initial, seeds[0]) if len(seeds) == 1 else (stacked, np.asarray(seeds, np.int32))
-    shapes = mapper.placed_shapes(jax.eval_shape(first, given), spec)
+    shapes = mapper.placed_shapes(jax.eval_shape(first, given, start), spec)
     shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
-    return StatePlan(spec, shapes, lambda: mapper.place(jax.jit(first, out_shardings=shardings)(given), spec))
+    return StatePlan(spec, shapes, lambda: mapper.place(jax.jit(first, out_shardings=shardings)(given, start), spec))
 
 
 def params_shapes(model: MoCME, *, entities: int, mapper: Mapper, split: bool) -> Params:

@@ -12,6 +12,9 @@ from mocme_jax.config import flat
 from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
 from mocme_jax.errors import UserError
 
+START_PART = "start vectors of "
+"""What the parts of a run that are vectors from elsewhere begin with, see ``start_vectors``."""
+
 # Of what a checkpoint holds; raised whenever that changes.
 FORMAT = 5
 
@@ -82,7 +85,7 @@ def furthest(positions: Sequence[Position]) -> Position:
 
 
 def identity_of(config: dict, parts: dict[str, str], fingerprint: str) -> dict:
-    """What a run is a run of, as JSON; ``parts`` are digests of the graph's, by what messages call them."""
+    """What a run is a run of, as JSON; ``parts`` are digests of the graph's and of start vectors', by their names."""
     return {
         "config": config,
         "parts": parts,
@@ -113,8 +116,9 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
         new = [part for part in other if part.startswith(MODALITY_PART) and part not in saved["parts"]]
         kept = ",".join(part.removeprefix(MODALITY_PART) for part in saved["parts"] if part.startswith(MODALITY_PART))
         back = f"leave out what is new with --config.data.modalities={kept or 'structure'}"
+        what = "from other vectors" if all(part.startswith(START_PART) for part in other) else None
         raise UserError(
-            f"{workdir}: holds a run on another graph or other features: {', '.join(other)} "
+            f"{workdir}: holds a run {what or 'on another graph or other features'}: {', '.join(other)} "
             f"differ{'s' if len(other) == 1 else ''}; {back if new == other else 'put them back'}, {elsewhere}"
         )
     then, now = (as_json(flat(one["config"])) for one in (saved, identity))

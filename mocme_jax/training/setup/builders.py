@@ -36,6 +36,7 @@ from mocme_jax.training.objective import Objective, StepLoss, make_loss
 from mocme_jax.training.optimizers import create_optimizers
 from mocme_jax.training.setup.datasets import Dataset as Dataset
 from mocme_jax.training.setup.datasets import load_dataset as load_dataset
+from mocme_jax.training.start_vectors import Start
 from mocme_jax.training.step import make_train_program
 from mocme_jax.training.train_state import StatePlan, TrainData, plan_train_state
 
@@ -135,9 +136,16 @@ class Training:
 
 
 def build_training(
-    config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper, seeds: Sequence[int] = ()
+    config: ConfigDict,
+    model: MoCME,
+    graph: KnowledgeGraph,
+    mapper: Mapper,
+    seeds: Sequence[int] = (),
+    start: Start | None = None,
 ) -> Training:
     """The compiled training that ``config`` describes, of its own seed or of one or several others at once.
+
+    It begins from the vectors of ``start``, or by chance.
 
     Raises:
       UserError: several seeds are to split their tables; or see ``make_train_program``.
@@ -146,7 +154,7 @@ def build_training(
     if split and len(seeds) > 1:
         raise UserError("several seeds at once want whole tables; set parallel.shard_entities to False")
     inputs = build_inputs(config, graph, mapper)
-    plan, program, loss = build_program(config, model, mapper, **sizes, seeds=seeds)
+    plan, program, loss = build_program(config, model, mapper, **sizes, seeds=seeds, start=start)
     bars = bars_of(config, graph.train, len(graph.relations))
     data = make_train_data(graph, inputs, mapper, split=split, bars=bars, wanted=loss.held)
     until = hold_out_until(config, len(graph.train), loss.held)
@@ -164,7 +172,14 @@ def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
 
 
 def build_program(
-    config: ConfigDict, model: MoCME, mapper: Mapper, *, entities: int, triples: int, seeds: Sequence[int] = ()
+    config: ConfigDict,
+    model: MoCME,
+    mapper: Mapper,
+    *,
+    entities: int,
+    triples: int,
+    seeds: Sequence[int] = (),
+    start: Start | None = None,
 ) -> tuple[StatePlan, Program, StepLoss]:
     """The plan of the seeds' state, the program (see ``make_train_program``) and its loss, for these sizes."""
     settings, split = config.train, config.parallel.shard_entities
@@ -192,6 +207,7 @@ def build_program(
         mapper=mapper,
         split=split,
         seeds=seeds or [config.seed],
+        start=start,
     )
     return plan, program, loss
 
