@@ -12,7 +12,8 @@
   python -m mocme_jax.prepare --data=FOLDER --out=GRAPH --triples --dev-fraction=0.01
       audits the graph and writes its triples as arrays that are read from disk, for graphs larger than memory
 
-All problems in the input are printed together and nothing is written; --skip-bad leaves the bad parts out.
+All problems in the input are printed together and no feature file is written; --skip-bad leaves the bad parts out.
+Vectors of files are kept in FEATURES/.encoded: with more files later, only the new ones are encoded.
 Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES. Put your own vectors in FEATURES as
 image.npy, .npz, .safetensors, .h5, .csv, .parquet, .pth or .pt; see docs/guides/features.md.
 """

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from mocme_jax.data.features.encoded_rows import EncodedRows
 from mocme_jax.data.graph.entity_names import entity_finder
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.data.media.file_encoders import MEDIA, encode_files, encoders_of, file_encoder
@@ -61,6 +62,7 @@ def files_modality(
     encoder: str = "",
     bad: Callable[[str], None] = refuse,
     told: Callable[[int, int], None] = lambda done, total: None,
+    kept: EncodedRows | None = None,
 ) -> Modality:
     """A modality of N ``entities``: the mean vector of each one's files.
 
@@ -70,11 +72,15 @@ def files_modality(
       entities: N.
       encoder: see file_encoder, also for its errors; empty for the default.
       bad, told: see encode_files.
+      kept: rows of files that were encoded before, by this encoder; None encodes all files.
     """
     encoder = encoder or encoders_of(modality)[0]
     owners = np.repeat(list(files), [len(paths) for paths in files.values()])
     paths = [path for some in files.values() for path in some]
-    vectors = encode_files(file_encoder(modality, encoder), paths, bad, told)
+    if kept is None:
+        vectors = encode_files(file_encoder(modality, encoder), paths, bad, told)
+    else:
+        vectors = kept.encode(lambda: file_encoder(modality, encoder), paths, bad, told)
     read = ~np.isnan(vectors).any(axis=1)
     counts = np.bincount(owners[read], minlength=entities)
     rows = np.zeros((entities, vectors.shape[1]), np.float32)

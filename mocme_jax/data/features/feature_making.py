@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mocme_jax.countdown import Countdown
 from mocme_jax.data.audit.graph_audit import audit
+from mocme_jax.data.features.encoded_rows import FOLDER as ENCODED
+from mocme_jax.data.features.encoded_rows import EncodedRows
 from mocme_jax.data.features.entity_files import entity_files, files_modality
 from mocme_jax.data.features.feature_files import feature_paths
 from mocme_jax.data.features.feature_writer import write_features
@@ -101,7 +103,7 @@ def prepare(
                 )
     for kind, (folder, name) in files.items():
         with _kept_for_later(fatal):
-            made[kind] = _of_files(kind, folder, name, graph.entities, bad.append, notify)
+            made[kind] = _of_files(kind, folder, name, graph.entities, Path(out) / ENCODED, bad.append, notify)
     _tell_problems(bad, fatal, skip_bad, notify)
     if text is not None:
         notify(f"encoding {len(texts):,} texts with {encoder}")
@@ -125,17 +127,21 @@ def _of_files(
     folder: Path,
     encoder: str,
     entities: Sequence[str],
+    encoded: Path,
     bad: Callable[[str], None],
     notify: Callable[[str], None],
 ) -> Modality:
-    """A modality of a folder of files; a UserError if none of them can be read."""
+    """A modality of a folder of files, of which ``encoded`` holds rows; a UserError if none of them can be read."""
     paths, unmatched = entity_files(folder, entities, kind)
     encoder, plural = encoder or MEDIA[kind].encoders[0], MEDIA[kind].plural
     if unmatched:
         some = ", ".join(path.name for path in unmatched[:5])
         notify(f"{folder}: {len(unmatched)} {plural} are named for no entity and left out: {some}")
     notify(f"encoding {sum(map(len, paths.values())):,} {plural} with {encoder}")
-    modality = files_modality(kind, paths, len(entities), encoder, bad, Countdown(plural, notify))
+    kept = EncodedRows(encoded, kind, encoder, notify)
+    modality = files_modality(kind, paths, len(entities), encoder, bad, Countdown(plural, notify), kept)
+    if kept.reused:
+        notify(f"{kept.reused:,} of these {plural} were encoded before, and their vectors in {encoded} are reused")
     if not modality.present.any():
         raise UserError(f"{folder}: none of its {plural} can be read; replace them")
     return modality
