@@ -173,8 +173,8 @@ def test_parquet_tables_hold_names_and_numbers(model, tmp_path):
     rows = parquet.read_table(tmp_path / "entities.parquet").to_pylist()
     assert [row["name"] for row in rows] == model.entities.names
     tables = tables_of(model)
-    for name in ("vectors", "question_weights", "answer_weights"):
-        np.testing.assert_array_equal(np.array([row[name] for row in rows], np.float32), tables[name].reshape(48, -1))
+    for column, name in (("vectors", "entities"), ("question_weights",) * 2, ("answer_weights",) * 2):
+        np.testing.assert_array_equal(np.array([row[column] for row in rows], np.float32), tables[name].reshape(48, -1))
     relations = parquet.read_table(tmp_path / "relations.parquet").to_pylist()
     table = np.array([row[part] for part in ("forward", "inverse") for row in relations], np.float32)
     np.testing.assert_array_equal(table, tables["relations"].reshape(6, -1))

@@ -20,7 +20,7 @@ import numpy as np
 from mocme_jax import __version__
 from mocme_jax.additions.cardinality import Cardinality
 from mocme_jax.additions.self_answers import SelfAnswers
-from mocme_jax.data.whole_files import write_atomically
+from mocme_jax.data.whole_folders import Content, unfinished, write_together
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.printed_commands import to_install
@@ -29,7 +29,16 @@ from mocme_jax.serving.completion import batches, filled
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.logs.run_results import expert_names
 
-FORMATS = ("npz", "safetensors", "parquet", "jax", "pykeen")
+FORMATS = {
+    "npz": ("tables.npz",),
+    "safetensors": ("tables.safetensors",),
+    "parquet": ("entities.parquet", "relations.parquet"),
+    "jax": ("scorer.jax",),
+    "pykeen": ("pykeen.safetensors",),
+}
+"""The files of each format."""
+
+_MODEL = "model.json"
 _PACKAGES = {"parquet": ("pyarrow", "parquet"), "jax": ("flatbuffers", "export")}
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -50,11 +59,14 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
       jax: ``scorer.jax``, a serialised ``jax.export`` of (tables..., entities [b], relations [b]) -> scores [b, N].
       pykeen: ``pykeen.safetensors``, the state of a PyKEEN ComplEx with inverse relations; see ``pykeen_state``.
 
+    Files of other formats that an export of another model left in the folder are removed.
+
     Returns:
       The files written.
 
     Raises:
-      UserError: a format that this model can't have or whose package is missing, or a folder that can't be written.
+      UserError: a format that this model can't have or whose package is missing, or a folder that can't be written or
+        is being written by another process.
     """
     check_packages(formats)
     out, tables = Path(out), tables_of(model)
@@ -73,27 +85,40 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
         "run": model.identity,
         "version": __version__,
     }
-    writers = {
-        "npz": lambda: _written(out / "tables.npz", lambda file: np.savez(file, **tables)),
-        "safetensors": lambda: _safetensors(out / "tables.safetensors", tables, {"model": json.dumps(meta)}),
-        "parquet": lambda: _parquet(out, model, tables),
-        "jax": lambda: _written(out / "scorer.jax", _bytes(serialised_scorer(model, tables))),
-        "pykeen": lambda: _safetensors(out / "pykeen.safetensors", pykeen_state(model, tables), {}),
-    }
+    described = (json.dumps(meta, indent=1) + "\n").encode()
     splits = model.served.facts.splits
+    files: dict[str, Content] = {
+        "entities.tsv": _names(model.entities.names, model.entities.readable),
+        "relations.tsv": _names(model.relations.names, model.relations.readable),
+        "triples.npz": lambda file: np.savez(file, **splits),
+    }
+    makers: dict[str, Callable[[], Content | list[Content]]] = {
+        "npz": lambda: lambda file: np.savez(file, **tables),
+        "safetensors": lambda: _safetensors(tables, {"model": json.dumps(meta)}),
+        "parquet": lambda: _parquet(model, tables),
+        "jax": lambda: serialised_scorer(model, tables),
+        "pykeen": lambda: _safetensors(pykeen_state(model, tables), {}),
+    }
+    for kind in formats:
+        made = makers[kind]()
+        files |= zip(FORMATS[kind], made if isinstance(made, list) else [made], strict=True)
+    gone = _of_another_model(out, described) - files.keys()
+    # Removed first and put in its place last: where a model is described, its tables are there.
+    files[_MODEL] = described
     try:
-        written = [
-            _written(out / "model.json", _bytes((json.dumps(meta, indent=1) + "\n").encode())),
-            _names(out / "entities.tsv", model.entities.names, model.entities.readable),
-            _names(out / "relations.tsv", model.relations.names, model.relations.readable),
-            _written(out / "triples.npz", lambda file: np.savez(file, **splits)),
-        ]
-        for kind in formats:
-            made = writers[kind]()
-            written += made if isinstance(made, list) else [made]
+        return write_together(out, files, {*gone, _MODEL})
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
-    return written
+
+
+def _of_another_model(out: Path, described: bytes) -> set[str]:
+    """Names of files of tables that an export of another model, or one that was cut off, left in the folder."""
+    tables = {name for names in FORMATS.values() for name in names}
+    try:
+        other = (out / _MODEL).read_bytes() != described
+    except OSError:
+        other = False
+    return tables if other else tables & set(unfinished(out))
 
 
 def check_packages(formats: tuple[str, ...]) -> None:
@@ -207,27 +232,19 @@ def _widened(table: np.ndarray, real: np.ndarray, imaginary: np.ndarray) -> np.n
     return np.concatenate([halves[0], real, halves[1], imaginary], axis=1)
 
 
-def _written(path: Path, write: Callable) -> Path:
-    write_atomically(path, write)
-    return path
-
-
-def _bytes(data: bytes) -> Callable:
-    return lambda file: file.write(data)
-
-
-def _names(path: Path, names: list[str], labels: list[str]) -> Path:
+def _names(names: list[str], labels: list[str]) -> bytes:
     rows = [f"{index}\t{name}\t{label}\n" for index, (name, label) in enumerate(zip(names, labels, strict=True))]
-    return _written(path, _bytes(("id\tname\tlabel\n" + "".join(rows)).encode("utf-8", "surrogatepass")))
+    return ("id\tname\tlabel\n" + "".join(rows)).encode("utf-8", "surrogatepass")
 
 
-def _safetensors(path: Path, tables: dict[str, np.ndarray], meta: dict[str, str]) -> Path:
+def _safetensors(tables: dict[str, np.ndarray], meta: dict[str, str]) -> bytes:
     from safetensors.numpy import save
 
-    return _written(path, _bytes(save(tables, meta or None)))
+    return save(tables, meta or None)
 
 
-def _parquet(out: Path, model: TrainedModel, tables: dict[str, np.ndarray]) -> list[Path]:
+def _parquet(model: TrainedModel, tables: dict[str, np.ndarray]) -> list[Content]:
+    """Files of the entities and of the relations."""
     import pyarrow
     import pyarrow.parquet
 
@@ -243,18 +260,13 @@ def _parquet(out: Path, model: TrainedModel, tables: dict[str, np.ndarray]) -> l
     forward, inverse = np.split(flat["relations"], 2)
     weights = np.split(tables["relation_weights"], 2)
     bonuses = np.split(tables["cardinality"], 2)
-    parts = {
-        "entities": entities
+    parts = (
+        entities
         | {"vectors": vectors(flat["entities"])}
         | {name: vectors(tables[name]) for name in ("question_weights", "answer_weights", "answered")},
-        "relations": relations
+        relations
         | {"forward": vectors(forward), "inverse": vectors(inverse)}
         | {"weights": vectors(weights[0]), "inverse_weights": vectors(weights[1])}
         | {"cardinality": bonuses[0], "inverse_cardinality": bonuses[1]},
-    }
-    return [
-        _written(
-            out / f"{name}.parquet", lambda file, part=part: pyarrow.parquet.write_table(pyarrow.table(part), file)
-        )
-        for name, part in parts.items()
-    ]
+    )
+    return [lambda file, part=part: pyarrow.parquet.write_table(pyarrow.table(part), file) for part in parts]

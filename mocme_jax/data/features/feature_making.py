@@ -10,7 +10,7 @@ from mocme_jax.data.features.encoded_rows import FOLDER as ENCODED
 from mocme_jax.data.features.encoded_rows import EncodedRows
 from mocme_jax.data.features.entity_files import entity_files, files_modality
 from mocme_jax.data.features.feature_files import feature_paths
-from mocme_jax.data.features.feature_writer import write_features
+from mocme_jax.data.features.feature_writer import as_feature_file
 from mocme_jax.data.features.numeric_features import numeric_modality
 from mocme_jax.data.features.numeric_tables import numeric_source
 from mocme_jax.data.features.text_features import (
@@ -23,9 +23,11 @@ from mocme_jax.data.features.text_features import (
 from mocme_jax.data.graph.graph_folder import is_readable, read_triples
 from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX, write_mapped
+from mocme_jax.data.graph.openke_layout import SPLITS
 from mocme_jax.data.graph.splits import carve_dev
 from mocme_jax.data.media.file_encoders import MEDIA
 from mocme_jax.data.whole_files import write_atomically
+from mocme_jax.data.whole_folders import unfinished, write_together
 from mocme_jax.errors import UserError
 
 NAMES = "names"
@@ -109,12 +111,12 @@ def prepare(
         notify(f"encoding {len(texts):,} texts with {encoder}")
         made["text"] = text_modality(texts, encoder, Countdown("texts", notify))
 
+    try:
+        write_together(out, {f"{kind}.npz": as_feature_file(".npz", made[kind], graph.entities) for kind in asked})
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
     for kind in asked:
         modality = made[kind]
-        try:
-            write_features(targets[kind], modality, graph.entities)
-        except OSError as error:
-            raise UserError(f"{targets[kind]}: cannot be written ({error.strerror or error})") from None
         notify(
             f"{targets[kind]}: {modality.features.shape[1]} wide, {modality.present.sum():,} of "
             f"{len(graph.entities):,} entities ({modality.coverage:.1%})"
@@ -202,6 +204,10 @@ def prepare_triples(
     Raises:
       UserError: bad input, a file is in the way, or no triple can leave train.
     """
+    out = Path(out)
+    # Of the two graphs, readers would take the names of one and the triples of the other.
+    if out.resolve() == Path(data).resolve() or any((out / f"{split}2id.txt").exists() for split in SPLITS):
+        raise UserError(f"{out}: holds a graph in another layout; give another --out")
     graph = read_triples(data, notify)
     for line in audit(graph).warnings():
         notify(f"warning: {line}")
@@ -210,11 +216,11 @@ def prepare_triples(
             raise UserError(f"--dev-fraction={dev_fraction:g}: expected a share between 0 and 1")
         train, valid = carve_dev(graph.train, dev_fraction, seed, avoid=graph.test)
         graph = graph.replace(train=train, valid=valid)
-    there = Path(out) / f"train{SUFFIX}"
-    if there.exists() and not overwrite:
+    there = out / f"train{SUFFIX}"
+    if there.exists() and not overwrite and there.name not in unfinished(out):
         raise UserError(f"{there}: is there already; give --overwrite or another --out")
     try:
-        written = write_mapped(Path(out), graph)
+        written = write_mapped(out, graph)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
     counts = " / ".join(f"{len(triples):,} {split}" for split, triples in graph.splits.items())
@@ -247,8 +253,8 @@ def list_entities(data: Path, out: Path, *, overwrite: bool = False, notify: Cal
 
 
 def _keep_what_is_there(out: Path, graph_name: str, targets: dict[str, Path], overwrite: bool) -> None:
-    there = feature_paths(out, graph_name)
+    there, broken_off = feature_paths(out, graph_name), unfinished(out)
     for kind, target in targets.items():
-        if kind in there and not (overwrite and there[kind] == target):
+        if kind in there and not (there[kind] == target and (overwrite or target.name in broken_off)):
             cure = "give --overwrite or another --out" if there[kind] == target else "remove it or give another --out"
             raise UserError(f"{there[kind]}: is there already and gives the modality {kind}; {cure}")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from mocme_jax.data.graph.plain_layout import read_plain
 from mocme_jax.data.graph.split_files import split_file
 from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.data.whole_files import write_atomically
+from mocme_jax.data.whole_folders import refuse_unfinished
 from mocme_jax.errors import UserError
 
 MADE_FOLDER = "made_features"
@@ -78,6 +79,7 @@ def load_graph(
     wanted = {modality_name(word) for word in modalities} - {"structure"}
     take_all = not modalities
     files = feature_paths(features_dir, graph.name, None if take_all else wanted)
+    refuse_unfinished(features_dir, lambda name: _of_modality(name, wanted if modalities else None))
     for line in unread_features(features_dir, files.values()):
         notify(line)
     found = {kind: read_feature_file(path, kind, graph.entities, notify) for kind, path in files.items()}
@@ -105,6 +107,7 @@ def read_triples(directory: Path, notify: Callable[[str], None] = print) -> Know
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; give the folder that holds the graph's files")
+    refuse_unfinished(directory, _of_graph)
     if any((directory / f"{split}2id.txt").exists() for split in ("train", "valid", "test")):
         return read_openke(directory)
     if (directory / f"train{SUFFIX}").exists():
@@ -115,6 +118,15 @@ def read_triples(directory: Path, notify: Callable[[str], None] = print) -> Know
         f"{directory}: holds no graph; expected entity2id.txt, relation2id.txt and "
         f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt (.tsv, .nt, .del, .gz) with rows head, relation, tail"
     )
+
+
+def _of_graph(name: str) -> bool:
+    return name.endswith(("2id.txt", SUFFIX))
+
+
+def _of_modality(name: str, wanted: Collection[str] | None) -> bool:
+    """Whether a file is one of features; with ``wanted``, of one of these."""
+    return not _of_graph(name) and (wanted is None or modality_name(Path(name).stem) in wanted)
 
 
 def is_readable(texts: Sequence[str]) -> bool:

@@ -4,16 +4,17 @@
 tail. A process that is one of several then holds no more of them than it needs.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.data.graph.name_files import NAME_FILES, read_names, write_names
+from mocme_jax.data.graph.name_files import NAME_FILES, as_name_file, read_names
 from mocme_jax.data.graph.openke_layout import SPLITS
 from mocme_jax.data.graph.triple_keys import pieces
 from mocme_jax.data.readers.numpy_file import read_npy
-from mocme_jax.data.whole_files import write_atomically
+from mocme_jax.data.whole_folders import Content, write_together
 from mocme_jax.errors import UserError
 
 SUFFIX = "_triples.npy"
@@ -37,14 +38,14 @@ def write_mapped(folder: Path, graph: KnowledgeGraph) -> list[Path]:
     """Writes a graph's names and triples so that `read_mapped` reads them, and returns the files.
 
     Raises:
-      UserError: see ``write_names``.
+      UserError: see ``as_name_file`` and ``write_together``.
       OSError: the folder can't be made or written.
     """
-    for file, names in zip(NAME_FILES, (graph.entities, graph.relations), strict=True):
-        write_names(folder / file, names)
+    tables = zip(NAME_FILES, (graph.entities, graph.relations), strict=True)
+    writers: dict[str, Content] = {file: as_name_file(file, names) for file, names in tables}
     for split, triples in graph.splits.items():
-        write_atomically(folder / f"{split}{SUFFIX}", lambda out, rows=triples: np.save(out, rows))
-    return [folder / file for file in (*NAME_FILES, *(f"{split}{SUFFIX}" for split in graph.splits))]
+        writers[f"{split}{SUFFIX}"] = partial(np.save, arr=triples)
+    return write_together(folder, writers)
 
 
 def _map_triples(path: Path, entities: int, relations: int) -> np.ndarray:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mocme_jax.data.readers.text_lines import read_lines, read_whole_number, take_count
-from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 
 NAME_FILES = ("entity2id.txt", "relation2id.txt")
@@ -36,23 +35,25 @@ class NameFile(NamedTuple):
     counted: bool
 
 
-def write_names(path: Path, names: Sequence[str]) -> None:
-    """Writes the names by id, with a count.
+def as_name_file(file: str, names: Sequence[str]) -> bytes:
+    """The content of a file of names by id, with a count.
+
+    Args:
+      file: its name, for the message.
+      names: by id.
 
     Raises:
       UserError: a line can't hold a name.
-      OSError: the file can't be written.
     """
     for name in names:
         # As read_lines: only line feeds end a line.
         if not name or name != name.strip() or not {"\t", "\n", "\0"}.isdisjoint(name):
             raise UserError(
-                f"{name[:60]!r}: {path.name} can't hold a name that is empty, or has a tab, a line feed, a zero "
+                f"{name[:60]!r}: {file} can't hold a name that is empty, or has a tab, a line feed, a zero "
                 "byte, or a blank at an end"
             )
     lines = [str(len(names)), *(f"{name}\t{index}" for index, name in enumerate(names))]
-    content = ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
-    write_atomically(path, lambda file: file.write(content))
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
 
 
 def read_name_files(folder: Path) -> list[NameFile | None]:
