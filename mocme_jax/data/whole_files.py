@@ -19,7 +19,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
       OSError: the folder can't be made or written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Made anew, under a name by chance: nobody can have put a link there.
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
     try:
@@ -36,6 +36,32 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.unlink(temporary)
         raise
     flush_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it that lack; their names are on the disk when this returns.
+
+    Raises:
+      OSError: it can't be made, or is a file.
+    """
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    flush_folder(folder.parent)
+
+
+def flush_tree(folder: Path) -> None:
+    """Returns once a folder is on the disk with all that is in it, whoever wrote it.
+
+    Raises:
+      OSError: the disk refuses something of it.
+    """
+    for place, _, files in os.walk(folder):
+        for name in files:
+            flush_folder(Path(place, name))
+        flush_folder(Path(place))
 
 
 def flush_folder(folder: Path) -> None:

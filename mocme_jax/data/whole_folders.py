@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mocme_jax.data.readers.text_lines import read_lines
-from mocme_jax.data.whole_files import flush_folder, write_atomically
+from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
 from mocme_jax.errors import UserError
 
 UNFINISHED = "unfinished.txt"
@@ -44,7 +44,7 @@ def write_together(folder: Path, files: Mapping[str, Content], gone: Collection[
       OSError: the folder can't be made or written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with _alone_in(folder), _stage(folder) as stage:
         for name, content in files.items():
             _write(stage / name, content)

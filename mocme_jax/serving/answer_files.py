@@ -6,13 +6,14 @@
 import contextlib
 import fcntl
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO
 
-from mocme_jax.data.whole_files import write_atomically
+from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.printed_commands import to_install
 
@@ -49,7 +50,7 @@ class RowFile:
         self.finished = kind == ".parquet" and self.path.exists() and not self._plain.exists()
         self.done = 0
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             self._check(settings)
             mode = "r+b" if self._plain.exists() else "w+b"
             self._file: IO[bytes] = open(self._plain, mode)  # noqa: SIM115 - close() closes it
@@ -68,7 +69,8 @@ class RowFile:
 
     def _check(self, settings: dict) -> None:
         if not (self._plain.exists() or self.finished):
-            self._settings.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+            content = (json.dumps(settings, indent=1) + "\n").encode()
+            write_atomically(self._settings, lambda file: file.write(content))
             return
         try:
             before = json.loads(self._settings.read_text(encoding="utf-8"))
@@ -124,8 +126,11 @@ class RowFile:
             self._file.flush()
 
     def finish(self) -> None:
-        """Closes a complete file; makes the Parquet one."""
+        """Closes a complete file; makes the Parquet one. It is on the disk when this returns."""
         with self._told_if_full():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            flush_folder(self.path.parent)
             self._file.close()
         if self._plain == self.path:
             return

@@ -16,6 +16,7 @@ import numpy as np
 from mocme_jax.config import flat
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.readers.numpy_file import read_npy
+from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.studies.seed_training import Trained
 from mocme_jax.studies.study_folder import RANKS, ROWS, STUDY, read_rows
@@ -43,7 +44,7 @@ class Rows:
             check_same_run(folder, saved, identity)
             _check_same_search(folder, saved.get("search"), identity.get("search"))
         with writing(self.folder):
-            (self.folder / RANKS).mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder / RANKS)
         write_json(path, identity)
         self._rows = read_rows(self.folder)
         if os.path.lexists(self.folder / ROWS):
@@ -69,13 +70,15 @@ class Rows:
             rows.append(row)
             if one.ranks is not None:
                 path = self.ranks_path(cell, row["seed"])
+                ranks = one.ranks.astype(np.float32)
                 with writing(path):
-                    np.save(path, one.ranks.astype(np.float32))
+                    write_atomically(path, lambda file, ranks=ranks: np.save(file, ranks))
         path = self.folder / ROWS
         with writing(path), open(path, "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
             file.flush()
             os.fsync(file.fileno())
+            flush_folder(self.folder)
         self._rows += rows
 
     @property

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mocme_jax.data.whole_files import flush_folder, flush_tree
 from mocme_jax.errors import UserError
 from mocme_jax.training.checkpoints.checksums import arrays_by_path, is_table
 from mocme_jax.training.checkpoints.run_folder import unwritable
@@ -98,6 +99,8 @@ class Checkpoints:
         self.folder = folder
         self._create = create
         self._managers: dict[Which, ocp.CheckpointManager] = {}
+        # Those with saves whose names may not be on the disk.
+        self._unflushed: set[Which] = set()
 
     def save(self, which: Which, number: int, state: Any, meta: dict) -> None:
         """Saves in the background; the oldest is deleted once this one is complete and there are more than two.
@@ -110,6 +113,7 @@ class Checkpoints:
             raise ValueError(f"{self.folder} was opened with create=False, for reading only")
         manager = self._manager(which)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        self._unflushed.add(which)
         try:
             saved = manager.save(number, args=args)
         except Exception as error:
@@ -176,10 +180,13 @@ class Checkpoints:
             raise self._unwritable(which, error) from error
 
     def wait(self) -> None:
-        """Returns once every save is on the disk."""
+        """Returns once every save is on the disk, and would be there after a power cut."""
         for which, manager in self._managers.items():
             try:
                 manager.wait_until_finished()
+                if which in self._unflushed:
+                    flush_tree(self.folder / which)
+                    self._unflushed.discard(which)
             except Exception as error:
                 raise self._unwritable(which, error) from error
 
@@ -203,12 +210,21 @@ class Checkpoints:
     def _manager(self, which: Which) -> ocp.CheckpointManager:
         if which not in self._managers:
             folder, create = self.folder / which, self._create
+            # TensorStore flushes the arrays; what Orbax writes beside them, and the names of all, are not flushed. This
+            # comes before a checkpoint is called by its number, and before the one before the last is deleted.
+            written = functools.partial(flush_tree, folder) if create else None
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=KEPT, create=create, cleanup_tmp_directories=create, read_only=not create
+                max_to_keep=KEPT,
+                create=create,
+                cleanup_tmp_directories=create,
+                read_only=not create,
+                async_options=ocp.AsyncOptions(post_finalization_callback=written),
             )
             handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
             try:
                 self._managers[which] = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+                if create:
+                    flush_folder(self.folder)
             except OSError as error:
                 raise self._unwritable(which, error) from error
         return self._managers[which]

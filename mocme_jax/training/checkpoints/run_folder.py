@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mocme_jax.data.whole_files import write_atomically
+from mocme_jax.data.whole_files import make_folder, write_atomically
 from mocme_jax.errors import UserError
 
 LOCK = "lock"
@@ -62,7 +62,7 @@ def locked(workdir: str | os.PathLike) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, not a folder; name another with --workdir=FOLDER")
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         place = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         try:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mocme_jax.config import flat
 from mocme_jax.data.readers.json_file import rows_of
+from mocme_jax.data.whole_files import flush_folder, make_folder
 from mocme_jax.training.checkpoints.run_folder import write_whole, writing
 from mocme_jax.training.logs.trackers import TensorBoard, Tracker
 
@@ -53,7 +54,7 @@ class MetricsLog:
             return
         folder = Path(workdir)
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         self.path, purge = folder / FILE_NAME, None
         if os.path.lexists(self.path):
             rows = _complete_rows(self.path)
@@ -65,6 +66,7 @@ class MetricsLog:
             write_whole(self.path, b"".join(line + b"\n" for line, _ in rows))
         with writing(self.path):
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+            flush_folder(folder)
         if tensorboard and importlib.util.find_spec("tensorboardX") is not None:
             self._trackers.append(TensorBoard(folder / "tensorboard", purge))
 
