@@ -61,6 +61,19 @@ def test_a_checkpoint_that_lacks_parts_is_still_the_runs_own(tmp_path):
         assert checkpoints.numbers("last") in ([], [7])
 
 
+def test_the_empty_folder_of_a_deletion_that_was_cut_off_is_in_nobodys_way(theirs, tmp_path):
+    (tmp_path / "last" / "7").mkdir(parents=True)
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.numbers("last") == []
+    # Not where something else is in the way: then nothing changes.
+    (tmp_path / "last" / "7").mkdir()
+    shutil.copytree(theirs, tmp_path / "best")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="is no checkpoint"):
+        open_checkpoints(tmp_path)
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "MODEL_CARD.md"])
 def test_a_link_at_a_files_place_is_replaced(name, theirs, tmp_path):
     (tmp_path / "run").mkdir()

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from mocme_jax.data.whole_files import flush_folder, flush_tree
 from mocme_jax.errors import UserError
 from mocme_jax.training.checkpoints.checksums import arrays_by_path, is_table
-from mocme_jax.training.checkpoints.run_folder import unwritable
+from mocme_jax.training.checkpoints.run_folder import unwritable, writing
 
 Which = Literal["last", "best"]
 NAMES: tuple[Which, ...] = ("last", "best")
@@ -58,6 +58,7 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
 
     Orbax takes every folder with a number for a name as a checkpoint, and deletes the oldest.
     """
+    emptied: list[Path] = []
     for name in NAMES:
         place = folder / name
         if place.is_symlink():
@@ -66,10 +67,17 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
             continue
         for entry in sorted(place.iterdir()):
             if entry.name.isdigit() and not any((entry / part).exists() for part in _PARTS):
+                if entry.is_dir() and not entry.is_symlink() and not any(entry.iterdir()):
+                    emptied.append(entry)
+                    continue
                 raise UserError(
                     f"{entry}: is no checkpoint of this program, and could be deleted as one; move it elsewhere, or "
                     "name another folder with --workdir=DIR"
                 )
+    # A kill in the last moment of a deletion leaves a folder with nothing in it.
+    for entry in emptied:
+        with writing(entry):
+            entry.rmdir()
 
 
 @functools.cache
