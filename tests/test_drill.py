@@ -1,7 +1,7 @@
 """A small crash drill in every run of the tests; the large one is a command."""
 
 import pytest
-from drills import kill
+from drills import kill, kill_commands
 from tiny_graph import tiny_flags, write_tiny_graph
 
 
@@ -17,6 +17,28 @@ def test_killed_trainings_end_as_if_nothing_had_been(tmp_path, monkeypatch):
     kills, wrong = kill.drill(3, 4, tmp_path, flags, epochs=18, weights=(0, 1, 2, 2, 0))
     assert sum(kills.values()) >= 3
     assert not wrong, wrong
+
+
+@pytest.mark.slow
+def test_a_killed_command_ends_as_if_nothing_had_been(tmp_path):
+    (command,) = kill_commands.commands(tmp_path, ["prepare --triples"])
+    drill = kill_commands.Drill(tmp_path, 3)
+    drill.run(command, most=3)
+    assert sum(drill.kills.values()) > 0
+    assert not drill.wrong, drill.wrong
+
+
+def test_what_a_command_left_is_compared_without_seconds(tmp_path):
+    def left(seconds, mrr, name):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        (folder / "rows.jsonl").write_text(f'{{"seconds": {seconds}, "dev": {{"mrr": {mrr}}}}}\n')
+        (folder / name).write_bytes(b"table")
+        return kill_commands.left(folder)
+
+    assert left(1, 0.5, "table") == left(2, 0.5, "table")
+    assert left(1, 0.5, "table") != left(1, 0.6, "table")
+    assert left(1, 0.5, "table") != left(1, 0.5, ".table.part")
 
 
 def test_a_difference_is_a_difference():

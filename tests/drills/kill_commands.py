@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PLACES = ("anywhere", "output")
 TIMEOUT = 600
 QUERIES = 12_000
+# Below a command's folder, whatever it writes.
+OUT = "out"
 # Of a program that ends in good order, or as the signal ends any.
 STATUSES = {
     signal.SIGKILL: {-signal.SIGKILL},
@@ -60,17 +62,15 @@ class Command(NamedTuple):
     Attributes:
       flags: of a folder that it may write, and that ``source`` was copied to.
       source: what the folder holds at the start; None for nothing.
-      written: whatever it writes, below the folder.
     """
 
     name: str
     flags: Callable[[Path], list[str]]
     source: Path | None
-    written: str = "out"
 
 
-def commands(folder: Path) -> dict[str, Command]:
-    """All of them, their inputs written into a folder."""
+def commands(folder: Path, names: Sequence[str] = ()) -> list[Command]:
+    """Those of these names, or all, their inputs written into a folder."""
     graph = write_tiny_graph(folder / "graph")
     other = write_tiny_graph(folder / "other", seed=1)
     numbers = [f"place {place}\tsize\t{place * place}\n" for place in range(ENTITIES)]
@@ -82,10 +82,7 @@ def commands(folder: Path) -> dict[str, Command]:
     (folder / "space.py").write_text(SPACE, encoding="utf-8")
     fields = dict(data__modalities="text,numeric", train__average=20, model__cardinality=0.5)
     trained, before = folder / "trained", folder / "before"
-    _end([sys.executable, "-m", "mocme_jax.train", *tiny_flags(graph, trained / "run", **fields, train__epochs=6)])
-    shutil.rmtree(trained / "run" / "tensorboard", ignore_errors=True)
     prepared = ["--overwrite", "--triples"]
-    _end([sys.executable, "-m", "mocme_jax.prepare", f"--data={other}", f"--out={before / 'out'}", *prepared])
     study = dict(train__save_minutes=0.001, train__epochs=12, **fields)
 
     def predict(out: str, *flags: str) -> Callable[[Path], list[str]]:
@@ -121,7 +118,13 @@ def commands(folder: Path) -> dict[str, Command]:
             None,
         ),
     ]
-    return {command.name: command for command in found}
+    found = [command for command in found if not names or command.name in names]
+    if any(command.source == trained for command in found):
+        _end(["train", *tiny_flags(graph, trained / "run", **fields, train__epochs=6)])
+        shutil.rmtree(trained / "run" / "tensorboard", ignore_errors=True)
+    if any(command.source == before for command in found):
+        _end(["prepare", f"--data={other}", f"--out={before / 'out'}", *prepared])
+    return found
 
 
 def _made(graph: Path) -> list[str]:
@@ -134,15 +137,17 @@ def _environment() -> dict[str, str]:
     return os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONPATH": paths}
 
 
-def _start(argv: list[str], log: Path) -> subprocess.Popen:
+def _start(arguments: list[str], log: Path) -> subprocess.Popen:
+    argv = [sys.executable, "-m", f"mocme_jax.{arguments[0]}", *arguments[1:]]
     with open(log, "wb") as file:
         return subprocess.Popen(
             argv, env=_environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
         )
 
 
-def _end(argv: list[str]) -> None:
-    subprocess.run(argv, env=_environment(), check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+def _end(arguments: list[str]) -> None:
+    if status := _start(arguments, Path(os.devnull)).wait(timeout=TIMEOUT):
+        raise SystemExit(f"{arguments[0]}, whose output the drill needs, ended with status {status}")
 
 
 def _state(folder: Path) -> list:
@@ -209,14 +214,12 @@ class Drill:
             for _ in range(2):
                 # Once to fill caches: the second tells how long it takes.
                 at, begun = self._fresh(command), time.monotonic()
-                process = _start(
-                    [sys.executable, "-m", f"mocme_jax.{command.flags(at)[0]}", *command.flags(at)[1:]], at / "log"
-                )
+                process = _start(command.flags(at), at / "log")
                 if status := process.wait(timeout=TIMEOUT):
                     raise SystemExit(
                         f"{command.name}: undisturbed, status {status}: {(at / 'log').read_text()[-2000:]}"
                     )
-                self._expected[command.name] = left(at / command.written), time.monotonic() - begun
+                self._expected[command.name] = left(at / OUT), time.monotonic() - begun
                 shutil.rmtree(at)
         return self._expected[command.name]
 
@@ -227,9 +230,9 @@ class Drill:
         arguments = command.flags(at)
         while True:
             number, place = chance.choice(SIGNALS), chance.choice(PLACES)
-            before = _state(at / command.written)
-            process = _start([sys.executable, "-m", f"mocme_jax.{arguments[0]}", *arguments[1:]], at / "log")
-            killed = here < most and self._reached(process, at / command.written, place, before, seconds)
+            before = _state(at / OUT)
+            process = _start(arguments, at / "log")
+            killed = here < most and self._reached(process, at / OUT, place, before, seconds)
             if killed:
                 process.send_signal(number)
             status = process.wait(timeout=TIMEOUT)
@@ -248,7 +251,7 @@ class Drill:
                 continue
             self.wrong.append(f"{said}: status {status}: {text[-2000:]}")
             return
-        found = left(at / command.written)
+        found = left(at / OUT)
         if found == expected:
             shutil.rmtree(at)
         else:
@@ -286,13 +289,12 @@ def main() -> int:
     folder = arguments.workdir or Path(tempfile.mkdtemp(prefix="drill-"))
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    found = commands(folder)
-    chosen = [found[name] for name in arguments.commands.split(",")] if arguments.commands else list(found.values())
+    chosen = commands(folder, arguments.commands.split(",") if arguments.commands else ())
     drill = Drill(folder, arguments.seed)
     told = 0
     while sum(drill.kills.values()) < arguments.times:
         for command in chosen:
-            drill.run(command, most=min(3, arguments.times - sum(drill.kills.values())))
+            drill.run(command, most=min(5, arguments.times - sum(drill.kills.values())))
             for line in drill.wrong[told:]:
                 print(f"WRONG {line}", flush=True)
             told = len(drill.wrong)
