@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from mocme_jax.errors import UserError
-from mocme_jax.training.checkpoints.orbax_store import Unreadable, first_difference, open_checkpoints
+from mocme_jax.training.checkpoints.checkpoint_files import Unreadable
+from mocme_jax.training.checkpoints.orbax_store import first_difference, open_checkpoints
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
 

@@ -8,8 +8,9 @@ import pytest
 from tiny_model import tiny_model
 
 from mocme_jax.parallel.mesh import Mapper
-from mocme_jax.training.checkpoints.orbax_store import Unreadable, open_checkpoints
-from mocme_jax.training.checkpoints.run_position import Position
+from mocme_jax.training.checkpoints.checkpoint_files import Unreadable
+from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
+from mocme_jax.training.checkpoints.run_position import Position, identity_of
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.optimizers import create_optimizers
 from mocme_jax.training.train_state import plan_train_state
@@ -46,7 +47,7 @@ def saved(tmp_path_factory):
         mapper, made = plan(*place, seed=3)
         state = made.create()
         with open_checkpoints(folder) as checkpoints:
-            saves = Saves(checkpoints, {}, ENTITIES, pytest.fail)
+            saves = Saves(checkpoints, identity_of({}, {}, "f"), ENTITIES, pytest.fail)
             saves.save("last", Position(step=1), mapper.whole_tables(state, made.spec))
         found[place] = folder, whole(mapper, made.spec, state)
     return found

@@ -67,7 +67,11 @@ def restore_best(
         newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))
         if newest is None:
             raise UserError(f"{Path(workdir) / 'best'}: holds no checkpoint; train there first, or mend --workdir")
-        config = here(newest.meta, data_dir, features_dir, alone=alone)
+        try:
+            config = here(newest.meta, data_dir, features_dir, alone=alone)
+        except UserError as error:
+            place = Path(workdir) / "best" / str(newest.number)
+            raise UserError(f"{place}: its meta has a config that is not of this version: {error}") from None
         dataset = builders.load_dataset(config, notify, graph)
         if dataset.fingerprint != newest.meta["fingerprint"]:
             of_graph = {name: part for name, part in newest.meta["parts"].items() if not name.startswith(START_PART)}

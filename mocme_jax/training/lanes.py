@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.mesh import WHOLE
 from mocme_jax.training.checkpoints.resuming import resume
@@ -74,12 +75,14 @@ class StackedLanes(OneLane):
         """The stacked states, and the position of each seed; a folder of other seeds is refused."""
         plan, mapper = self.training.plan, self.training.mapper
         self._keep = jax.jit(_keep_lane, donate_argnums=0)
-        saved = self.saves.newest(
-            "last",
-            _Arrays(plan.shapes, plan.shapes.evaluated),
-            accept=lambda meta: check_same_run(self.folder, meta, self.saves.identity),
-            needed=False,
-        )
+
+        def same_run(meta: dict) -> None:
+            check_same_run(self.folder, meta, self.saves.identity)
+            if len(meta["lanes"] or ()) != len(plan.shapes.key):
+                raise UserError(f"{self.folder}: holds another number of seeds; delete it to begin anew")
+
+        arrays = _Arrays(plan.shapes, plan.shapes.evaluated)
+        saved = self.saves.newest("last", arrays, accept=same_run, needed=False)
         if saved is None:
             self.saves.forget_after("last", -1)
             state = plan.create()

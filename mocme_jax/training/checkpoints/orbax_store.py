@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
+import operator
 import os
 import sys
 from pathlib import Path
@@ -20,8 +22,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.whole_files import flush_folder, flush_tree
 from mocme_jax.errors import UserError
+from mocme_jax.training.checkpoints.checkpoint_files import Unreadable, check_kinds, check_sizes
 from mocme_jax.training.checkpoints.checksums import arrays_by_path, is_table
 from mocme_jax.training.checkpoints.run_folder import unwritable, writing
 
@@ -32,23 +36,23 @@ KEPT = 2
 _PARTS = ("meta", "state", "_CHECKPOINT_METADATA")
 
 
-class Unreadable(Exception):
-    """A checkpoint can't be read, or is not what it was when it was saved; the message is one line and says why."""
-
-
 def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Checkpoints:
     """The checkpoints under `workdir`, a relative path of the current folder.
 
     With `create`, missing folders are made, and what cut-off saves left is removed; without it nothing is written.
 
     Raises:
-      UserError: without `create`, there are no checkpoints in it.
+      UserError: without `create`, there are no checkpoints in it; or they hold what no checkpoint does, see
+        ``check_kinds``.
     """
     folder = Path(workdir).expanduser().absolute()
-    if not create and not any((folder / name).is_dir() for name in NAMES):
+    places = [folder / name for name in NAMES if os.path.lexists(folder / name)]
+    if not create and not places:
         raise UserError(f"{folder}: holds no checkpoint; train there first, or mend --workdir")
     if create:
         _refuse_what_is_not_ours(folder)
+    for place in places:
+        check_kinds(place)
     _silence()
     return Checkpoints(folder, create)
 
@@ -142,11 +146,14 @@ class Checkpoints:
         Raises:
           Unreadable: it can't be.
         """
-        manager = self._manager(which)
+        path = self.folder / which / str(number) / "meta" / "metadata"
         try:
-            return dict(manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta)
-        except Exception as error:
-            raise Unreadable(_reason(error)) from error
+            meta = read_json(path)
+        except UserError as error:
+            raise Unreadable(str(error)) from error
+        if not isinstance(meta, dict):
+            raise Unreadable(f"{path} holds no mapping")
+        return meta
 
     def restore(self, which: Which, number: int, target: Any, table: tuple[str, int] | None = None) -> Any:
         """A saved state.
@@ -167,11 +174,16 @@ class Checkpoints:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
         target = jax.tree.map(describe, target)
+        check_sizes(
+            self.folder / which / str(number),
+            sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(target)),
+        )
         manager = self._manager(which)
         try:
             saved = manager.item_metadata(number)["state"]
+            saved = getattr(saved, "tree", saved)
             # Orbax would print every array of both trees.
-            difference = first_difference(getattr(saved, "tree", saved), target, table)
+            difference = first_difference(saved, target, table) or _larger_chunk(saved)
             if difference is None:
                 wanted = ocp.args.StandardRestore(target, strict=table is None)
                 return manager.restore(number, args=ocp.args.Composite(state=wanted)).state
@@ -227,6 +239,8 @@ class Checkpoints:
                 cleanup_tmp_directories=create,
                 read_only=not create,
                 async_options=ocp.AsyncOptions(post_finalization_callback=written),
+                # Else what each checkpoint says of its time is read, and believed.
+                lightweight_initialize=True,
             )
             handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
             try:
@@ -246,6 +260,15 @@ class Checkpoints:
 
 def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _larger_chunk(saved: Any) -> str | None:
+    """The first array whose pieces are said to be larger than it is, in words: a piece is read as a whole."""
+    for path, leaf in arrays_by_path(saved).items():
+        pieces = leaf.storage.chunk_shape
+        if len(pieces) != len(leaf.shape) or any(map(operator.gt, pieces, [max(size, 1) for size in leaf.shape])):
+            return f"{path} is {list(leaf.shape)} in pieces of {list(pieces)}"
+    return None
 
 
 def first_difference(saved: Any, target: Any, table: tuple[str, int] | None = None) -> str | None:

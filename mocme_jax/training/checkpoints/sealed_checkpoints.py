@@ -12,9 +12,11 @@ import jax
 
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.processes import everyone
+from mocme_jax.training.checkpoints.checkpoint_files import Unreadable
 from mocme_jax.training.checkpoints.checksums import checksums
-from mocme_jax.training.checkpoints.orbax_store import Checkpoints, Unreadable, Which
-from mocme_jax.training.checkpoints.run_position import Position
+from mocme_jax.training.checkpoints.orbax_store import Checkpoints, Which
+from mocme_jax.training.checkpoints.run_position import FORMAT, Position
+from mocme_jax.training.checkpoints.saved_meta import checked
 
 
 class Saved(NamedTuple):
@@ -116,7 +118,7 @@ class Saves:
         arrays = None
         reason = "another process can't read it"
         try:
-            meta = opened(self.checkpoints.read_meta(which, number))
+            meta = checked(opened(self.checkpoints.read_meta(which, number)), number)
         except Unreadable as error:
             reason = str(error)
         if not everyone([bool(meta)]).all():
@@ -152,10 +154,15 @@ def opened(meta: dict) -> dict:
     Raises:
       Unreadable: the content is not what the digest was made of.
     """
-    if "digest" not in meta and "config" in meta:
+    if "digest" not in meta and "config" in meta and meta.get("format") != FORMAT:
         # From before checkpoints were sealed; whose it is will be told, and it is not gone on from.
         return meta
-    if set(meta) != {"content", "digest"} or digest_of(meta["content"]) != meta["digest"]:
+    try:
+        whole = set(meta) == {"content", "digest"} and digest_of(meta["content"]) == meta["digest"]
+    except (ValueError, RecursionError):
+        # JSON is read with NaN in it, and written without.
+        whole = False
+    if not whole:
         raise Unreadable("meta has another digest than when it was saved")
     return meta["content"]
 

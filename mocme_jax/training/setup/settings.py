@@ -103,9 +103,13 @@ def here(saved: Mapping[str, Any], data_dir: str | None, features_dir: str | Non
 
     Args:
       saved: what a checkpoint says of itself; an earlier version did not note the ``places``.
+
+    Raises:
+      UserError: the config has other fields than this version, or a value that a field may not hold.
     """
-    config = saved["config"]
-    changes: dict[str, Value] = {"parallel.devices": min(config["parallel"]["devices"], jax.device_count())}
+    config = config_from_dict(saved["config"])
+    devices = int(config["parallel"]["devices"])
+    changes: dict[str, Value] = {"parallel.devices": min(devices, jax.device_count())}
     if alone:
         changes = {"parallel.devices": 1, "parallel.mapper": "none", "parallel.shard_entities": False}
     carried = [part.removeprefix(MODALITY_PART) for part in saved["parts"] if part.startswith(MODALITY_PART)]
