@@ -42,6 +42,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         _end_output()
         status = 0
     except OSError as error:
+        if error.filename is None and error.errno == errno.ENOENT and not _has_a_folder():
+            print("error: the working directory has been deleted; change to another one", file=sys.stderr)
+            sys.exit(USER_ERROR)
         # An error without a file's name is one of standard output.
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
             raise
@@ -49,6 +52,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         _end_output()
         status = USER_ERROR
     sys.exit(status)
+
+
+def _has_a_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _end_output() -> None:

@@ -241,6 +241,11 @@ FIELDS: dict[str, Field] = {
         "split the entity table, its optimizer state and the features by rows over the devices; for graphs that do not "
         "fit on one device",
     ),
+    "parallel.lock": Field(
+        True,
+        "whether a lock keeps a second training out of the folder; false: on a file system without locks, as some NFS "
+        "and Lustre are",
+    ),
 }
 
 

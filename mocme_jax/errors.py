@@ -6,6 +6,14 @@ from collections.abc import Iterator
 
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 
+# What JAX says, which is not imported here; Python of a thread; and the loader of a library, under a limit.
+_OF_MEMORY = (
+    "RESOURCE_EXHAUSTED",
+    "can't start new thread",
+    "failed to map segment from shared object",
+    "annot allocate memory",
+)
+
 
 def one_line(text: str) -> str:
     """Text as a terminal may show it: on one line, what is not printable written as its escape.
@@ -43,8 +51,7 @@ def enough_memory(work: str, cure: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        # The words are JAX's, which is not imported here.
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OF_MEMORY):
             raise
         size = re.search(r"allocating (\d+) bytes", str(error))
         more = f" ({int(size[1]) / 1e9:,.1f} GB more are wanted)" if size else ""

@@ -15,6 +15,7 @@ from mocme_jax.studies.pruning import why_pruned
 from mocme_jax.studies.search_space import Space, described, draw
 from mocme_jax.studies.study import as_flags, changed, identity_of_study, run_cell
 from mocme_jax.studies.tpe_sampler import TpeSampler
+from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.run_folder import locked
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.progress import make_console, results_table
@@ -68,6 +69,7 @@ def search(
     Raises:
       UserError, Stopped: as ``run_study``; also if Optuna is asked for and not installed.
     """
+    check_addresses()
     preemption = preemption or Preemption()
     console = make_console()
     note = console.print
@@ -80,7 +82,7 @@ def search(
     identity = identity_of_study(name, config, {points[0]: {}}, dataset, [seed])
     identity["search"] = {"sampler": sampler, "pruner": pruner, "space": described(ranges)}
     use_compilation_cache()
-    with locked(workdir):
+    with locked(workdir, settings_of(config).lock):
         rows = Rows(workdir, identity)
         preemption.something_to_save()
         for number, point in enumerate(points):

@@ -23,6 +23,7 @@ from mocme_jax.studies.pruning import Curve
 from mocme_jax.studies.seed_training import train_seeds
 from mocme_jax.studies.study_folder import TABLE
 from mocme_jax.studies.study_table import make_table, print_table
+from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.run_folder import locked, write_json
 from mocme_jax.training.checkpoints.run_position import identity_of
 from mocme_jax.training.compilation_cache import use_compilation_cache
@@ -99,6 +100,7 @@ def run_study(
       UserError: bad data, a folder that can't be written or holds another study, an unknown cell.
       Stopped: a signal has ended the study in good order.
     """
+    check_addresses()
     preemption, console = preemption or Preemption(), make_console()
     own = range(settings_of(config).seed, settings_of(config).seed + seeds)
     note = console.print
@@ -112,7 +114,7 @@ def run_study(
     note(f"{told}, seeds {' '.join(map(str, own))}; dev: {dataset.dev}")
     for line in dataset.warnings:
         note(f"warning: {line}")
-    with locked(workdir):
+    with locked(workdir, settings_of(config).lock):
         rows = Rows(workdir, identity_of_study(name, config, found, dataset, own))
         clean = clean_rows(dataset.graph.splits["test"], dataset.known[0])
         preemption.something_to_save()

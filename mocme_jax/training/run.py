@@ -15,6 +15,7 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.parallel.processes import everyone
+from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_folder import locked, write_json, write_whole
 from mocme_jax.training.compilation_cache import use_compilation_cache
@@ -55,6 +56,7 @@ def train_and_evaluate(
       FloatingPointError: the loss or a score is not finite.
       Stopped: a signal has ended the run in good order.
     """
+    check_addresses()
     began = time.perf_counter()
     preemption = preemption or Preemption()
     writes = jax.process_index() == 0
@@ -88,7 +90,7 @@ def train_and_evaluate(
 
     # From here on the loop answers a signal, which knows where the run is.
     preemption.something_to_save()
-    with _held(workdir, writes), open_checkpoints(workdir) as checkpoints:
+    with _held(workdir, writes, settings_of(config).lock), open_checkpoints(workdir) as checkpoints:
         state = loop.resume(checkpoints, workdir, note)
         for name, content in [addition.file() for addition in loop.additions if writes]:
             write_whole(Path(workdir) / name, content)
@@ -122,13 +124,13 @@ def train_and_evaluate(
 
 
 @contextlib.contextmanager
-def _held(workdir: Path, writes: bool):
+def _held(workdir: Path, writes: bool, lock: bool):
     """The lock of the folder, which the process that writes holds for all."""
     with contextlib.ExitStack() as stack:
         refused = None
         if writes:
             try:
-                stack.enter_context(locked(workdir))
+                stack.enter_context(locked(workdir, lock))
             except UserError as error:
                 refused = error
         if everyone([refused is not None]).any():

@@ -50,13 +50,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: str | os.PathLike) -> Iterator[None]:
+def locked(workdir: str | os.PathLike, lock: bool = True) -> Iterator[None]:
     """Makes the folder and keeps other trainings out of it, for the time of a block.
 
     The kernel releases the lock with its holder, however that ends; the file stays.
 
+    Args:
+      workdir: the folder.
+      lock: False keeps nobody out, where the file system has no locks.
+
     Raises:
-      UserError: the folder can't be made or written, is a file, or another process trains in it.
+      UserError: the folder can't be made or written, is a file, another process trains in it, or the file system has
+        no locks.
     """
     folder = Path(workdir).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
@@ -66,10 +71,17 @@ def locked(workdir: str | os.PathLike) -> Iterator[None]:
         place = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
                 f"{folder}: another process is training there; wait for its end, or name another folder with "
+                "--workdir=DIR"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"{folder / LOCK}: can't be locked ({error.strerror}): this file system has no locks; see to it that "
+                "no other process trains there and add --config.parallel.lock=false, or name another folder with "
                 "--workdir=DIR"
             ) from error
         yield

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TOLD: tuple[str, ...] = ("seed", "model.score", "model.width", "model.experts", "model.fusion")
 TOLD += ("train.batch_size", "train.precision", "train.table_learning_rate", "negatives.pool")
 TOLD += ("loss.regulariser", "loss.regularisation", "parallel.devices", "parallel.mapper", "parallel.shard_entities")
+TOLD += ("parallel.lock",)
 
 
 def schedule_of(config: Config, triples: int) -> Schedule:
