@@ -107,6 +107,7 @@ FIELDS: dict[str, Field] = {
         "number of joint experts K, which read the structure and all modalities; the structure always has an expert of "
         "its own, and so does each modality if there are several",
         low=1,
+        high=256,
     ),
     "model.fusion": Field(
         "complementarity",

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mocme_jax.config import flat
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError
 from mocme_jax.flags import flags_of
 from mocme_jax.training.information import in_nats, read_information
@@ -76,6 +77,10 @@ class Finished:
         return [row["epoch"] for row in rows], [row[name] for row in rows]
 
 
+def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if misfit(value, (float, None)) is None}
+
+
 def read_finished(workdir: Path, name: str | None = None) -> Finished:
     """Reads a run's folder.
 
@@ -89,12 +94,9 @@ def read_finished(workdir: Path, name: str | None = None) -> Finished:
             f"{workdir}: holds no results.json of a finished run (and no study.json); finish the training, or mend "
             "--workdir"
         )
-    missing = {"graph", "warnings", "run", "weights", "version", "fingerprint", "config"} - results.keys()
-    if missing:
-        lacking = ", ".join(sorted(missing))
-        raise UserError(f"{workdir / 'results.json'}: lacks {lacking}; train again to have it written")
     # An epoch that was evaluated twice, before and after a stop, counts once, as it was last.
-    rows = {row["epoch"]: flat(row, between="/") for row in read_metrics(workdir) if "epoch" in row}
+    read = [row for row in read_metrics(workdir) if "epoch" in row]
+    rows = {row["epoch"]: _numbers(flat(row, between="/")) for row in read}
     name = name or workdir.resolve().name
     information = read_information(workdir, results["run"])
     return Finished(workdir, name, results, information, [rows[epoch] for epoch in sorted(rows)])

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError
-from mocme_jax.studies.study_folder import STUDY, TABLE, read_rows
+from mocme_jax.studies.study_folder import STUDY, TABLE, TABLE_ROW, TOLD, read_rows
 from mocme_jax.studies.study_table import spread
 
 # What the table has of each cell: split and metric of the rows.
@@ -68,12 +69,11 @@ def read_study(folder: Path) -> Study:
     """
     folder = Path(folder)
     told = read_json(folder / STUDY)
-    wanted = {"study": str, "reference": str, "seeds": list, "config": dict, "cells": dict, "graph": dict}
-    held = told if isinstance(told, dict) else {}
-    wrong = [name for name, kind in wanted.items() if not isinstance(held.get(name), kind)]
-    if wrong or told["reference"] not in told["cells"]:
-        what = ", ".join(wrong) or "a reference among its cells"
-        raise UserError(f"{folder / STUDY}: is no study's, it lacks {what}; run the study again to have it written")
+    wrong = misfit(told, TOLD)
+    if wrong is None and told["reference"] not in told["cells"]:
+        wrong = "it lacks a reference among its cells"
+    if wrong:
+        raise UserError(f"{folder / STUDY}: is no study's: {wrong}; run the study again to have it written")
     # The last of a cell and seed; those of a search that did without test have nothing to show here.
     shown = [row for row in read_rows(folder) if row.keys() & {"test", "diverged"}]
     rows = list({(row["cell"], row["seed"]): row for row in shown}.values())
@@ -87,14 +87,11 @@ def _read_table(path: Path) -> list[dict[str, Any]] | None:
     if not os.path.lexists(path):
         return None
     table = read_json(path)
-    rows = table.get("rows") if isinstance(table, dict) else None
-    wanted = {"cell", "seeds", *_SCORES}
-    if isinstance(rows, list):
-        # A cell whose seeds all diverged before they were evaluated has no scores.
-        rows = [row for row in rows if not isinstance(row, dict) or "diverged" not in row or "test" in row]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and wanted <= row.keys() for row in rows):
+    if misfit(table, {"rows": [{str: object}]}):
         return None
-    return [{"difference": None, "p": None} | row for row in rows]
+    # A cell whose seeds all diverged before they were evaluated has no scores.
+    rows = [row for row in table["rows"] if "diverged" not in row or "test" in row]
+    return None if misfit(rows, [TABLE_ROW]) else [{"difference": None, "p": None} | row for row in rows]
 
 
 def summarised(study: Study) -> list[dict[str, Any]]:

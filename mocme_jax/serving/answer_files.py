@@ -8,11 +8,13 @@ import fcntl
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO
 
+from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.printed_commands import to_install
@@ -21,6 +23,8 @@ COLUMNS = ("query", "head", "relation", "tail", "rank", "score", "probability", 
 # Of new triples; the number of the query is the rank.
 NEW_COLUMNS = (*COLUMNS[:-1], "chance", "known")
 _PARQUET_ROWS = 65_536
+# Of a query's answers in JSON; a longer one is taken for what a broken end has left.
+_LONGEST_LINE = 1 << 28
 
 # A value for each column; the query's number is from 1.
 Row = tuple[int | str | float, ...]
@@ -52,8 +56,7 @@ class RowFile:
         try:
             make_folder(self.path.parent)
             self._check(settings)
-            mode = "r+b" if self._plain.exists() else "w+b"
-            self._file: IO[bytes] = open(self._plain, mode)  # noqa: SIM115 - close() closes it
+            self._file: IO[bytes] = _opened(self._plain)
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
         # Some network file systems have no locks; a single writer needs none.
@@ -69,14 +72,15 @@ class RowFile:
 
     def _check(self, settings: dict) -> None:
         if not (self._plain.exists() or self.finished):
-            content = (json.dumps(settings, indent=1) + "\n").encode()
-            write_atomically(self._settings, lambda file: file.write(content))
+            told = json.dumps(settings, indent=1) + "\n"
+            write_atomically(self._settings, lambda file: file.write(told.encode()))
             return
         try:
-            before = json.loads(self._settings.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            before = read_json(self._settings)
+        except UserError:
             before = None
         if before != settings:
+            before = before if isinstance(before, dict) else {}
             changed = [name for name in settings if before and before.get(name) != settings[name]]
             reason = f"was written with another {', '.join(changed)}" if changed else "is no file of this command's"
             raise UserError(f"{self.path}: {reason}; delete it or name another with --out=FILE")
@@ -85,12 +89,12 @@ class RowFile:
         """Drops what a broken end may have left: a half row, and the rows of the last query, which may lack some."""
         end = last_start = offset = 0
         last = None
-        for line in self._file:
+        while line := self._file.readline(_LONGEST_LINE):
             if not line.endswith(b"\n"):
                 break
             try:
                 number = self._number(line)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 # A power cut may leave anything behind the last row that was on the disk.
                 break
             if number is not None and number != last:
@@ -151,7 +155,10 @@ class RowFile:
                 writer.write_table(arrow.Table.from_pylist(rows, schema))
 
         with self._told_if_full():
-            write_atomically(self.path, write)
+            try:
+                write_atomically(self.path, write)
+            except (ValueError, KeyError, TypeError, RecursionError, arrow.ArrowException) as error:
+                raise UserError(f"{self._plain}: holds rows that this command does not write; delete it") from error
         self._plain.unlink()
 
     @contextlib.contextmanager
@@ -175,6 +182,16 @@ class RowFile:
         # After a full disk, what is left in the buffer is refused again.
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             self._file.close()
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A regular file to read and write, made where it is missing."""
+    # Without O_NONBLOCK, reading a pipe would wait for someone to write to it.
+    place = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(place).st_mode):
+        os.close(place)
+        raise UserError(f"{path}: is a pipe or a device, where a file is expected; give another --out=FILE")
+    return os.fdopen(place, "r+b")
 
 
 def check_format(path: Path) -> None:

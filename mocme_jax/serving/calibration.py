@@ -11,6 +11,7 @@ import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.serving import compiled_queries as programs
@@ -25,6 +26,22 @@ MEANING = (
     "a question has one answer that is missing; the probability is that this candidate is it, out of all entities but "
     "the other known answers"
 )
+_SHARE = (float, None)
+_JUDGED = {
+    "questions": int,
+    "error": float,
+    "by_chance": float,
+    "mean": _SHARE,
+    "right": _SHARE,
+    "above": {str(threshold): {"questions": int, "right": _SHARE} for threshold in probability.THRESHOLDS},
+}
+REPORT = {
+    "meaning": str,
+    "own_fits": int,
+    "splits": {str: dict.fromkeys(("before", "after", "after, first ten", "relations"), _JUDGED)},
+}
+"""The shape of a report; see ``json_shape``."""
+
 # The best answers of a test question whose probabilities are judged beside the very best.
 _LISTED = 10
 
@@ -67,10 +84,10 @@ def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
             Curve(*(_numbers(kept[name]["curve"][part]) for part in Curve._fields)) for name in ("answers", "relations")
         ]
         missing = _numbers(kept["missing"])
-        if any("by_chance" not in split["after"] for split in kept["report"]["splits"].values()):
-            return None  # written by an earlier version
+        if misfit(kept["report"], REPORT):
+            return None  # written by an earlier version, or by somebody else
         found = Calibration(fits[0], curves[0], fits[1], curves[1], missing, kept["report"])
-    except (UserError, ValueError, KeyError, TypeError, AttributeError):
+    except (UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
     return found if _is_possible(found) else None
 

@@ -173,7 +173,7 @@ def _worth(why: Explanation) -> list[dict]:
             "modality": name,
             "score without": score,
             "adds to score": why.score - score,
-            **({"nats on dev": why.information[name]} if why.information else {}),
+            **({"nats on dev": why.information.get(name)} if why.information else {}),
         }
         for name, score in why.without.items()
     ]

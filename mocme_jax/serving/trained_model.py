@@ -1,5 +1,6 @@
 """A trained model for somebody who did not train it: names in, names and probabilities out."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -88,13 +89,20 @@ class TrainedModel:
             return self.base.calibration
         identity = self.identity
         kept = read_calibration(self.workdir, identity)
-        if kept is not None and len(kept.answers.sharpness) == 2 * len(self.relations):
+        judged = {name for name, rows in (("dev", self.graph.valid), ("test", self.graph.test)) if len(rows)}
+        if (
+            kept is not None
+            and len(kept.answers.sharpness) == 2 * len(self.relations)
+            and kept.report["splits"].keys() == judged
+        ):
             return kept
         if self.notify is not None:
             self.notify("fitting probabilities on dev (once; kept in the run's folder)")
         fitted = calibrate(self.served, self.graph.train, self.graph.valid, self.graph.test)
-        if write_calibration(self.workdir, identity, fitted) and (results := read_results(self.workdir)) is not None:
-            write_card(self.workdir, results)
+        # Damaged results are told of by who needs them.
+        with contextlib.suppress(UserError):
+            if write_calibration(self.workdir, identity, fitted) and (results := read_results(self.workdir)):
+                write_card(self.workdir, results)
         return fitted
 
     @property

@@ -15,13 +15,14 @@ import numpy as np
 
 from mocme_jax.config import flat
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.studies.seed_training import Trained
-from mocme_jax.studies.study_folder import RANKS, ROWS, STUDY, read_rows
+from mocme_jax.studies.study_folder import IDENTITY, RANKS, ROWS, STUDY, read_rows
 from mocme_jax.training.checkpoints.run_folder import write_json, write_whole, writing
-from mocme_jax.training.checkpoints.run_position import as_json, check_same_run, differing
+from mocme_jax.training.checkpoints.run_position import as_json, check_format, check_same_run, differing
 
 
 class Rows:
@@ -41,6 +42,11 @@ class Rows:
         path = self.folder / STUDY
         if os.path.lexists(path):
             saved = read_json(path)
+            wrong = misfit(saved, {str: object})
+            if wrong is None:
+                check_format(folder, saved)
+            if wrong := wrong or misfit(saved, IDENTITY):
+                raise UserError(f"{path}: is no study's: {wrong}; name another folder with --workdir=DIR")
             check_same_run(folder, saved, identity)
             _check_same_search(folder, saved.get("search"), identity.get("search"))
         with writing(self.folder):
@@ -86,15 +92,19 @@ class Rows:
         """Every finished row, oldest first."""
         return list(self._rows)
 
-    def ranks(self, cell: str, seeds: list[int]) -> np.ndarray | None:
-        """Test ranks ``[S, 2T]`` of a cell; None where a file is not there."""
+    def ranks(self, cell: str, seeds: list[int], queries: int) -> np.ndarray | None:
+        """Test ranks ``[S, 2T]`` of a cell; None where a file is not there. ``queries`` is 2T."""
         paths = [self.ranks_path(cell, seed) for seed in seeds]
         if not all(path.is_file() for path in paths):
             return None
         try:
-            return np.stack([read_npy(path) for path in paths])
-        except (UserError, ValueError) as error:
+            ranks = [read_npy(path) for path in paths]
+        except UserError as error:
             raise UserError(f"{paths[0].parent}: ranks of {cell} can't be read ({error}); delete the folder") from error
+        for path, one in zip(paths, ranks, strict=True):
+            if one.dtype != np.float32 or one.shape != (queries,) or not (np.isfinite(one) & (one >= 1)).all():
+                raise UserError(f"{path}: holds no ranks of {queries:,} queries; delete the folder {path.parent}")
+        return np.stack(ranks)
 
     def ranks_path(self, cell: str, seed: int) -> Path:
         """Where a seed's ranks are."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from rich.console import Console
 
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.studies.pruning import Curve
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
@@ -78,7 +79,7 @@ def train_seeds(
 
         def judge(_numbers: Mapping[str, float], epoch: int) -> None:
             # The row of this evaluation is in the file by now, and so are those of before a stop.
-            if prune and epoch < loop.schedule.epochs and (why := prune(_curve(read_metrics(folder)))):
+            if prune and epoch < loop.schedule.epochs and (why := prune(_curve(_evaluations(folder)))):
                 raise _Pruned(why)
 
         kept = dict(keep_until_step=loop.position.evaluated_step, tensorboard=False, trackers=[Callback(judge)])
@@ -86,11 +87,17 @@ def train_seeds(
             with MetricsLog(folder, **kept) as log:
                 loop.run(state, log, progress)
         except _Pruned as why:
-            evaluations = read_metrics(folder)
+            evaluations = _evaluations(folder)
             progress.note(f"pruned at epoch {evaluations[-1]['epoch']}: {why}")
             return [_pruned(seeds[0], evaluations)]
-        curves = read_metrics(folder)
+        curves = _evaluations(folder)
         return [_score(loop, number, curves, test) for number in range(len(seeds))]
+
+
+def _evaluations(folder: Path) -> list[dict]:
+    """The rows of evaluations, those of before a stop too."""
+    wanted = {"epoch": int, "dev": {"mrr": float}, "weights": {str: float}}
+    return [row for row in read_metrics(folder) if misfit(row, wanted) is None]
 
 
 def _curve(evaluations: list[dict]) -> list[list]:

@@ -5,10 +5,66 @@ from __future__ import annotations
 from pathlib import Path
 
 from mocme_jax.data.readers.json_file import rows_of
+from mocme_jax.data.readers.json_shape import misfit
 
+_SCORE = (float, None)
 STUDY, ROWS, TABLE, RANKS = "study.json", "rows.jsonl", "table.json", "ranks"
 
 
+_SCORES = {"count": int, "mrr": _SCORE, "hits@1": _SCORE, "hits@10": _SCORE}
+ROW = {
+    "cell": str,
+    "changes": {str: object},
+    "seed": int,
+    "best_epoch": int,
+    "epochs": int,
+    "curve": [[_SCORE]],
+    "dev": {"mrr": float},
+    "test?": _SCORES,
+    "clean?": {"count": int, "mrr": _SCORE},
+    "weights?": {str: float},
+    "diverged?": int,
+    "pruned?": int,
+    "seconds": float,
+}
+"""The shape of a row; see ``json_shape``. Of a curve, a pair for each evaluation: epoch and dev MRR."""
+
+_SPREAD = {"mean": _SCORE, "deviation": _SCORE}
+TABLE_ROW = {
+    "cell": str,
+    "seeds": int,
+    **dict.fromkeys(("dev", "test", "hits@1", "hits@10", "clean?"), _SPREAD),
+    **dict.fromkeys(("difference?", "p?", "clean_difference?", "clean_p?"), _SCORE),
+    "seconds?": float,
+    "diverged?": int,
+}
+"""The shape of a row of the table that has scores."""
+
+IDENTITY = {
+    "config": {str: object},
+    "parts": {str: str},
+    "fingerprint": str,
+    "search?": {str: object},
+    "cells": {str: {str: object}},
+}
+"""The shape of what a study is told by when it goes on."""
+
+_TEXTS = ("study", "reference", "jax?", "device?", "version?", "fingerprint?")
+TOLD = {
+    **dict.fromkeys(_TEXTS, str),
+    "seeds": [int],
+    "config": {str: object},
+    "cells": {str: {str: object}},
+    "graph": {str: object},
+    "warnings?": [str],
+}
+"""The shape of what a report tells of a study."""
+
+
 def read_rows(folder: Path) -> list[dict]:
-    """The complete rows of a study, oldest first; see ``rows_of``."""
-    return [row for _, row in rows_of(Path(folder) / ROWS) if {"cell", "changes", "seed", "dev"} <= row.keys()]
+    """The complete rows of a study, oldest first; see ``rows_of``. What is no row of a study is left out."""
+    return [row for _, row in rows_of(Path(folder) / ROWS) if _is_row(row)]
+
+
+def _is_row(row: dict) -> bool:
+    return misfit(row, ROW) is None and all(len(pair) == 2 for pair in row["curve"])

@@ -84,7 +84,7 @@ def _told(difference: float | None, p: float | None) -> dict[str, str]:
 
 def _difference(rows: Rows, name: str, reference: str, seeds: list[int], counted: np.ndarray) -> dict:
     """On the test rows ``counted [T]``."""
-    both = [rows.ranks(cell, seeds) for cell in (name, reference)] if seeds else [None]
+    both = [rows.ranks(cell, seeds, 2 * len(counted)) for cell in (name, reference)] if seeds else [None]
     if name == reference or any(ranks is None for ranks in both):
         return {"difference": 0.0 if name == reference else None, "p": None}
     found = paired_difference(*(ranks[:, np.tile(counted, 2)] for ranks in both))

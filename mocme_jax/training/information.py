@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.added_information import added_information, by_relation
 from mocme_jax.evaluation.evaluator import Evaluator
@@ -22,6 +24,15 @@ from mocme_jax.training.logs.progress import results_table
 from mocme_jax.training.logs.run_results import expert_names
 
 FILE = "information.json"
+_ADDED = {"nats": float, "margin": (float, None), "triples": int}
+INFORMATION = {
+    "best_step": int,
+    "modalities": {str: _ADDED},
+    "experts": {str: _ADDED},
+    "relations": {str: {str: _ADDED}},
+}
+"""The shape of the file; see ``json_shape``."""
+
 SHOWN_RELATIONS = 20
 """Relations in the printed table, the most frequent first."""
 
@@ -81,10 +92,9 @@ def write_information(workdir: Path, information: dict[str, dict], position: dic
 def read_information(workdir: Path, position: dict) -> dict[str, dict]:
     """What was kept in a run's folder; empty where nothing was, or of another checkpoint."""
     path = Path(workdir) / FILE
-    found = read_json(path) if path.exists() else {}
-    parts = ("modalities", "experts", "relations")
-    fits = isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in parts)
-    return found if fits and found.get("best_step") == position.get("best_step") else {}
+    found = read_json(path) if os.path.lexists(path) else {}
+    fits = misfit(found, INFORMATION) is None
+    return found if fits and found["best_step"] == position.get("best_step") else {}
 
 
 def in_nats(added: dict) -> str:

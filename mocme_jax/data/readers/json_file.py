@@ -12,6 +12,9 @@ from mocme_jax.errors import UserError
 LARGEST = 1 << 22
 """Bytes. What the project writes stays far below; parsed, JSON may take 20 times its length."""
 
+LARGEST_ROWS = 1 << 26
+"""Bytes of a file of rows. A row of an evaluation takes one to five thousand."""
+
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
@@ -31,10 +34,10 @@ def rows_of(path: Path) -> list[tuple[bytes, dict]]:
     Without the file there are none.
 
     Raises:
-      UserError: the file can't be read.
+      UserError: the file can't be read, or is too long.
     """
     rows = []
-    for line in read_file(path).split(b"\n") if os.path.lexists(path) else ():
+    for line in read_file(path, LARGEST_ROWS).split(b"\n") if os.path.lexists(path) else ():
         with contextlib.suppress(Damaged):
             if isinstance(row := parse_json(line), dict):
                 rows.append((line, row))

@@ -15,11 +15,14 @@ import numpy as np
 
 from mocme_jax.config import flat
 from mocme_jax.data.readers.json_file import rows_of
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.data.whole_files import flush_folder, make_folder
 from mocme_jax.training.checkpoints.run_folder import write_whole, writing
 from mocme_jax.training.logs.trackers import TensorBoard, Tracker
 
 FILE_NAME = "metrics.jsonl"
+ROW = {"epoch?": int, "step?": int, "seed?": int, str: object}
+"""The shape of a row, see ``json_shape``; what is no row is dropped."""
 
 
 class MetricsLog:
@@ -113,8 +116,7 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
 
 
 def _complete_rows(path: Path) -> list[tuple[bytes, dict]]:
-    numbers = ("epoch", "step")
-    return [(line, row) for line, row in rows_of(path) if all(type(row.get(name, 0)) is int for name in numbers)]
+    return [(line, row) for line, row in rows_of(path) if misfit(row, ROW) is None]
 
 
 def _plain(value: Any) -> Any:

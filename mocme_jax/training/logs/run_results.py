@@ -14,11 +14,41 @@ from rich.console import Console
 from mocme_jax import __version__
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError, one_line
 from mocme_jax.training.logs.progress import results_table
 
 if TYPE_CHECKING:
     from mocme_jax.training.setup.builders import Dataset
+
+
+_SCORE = (float, None)
+METRICS = {"count": int, "mrr": _SCORE, "mr": _SCORE, "hits@1": _SCORE, "hits@3": _SCORE, "hits@10": _SCORE}
+"""The shape of ``ranking_metrics``; see ``json_shape``."""
+
+_REPORT = {"overall": METRICS, "clean": METRICS, "groups": {str: {str: METRICS}}}
+GRAPH = {
+    "name": str,
+    "entities": int,
+    "relations": int,
+    "triples": {str: int},
+    "modalities": {str: float},
+    "made_by?": {str: str},
+    "dev": str,
+}
+"""The shape of ``graph_of``."""
+
+RESULTS = {
+    "graph": GRAPH,
+    "warnings": [str],
+    "run": {"step": int, "epoch": int, "best_epoch": int, "best_step": int, "best_mrr": float, "minutes": float},
+    "dev": _REPORT,
+    "test": (_REPORT, None),
+    "weights": {str: float},
+    **dict.fromkeys(("jax", "device", "version", "fingerprint"), str),
+    "config": {str: object},
+}
+"""The shape of ``results_of``."""
 
 
 def results_of(config: dict, dataset: Dataset, position: dict, *, dev: dict, test: dict | None, weights: dict) -> dict:
@@ -70,14 +100,13 @@ def expert_names(modalities: Sequence[str], experts: int) -> list[str]:
 
 
 def read_results(workdir: Path) -> dict | None:
-    """What a finished run wrote, or None; a file that holds something else is a UserError."""
+    """What a finished run wrote, see ``results_of``, or None; a file that holds something else is a UserError."""
     path = Path(workdir) / "results.json"
     if not os.path.lexists(path):
         return None
     results = read_json(path)
-    fits = isinstance(results, dict) and {"dev", "test"} <= results.keys()
-    if not fits or not all(isinstance(results.get(name), str) for name in ("device", "jax")):
-        raise UserError(f"{path}: holds no results of a run; remove it, and train again to have it written")
+    if wrong := misfit(results, RESULTS):
+        raise UserError(f"{path}: holds no results of a run: {wrong}; remove it, and train again to have it written")
     return results | {name: one_line(results[name]) for name in ("device", "jax")}
 
 
