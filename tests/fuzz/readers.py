@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import shutil
@@ -10,7 +9,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 
@@ -33,36 +31,13 @@ from .containers import (
     change_safetensors,
     change_zip,
 )
-from .mutations import Mutate, change_bytes, change_in_place, change_json, change_lines
+from .mutations import change_bytes, change_in_place, change_json, change_lines
+from .reader import Reader, only
+from .run_readers import RUN_READERS
 from .seeds import Files
 
 ENTITIES = ["a", "b", "c"]
 MANY = [f"entity {index}" for index in range(5000)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """How one kind of file is fuzzed.
-
-    Attributes:
-      seeds: valid sets of files, by name.
-      change: a change that knows the format; changes that do not are made beside it.
-      read: reads the folder.
-      check: raises AssertionError where what was accepted can't be right.
-      bombs: whole files that attack, by the name of the file of a seed that they replace.
-      needs: a package that may be missing.
-    """
-
-    seeds: Callable[[], list[Files]]
-    change: Mutate
-    read: Callable[[Path], Any]
-    check: Callable[[Any], None]
-    bombs: Callable[[Path], dict[str, list[bombs.Bomb]]]
-    needs: str = ""
-
-
-def _only(name: str, table: dict[str, bombs.Bomb]) -> dict[str, list[bombs.Bomb]]:
-    return {name: list(table.values())}
 
 
 def _check_graph(graph: KnowledgeGraph) -> None:
@@ -139,35 +114,6 @@ def _check_printable(lines: list[str]) -> None:
     assert all(line.isprintable() for line in lines)
 
 
-def _metrics_change(rng: Random, data: bytes) -> bytes:
-    if rng.random() < 0.3:
-        return change_lines(rng, data)
-    lines = data.split(b"\n")
-    place = rng.randrange(len(lines))
-    lines[place] = change_json(rng, lines[place])
-    return b"\n".join(lines)
-
-
-def _read_metrics(folder: Path) -> list[dict]:
-    from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
-
-    with MetricsLog(folder, keep_until_step=20, tensorboard=False) as log:
-        log.write({"epoch": 3, "step": 30})
-    return read_metrics(folder)
-
-
-def _check_metrics(rows: list[dict]) -> None:
-    assert rows[-1] == {"epoch": 3, "step": 30}
-    assert all(row.get("step", 0) <= 30 and "test" not in row for row in rows)
-
-
-def _read_results(folder: Path) -> list[str]:
-    from mocme_jax.training.logs.run_results import read_results
-
-    results = read_results(folder)
-    return [] if results is None else [results["device"], results["jax"]] + ["x"] * (results["dev"] == results["test"])
-
-
 def _plain_change(rng: Random, data: bytes) -> bytes:
     return (change_gzip(change_lines) if data[:2] == b"\x1f\x8b" else change_lines)(rng, data)
 
@@ -191,10 +137,10 @@ def _features(name: str) -> Callable[[Path], Modality]:
 
 READERS = {
     "openke": Reader(
-        seeds.openke, change_lines, _read_triples, _check_graph, lambda _: _only("entity2id.txt", bombs.text_bombs())
+        seeds.openke, change_lines, _read_triples, _check_graph, lambda _: only("entity2id.txt", bombs.text_bombs())
     ),
     "plain": Reader(
-        seeds.plain, _plain_change, _read_triples, _check_graph, lambda _: _only("train.txt", bombs.text_bombs())
+        seeds.plain, _plain_change, _read_triples, _check_graph, lambda _: only("train.txt", bombs.text_bombs())
     ),
     "mapped": Reader(
         seeds.mapped,
@@ -211,9 +157,9 @@ READERS = {
         _read_graph,
         _check_graph,
         lambda _: (
-            _only("numeric_triples.tsv", bombs.text_bombs())
-            | _only("entity2id.txt", bombs.text_bombs())
-            | _only("img_features.npz", bombs.archive_bombs("rows.npy"))
+            only("numeric_triples.tsv", bombs.text_bombs())
+            | only("entity2id.txt", bombs.text_bombs())
+            | only("img_features.npz", bombs.archive_bombs("rows.npy"))
         ),
     ),
     "numeric": Reader(
@@ -224,7 +170,7 @@ READERS = {
         change_lines,
         lambda folder: numeric_modality(folder / "numeric_triples.tsv", MANY, notify=_told),
         lambda modality: _check_modality(modality, len(MANY)),
-        lambda _: _only("numeric_triples.tsv", bombs.text_bombs()),
+        lambda _: only("numeric_triples.tsv", bombs.text_bombs()),
     ),
     "table": Reader(
         lambda: [
@@ -235,7 +181,7 @@ READERS = {
         change_lines,
         lambda folder: numeric_modality(folder / "numbers.csv", MANY, notify=_told),
         lambda modality: _check_modality(modality, len(MANY)),
-        lambda _: _only("numbers.csv", bombs.text_bombs()),
+        lambda _: only("numbers.csv", bombs.text_bombs()),
     ),
     "labels": Reader(
         lambda: [
@@ -245,7 +191,7 @@ READERS = {
         change_lines,
         lambda folder: read_labels(folder / "entity_labels.tsv", ENTITIES, _told),
         _check_texts,
-        lambda _: _only("entity_labels.tsv", bombs.text_bombs()),
+        lambda _: only("entity_labels.tsv", bombs.text_bombs()),
     ),
     "descriptions": Reader(
         lambda: [
@@ -255,7 +201,7 @@ READERS = {
         change_lines,
         lambda folder: read_descriptions(folder / "descriptions.tsv", ENTITIES, _told),
         _check_texts,
-        lambda _: _only("descriptions.tsv", bombs.text_bombs()),
+        lambda _: only("descriptions.tsv", bombs.text_bombs()),
     ),
     "npy": Reader(
         seeds.npy,
@@ -281,21 +227,21 @@ READERS = {
         change_safetensors,
         _features("image.safetensors"),
         _check_modality,
-        lambda _: _only("image.safetensors", bombs.safetensors_bombs()),
+        lambda _: only("image.safetensors", bombs.safetensors_bombs()),
     ),
     "csv vectors": Reader(
         seeds.csv_vectors,
         change_lines,
         _features("image.csv"),
         _check_modality,
-        lambda _: _only("image.csv", bombs.text_bombs()),
+        lambda _: only("image.csv", bombs.text_bombs()),
     ),
     "parquet": Reader(
         seeds.parquet,
         change_parquet,
         _features("image.parquet"),
         _check_modality,
-        lambda _: _only("image.parquet", bombs.parquet_bombs()),
+        lambda _: only("image.parquet", bombs.parquet_bombs()),
         needs="pyarrow",
     ),
     "hdf5": Reader(
@@ -303,7 +249,7 @@ READERS = {
         change_in_place,
         _features("image.h5"),
         _check_modality,
-        lambda _: _only("image.h5", bombs.hdf5_bombs()),
+        lambda _: only("image.h5", bombs.hdf5_bombs()),
         needs="h5py",
     ),
     "torch": Reader(
@@ -352,7 +298,7 @@ READERS = {
         change_image,
         _media("image"),
         _check_modality,
-        lambda canary: _only("a.png", bombs.image_bombs(canary)),
+        lambda canary: only("a.png", bombs.image_bombs(canary)),
     ),
     "sounds": Reader(
         seeds.sounds,
@@ -367,7 +313,7 @@ READERS = {
         change_in_place,
         _media("video"),
         _check_modality,
-        lambda canary: _only("a.mp4", bombs.clip_bombs(canary)),
+        lambda canary: only("a.mp4", bombs.clip_bombs(canary)),
         needs="av",
     ),
     "figures": Reader(
@@ -375,23 +321,12 @@ READERS = {
         change_json,
         _read_figures,
         _check_printable,
-        lambda _: _only("figures.json", bombs.json_bombs()),
-    ),
-    "metrics": Reader(
-        seeds.metrics,
-        _metrics_change,
-        _read_metrics,
-        _check_metrics,
-        lambda _: _only("metrics.jsonl", bombs.json_bombs()),
-    ),
-    "results": Reader(
-        seeds.results,
-        change_json,
-        _read_results,
-        _check_printable,
-        lambda _: _only("results.json", bombs.json_bombs()),
+        lambda _: only("figures.json", bombs.json_bombs()),
     ),
 }
+
+
+READERS |= RUN_READERS
 
 
 def _object_array(attack: bytes) -> bytes:
@@ -452,9 +387,10 @@ class Inputs:
             shutil.rmtree(folder)
         folder.mkdir()
         for name, data in self.files(seed).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
         rng = Random(f"{self.name} {seed} folder")
-        names = sorted(path.name for path in folder.iterdir())
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         if names and rng.random() < 0.005:
             path = folder / rng.choice(names)
             path.unlink()

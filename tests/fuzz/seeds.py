@@ -231,18 +231,6 @@ def figures() -> list[Files]:
     return [{"figures.json": json.dumps(figures, indent=1).encode()}]
 
 
-def metrics() -> list[Files]:
-    rest = {"dev": {"mrr": 0.5}, "train": {"loss": [1, None]}}
-    rows = [{"epoch": epoch, "step": 10 * epoch} | rest for epoch in range(4)]
-    lines = [json.dumps(row) for row in [{"note": "start"}, *rows, {"test": {"mrr": 0.1}}]]
-    return [{"metrics.jsonl": "\n".join(lines).encode() + b"\n"}]
-
-
-def results() -> list[Files]:
-    scores = {"overall": {"mrr": 0.5, "count": 3}, "groups": {"relation": {"r": {"mrr": 1}}}}
-    return [{"results.json": json.dumps({"dev": scores, "test": scores, "device": "cpu", "jax": "0.10"}).encode()}]
-
-
 def graph() -> list[Files]:
     # All that a folder may hold, as `audit` and `train` read it.
     numbers = b"0\theight\t1.5\n1\theight\t2\n2\theight\t3e2\n0\tage\t7\n"

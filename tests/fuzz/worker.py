@@ -10,6 +10,7 @@ import faulthandler
 import json
 import mmap
 import os
+import shutil
 import signal
 import struct
 import sys
@@ -29,6 +30,7 @@ BLOCKED = 60.0
 """Seconds of anybody's time: for what waits and does nothing."""
 
 MEMORY = 1 << 30
+ROOT = os.path.realpath(Path(__file__).resolve().parents[2])
 LONGEST_MESSAGE = 1000
 # Seed under way, inputs done, refused, accepted, bytes at most above the start, processor's seconds of the longest.
 STATE = struct.Struct("<qqqqqd")
@@ -70,9 +72,16 @@ class Watch:
                 and (writes or not path.startswith(self.own))
             ):
                 self.seen.append(f"opened {path}")
-        # Modules that a reader imports when it is first needed are compiled and run, by their own loader.
-        elif event.startswith(FOREIGN) and not (event == "exec" and "importlib" in repr(sys._getframe(1).f_code)):
+        elif event.startswith(FOREIGN) and not (event == "exec" and self._is_own(arguments[0])):
             self.seen.append(f"{event} {str(arguments)[:80]}")
+
+    def _is_own(self, code: object) -> bool:
+        """Whether code is the program's: modules are run when they are first needed, by their own loader."""
+        # The frames: this function's, the hook's, and that of who runs it.
+        if "importlib" in repr(sys._getframe(2).f_code):
+            return True
+        # As is the default config, by which flags are told.
+        return os.path.realpath(getattr(code, "co_filename", "")).startswith(os.path.join(ROOT, "configs"))
 
 
 def main(name: str, first: int, inputs: int, seconds: float, folder: Path) -> None:
@@ -83,10 +92,11 @@ def main(name: str, first: int, inputs: int, seconds: float, folder: Path) -> No
     # Imports what is imported when it is needed, which is no input's fault.
     for files in generator.seeds:
         for file, data in files.items():
+            (case / file).parent.mkdir(parents=True, exist_ok=True)
             (case / file).write_bytes(data)
         generator.reader.check(generator.reader.read(case))
-        for path in case.iterdir():
-            path.unlink()
+        shutil.rmtree(case)
+        case.mkdir()
     generator.make_bombs()
     told = os.fdopen(os.dup(2), "w")
     noise = os.open(folder / "noise", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
