@@ -25,7 +25,7 @@ from mocme_jax.serving.completion import added_to_triples, score_triples
 from mocme_jax.serving.exported_tables import cardinality_of, export, pykeen_state, tables_of
 from mocme_jax.serving.top_candidates import in_blocks
 
-DOC = (Path(__file__).resolve().parent.parent / "docs" / "use.md").read_text(encoding="utf-8")
+DOC = (Path(__file__).resolve().parent.parent / "docs" / "guides" / "export.md").read_text(encoding="utf-8")
 
 
 def lines_with(word: str) -> str:
