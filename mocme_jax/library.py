@@ -58,7 +58,8 @@ def fit(
       workdir: a folder to keep the run in. After Ctrl-C the same call continues there, and ``load`` and the commands
         read it. A graph that was not read from a folder is written there too. None: a temporary folder, which is
         removed together with the model.
-      trackers: take the numbers of each evaluation; see ``mocme_jax.training.logs.trackers``.
+      trackers: take the numbers of each evaluation, and are closed when this ends, in whatever way; see
+        ``mocme_jax.training.logs.trackers``.
       on_evaluation: called with the numbers of each evaluation by name, such as ``dev/mrr``, and the epoch.
       start: initial vectors of the structure expert: ``{"entities": array [N, d]}`` in the order of
         ``graph.entities``, and optionally ``"relations": array [R, d_r]``; or vectors by name, and random ones for the
@@ -75,9 +76,11 @@ def fit(
     from mocme_jax.training.logs.trackers import Callback
     from mocme_jax.training.run import train_and_evaluate
 
-    graph = _graph(graph)
     trackers = [*trackers, *([Callback(on_evaluation)] if on_evaluation else [])]
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as ended, contextlib.ExitStack() as undo:
+        for tracker in trackers:
+            ended.callback(tracker.close)
+        graph = _graph(graph)
         kept = workdir is not None
         folder = Path(workdir if workdir is not None else undo.enter_context(_temporary()))
         chosen = _config(config, fields, graph, folder if kept else None)

@@ -351,13 +351,34 @@ def test_search_and_ablate_take_a_graph_a_space_and_cells(graph, tmp_path):
     assert [row["seeds"] for row in table] == [2, 2]
 
 
+def test_trackers_are_closed_once_however_fit_ends(graph):
+    class Mine:
+        closed = 0
+
+        def log(self, numbers, epoch):
+            raise AssertionError("nothing was trained")
+
+        def close(self):
+            self.closed += 1
+
+    first, second = Mine(), Mine()
+    with pytest.raises(UserError, match=r"negatives\.pool"):
+        mocme_jax.fit(graph, pool=-1, trackers=[first, second])
+    with pytest.raises(UserError, match="no such"):
+        mocme_jax.fit("nowhere", trackers=[first])
+    assert (first.closed, second.closed) == (2, 1)
+
+
 def test_trackers_take_the_numbers_of_each_evaluation(graph, monkeypatch):
     taken = {"wandb": [], "mlflow": []}
     run = types.SimpleNamespace(log=taken["wandb"].append, finish=lambda: taken["wandb"].append("end"))
+    run.define_metric = lambda name, step_metric: None
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **options: run))
+    started = types.SimpleNamespace(info=types.SimpleNamespace(run_id="1"))
     flow = types.SimpleNamespace(
-        start_run=lambda **options: None,
-        log_metrics=lambda numbers, step: taken["mlflow"].append({**numbers, "epoch": step}),
+        start_run=lambda **options: started,
+        active_run=lambda: started,
+        log_metrics=lambda numbers, step, run_id: taken["mlflow"].append({**numbers, "epoch": step}),
         end_run=lambda: taken["mlflow"].append("end"),
     )
     monkeypatch.setitem(sys.modules, "mlflow", flow)

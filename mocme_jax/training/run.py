@@ -48,7 +48,7 @@ def train_and_evaluate(
     Args:
       preemption: is entered, and takes signals; None leaves them alone.
       graph: what to train on, in place of what the config names.
-      trackers: take the row of each evaluation, beside TensorBoard.
+      trackers: take the row of each evaluation, beside TensorBoard; they are the caller's to close.
       start: vectors from elsewhere to begin with, see ``make_start``.
 
     Raises:

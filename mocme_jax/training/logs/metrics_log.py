@@ -36,7 +36,7 @@ class MetricsLog:
         written again, are dropped, and so is the row `test` that ended the run. None keeps all. Half a line,
         left by a run that was killed, is dropped in any case.
       tensorboard: False leaves TensorBoard out.
-      trackers: take the numbers of each evaluation as well, and are closed with the log.
+      trackers: take the numbers of each evaluation as well; they are the caller's to close.
       writes: False writes nothing at all, for processes beside the one that does.
 
     Raises:
@@ -53,6 +53,7 @@ class MetricsLog:
         writes: bool = True,
     ):
         self._file, self._trackers = None, list(trackers) if writes else []
+        self._tensorboard: TensorBoard | None = None
         if not writes:
             return
         folder = Path(workdir)
@@ -71,7 +72,8 @@ class MetricsLog:
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
             flush_folder(folder)
         if tensorboard and importlib.util.find_spec("tensorboardX") is not None:
-            self._trackers.append(TensorBoard(folder / "tensorboard", purge))
+            self._tensorboard = TensorBoard(folder / "tensorboard", purge)
+            self._trackers.append(self._tensorboard)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds a row, which is on the disk when this returns.
@@ -106,8 +108,8 @@ class MetricsLog:
             # What a full disk refused stays in the buffer, and has been told of.
             with contextlib.suppress(OSError):
                 self._file.close()
-        for tracker in self._trackers:
-            tracker.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:

@@ -6,6 +6,7 @@ A tracker is an object with the two methods of ``Tracker``.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,9 @@ from typing import Any, Protocol
 from mocme_jax.errors import UserError
 from mocme_jax.printed_commands import to_install
 from mocme_jax.training.checkpoints.run_folder import writing
+
+# Signs that MLflow does not allow in a metric's name.
+_REFUSED = re.compile(r"[^\w.\- :/]")
 
 
 class Tracker(Protocol):
@@ -60,6 +64,8 @@ class WeightsAndBiases:
 
     def __init__(self, **options: Any):
         self._run = _package("wandb").init(**options)
+        # Charts are drawn over epochs; by itself W&B counts calls, which begin anew when a run continues.
+        self._run.define_metric("*", step_metric="epoch")
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
         """See ``Tracker``."""
@@ -75,17 +81,20 @@ class MLflow:
 
     def __init__(self, **options: Any):
         self._client = _package("mlflow")
-        self._client.start_run(**options)
+        self._run = self._client.start_run(**options)
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
         """See ``Tracker``; names keep their slashes, which MLflow shows as groups."""
-        # Not every sign of a metric's name is allowed there.
-        allowed = {name.replace("@", "_at_"): value for name, value in numbers.items()}
-        self._client.log_metrics(allowed, step=epoch)
+        # Not every sign is allowed there, and a modality may be called anything.
+        allowed = {_REFUSED.sub("_", name.replace("@", "_at_")): value for name, value in numbers.items()}
+        # By its id: another run may have been started meanwhile.
+        self._client.log_metrics(allowed, step=epoch, run_id=self._run.info.run_id)
 
     def close(self) -> None:
-        """See ``Tracker``."""
-        self._client.end_run()
+        """See ``Tracker``; does nothing if the run has ended."""
+        active = self._client.active_run()
+        if active is not None and active.info.run_id == self._run.info.run_id:
+            self._client.end_run()
 
 
 class Callback:
