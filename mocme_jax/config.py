@@ -70,7 +70,7 @@ def check_known(path: str) -> None:
     if path in REMOVED:
         raise UserError(_gone(path))
     if inside := [known for known in FIELDS if known.startswith(path + ".")]:
-        raise UserError(f"config.{path} is a group of fields; set one of its own, such as config.{inside[0]}")
+        raise UserError(f"config.{path} is a group of fields; set one of them, such as config.{inside[0]}")
     raise UserError(f"unknown config field {path}{suggest(path, FIELDS)}")
 
 
@@ -83,7 +83,7 @@ def path_of(name: str) -> str:
     name = name.replace("__", ".")
     found = [path for path in FIELDS if path == name or path.endswith(f".{name}")]
     if len(found) > 1 and name not in found:
-        raise UserError(f"{name} may be {' or '.join(found)}; say which")
+        raise UserError(f"{name} is ambiguous: {' or '.join(found)}; give the full path")
     return name if len(found) != 1 else found[0]
 
 
@@ -183,7 +183,7 @@ def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Pa
     names = ", ".join(bundled)
     near = difflib.get_close_matches(Path(name_or_path).stem, bundled, 1)
     hint = f"; did you mean {flag}={near[0]}?" if near else ""
-    raise UserError(f"{flag}={name_or_path}: no such file, nor one of those that are bundled: {names}{hint}")
+    raise UserError(f"{flag}={name_or_path}: no such file and no such bundled name; bundled are {names}{hint}")
 
 
 def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
@@ -204,7 +204,7 @@ def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
     path = find_config(name)
     config = load_function(path, "get_config(arg=None)")(*([argument] if argument else []))
     if not hasattr(config, "to_dict"):
-        raise UserError(f"{path}: get_config must return default_config(), changed; got {type(config).__name__}")
+        raise UserError(f"{path}: get_config must return a changed default_config(), got {type(config).__name__}")
     return config, path.stem
 
 

@@ -5,10 +5,10 @@ or ``--study=NAME``; and the rest of a sentence that begins with it. Entries cou
 such field or word.
 """
 
-_CONSTANT = "is gone: it is always {}; leave it out"
-_OF_A_STUDY = "is gone: {} is part of a study; run python -m mocme_jax.ablate --study={}"
-_FUSION = "is gone: experts are weighed as model.fusion says; leave it out"
-_ALONE = "is gone: each expert answers for itself, and the structure is one of them; leave it out"
+_CONSTANT = "was removed: the value is always {}; delete the field"
+_OF_A_STUDY = "was removed: {} is part of a study; run python -m mocme_jax.ablate --study={}"
+_FUSION = "was removed: model.fusion sets how experts are weighted; delete the field"
+_ALONE = "was removed: the structure is an expert of its own; delete the field"
 
 REMOVED: dict[str, str] = {
     "data.noise_in": _OF_A_STUDY.format("noise in place of features", "noise"),
@@ -18,9 +18,9 @@ REMOVED: dict[str, str] = {
     "model.structure_experts": _ALONE,
     "model.structure_bias": _ALONE,
     "model.structure_dropout": _ALONE,
-    "model.relative_scales": "is gone: a scale is learned as the other parameters are; leave it out",
-    "model.feature_dropout": "is gone: features are no longer added to the structure; leave it out",
-    "model.experts=0": "is not the structural baseline, which is --config.data.modalities=structure",
+    "model.relative_scales": "was removed: a scale is learned like the other parameters; delete the field",
+    "model.feature_dropout": "was removed: features are not added to the structure; delete the field",
+    "model.experts=0": "is not the structural baseline; use --config.data.modalities=structure for that",
     "model.expert_scale": _CONSTANT.format("0.1"),
     "model.structure_init": _CONSTANT.format("0.001"),
     "model.relation_init": _CONSTANT.format("0.001"),
@@ -39,10 +39,10 @@ REMOVED: dict[str, str] = {
     "negatives.even": _CONSTANT.format("0.3"),
     "negatives.many_weights": _CONSTANT.format("1,1,0.5"),
     "negatives.adversarial_temperature": _CONSTANT.format("1"),
-    "train.weight_decay": "is gone: no weight decays; loss.regularisation is the weight of the penalty",
+    "train.weight_decay": "was removed: there is no weight decay; loss.regularisation is the weight of the penalty",
     "train.dense_entities": _CONSTANT.format("200,000"),
-    "--study=estimators": "is gone: the information is estimated in one way; --study=components has other fusions",
-    "--study=fusion": "is gone: --study=components has its cells",
-    "--study=parts": "is gone: --study=components has its cells",
-    "eval.chunk": "is gone: eval.score_megabytes says how many triples are ranked at once",
+    "--study=estimators": "was removed: there is one estimator of the information; --study=components compares fusions",
+    "--study=fusion": "was removed: its cells are in --study=components",
+    "--study=parts": "was removed: its cells are in --study=components",
+    "eval.chunk": "was removed: eval.score_megabytes sets how many triples are ranked at once",
 }

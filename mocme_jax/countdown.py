@@ -31,7 +31,7 @@ class Countdown:
             return
         self._told, rate = now, (done - self._first) / (now - self._began)
         fast, left = f"{rate:,.{0 if rate >= 10 else 1}f}", _duration((total - done) / rate)
-        self._notify(f"{done:,} of {total:,} {self._what}, {fast} a second, about {left} left")
+        self._notify(f"{done:,} of {total:,} {self._what}, {fast} per second, about {left} left")
 
 
 def _duration(seconds: float) -> str:

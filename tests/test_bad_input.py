@@ -47,8 +47,8 @@ def openke(folder: Path) -> Path:
         ("--config=mgk_w", ["mgk_w", "did you mean --config=mkg_w?"]),
         ("--config=db15k", ["db15k", "--config.data.dir=FOLDER"]),
         ("--data.dir=here", ["--config.data.dir"]),
-        ("--config.data.noise=0.5", ["config field data.noise is gone", "--study=noise"]),
-        ("--config.fusion.intra=mean", ["config field fusion.intra is gone", "model.fusion"]),
+        ("--config.data.noise=0.5", ["config field data.noise was removed", "--study=noise"]),
+        ("--config.fusion.intra=mean", ["config field fusion.intra was removed", "model.fusion"]),
     ],
 )
 def test_configuration(flag, words, tmp_path, monkeypatch, capsys):

@@ -41,7 +41,7 @@ def test_a_card_tells_what_the_results_tell(results):
 def test_the_card_of_structure_alone_has_one_expert(tiny_baseline):
     text = card(json.loads((tiny_baseline / "results.json").read_text(encoding="utf-8")), None)
     assert "width 8; one expert, the structure; best epoch" in text
-    assert "structure 1.000. A share is no measure of what an expert is worth" in text
+    assert "structure 1.000. A share does not measure what an expert adds" in text
 
 
 @pytest.mark.slow

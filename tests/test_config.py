@@ -147,11 +147,11 @@ def test_fields_words_and_studies_that_are_gone_answer(monkeypatch):
     assert len(gone) >= 20
     for path in gone:
         assert message_of(flags, f"--config.{path}=1") == f"config field {path} {REMOVED[path]}"
-    monkeypatch.setitem(REMOVED, "model.fusion=best", "is gone: it was never better")
+    monkeypatch.setitem(REMOVED, "model.fusion=best", "was removed: it was never better")
     message = message_of(flags, "--config.model.fusion=best")
-    assert "model.fusion: best is gone: it was never better; expected one of complementarity, mean, gate" in message
+    assert "model.fusion: best was removed: it was never better; expected one of complementarity, mean, gate" in message
     message = message_of(flags, "--config.model.experts=0")
-    assert "model.experts: 0 is not the structural baseline, which is --config.data.modalities=structure;" in message
+    assert "model.experts: 0 is not the structural baseline; use --config.data.modalities=structure" in message
     assert message.endswith("expected at least 1")
     assert REMOVED["--study=estimators"] in message_of(find_config, "estimators", "studies", "--study")
     assert REMOVED["--study=parts"] in message_of(find_config, "parts", "studies", "--study")

@@ -165,7 +165,7 @@ def test_what_cannot_be_added_is_told_and_kept_in_the_form(client, explored):
     for form, told in (
         ({"name": "", "text": "x"}, "give the entity a name"),
         ({"name": "new", "text": " "}, "give a picture or a text"),
-        ({"name": explored.model.entities.names[0], "text": "x"}, "is there already"),
+        ({"name": explored.model.entities.names[0], "text": "x"}, "already exists"),
         ({"name": "new", "text": "x"}, "does not tell what made it"),
     ):
         answer = client.post("/add", data=form, files={"picture": ("", b"")})
@@ -197,7 +197,7 @@ def test_the_command_serves_until_ctrl_c_and_says_no_more(tiny_run, tmp_path):
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/") as page:
         assert b"place" in page.read()
     taken = run_process("explore", f"--workdir={tiny_run}", f"--port={port}", folder=tmp_path)
-    assert_one_error(taken.returncode, taken.stderr, f"port {port} can't be used", "--port")
+    assert_one_error(taken.returncode, taken.stderr, f"port {port} cannot be used", "--port")
     assert taken.stdout == ""
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

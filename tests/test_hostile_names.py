@@ -30,7 +30,7 @@ def test_what_is_printed_is_printable_and_tells_names_apart(name, capsys):
     hostile = HOSTILE[name]
     results_table([{"entity": hostile, hostile: 1}, {"entity": "ab"}], title=hostile)
     console = make_console()
-    console.print(f"{hostile}: is complete already")
+    console.print(f"{hostile}: already complete")
     print_json([{"label": hostile}])
     printed = capsys.readouterr().out
     assert allowed(printed)

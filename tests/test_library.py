@@ -133,7 +133,7 @@ def test_by_time_the_latest_are_test_and_those_before_them_valid():
         with pytest.raises(UserError, match=told):
             KnowledgeGraph.from_triples(frame, test=0.2, time=time)
     for shares in (dict(test=1.5), dict(test=0.6, valid=0.5)):
-        with pytest.raises(UserError, match=r"share|leaves none"):
+        with pytest.raises(UserError, match=r"share|is 0 triples"):
             KnowledgeGraph.from_triples(frame, **shares)
 
 

@@ -291,7 +291,7 @@ def test_prepare_tells_how_far_it_is(write_files, openke_files, encoder, tmp_pat
     photos = {"image": (tmp_path / "photos", "")}
     prepare(folder, tmp_path / "out", text="names", files=photos, notify=told.append)
     for what in ("texts", "images"):
-        lines = [line for line in told if re.match(rf"\d of \d {what}, [\d,.]+ a second, about \d+ s left$", line)]
+        lines = [line for line in told if re.match(rf"\d of \d {what}, [\d,.]+ per second, about \d+ s left$", line)]
         assert [line.split(",")[0] for line in lines] == [f"2 of 3 {what}", f"3 of 3 {what}"]
 
 

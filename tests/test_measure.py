@@ -148,7 +148,7 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     assert printed.count(" 2.00 ") == 8
     assert printed.count(" 1.00 ") == 8
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
-    for name, words in (("bad.json", "is not what benchmark --json writes"), ("none.json", "no such file")):
+    for name, words in (("bad.json", "is not a file of mocme_jax.benchmark --json"), ("none.json", "no such file")):
         status = run_here("benchmark", f"--compare=one.json,{name}", monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, name, words)
 
@@ -174,15 +174,15 @@ BAD_FIGURES = {
     "long number": (b'{"rows": ' + b"9" * 5000 + b"}", "is not JSON"),
     "twice": (b'{"device": "a", "device": "b"}', "'device' is given twice"),
     "too long": (b" " * (1 << 23), "is 8,388,608 bytes long, and such a file has at most 4,194,304"),
-    "rows are a text": (json.dumps({"device": "x", "rows": "rows"}).encode(), "holds rows that benchmark --json"),
+    "rows are a text": (json.dumps({"device": "x", "rows": "rows"}).encode(), "contains rows that mocme_jax.benchmark --json"),
     **{
         f"{name} is {value!r:.20}": (
             json.dumps({"device": "x", "rows": [ROW | {name: value}]}).encode(),
-            "holds rows that benchmark --json does not write",
+            "contains rows that mocme_jax.benchmark --json does not write",
         )
         for name, value in [("rate", "fast"), ("rate", float("nan")), ("rate", 0), ("rate", 10**400), ("mapper", [])]
     },
-    "device is a number": (json.dumps({"device": 3, "rows": [ROW]}).encode(), "is not what benchmark --json writes"),
+    "device is a number": (json.dumps({"device": 3, "rows": [ROW]}).encode(), "is not a file of mocme_jax.benchmark --json"),
 }
 
 
@@ -214,5 +214,5 @@ def test_figures_cannot_write_on_the_terminal(tmp_path, monkeypatch, capsys):
 def test_results_that_are_none(content, tmp_path):
     assert read_results(tmp_path) is None
     (tmp_path / "results.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"results\.json: (is not JSON|holds no results of a run)"):
+    with pytest.raises(UserError, match=r"results\.json: (is not JSON|does not contain the results of a run)"):
         read_results(tmp_path)

@@ -25,16 +25,16 @@ def test_numbers_by_name():
 @pytest.mark.parametrize(
     ("lookup", "key", "message"),
     [
-        (WORDS, 4, "entity id 4: ids are 0 to 3"),
-        (WORDS, "4", "entity id 4: ids are 0 to 3"),
-        (WORDS, -1, "entity id -1: ids are 0 to 3"),
-        (WORDS, "9" * 30, "there is none of this name"),
-        (WORDS, "Nw York", r"there is none of this name; did you mean New York\?"),
-        (WORDS, "a  b", r"means several, such as a b \(id 1\), a_b \(id 2\)"),
-        (IDS, 4, r"entity '4': there is none of this name \(names are whole numbers here, so this is no id\)"),
-        (NUMBERS, 2, "entity '2': there is none of this name"),
-        (NUMBERS, "2", "entity '2': there is none of this name"),
-        (NUMBERS, -1, "entity '-1': there is none of this name"),
+        (WORDS, 4, "entity id 4: expected 0 to 3"),
+        (WORDS, "4", "entity id 4: expected 0 to 3"),
+        (WORDS, -1, "entity id -1: expected 0 to 3"),
+        (WORDS, "9" * 30, "no such name"),
+        (WORDS, "Nw York", r"no such name; did you mean New York\?"),
+        (WORDS, "a  b", r"matches several names, such as a b \(id 1\), a_b \(id 2\)"),
+        (IDS, 4, r"entity '4': no such name \(the names are whole numbers, so a number is a name and not an id\)"),
+        (NUMBERS, 2, "entity '2': no such name"),
+        (NUMBERS, "2", "entity '2': no such name"),
+        (NUMBERS, -1, "entity '-1': no such name"),
     ],
 )
 def test_what_is_not_there_stands_for_nothing_else(lookup, key, message):

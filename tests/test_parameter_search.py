@@ -193,7 +193,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_points(sampler, pruner, gr
     whole = kept(tmp_path / "whole")
     assert len(whole) == 18
     printed = capsys.readouterr().out
-    assert ("what sets the best " in printed) == (sampler == "tpe" and sum("pruned" not in row for row in whole) >= 10)
+    assert ("fields that set the best " in printed) == (sampler == "tpe" and sum("pruned" not in row for row in whole) >= 10)
     run_search(graph, tmp_path / "parts", 5, **options)
     stand_in["stop_at"] = stand_in["trained"] + 10
     with pytest.raises(Stopped):
@@ -231,7 +231,7 @@ def test_another_search_in_the_folder_is_refused(graph, tmp_path, stand_in, monk
     run_search(graph, folder, 2, sampler="random")
     before = kept(folder)
     for options, words in (
-        ({"sampler": "tpe"}, r"another sampler \(random there, tpe now\); set back"),
+        ({"sampler": "tpe"}, r"another sampler \(random there, tpe now\); undo the change"),
         ({"pruner": "median"}, r"another pruner \(none there, median now\)"),
         ({"space": {**SPACE, "model.width": [4, 8]}}, r"space.model.width \(\[4, 8, 12, 16\] there, \[4, 8\] now\)"),
         ({"space": {**SPACE, "loss.query_dropout": Log(0.1, 0.5)}}, r"Uniform\(.* there, Log\(.* now\)"),
@@ -242,7 +242,7 @@ def test_another_search_in_the_folder_is_refused(graph, tmp_path, stand_in, monk
     assert kept(folder) == before
     flags = tiny_flags(graph, folder)
     status = run_here("ablate", *flags, "--study=components", monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, "holds a search, not a study; name another folder")
+    assert_one_error(status, capsys.readouterr().err, "contains a search, not a study; give another folder")
     # Tuples are lists in JSON, and how many points there are is no part of a search.
     run_search(graph, folder, 3, sampler="random", space={**SPACE, "model.width": (4, 8, 12, 16)})
     assert len(kept(folder)) == 3

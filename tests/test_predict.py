@@ -82,7 +82,7 @@ def test_an_explanation_is_a_table_or_json(predict, model):
     assert status == 0
     assert "score without" in out
     assert "nearest training triples" in out
-    assert "no measure of what a modality adds" in out
+    assert "do not measure what a modality adds" in out
     # Signed as in the table of answers: what is there, less what is left without the modality.
     line = next(line for line in out.splitlines() if line.startswith("│ numeric "))
     without, adds = map(float, re.findall(r"-?\d+\.\d+", line)[:2])
@@ -121,7 +121,7 @@ def test_a_file_that_was_cut_off_goes_on_after_its_last_whole_row(predict, queri
         status, _, notes = predict(f"--queries={queries}", f"--out={cut}", "--k=3")
         assert status == 0, length
         assert cut.read_bytes() == text, length
-        assert ("going on after query" in notes) == (length > len(text) // 4)
+        assert ("resuming after query" in notes) == (length > len(text) // 4)
     status, _, err = predict(f"--queries={queries}", f"--out={cut}", "--k=4")
     assert_one_error(status, err, "another k", "--out=FILE")
     assert cut.read_bytes() == text
@@ -137,7 +137,7 @@ def test_a_parquet_file_holds_the_same_rows(predict, queries, tmp_path):
         row[:5] for row in expected
     ]
     assert not (tmp_path / "out.parquet.part.jsonl").exists()
-    assert "complete already" in predict(f"--queries={queries}", f"--out={tmp_path}/out.parquet", "--k=3")[2]
+    assert "already complete" in predict(f"--queries={queries}", f"--out={tmp_path}/out.parquet", "--k=3")[2]
 
 
 def test_new_triples_are_listed(predict, tmp_path):
@@ -221,7 +221,7 @@ def test_a_name_that_is_not_there_is_said_before_the_model_is_read(
 def test_long_work_tells_its_rate_and_what_is_left(predict, queries, tmp_path, monkeypatch):
     monkeypatch.setattr("mocme_jax.countdown.TOLD_SECONDS", 0.0)
     monkeypatch.setattr("mocme_jax.serving.query_files.CHUNK", 10)
-    line = r"{} of {} {}, [\d,.]+ a second, about \d+ (s|min|h) left\n"
+    line = r"{} of {} {}, [\d,.]+ per second, about \d+ (s|min|h) left\n"
     _, _, notes = predict(f"--queries={queries}", f"--out={tmp_path / 'a.tsv'}", "--k=3")
     assert re.search(line.format(20, 25, "queries"), notes)
     monkeypatch.setattr("mocme_jax.serving.new_triples.BATCHES", (1, 16, 32))

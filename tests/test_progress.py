@@ -51,9 +51,9 @@ def test_a_countdown_tells_the_rate_of_its_pass_and_what_is_left(monkeypatch):
     told(10, 50)  # Another pass.
     told(30, 50)
     assert lines == [
-        "700 of 9,000 texts, 100 a second, about 83 s left",
-        "2,000 of 9,000 texts, 15 a second, about 8 min left",
-        "30 of 50 texts, 2.0 a second, about 10 s left",
+        "700 of 9,000 texts, 100 per second, about 83 s left",
+        "2,000 of 9,000 texts, 15 per second, about 8 min left",
+        "30 of 50 texts, 2.0 per second, about 10 s left",
     ]
 
 

@@ -188,9 +188,9 @@ def test_without_a_baseline_the_page_says_so(tiny_run, tiny_baseline, tmp_path):
     assert "The entities were named with --entities" in text
     write_report([tiny_baseline], tmp_path / "baseline.html")
     text = Reader((tmp_path / "baseline.html").read_text(encoding="utf-8")).text
-    assert "is itself structure alone" in text
-    assert "no modality beside the structure" in text
-    assert "all negatives alike" in text
+    assert "is structure alone; it has no features" in text
+    assert "no modality besides the structure" in text
+    assert "all negatives the same weight" in text
 
 
 def test_test_rows_that_train_holds_are_told_of(tiny_run, page, tmp_path):
@@ -200,9 +200,9 @@ def test_test_rows_that_train_holds_are_told_of(tiny_run, page, tmp_path):
     (tmp_path / "run" / "results.json").write_text(json.dumps(results), encoding="utf-8")
     write_report([tmp_path / "run"])
     text = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).text
-    assert text.count("Train holds 60% of the rows of test too") == 2
+    assert text.count("60% of the test triples are in train too") == 2
     assert "test, clean rows 0.062" in text
-    assert "the rows of test too" not in page
+    assert "of the test triples are in train too" not in page
 
 
 def test_strangers_names_stay_text(strange_run, tiny_run, tmp_path):
@@ -239,11 +239,11 @@ def test_several_runs_stand_side_by_side(tiny_run, tiny_baseline, strange_run, t
     assert "2 runs side by side: run , baseline" in text
     assert "The baseline is baseline" in text
     assert "negatives.weighting" in text
-    assert "Not of the same" not in text
+    assert "These runs have other names" not in text
     assert text.count("python -m mocme_jax.train") == 2
     write_report([tiny_run, strange_run], tmp_path / "strange.html")
     text = Reader((tmp_path / "strange.html").read_text(encoding="utf-8")).text
-    assert "Not of the same names and test triples" in text
+    assert "These runs have other names or test triples" in text
     assert "No structural baseline was given" in text
 
 
@@ -270,7 +270,7 @@ def test_a_study_tells_its_table_and_what_is_missing(tiny_run, tmp_path, table):
     assert "no EGNS 3 0.491 ± 0.001 −0.010" in read.text
     assert ("0.012" in read.text) == table
     assert "negatives.weighting=uniform" in read.text
-    assert "Test rows that train does not hold" in read.text
+    assert "Test triples that are not in train" in read.text
 
 
 def test_the_command_of_a_study_runs_it_again(tiny_run, tmp_path):
@@ -313,7 +313,7 @@ def test_rows_that_an_earlier_version_wrote_have_a_page_without_shares(tiny_run,
     rows = [json.loads(row) | old for row in rows]
     (folder / "rows.jsonl").write_text("\n".join([*map(json.dumps, rows), half]), encoding="utf-8")
     page = write_report([folder]).read_text(encoding="utf-8")
-    assert "No weights are there yet" in page
+    assert "There are no weights yet" in page
     assert "9 of 9 trainings are finished" in page
 
 
@@ -369,15 +369,15 @@ def test_users_errors_are_one_line(measured, tiny_run, tiny_baseline, strange_ru
         ([f"--workdir={tmp_path / 'nothing'}"], ["results.json", "study.json"]),
         ([f"--workdir={half}"], ["no checkpoint"]),
         ([f"--workdir={broken}"], ["reference"]),
-        ([f"--workdir={study},{tiny_run}"], ["reported alone"]),
-        ([f"--workdir={study}", "--entities=a"], ["go with runs"]),
+        ([f"--workdir={study},{tiny_run}"], ["report it alone"]),
+        ([f"--workdir={study}", "--entities=a"], ["are for runs, not"]),
         ([f"--workdir={tiny_run},{tiny_run}"], ["twice"]),
         ([run, f"--baseline={strange_run}"], ["structure alone"]),
-        ([f"--workdir={strange_run}", f"--baseline={tiny_baseline}"], ["other names"]),
+        ([f"--workdir={strange_run}", f"--baseline={tiny_baseline}"], ["names or test triples differ"]),
         ([f"--workdir={tiny_run},{strange_run}", f"--baseline={tiny_baseline}"], ["one run"]),
         ([run, "--entities=plaice 1"], ["did you mean place 1"]),
         ([run, f"--images={tmp_path / 'nothing'}"], ["no such folder"]),
-        ([run, f"--out={tmp_path / 'file' / 'page.html'}"], ["can't be written"]),
+        ([run, f"--out={tmp_path / 'file' / 'page.html'}"], ["cannot be written"]),
     ):
         status = run_here("report.__main__", *flags, monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, *words)

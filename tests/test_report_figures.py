@@ -116,7 +116,7 @@ def test_intervals_are_those_of_a_loop_over_triples(tiny_run, tiny_baseline, tmp
     text = Reader(page.read_text(encoding="utf-8")).text
     told = f"{rows[0].more:+.3f} ± {rows[0].more_margin:.3f}".replace("-", "−")
     assert f"{rows[0].metrics['mrr']:.3f} ± {rows[0].margin:.3f} {told}" in text
-    assert "covers the choice of the test queries (a difference is taken query by query), not another seed" in text
+    assert "covers the sampling of the test queries (differences are paired by query), not the seed" in text
 
 
 def test_masked_ranks_are_those_of_a_loop_over_candidates(measured, candidates):

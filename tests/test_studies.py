@@ -241,7 +241,7 @@ def test_a_study_keeps_rows_and_a_table_and_never_runs_a_cell_again(graph, study
     assert described["cells"].keys() == {"full", "plain", "structure alone"}
     told = " ".join(capsys.readouterr().out.split())
     # No column that is not explained.
-    assert "means ± standard deviation over seeds; difference: test MRR less that of full; p: probability of" in told
+    assert "means ± standard deviation over seeds; difference: test MRR minus that of full; p: p-value of" in told
     before = (tmp_path / "study" / "rows.jsonl").read_bytes()
     assert run_here("ablate", *flags, "--seeds=2", monkeypatch=monkeypatch) == 0
     assert (tmp_path / "study" / "rows.jsonl").read_bytes() == before
@@ -269,7 +269,7 @@ def test_rows_that_train_holds_are_left_out_of_a_second_difference(study_file, t
     assert full["clean_difference"] == 0
     printed = capsys.readouterr().out
     assert f"{alone['clean_difference']:+.4f}" in printed
-    assert "clean rows: those of test that train does not hold\n" in printed
+    assert "clean rows: test triples that are not in train\n" in printed
 
 
 @pytest.mark.slow
@@ -338,7 +338,7 @@ def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, c
     again, _ = parse([*tiny_flags(graph, tmp_path / "search"), *line.split()], "")
     assert {path: get_field(again, path) for path in rows[-1]["changes"]} == rows[-1]["changes"]
     assert run_here("search", *flags, "--trials=9", "--minutes=0.0001", monkeypatch=monkeypatch) == 0
-    assert "no further point is begun" in capsys.readouterr().out
+    assert "no further point is started" in capsys.readouterr().out
     assert len(read_rows(tmp_path / "search")) == 3
 
 
@@ -481,16 +481,16 @@ def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypa
 
     flags = tiny_flags(graph, tmp_path / "study")
     refused(*flags, "--study=component", words="did you mean --study=components?")
-    refused(*flags, f"--study={study_file}", "--cells=ful", words="there is no cell ful; there are full, plain")
+    refused(*flags, f"--study={study_file}", "--cells=ful", words="unknown cell ful; the cells are full, plain")
     wrong = tmp_path / "wrong.py"
     head = "def get_cells(config, modalities, alone):\n    "
     bodies = {
         "return {'a': {'model.fussion': 'mean'}}": "unknown config field model.fussion; did you mean model.fusion?",
-        "return {'a': {'fusion.inter': 'mean'}}": "config field fusion.inter is gone: ",
-        "return {'a': {'data.noise': 0.5}}": "config field data.noise is gone: ",
+        "return {'a': {'fusion.inter': 'mean'}}": "config field fusion.inter was removed: ",
+        "return {'a': {'data.noise': 0.5}}": "config field data.noise was removed: ",
         "return {'a': {'graph.noise': 0.5}}": "expected a function change_graph(graph, seed, ...), found none",
         "return {'a': {'graph.noise': 0.5}}\ndef change_graph(graph, seed): pass": "cell a does not fit change_graph: ",
-        "return {'a': {'model.width': config.eval.chunk}}": f"{wrong}, line 2: config field eval.chunk is gone: ",
+        "return {'a': {'model.width': config.eval.chunk}}": f"{wrong}, line 2: config field eval.chunk was removed: ",
         "return {}": "has no cells for a graph with the modalities none",
     }
     for body, words in bodies.items():

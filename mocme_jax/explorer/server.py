@@ -70,13 +70,13 @@ class Explored:
         """Adds an entity from what a form holds, and returns its id.
 
         Raises:
-          UserError: the name is there already or empty, there is neither text nor picture, or the model can't use one.
+          UserError: the name is there already or empty, there is neither text nor picture, or the model cannot use one.
         """
         name = one_line(" ".join(name.split()))
         if not name:
             raise UserError("give the entity a name")
         if not text.strip() and not picture:
-            raise UserError("give a picture or a text; without either there is nothing to tell the entity by")
+            raise UserError("give a picture or a text; the model needs at least one of them")
         with self._lock:
             index = len(self.model.entities)
             features: dict[str, list] = {}
@@ -170,20 +170,20 @@ def make_app(explored: Explored, *, can_add: tuple[str, ...]) -> Starlette:
     def picture(request: Request) -> Response:
         paths = explored.pictures.get(an_entity(request.path_params["entity"]), [])
         if not paths:
-            raise HTTPException(404, "there is no picture")
+            raise HTTPException(404, "the entity has no picture")
         try:
             small = read_image(paths[0], _small)
         except UserError:
-            raise HTTPException(404, "the picture can't be read") from None
+            raise HTTPException(404, "the picture cannot be read") from None
         return Raw(small, media_type="image/png", headers=_HEADERS)
 
     async def add(request: Request) -> Response:
         if not can_add:
-            raise HTTPException(404, "this model takes no new entities from here")
+            raise HTTPException(404, "this model cannot encode new pictures or texts")
         if request.method == "GET":
             return page("add.html", title="Add an entity", problem="", name_given="", text="")
         if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            raise HTTPException(403, "forms are taken from the explorer's own pages alone")
+            raise HTTPException(403, "forms are accepted only from the explorer's own pages")
         if int(request.headers.get("content-length") or MOST_UPLOADED + 1) > MOST_UPLOADED:
             raise HTTPException(413, f"a form may hold at most {MOST_UPLOADED >> 20} MB")
         async with request.form(max_files=1, max_fields=4, max_part_size=1 << 20) as form:
@@ -234,7 +234,7 @@ def explore(
         if images is not None:
             found, unmatched = entity_files(images, entities.names, "image")
             files.update(found)
-            notify(f"{images}: pictures of {len(found):,} entities; {len(unmatched):,} are named for none")
+            notify(f"{images}: pictures of {len(found):,} entities; {len(unmatched):,} files match no entity")
 
     listening = listen(port)
     model = load(workdir, data_dir=data_dir, features_dir=features_dir, notify=notify, check=find_pictures)
@@ -242,7 +242,7 @@ def explore(
     seen.reasons(model, (0, 0, seen.answers(model, 0, 0, "tail")[0]["id"]))
     with tempfile.TemporaryDirectory() as uploads, listening:
         app = make_app(Explored(model, files, Path(uploads)), can_add=model.takes_raw)
-        notify(f"http://{HOSTS[1]}:{listening.getsockname()[1]}/ shows {model.graph.name}; Ctrl-C ends it")
+        notify(f"http://{HOSTS[1]}:{listening.getsockname()[1]}/ shows {model.graph.name}; press Ctrl-C to stop")
         serve(app, listening)
 
 
@@ -259,7 +259,7 @@ def listen(port: int) -> socket.socket:
         listening.listen()
     except OSError as error:
         listening.close()
-        raise UserError(f"port {port} can't be used ({error.strerror}); give another one with --port") from error
+        raise UserError(f"port {port} cannot be used ({error.strerror}); give another port with --port") from error
     return listening
 
 

@@ -148,16 +148,16 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
         {"part": part} | {heads[count]: f"{one.parts[part] / 1e9:.3f}" for count, one in needs.items()}
         for part in needs[last].parts
     ]
-    table.append({"part": "in all"} | {heads[count]: f"{one.total / 1e9:.3f}" for count, one in needs.items()})
-    results_table(table, title=f"one device's memory, {sizes.entities:,} entities", console=console)
+    table.append({"part": "total"} | {heads[count]: f"{one.total / 1e9:.3f}" for count, one in needs.items()})
+    results_table(table, title=f"memory per device, {sizes.entities:,} entities", console=console)
     fits = needs[last].total <= memory * 1e9
     steps = -(-sizes.triples // batch_size)
     enough = ("are" if last > 1 else "is") + (" enough" if fits else " not enough")
     told = "" if fits else f"; parallel.shard_entities is {settings_of(config).shard_entities}"
     console.print(f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough}{told}", soft_wrap=True)
     console.print(
-        f"a step: {needs[last].collective / 1e6:,.2f} MB of collectives a device; an epoch: {steps:,} steps"
-        + (f", {sizes.triples / rate / 3600:.2f} hours at {rate:,.0f} triples/s on what was measured" if rate else ""),
+        f"per step: {needs[last].collective / 1e6:,.2f} MB of collectives per device; per epoch: {steps:,} steps"
+        + (f", {sizes.triples / rate / 3600:.2f} hours at {rate:,.0f} triples/s, the rate of the benchmark" if rate else ""),
         soft_wrap=True,
     )
     return needs
@@ -166,5 +166,5 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
 def _rate(path: str) -> float:
     rates = [row["rate"] for row in read_figures(path)["rows"] if row["stage"] in ("train, full model", "train")]
     if not rates:
-        raise UserError(f"{path}: holds no rate of training; make it with mocme_jax.benchmark --json")
+        raise UserError(f"{path}: contains no training rate; write the file with mocme_jax.benchmark --json")
     return max(rates)

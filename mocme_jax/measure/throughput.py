@@ -67,11 +67,11 @@ def measure(
                 setting = {"entities": len(graph.entities)} | setting
             for stage in _stages(one, graph, None if entities else dataset, steps):
                 stages.append((stage, count, setting))
-                console.print(f"{stage.name}: ready after {stage.cost.seconds:.1f} s of compiling")
+                console.print(f"{stage.name}: compiled in {stage.cost.seconds:.1f} s")
         for stage, *_ in stages:
             if stage.precision not in limits:
                 most = limits[stage.precision] = calibrate(jax.local_devices()[0], stage.precision)
-                rates = f"products at {most.flops / 1e9:,.0f} GFLOP/s, copies at {most.bytes / 1e9:,.1f} GB/s"
+                rates = f"matrix products at {most.flops / 1e9:,.0f} GFLOP/s, copies at {most.bytes / 1e9:,.1f} GB/s"
                 console.print(f"one device, {stage.precision}: {rates}", soft_wrap=True)
         seconds = timed([stage for stage, *_ in stages], repeats)
         rows += [
@@ -131,8 +131,8 @@ def _print(figures: dict, console: Console) -> None:
     title = f"{figures['title']}; {figures['device']}, jax {figures['jax']}"
     results_table(shown, title=title, console=console)
     console.print(
-        "GFLOP, GB that must move, GB held: one device, one step, as the compiler counts; limit: the longer of the "
-        "first two at the rates above (devices of a CPU share them); share: limit / median",
+        "GFLOP, GB moved, GB held: per device and step, as counted by the compiler; limit: the longer time of GFLOP and "
+        "GB moved at the rates above, which the devices of one CPU share; share: limit / median time",
         soft_wrap=True,
     )
 

@@ -85,7 +85,7 @@ def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: 
     def call() -> None:
         state[0], latest = training.program(state[0], training.data, count)
         if not finite(latest):
-            raise FloatingPointError(f"{name}: the loss is not finite, and the steps after it were not taken")
+            raise FloatingPointError(f"{name}: the loss is not finite; later steps were not run")
 
     scores = 2 * steps * batch * candidates_per_query(config, entities)
     return Stage(name, call, "triples/s", settings_of(config).precision, steps * batch, steps, scores, cost)

@@ -26,7 +26,7 @@ class Series(NamedTuple):
         """Where it starts and ends."""
         points = self.points
         if not points:
-            return f"{self.name}: nothing that is finite"
+            return f"{self.name}: no finite value"
         (first, start), (last, end) = points[0], points[-1]
         return f"{self.name}: {start:.3g} at epoch {first}" + (f", {end:.3g} at epoch {last}" if last != first else "")
 

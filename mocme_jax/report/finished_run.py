@@ -91,8 +91,8 @@ def read_finished(workdir: Path, name: str | None = None) -> Finished:
     results = read_results(workdir)
     if results is None:
         raise UserError(
-            f"{workdir}: holds no results.json of a finished run (and no study.json); finish the training, or mend "
-            "--workdir"
+            f"{workdir}: contains no results.json of a finished run and no study.json; finish the training, or give "
+            "another folder with --workdir"
         )
     # An epoch that was evaluated twice, before and after a stop, counts once, as it was last.
     read = [row for row in read_metrics(workdir) if "epoch" in row]

@@ -59,7 +59,7 @@ def write_page(path: Path, text: str) -> None:
         write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{path}: can't be written ({reason}); name another place with --out=FILE") from error
+        raise UserError(f"{path}: cannot be written ({reason}); give another file with --out=FILE") from error
 
 
 def _percent(share: float | None, digits: int = 0) -> str:

@@ -47,21 +47,21 @@ def write_report(
       The file.
 
     Raises:
-      UserError: a folder holds no finished run, its checkpoint can't be restored, an option does not fit,
+      UserError: a folder holds no finished run, its checkpoint cannot be restored, an option does not fit,
         or the page can't be written.
     """
     workdirs = [Path(folder) for folder in workdirs]
     if not workdirs:
-        raise UserError("--workdir: expected a folder or several, got none")
+        raise UserError("--workdir: expected one or more folders, got none")
     given = dict(images=images, audio=audio, video=video)
     folders = {kind: given[flag] for flag, kind in FOLDERS.items() if given[flag] is not None}
     out = workdirs[0] / FILE if out is None else out
     studies = [folder for folder in workdirs if is_study(folder)]
     if studies:
         if len(workdirs) > 1:
-            raise UserError(f"{studies[0]}: is a study; a study is reported alone")
+            raise UserError(f"{studies[0]}: is a study; report it alone")
         if baseline is not None or entities or folders:
-            raise UserError("--baseline, --entities, --images, --audio and --video go with runs, and this is a study")
+            raise UserError("--baseline, --entities, --images, --audio and --video are for runs, not for a study")
         page = render("study.html", study_context(read_study(studies[0])))
     else:
         page = _runs(workdirs, baseline, entities, folders, data_dir, features_dir, notify)
@@ -71,16 +71,16 @@ def write_report(
 
 def _runs(workdirs, baseline, entities, folders, data_dir, features_dir, notify) -> str:
     if len(workdirs) > 1 and baseline is not None:
-        raise UserError("--baseline goes with one run; name the baseline among several as one of --workdir")
+        raise UserError("--baseline is for one run; with several runs, add the baseline to --workdir")
     if len({folder.resolve() for folder in workdirs}) < len(workdirs):
-        raise UserError("--workdir: names a folder twice")
+        raise UserError("--workdir: a folder is given twice")
 
     names = short_names([*workdirs, *([] if baseline is None else [baseline])])
     # All files are read before any checkpoint is restored: what is missing is told at once.
     found = [read_finished(folder, name) for folder, name in zip(workdirs, names, strict=False)]
     base = None if baseline is None else read_finished(baseline, names[-1])
     if base is not None and not base.is_structure_alone:
-        raise UserError(f"--baseline={baseline}: has {', '.join(base.modalities)}; a baseline is structure alone")
+        raise UserError(f"--baseline={baseline}: has {', '.join(base.modalities)}; a baseline must be structure alone")
 
     def check(names: Lookup) -> None:
         names.ids(entities)
@@ -96,7 +96,7 @@ def _runs(workdirs, baseline, entities, folders, data_dir, features_dir, notify)
     if base is not None:
         pair = measured(base)
         if other_graphs([shown[0], pair]):
-            raise UserError(f"--baseline={baseline}: is of other names or other test triples than {workdirs[0]}")
+            raise UserError(f"--baseline={baseline}: its names or test triples differ from those of {workdirs[0]}")
     else:
         pair = next((pair for pair in shown if pair[0].is_structure_alone), None) if len(shown) > 1 else None
     media = EntityMedia(folders, shown[0][1].model.entities.names)

@@ -76,9 +76,9 @@ def all_rows(run: Finished) -> list[Row]:
     """Every split, then test by direction and by whether train shows the entities."""
     rows = [Row(name, metrics) for name, metrics in splits_of(run).items()]
     groups = {} if run.results["test"] is None else run.results["test"]["groups"]
-    words = {"tail": "test, asked for the tail", "head": "test, asked for the head"}
+    words = {"tail": "test, tail queries", "head": "test, head queries"}
     rows += [Row(words[name], groups["direction"][name]) for name in words if name in groups.get("direction", {})]
-    for group, word in (("answer_seen", "answer"), ("query_entity_seen", "entity asked about")):
+    for group, word in (("answer_seen", "answer"), ("query_entity_seen", "query entity")):
         named = groups.get(group, {})
         if len(named) > 1:
             rows += [Row(f"test, {word} {name} in train", metrics) for name, metrics in named.items()]
@@ -120,7 +120,7 @@ def rank_charts(pairs: Sequence[tuple[Finished, Measured]]) -> list[Chart]:
     edges = charts.rank_edges(max(int(np.ceil(one.ranks.max())) for _, one in pairs))
     run, one = pairs[0]
     half = len(one.ranks) // 2
-    named = [("asked for the tail", 2, one.ranks[:half]), ("asked for the head", 3, one.ranks[half:])]
+    named = [("tail queries", 2, one.ranks[:half]), ("head queries", 3, one.ranks[half:])]
     title = "Ranks on test, by direction"
     if len(pairs) == 1:
         return [charts.ranks("directions", title, edges, named)]

@@ -73,7 +73,7 @@ def read_study(folder: Path) -> Study:
     if wrong is None and told["reference"] not in told["cells"]:
         wrong = "it lacks a reference among its cells"
     if wrong:
-        raise UserError(f"{folder / STUDY}: is no study's: {wrong}; run the study again to have it written")
+        raise UserError(f"{folder / STUDY}: does not describe a study: {wrong}; run the study again to write it")
     # The last of a cell and seed; those of a search that did without test have nothing to show here.
     shown = [row for row in read_rows(folder) if row.keys() & {"test", "diverged"}]
     rows = list({(row["cell"], row["seed"]): row for row in shown}.values())

@@ -22,16 +22,16 @@ def dev_curves(runs: Sequence[Finished]) -> list[Chart]:
     if not found:
         return []
     series, best = zip(*found, strict=True)
-    note = "Ringed: the epoch that was kept, the best on dev."
+    note = "The ring marks the epoch that was kept, the best on dev."
     return [lines("dev", "MRR on dev", "MRR on dev by epoch", series, note=note, marked=best)]
 
 
 def loss_curves(runs: Sequence[Finished]) -> list[Chart]:
     """The loss: its parts where there is one run, the total of each where there are several."""
-    note = "Mean over the steps since the evaluation before."
+    note = "Mean over the steps since the previous evaluation."
     if len(runs) > 1:
         found = [Series(run.name, place, *run.curve(_LOSSES[0])) for place, run in enumerate(runs)]
-        note += " Losses of different configs do not compare."
+        note += " Losses of different configs are not comparable."
     else:
         found = [Series(name.rpartition("/")[2], i, *runs[0].curve(name)) for i, name in enumerate(_LOSSES)]
     found = [curve for curve in found if any(curve.y)]

@@ -20,15 +20,15 @@ FILE = "MODEL_CARD.md"
 _MARKUP = re.compile(r"[\\`*\[\]<>|&~]")
 
 _USE = (
-    "Meant for suggesting triples that a person, or another source, then checks. Scores are of held-out triples of "
-    "this graph; they say nothing of entities of other kinds, and less of entities with few triples. A probability is "
-    "given that a question has an answer that is missing, and is not the probability that a triple is true. What the "
-    "graph has wrong or leaves out, the model has learned."
+    "The model suggests triples; a person or another source must check them. Scores are measured on held-out triples "
+    "of this graph. They say nothing about entities of other kinds, and less about entities with few triples. A "
+    "probability assumes that the query has a missing answer; it is not the probability that a triple is true. The "
+    "model has learned the errors and gaps of the graph too."
 )
 
 
 def write_card(workdir: Path, results: dict) -> None:
-    """Writes the card of a run with these ``results.json``, on process 0, unless the folder can't be written."""
+    """Writes the card of a run with these ``results.json``, on process 0, unless the folder cannot be written."""
     if jax.process_index():
         return
     kept = read_calibration(workdir, identity_of(results["fingerprint"], results["run"]))
@@ -50,7 +50,7 @@ def card(results: dict, calibration: dict | None) -> str:
     lines = [
         f"# MoCME on {name}",
         "",
-        f"Completes triples of {name}: asked for a head or a tail, it ranks {graph['entities']:,} entities. "
+        f"The model completes triples of {name}: for a missing head or tail, it ranks {graph['entities']:,} entities. "
         f"Score function `{model.score}`, width {model.width}; {_experts(results, model.fusion)}; best epoch "
         f"on dev {run['best_epoch']} of {run['epoch']}, {run['minutes']:.1f} minutes on {results['device']} "
         f"(jax {results['jax']}, mocme_jax {results['version']}).",
@@ -67,21 +67,21 @@ def card(results: dict, calibration: dict | None) -> str:
         ),
         f"| fingerprint | `{results['fingerprint'][:16]}` |",
         "",
-        "## What the audit warns of",
-        *([f"- {plain(line, most=1_000)}" for line in results["warnings"]] or ["Nothing."]),
+        "## Warnings of the audit",
+        *([f"- {plain(line, most=1_000)}" for line in results["warnings"]] or ["None."]),
         "",
         "## Scores",
-        "Chosen on dev, scored once on test; both directions, filtered by all splits, ties count half, full float32. "
-        "Clean rows are those that train does not hold.",
+        "The best epoch is chosen on dev, and test is scored once: both directions, filtered by all splits, ties count "
+        "half, full float32. Clean rows are the test triples that are not in train.",
         "",
-        "| | questions | MRR | Hits@1 | Hits@3 | Hits@10 |",
+        "| | queries | MRR | Hits@1 | Hits@3 | Hits@10 |",
         "|---|---|---|---|---|---|",
         *_scores(results),
         "",
         "## Weights",
-        "Each expert's share of the weights with which entities are asked about, mean over all entities: "
+        "Mean share of each expert in the weights of a query entity, over all entities: "
         + ", ".join(f"{plain(expert)} {share:.3f}" for expert, share in results["weights"].items())
-        + ". A share is no measure of what an expert is worth; `evaluate --information` measures that.",
+        + ". A share does not measure what an expert adds; `evaluate --information` does.",
         "",
         "## Calibration",
         *_calibration(calibration),
@@ -89,8 +89,8 @@ def card(results: dict, calibration: dict | None) -> str:
         "## Use",
         _USE,
         "",
-        "## Again",
-        f"DIR is the folder of a run. {PLACES_MEANING}; without `data.features_dir`, both are one.",
+        "## Run it again",
+        f"DIR is the folder of a run. {PLACES_MEANING}. Without `data.features_dir`, they are the same.",
         "```bash",
         "python -m mocme_jax.evaluate --workdir=DIR    # these numbers, from the checkpoint",
         " ".join(["python -m mocme_jax.train --workdir=DIR", *flags_of(config)]),
@@ -124,11 +124,11 @@ def _scores(results: dict) -> Iterator[str]:
 
 def _calibration(report: dict | None) -> Iterator[str]:
     if report is None:
-        yield "Fitted on dev at the first use of the model (`python -m mocme_jax.predict`), which writes it here."
+        yield "Not fitted yet. The first use of the model (`python -m mocme_jax.predict`) fits it on dev."
         return
-    yield f"Probability: {report['meaning']}. Fitted on dev; expected calibration error of the top answers:"
+    yield f"Meaning: {report['meaning']}. Fitted on dev. Expected calibration error of the top answers:"
     yield ""
-    yield "| | questions | before | after | of perfect probabilities | above .9: answers, right |"
+    yield "| | queries | before the fit | after the fit | exact probabilities | above .9: answers, right |"
     yield "|---|---|---|---|---|---|"
     for name, split in report["splits"].items():
         above = split["after"]["above"]["0.9"]

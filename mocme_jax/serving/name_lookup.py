@@ -38,7 +38,7 @@ class Lookup:
         """The same with more names behind; a UserError if one is there already, or twice among the new."""
         for position, name in enumerate(names):
             if name in self._by_name or name in names[:position]:
-                raise UserError(f"{self.kind} {name!r}: is there already; a new one needs a name of its own")
+                raise UserError(f"{self.kind} {name!r}: already exists; give the new {self.kind} another name")
         labels = dict(enumerate(self.readable))
         return Lookup(self.kind, [*self.names, *names], labels)
 
@@ -54,21 +54,21 @@ class Lookup:
             key = str(int(key))
         if isinstance(key, int | np.integer):
             if not 0 <= key < len(self.names):
-                raise UserError(f"{self.kind} id {key}: ids are 0 to {len(self.names) - 1}")
+                raise UserError(f"{self.kind} id {key}: expected 0 to {len(self.names) - 1}")
             return int(key)
         if key in self._by_name:
             return self._by_name[key]
         found = self._by_readable.get(key) or self._by_readable.get(readable_name(key), [])
         if len(found) > 1:
             some = ", ".join(f"{self.names[index]} (id {index})" for index in found[:3])
-            raise UserError(f"{self.kind} {key!r}: means several, such as {some}; write the name in full or the id")
+            raise UserError(f"{self.kind} {key!r}: matches several names, such as {some}; give the full name or the id")
         if found:
             return found[0]
         number = read_whole_number(key)
         if number is not None and self._take_ids:
             return self.id(number)
-        why = " (names are whole numbers here, so this is no id)" if number is not None else ""
-        raise UserError(f"{self.kind} {key!r}: there is none of this name{why}{self._nearest(key)}")
+        why = " (the names are whole numbers, so a number is a name and not an id)" if number is not None else ""
+        raise UserError(f"{self.kind} {key!r}: no such name{why}{self._nearest(key)}")
 
     def ids(self, keys: Key | Iterable[Key]) -> np.ndarray:
         """int32 ``[n]`` of one key or several; raises as `id`."""

@@ -66,10 +66,10 @@ def predict_file(
     total = count_questions(queries, *names)
     with RowFile(out, settings) as file:
         if file.finished:
-            console.print(f"{out}: is complete already")
+            console.print(f"{out}: already complete")
             return
         if file.done:
-            console.print(f"going on after query {file.done:,}")
+            console.print(f"resuming after query {file.done:,}")
         count, told = file.done, Countdown("queries", console.print)
         for rows in answer_questions(model, read_questions(queries, *names, skip=file.done), k, exclude):
             file.write(rows)
@@ -98,10 +98,10 @@ def predict_new(
             results_table(rows, title="most probable new triples", console=make_console())
         return
     settings = {"run": model.identity, "k": k, "relations": list(relations), "exclude": list(exclude)}
-    # Opened first: nobody should wait for an hour to hear that a file can't be written.
+    # Opened first: nobody should wait for an hour to hear that a file cannot be written.
     with RowFile(out, settings | {"columns": list(NEW_COLUMNS)}, NEW_COLUMNS) as file:
         if file.finished:
-            console.print(f"{out}: is complete already")
+            console.print(f"{out}: already complete")
             return
         rows = _new_rows(model, k, relations, exclude, console)
         file.write([(row["rank"], *(row[name] for name in NEW_COLUMNS[1:]))] for row in rows[file.done :])
@@ -145,11 +145,11 @@ def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: b
     title = f"{why.head.label}  {why.relation}  {why.tail.label}: score {why.score:.4f}"
     results_table(_worth(why), title=title, console=console)
     weights = [
-        {"expert": name, "asked about the head": share, "asked about the tail": why.tail.weights[name]}
+        {"expert": name, "query with the head": share, "query with the tail": why.tail.weights[name]}
         for name, share in why.head.weights.items()
     ]
     results_table(weights, title="weights of the experts", console=console)
-    console.print("weights are shares of 1, and no measure of what a modality adds: the first table tells that")
+    console.print("The weights add up to 1. They do not measure what a modality adds; the first table does.")
     nearest = [dataclasses.asdict(one) for one in why.nearest]
     results_table(nearest, title="nearest training triples", console=console)
 
@@ -181,7 +181,7 @@ def _worth(why: Explanation) -> list[dict]:
         if added:
             rows.append({"modality": f"({title})", "score without": why.score - added, "adds to score": added})
     whole = {"score without": why.without_any, "adds to score": why.score - why.without_any}
-    return [*rows, {"modality": "all of them"} | whole]
+    return [*rows, {"modality": "all modalities"} | whole]
 
 
 def _added(
@@ -197,7 +197,7 @@ def _added(
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file of queries; a UserError if it can't be read."""
+    """SHA-256 of a file of queries; a UserError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

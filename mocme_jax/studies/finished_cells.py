@@ -100,10 +100,10 @@ class Rows:
         try:
             ranks = [read_npy(path) for path in paths]
         except UserError as error:
-            raise UserError(f"{paths[0].parent}: ranks of {cell} can't be read ({error}); delete the folder") from error
+            raise UserError(f"{paths[0].parent}: ranks of {cell} cannot be read ({error}); delete the folder") from error
         for path, one in zip(paths, ranks, strict=True):
             if one.dtype != np.float32 or one.shape != (queries,) or not (np.isfinite(one) & (one >= 1)).all():
-                raise UserError(f"{path}: holds no ranks of {queries:,} queries; delete the folder {path.parent}")
+                raise UserError(f"{path}: does not contain the ranks of {queries:,} queries; delete the folder {path.parent}")
         return np.stack(ranks)
 
     def ranks_path(self, cell: str, seed: int) -> Path:
@@ -112,10 +112,10 @@ class Rows:
 
 
 def _check_same_search(folder: Path, saved: dict | None, search: dict | None) -> None:
-    elsewhere = "name another folder with --workdir=DIR"
+    elsewhere = "give another folder with --workdir=DIR"
     if (saved is None) != (search is None):
         held, wanted = ("study", "search") if saved is None else ("search", "study")
-        raise UserError(f"{folder}: holds a {held}, not a {wanted}; {elsewhere}")
+        raise UserError(f"{folder}: contains a {held}, not a {wanted}; {elsewhere}")
     then, now = flat(saved or {}), flat(search or {})
     if changed := [f"{name} ({then.get(name)} there, {now.get(name)} now)" for name in differing(then, now)]:
-        raise UserError(f"{folder}: holds a search with another {', '.join(changed)}; set back, or {elsewhere}")
+        raise UserError(f"{folder}: the search there has another {', '.join(changed)}; undo the change, or {elsewhere}")

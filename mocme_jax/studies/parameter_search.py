@@ -89,7 +89,7 @@ def search(
             if point in {row["cell"] for row in rows.all}:
                 continue
             if (spent := sum(row["seconds"] for row in rows.all) / 60) >= minutes:
-                note(f"{spent:.0f} minutes are spent: no further point is begun")
+                note(f"{spent:.0f} minutes are used; no further point is started")
                 break
             changes: dict = {}
             if number:
@@ -110,7 +110,7 @@ def search(
     if tpe and (found := tpe.importances(tried)):
         best, count, shares = found
         told = ", ".join(f"{path} {share:.0%}" for path, share in shares.items())
-        note(f"what sets the best {best} of {count} points apart: {told}")
+        note(f"fields that set the best {best} of {count} points apart: {told}")
     pruned = f" (pruned: {len(tried) - len(finished)})" if len(finished) < len(tried) else ""
     note(f"the best of {len(finished)}{pruned}: {as_flags(finished[0]['changes']) or 'the config as it is'}")
     return finished[0]

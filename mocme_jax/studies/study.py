@@ -186,7 +186,7 @@ def identity_of_study(
 def _chosen(cells: Cells, only: Sequence[str]) -> Cells:
     for cell in only:
         if cell not in cells:
-            raise UserError(f"--cells: there is no cell {cell}; there are {', '.join(cells)}")
+            raise UserError(f"--cells: unknown cell {cell}; the cells are {', '.join(cells)}")
     first = next(iter(cells))
     return {cell: changes for cell, changes in cells.items() if not only or cell in only or cell == first}
 

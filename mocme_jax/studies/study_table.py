@@ -71,10 +71,10 @@ def print_table(table: dict, title: str, console: Console) -> None:
     results_table(lines, title=title, console=console)
     if clean:
         results_table(clean, title=f"{title}, test's clean rows", console=console)
-        console.print("clean rows: those of test that train does not hold")
+        console.print("clean rows: test triples that are not in train")
     console.print(
-        f"means ± standard deviation over seeds; difference: test MRR less that of {table['reference']}; p: "
-        "probability of a difference as large by chance (paired test); minutes: of all seeds together"
+        f"means ± standard deviation over seeds; difference: test MRR minus that of {table['reference']}; p: "
+        "p-value of a paired test of the difference; minutes: all seeds together"
     )
 
 

@@ -40,7 +40,7 @@ class MetricsLog:
       writes: False writes nothing at all, for processes beside the one that does.
 
     Raises:
-      UserError: the file can't be written; so does ``write``.
+      UserError: the file cannot be written; so does ``write``.
     """
 
     def __init__(

@@ -37,13 +37,13 @@ class TensorBoard:
       purge: when a run continues, the first epoch that is written again.
 
     Raises:
-      UserError: a file can't be written; so does ``log``.
+      UserError: a file cannot be written; so does ``log``.
     """
 
     def __init__(self, folder: Path, purge: int | None = None):
         self._folder = folder
         if folder.is_symlink():
-            raise UserError(f"{folder}: is a link, and files would be written where it leads; remove it")
+            raise UserError(f"{folder}: is a link, so files would be written to its target; remove it")
         with writing(folder):
             self._writer = _package("tensorboardX").SummaryWriter(str(folder), purge_step=purge)
 
