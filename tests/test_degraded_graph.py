@@ -85,7 +85,7 @@ def test_a_share_of_train_is_kept_and_dev_and_test_stay(graph):
 
 
 def test_what_can_not_be_is_told(graph):
-    with pytest.raises(UserError, match="there is no modality audio for the noise; the feature modalities are text, image"):
+    with pytest.raises(UserError, match="no modality audio for the noise; there are text, image"):
         with_noise(graph, 0, 0.5, "audio")
     with pytest.raises(UserError, match="is 0 triples"):
         with_fewer_triples(graph, 0, 0.001)

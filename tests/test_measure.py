@@ -148,7 +148,7 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     assert printed.count(" 2.00 ") == 8
     assert printed.count(" 1.00 ") == 8
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
-    for name, words in (("bad.json", "is not a file of mocme_jax.benchmark --json"), ("none.json", "no such file")):
+    for name, words in (("bad.json", "is not a file of benchmark --json"), ("none.json", "no such file")):
         status = run_here("benchmark", f"--compare=one.json,{name}", monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, name, words)
 
@@ -174,15 +174,15 @@ BAD_FIGURES = {
     "long number": (b'{"rows": ' + b"9" * 5000 + b"}", "is not JSON"),
     "twice": (b'{"device": "a", "device": "b"}', "'device' is given twice"),
     "too long": (b" " * (1 << 23), "is 8,388,608 bytes long, and such a file has at most 4,194,304"),
-    "rows are a text": (json.dumps({"device": "x", "rows": "rows"}).encode(), "contains rows that mocme_jax.benchmark --json"),
+    "rows are a text": (json.dumps({"device": "x", "rows": "rows"}).encode(), "has rows that benchmark --json"),
     **{
         f"{name} is {value!r:.20}": (
             json.dumps({"device": "x", "rows": [ROW | {name: value}]}).encode(),
-            "contains rows that mocme_jax.benchmark --json does not write",
+            "has rows that benchmark --json does not write",
         )
         for name, value in [("rate", "fast"), ("rate", float("nan")), ("rate", 0), ("rate", 10**400), ("mapper", [])]
     },
-    "device is a number": (json.dumps({"device": 3, "rows": [ROW]}).encode(), "is not a file of mocme_jax.benchmark --json"),
+    "device is a number": (json.dumps({"device": 3, "rows": [ROW]}).encode(), "is not a file of benchmark --json"),
 }
 
 

@@ -68,7 +68,7 @@ def test_results_of_another_shape_are_told_by_their_place(path, new, told, tmp_p
     assert read_finished(tmp_path).experts == ["structure"]
     (tmp_path / "results.json").write_text(json.dumps(changed(RESULTS, path, new)))
     for read in (read_results, read_finished):
-        with pytest.raises(UserError, match=r"results\.json: holds no results of a run: ") as raised:
+        with pytest.raises(UserError, match=r"results\.json: does not contain the results of a run: ") as raised:
             read(tmp_path)
         assert told in str(raised.value)
 
@@ -127,14 +127,14 @@ def test_a_table_that_no_study_writes_is_made_anew(table, tmp_path):
     [({"seeds": [[0]]}, "seeds[0] is a list"), ({"cells": {"full": []}}, "cells.full is a list"), ({"study": 7}, "7")],
 )
 def test_a_study_of_another_shape_is_told(change, told, tmp_path):
-    with pytest.raises(UserError, match=r"study\.json: is no study's: ") as raised:
+    with pytest.raises(UserError, match=r"study\.json: does not describe a study: ") as raised:
         read_study(study(tmp_path / "study", told=STUDY | change))
     assert told in str(raised.value)
 
 
 @pytest.mark.parametrize("told", [[], 7, STUDY | {"config": []}, STUDY | {"parts": {"a": 1}}, STUDY | {"search": 3}])
 def test_a_study_goes_on_from_none_of_another_shape(told, tmp_path):
-    with pytest.raises(UserError, match=r"study\.json: is no study's: .*; name another folder"):
+    with pytest.raises(UserError, match=r"study\.json: does not describe a study: .*; name another folder"):
         Rows(study(tmp_path / "study", told=told), STUDY)
 
 
@@ -146,7 +146,7 @@ def test_ranks_of_a_study_are_ranks(ranks, tmp_path):
     np.save(rows.ranks_path("full", 0), np.ones(4, np.float32))
     assert rows.ranks("full", [0], 4).shape == (1, 4)
     np.save(rows.ranks_path("full", 0), ranks)
-    with pytest.raises(UserError, match=r"full\.0\.npy: holds no ranks of 4 queries"):
+    with pytest.raises(UserError, match=r"full\.0\.npy: expected the ranks of 4 queries"):
         rows.ranks("full", [0], 4)
 
 

@@ -36,7 +36,7 @@ def added_information(whole: np.ndarray, without: np.ndarray) -> Added:
 
     Args:
       whole, without: ``[2T]`` in nats: T triples asked for their tails, then the same for their heads. The two
-        questions of a triple count as one observation.
+        queries of a triple count as one observation.
 
     Raises:
       ValueError: there is no triple.

@@ -8,7 +8,7 @@ the same query:
 
 Three habits keep it right and quick. The gold's score is read out of the matrix it is compared with, since
 the same score computed by another expression may differ in its last bit. Every known answer is then cleared
-to -inf by index, the gold with the others, so that it can't tie with itself. And golds of one query share
+to -inf by index, the gold with the others, so that it cannot tie with itself. And golds of one query share
 its row of scores: DB15K's test set asks 14,303 different queries 19,804 times, KVC16K's 17,227 for 45,050.
 """
 

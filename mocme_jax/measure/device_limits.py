@@ -50,7 +50,7 @@ def calibrate(device: jax.Device, precision: str, repeats: int = 5) -> Calibrati
         if seconds > _PATIENCE:
             break
     array = jax.device_put(jnp.ones((_COPIED_BYTES // 4,), jnp.float32), device)
-    # A copy that can't be left out: one read and one write a number.
+    # A copy that cannot be left out: one read and one write a number.
     seconds = _quickest(jax.jit(lambda x: x + 1), (array,), repeats)
     return Calibration(best, 2 * _COPIED_BYTES / seconds)
 

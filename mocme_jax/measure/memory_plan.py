@@ -157,7 +157,7 @@ def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | No
     console.print(f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough}{told}", soft_wrap=True)
     console.print(
         f"per step: {needs[last].collective / 1e6:,.2f} MB of collectives per device; per epoch: {steps:,} steps"
-        + (f", {sizes.triples / rate / 3600:.2f} hours at {rate:,.0f} triples/s, the rate of the benchmark" if rate else ""),
+        + (f", {sizes.triples / rate / 3600:.2f} hours at {rate:,.0f} triples/s (benchmark)" if rate else ""),
         soft_wrap=True,
     )
     return needs

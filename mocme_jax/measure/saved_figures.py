@@ -21,10 +21,10 @@ def read_figures(path: str | Path) -> dict[str, Any]:
     """
     figures = read_json(Path(path))
     if not isinstance(figures, dict) or not isinstance(figures.get("device"), str) or not figures.get("rows"):
-        raise UserError(f"{path}: is not a file of mocme_jax.benchmark --json; write it with that command")
+        raise UserError(f"{path}: is not a file of benchmark --json; write it with that command")
     rows = figures["rows"]
     if not isinstance(rows, list) or not all(map(_is_row, rows)):
-        raise UserError(f"{path}: contains rows that mocme_jax.benchmark --json does not write; write it with that command")
+        raise UserError(f"{path}: has rows that benchmark --json does not write; write the file with that command")
     return {"device": one_line(figures["device"]), "rows": [_printable(row) for row in rows]}
 
 

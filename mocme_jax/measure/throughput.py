@@ -131,8 +131,8 @@ def _print(figures: dict, console: Console) -> None:
     title = f"{figures['title']}; {figures['device']}, jax {figures['jax']}"
     results_table(shown, title=title, console=console)
     console.print(
-        "GFLOP, GB moved, GB held: per device and step, as counted by the compiler; limit: the longer time of GFLOP and "
-        "GB moved at the rates above, which the devices of one CPU share; share: limit / median time",
+        "GFLOP, GB moved, GB held: per device and step, as counted by the compiler; limit: the longer of the times for "
+        "GFLOP and GB moved at the rates above, which the devices of one CPU share; share: limit / median time",
         soft_wrap=True,
     )
 

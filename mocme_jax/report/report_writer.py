@@ -48,7 +48,7 @@ def write_report(
 
     Raises:
       UserError: a folder holds no finished run, its checkpoint cannot be restored, an option does not fit,
-        or the page can't be written.
+        or the page cannot be written.
     """
     workdirs = [Path(folder) for folder in workdirs]
     if not workdirs:

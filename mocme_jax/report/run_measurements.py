@@ -63,7 +63,7 @@ class Measured:
       first_probability: float64 ``[2T]``, of the answer to each query of ``judged_on`` that comes first, where other
         known answers are no candidates.
       first_is_right: bool ``[2T]``.
-      reliability: ``before`` and ``after`` the calibration, the top answers to questions of test (of dev, where there
+      reliability: ``before`` and ``after`` the calibration, the top answers to queries of test (of dev, where there
         is no test, see ``judged_on``).
       judged_on: ``test`` or ``dev``.
     """

@@ -1,4 +1,4 @@
-"""Scores of one run or several: overall, by groups of questions, by rank, and how far probabilities hold."""
+"""Scores of one run or several: overall, by groups of queries, by rank, and how far probabilities hold."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One group of questions: its name, how many they are, and metrics by run (None where a run has no such group)."""
+    """One group of queries: its name, how many they are, and metrics by run (None where a run has no such group)."""
 
     name: str
     count: int

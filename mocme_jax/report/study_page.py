@@ -166,7 +166,7 @@ def against_charts(study: Study, shared: Mapping[str, Mapping[str, float]], colo
 
 
 def clean_rows(study: Study) -> list[dict[str, Any]]:
-    """Each cell on test's clean rows where these are fewer: ``questions``, ``mrr``, ``difference``, ``p``."""
+    """Each cell on test's clean rows if these are fewer: ``questions``, ``mrr``, ``difference``, ``p``."""
     found, table = [], {row["cell"]: row for row in study.table}
     for cell in study.cells:
         rows = [row for row in study.of(cell) if row.get("clean") and row["clean"]["count"] < row["test"]["count"]]

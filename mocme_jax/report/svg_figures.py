@@ -65,7 +65,7 @@ def draw(name: str, label: str, plot: Callable[[Axes], None], size: tuple[float,
 
     Args:
       name: of the chart, different from the page's others: letters, digits, ``-``.
-      label: what the chart shows, for those who don't see it.
+      label: what the chart shows, for those who do not see it.
       plot: draws.
       size: inches.
     """

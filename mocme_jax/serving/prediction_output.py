@@ -1,4 +1,4 @@
-"""What the command predict does: one question, a file of them, every new triple, or why a triple has its score."""
+"""What the command predict does: one query, a file of them, every new triple, or why a triple has its score."""
 
 import dataclasses
 import hashlib
@@ -31,7 +31,7 @@ def predict_one(
     exclude: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Prints the answers to one question as a table or as JSON."""
+    """Prints the answers to one query as a table or as JSON."""
     answers = model.complete(head, relation, tail, k, exclude=exclude)
     added = _added(model, answers, head, relation, tail)
     if as_json:
@@ -59,7 +59,7 @@ def predict_one(
 def predict_file(
     model: TrainedModel, queries: Path, out: Path, *, k: int, exclude: Sequence[str], console: Console
 ) -> None:
-    """Answers a file of questions into another, going on where that one ends."""
+    """Answers a file of queries into another file, and resumes where that one ends."""
     settings = {"run": model.identity, "queries": digest(queries), "k": k, "exclude": list(exclude)}
     # Read to its end first: nobody should wait for an hour to hear of a row that is no query.
     names = model.entities, model.relations

@@ -24,7 +24,7 @@ def with_noise(graph: KnowledgeGraph, seed: int, noise: float, noise_in: str | N
     """
     names = [modality.name for modality in graph.modalities]
     if noise and noise_in not in names:
-        raise UserError(f"{graph.name}: there is no modality {noise_in} for the noise; the feature modalities are {', '.join(names)}")
+        raise UserError(f"{graph.name}: no modality {noise_in} for the noise; there are {', '.join(names)}")
     return graph.replace(modalities=tuple(noisy(m, noise, seed) if m.name == noise_in else m for m in graph.modalities))
 
 
@@ -43,7 +43,7 @@ def with_fewer_triples(graph: KnowledgeGraph, seed: int, triples: float) -> Know
     count = len(graph.train)
     kept = np.sort(np.random.default_rng(seed).permutation(count)[: round(triples * count)])
     if not len(kept):
-        raise UserError(f"{graph.name}: a share of {triples:g} of {count:,} training triples is 0 triples; use a larger share")
+        raise UserError(f"{graph.name}: {triples:g} of {count:,} training triples is 0 triples; raise the share")
     return graph.replace(train=np.asarray(graph.train[kept]))
 
 

@@ -46,7 +46,7 @@ class Rows:
             if wrong is None:
                 check_format(folder, saved)
             if wrong := wrong or misfit(saved, IDENTITY):
-                raise UserError(f"{path}: is no study's: {wrong}; name another folder with --workdir=DIR")
+                raise UserError(f"{path}: does not describe a study: {wrong}; name another folder with --workdir=DIR")
             check_same_run(folder, saved, identity)
             _check_same_search(folder, saved.get("search"), identity.get("search"))
         with writing(self.folder):
@@ -68,7 +68,7 @@ class Rows:
         ``seconds`` is what they took together; a row gets its share.
 
         Raises:
-          UserError: they can't be written.
+          UserError: they cannot be written.
         """
         rows = []
         for one in trained:
@@ -100,10 +100,10 @@ class Rows:
         try:
             ranks = [read_npy(path) for path in paths]
         except UserError as error:
-            raise UserError(f"{paths[0].parent}: ranks of {cell} cannot be read ({error}); delete the folder") from error
+            raise UserError(f"{paths[0].parent}: cannot read the ranks of {cell} ({error}); delete it") from error
         for path, one in zip(paths, ranks, strict=True):
             if one.dtype != np.float32 or one.shape != (queries,) or not (np.isfinite(one) & (one >= 1)).all():
-                raise UserError(f"{path}: does not contain the ranks of {queries:,} queries; delete the folder {path.parent}")
+                raise UserError(f"{path}: expected the ranks of {queries:,} queries; delete the folder {path.parent}")
         return np.stack(ranks)
 
     def ranks_path(self, cell: str, seed: int) -> Path:

@@ -57,7 +57,7 @@ def change_dataset(
     """The dataset with its graph changed; its parts tell of it, and what filters scores stays.
 
     Raises:
-      UserError: the graph's triples stay on the disk, or the change can't be made.
+      UserError: the graph's triples stay on the disk, or the change cannot be made.
     """
     if dataset.graph.mapped:
         raise UserError(f"{dataset.graph.name}: a study that changes the graph needs its triples in memory")

@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 def paired_difference(ranks: np.ndarray, reference: np.ndarray) -> Difference:
     """Difference in MRR of two models with the same seeds and test triples.
 
-    Both questions of a triple are averaged first: they are not independent.
+    Both queries of a triple are averaged first: they are not independent.
 
     Args:
       ranks, reference: ``[S, 2T]``, tails first, then heads, as ``Evaluator.ranks`` gives them.

@@ -34,7 +34,7 @@ def load_space(space: str | Space, config: ConfigDict) -> Space:
     """The space of a search file, or as it is given; its values are tried against the config's fields.
 
     Raises:
-      UserError: no such file, or a field or value that the config can't have.
+      UserError: no such file, or a field or value that the config cannot have.
     """
     if isinstance(space, str):
         space = load_function(find_config(space, "search", "--space"), "get_space(config)")(config)

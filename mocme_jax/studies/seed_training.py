@@ -68,7 +68,7 @@ def train_seeds(
 
     Raises:
       Stopped: a signal has asked for the end, and the state is on the disk.
-      UserError: the folder can't be written, or holds something else.
+      UserError: the folder cannot be written, or holds something else.
     """
     mapper = builders.build_mapper(config)
     told = [] if console is None else [console.print]

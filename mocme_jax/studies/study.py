@@ -52,7 +52,7 @@ def load_cells(
       alone: what makes the config the structural baseline.
 
     Raises:
-      UserError: no such study, or a cell that changes what can't be changed.
+      UserError: no such study, or a cell that changes what cannot be changed.
     """
     if isinstance(study, str):
         path = find_config(study, "studies", "--study")
@@ -97,7 +97,7 @@ def run_study(
       graph: what to train on, in place of what the config names.
 
     Raises:
-      UserError: bad data, a folder that can't be written or holds another study, an unknown cell.
+      UserError: bad data, a folder that cannot be written or holds another study, an unknown cell.
       Stopped: a signal has ended the study in good order.
     """
     check_addresses()
