@@ -183,7 +183,7 @@ def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Pa
     names = ", ".join(bundled)
     near = difflib.get_close_matches(Path(name_or_path).stem, bundled, 1)
     hint = f"; did you mean {flag}={near[0]}?" if near else ""
-    raise UserError(f"{flag}={name_or_path}: no such file and no such bundled name; bundled are {names}{hint}")
+    raise UserError(f"{flag}={name_or_path}: no such file or bundled name; bundled: {names}{hint}")
 
 
 def load_config(name_or_path: str) -> tuple[ConfigDict, str]:

@@ -219,7 +219,7 @@ BAD_ARGUMENTS = (
     ("--config.model.score=complx", "did you mean complex?"),
     ("--config.negatives.class_weights=1,2", "expected 3 values, got 2"),
     ("--config=db15", "did you mean --config=db15k?"),
-    ("--config=nowhere.py", "are bundled: atlas, db15k, kvc16k, mkg_w, mkg_y, tiva"),
+    ("--config=nowhere.py", "bundled: atlas, db15k, kvc16k, mkg_w, mkg_y, tiva"),
     ("--config", "--config needs a value"),
     ("--workdir=", "--workdir: expected a folder"),
     ("stray", "stray argument 'stray'"),
