@@ -1,1 +1,1 @@
-"""Malformed files for every reader of the package: see ``python -m tests.fuzz --help`` and docs/explanation/reliability.md."""
+"""Malformed files for every reader: see ``python -m tests.fuzz --help`` and docs/explanation/reliability.md."""

@@ -106,7 +106,9 @@ def read_results(workdir: Path) -> dict | None:
         return None
     results = read_json(path)
     if wrong := misfit(results, RESULTS):
-        raise UserError(f"{path}: does not contain the results of a run: {wrong}; delete it, and train again to write it")
+        raise UserError(
+            f"{path}: does not contain the results of a run: {wrong}; delete it, and train again to write it"
+        )
     return results | {name: one_line(results[name]) for name in ("device", "jax")}
 
 
