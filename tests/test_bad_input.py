@@ -39,7 +39,7 @@ def openke(folder: Path) -> Path:
         ("--config.model.widht=8", ["unknown config field model.widht", "did you mean model.width?"]),
         ("--config.train.batch_size=0", ["train.batch_size", "0"]),
         ("--config.loss.query_dropout=1.5", ["loss.query_dropout", "1.5"]),
-        ("--config.negatives.entropy_low=0.9", ["negatives.entropy_low", "must not pass the higher"]),
+        ("--config.negatives.entropy_low=0.9", ["negatives.entropy_low", "must not be above the higher"]),
         ("--config.model.score=convex", ["model.score", "complex", "rotate"]),
         ("--config.train.epochs=many", ["train.epochs", "many"]),
         ("--config.data.modalities=text,text", ["data.modalities", "each modality once"]),
