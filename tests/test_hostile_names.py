@@ -74,6 +74,15 @@ def test_files_have_a_row_a_line(tmp_path):
     assert lines[-2].split("\t")[1] == "a\u200bb"
 
 
+def test_names_that_a_spreadsheet_takes_for_formulas_are_read_back_as_they_are(tmp_path):
+    """Whoever reads the file by a program must find the graph's own names; docs/use.md tells of spreadsheets."""
+    names = ["=1+1", "+1", "-1", "@sum", "'=1"]
+    with RowFile(tmp_path / "a.tsv", {}, ("query", "name")) as file:
+        file.write([[(number, name)] for number, name in enumerate(names, 1)])
+    lines = (tmp_path / "a.tsv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[1] for line in lines[1:]] == names
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from command_runner import contents
 
 from mocme_jax.data.readers import json_file
 from mocme_jax.errors import UserError
@@ -136,6 +137,16 @@ def test_a_study_of_another_shape_is_told(change, told, tmp_path):
 def test_a_study_goes_on_from_none_of_another_shape(told, tmp_path):
     with pytest.raises(UserError, match=r"study\.json: does not describe a study: .*; name another folder"):
         Rows(study(tmp_path / "study", told=told), STUDY)
+
+
+def test_a_study_whose_rows_can_not_be_read_is_left_as_it_was(tmp_path):
+    folder = study(tmp_path / "study")
+    (folder / "rows.jsonl").unlink()
+    os.mkfifo(folder / "rows.jsonl")
+    before = contents(folder)
+    with pytest.raises(UserError, match=r"rows\.jsonl: is a folder, a pipe or a device"):
+        Rows(folder, STUDY | {"warnings": ["another"]})
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize(

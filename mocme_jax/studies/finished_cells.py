@@ -49,10 +49,11 @@ class Rows:
                 raise UserError(f"{path}: does not describe a study: {wrong}; name another folder with --workdir=DIR")
             check_same_run(folder, saved, identity)
             _check_same_search(folder, saved.get("search"), identity.get("search"))
+        # Read before anything is written: what can't be read leaves the folder as it was.
+        self._rows = read_rows(self.folder)
         with writing(self.folder):
             make_folder(self.folder / RANKS)
         write_json(path, identity)
-        self._rows = read_rows(self.folder)
         if os.path.lexists(self.folder / ROWS):
             # Without half a line at its end, to which the next row would be added.
             write_whole(self.folder / ROWS, "".join(json.dumps(row) + "\n" for row in self._rows))
