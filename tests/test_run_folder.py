@@ -103,9 +103,15 @@ def test_a_linked_lock_or_tensorboard_is_refused(theirs, tmp_path):
     (tmp_path / "lock").symlink_to(theirs / "new")
     with pytest.raises(UserError, match="can't be written"), locked(tmp_path):
         pass
+    (tmp_path / "metrics.jsonl").write_text('{"test": 1}\n')
     (tmp_path / "tensorboard").symlink_to(theirs)
     with pytest.raises(UserError, match="tensorboard: is a link"):
-        MetricsLog(tmp_path)
+        MetricsLog(tmp_path, keep_until_step=1)
+    (tmp_path / "tensorboard").unlink()
+    (tmp_path / "tensorboard").touch()
+    with pytest.raises(UserError, match="tensorboard: is no folder"):
+        MetricsLog(tmp_path, keep_until_step=1)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"test": 1}\n'
     assert sorted(path.name for path in theirs.iterdir()) == ["2019", "2020", "2021", "note.txt"]
 
 

@@ -51,21 +51,22 @@ def card(results: dict, calibration: dict | None) -> str:
         f"# MoCME on {name}",
         "",
         f"The model completes triples of {name}: for a missing head or tail, it ranks {graph['entities']:,} entities. "
-        f"Score function `{model.score}`, width {model.width}; {_experts(results, model.fusion)}; best epoch "
-        f"on dev {run['best_epoch']} of {run['epoch']}, {run['minutes']:.1f} minutes on {results['device']} "
-        f"(jax {results['jax']}, mocme_jax {results['version']}).",
+        f"Score function `{plain(str(model.score))}`, width {plain(str(model.width))}; "
+        f"{_experts(results, plain(str(model.fusion)))}; best epoch on dev {run['best_epoch']} of {run['epoch']}, "
+        f"{run['minutes']:.1f} minutes on {plain(results['device'])} "
+        f"(jax {plain(results['jax'])}, mocme_jax {plain(results['version'])}).",
         "",
         "## Data",
         "| | |",
         "|---|---|",
         f"| entities, relations | {graph['entities']:,}, {graph['relations']:,} |",
-        *(f"| {split} triples | {count:,} |" for split, count in graph["triples"].items()),
-        f"| dev | {graph['dev']} |",
+        *(f"| {plain(split)} triples | {count:,} |" for split, count in graph["triples"].items()),
+        f"| dev | {plain(graph['dev'])} |",
         *(
             f"| modality {plain(kind)} | {share:.1%} of the entities{made_by.get(kind, '')} |"
             for kind, share in graph["modalities"].items()
         ),
-        f"| fingerprint | `{results['fingerprint'][:16]}` |",
+        f"| fingerprint | `{plain(results['fingerprint'][:16])}` |",
         "",
         "## Warnings of the audit",
         *([f"- {plain(line, most=1_000)}" for line in results["warnings"]] or ["None."]),
@@ -93,7 +94,7 @@ def card(results: dict, calibration: dict | None) -> str:
         f"DIR is the folder of a run. {PLACES_MEANING}. Without `data.features_dir`, they are the same.",
         "```bash",
         "python -m mocme_jax.evaluate --workdir=DIR    # these numbers, from the checkpoint",
-        " ".join(["python -m mocme_jax.train --workdir=DIR", *flags_of(config)]),
+        one_line(" ".join(["python -m mocme_jax.train --workdir=DIR", *flags_of(config)])),
         "```",
     ]
     return "\n".join(lines) + "\n"
@@ -106,7 +107,7 @@ def plain(text: str, most: int = 120) -> str:
     return _MARKUP.sub(r"\\\g<0>", text)
 
 
-def _experts(results: dict, fusion: str | None) -> str:
+def _experts(results: dict, fusion: str) -> str:
     names = list(map(plain, results["weights"]))
     return f"experts: {', '.join(names)}; fusion `{fusion}`" if len(names) > 1 else f"one expert, the {names[0]}"
 
@@ -115,7 +116,7 @@ def _scores(results: dict) -> Iterator[str]:
     rows, test = list(scores_of(results).items()), results["test"]
     for group in ("direction", "relation_kind", "answer_seen") if test is not None else ():
         named = test["groups"].get(group, {}).items()
-        rows += [(f"test, {group.replace('_', ' ')}: {name}", metrics) for name, metrics in named]
+        rows += [(f"test, {group.replace('_', ' ')}: {plain(name)}", metrics) for name, metrics in named]
     for name, metrics in rows:
         numbers = [metrics[key] for key in ("mrr", "hits@1", "hits@3", "hits@10")]
         shown = " | ".join("-" if value is None else f"{value:.4f}" for value in numbers)
@@ -126,7 +127,8 @@ def _calibration(report: dict | None) -> Iterator[str]:
     if report is None:
         yield "Not fitted yet. The first use of the model (`python -m mocme_jax.predict`) fits it on dev."
         return
-    yield f"Meaning: {report['meaning']}. Fitted on dev. Expected calibration error of the top answers:"
+    meaning = plain(report["meaning"], most=1_000)
+    yield f"Meaning: {meaning}. Fitted on dev. Expected calibration error of the top answers:"
     yield ""
     yield "| | queries | before the fit | after the fit | exact probabilities | above .9: answers, right |"
     yield "|---|---|---|---|---|---|"
@@ -134,6 +136,6 @@ def _calibration(report: dict | None) -> Iterator[str]:
         above = split["after"]["above"]["0.9"]
         right = "-" if above["right"] is None else f"{above['right']:.1%}"
         yield (
-            f"| {name} | {split['after']['questions']:,} | {split['before']['error']:.4f} | "
+            f"| {plain(name)} | {split['after']['questions']:,} | {split['before']['error']:.4f} | "
             f"{split['after']['error']:.4f} | {split['after']['by_chance']:.4f} | {above['questions']:,}, {right} |"
         )

@@ -144,7 +144,6 @@ def attack(one: Attack, runs: Path, folder: Path) -> Outcome:
 
 def drill(workdir: Path, only: str, seconds: float, verbose: bool) -> int:
     """Makes the attacks; returns how many went wrong, or all where a command fails on a folder as it was."""
-    start = time.monotonic()
     # Forked processes begin where this one is.
     jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -160,6 +159,7 @@ def drill(workdir: Path, only: str, seconds: float, verbose: bool) -> int:
     counts: dict[str, collections.Counter] = {}
     # What there is no time for is left out by chance.
     random.Random(0).shuffle(table)
+    start = time.monotonic()
     for one in table:
         if time.monotonic() - start > seconds:
             break

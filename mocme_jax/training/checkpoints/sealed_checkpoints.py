@@ -127,6 +127,8 @@ class Saves:
             accept(meta)
         if target is None:
             return Saved(number, meta, None), ""
+        if meta["format"] != FORMAT:
+            return None, f"it is of format {meta['format']}, and this version reads format {FORMAT}"
         try:
             arrays = self.checkpoints.restore(which, number, target, self.table)
             found, expected = checksums(arrays, self.table)[0], meta["checksums"]

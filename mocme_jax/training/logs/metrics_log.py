@@ -57,6 +57,9 @@ class MetricsLog:
         if not writes:
             return
         folder = Path(workdir)
+        tensorboard = tensorboard and importlib.util.find_spec("tensorboardX") is not None
+        if tensorboard:
+            TensorBoard.check(folder / "tensorboard")
         with writing(folder):
             make_folder(folder)
         self.path, purge = folder / FILE_NAME, None
@@ -71,7 +74,7 @@ class MetricsLog:
         with writing(self.path):
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
             flush_folder(folder)
-        if tensorboard and importlib.util.find_spec("tensorboardX") is not None:
+        if tensorboard:
             self._tensorboard = TensorBoard(folder / "tensorboard", purge)
             self._trackers.append(self._tensorboard)
 

@@ -42,10 +42,17 @@ class TensorBoard:
 
     def __init__(self, folder: Path, purge: int | None = None):
         self._folder = folder
-        if folder.is_symlink():
-            raise UserError(f"{folder}: is a link, so files would be written to its target; remove it")
+        self.check(folder)
         with writing(folder):
             self._writer = _package("tensorboardX").SummaryWriter(str(folder), purge_step=purge)
+
+    @staticmethod
+    def check(folder: Path) -> None:
+        """Raises a UserError where the folder is something else; nothing is written yet."""
+        if folder.is_symlink():
+            raise UserError(f"{folder}: is a link, and files would be written where it leads; remove it")
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: is no folder, and TensorBoard's files are written there; remove it")
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
         """See ``Tracker``."""
