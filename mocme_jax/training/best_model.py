@@ -73,7 +73,7 @@ def restore_best(
             config = here(newest.meta, data_dir, features_dir, alone=alone)
         except UserError as error:
             place = Path(workdir) / "best" / str(newest.number)
-            raise UserError(f"{place}: its meta has a config that is not of this version: {error}") from None
+            raise UserError(f"{place}: its meta has a config that is not of this version: {str(error)[:300]}") from None
         dataset = builders.load_dataset(config, notify, graph)
         if dataset.fingerprint != newest.meta["fingerprint"]:
             of_graph = {name: part for name, part in newest.meta["parts"].items() if not name.startswith(START_PART)}

@@ -24,6 +24,10 @@ _FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_m
 _FREE_FIELDS += ("data.dir", "data.features_dir", "data.modalities", "data.make")
 
 
+# Of a stranger's run, names and values may be long and many.
+_TOLD_FIELDS = 8
+
+
 @dataclasses.dataclass
 class Position:
     """Saved with every checkpoint as JSON.
@@ -118,8 +122,8 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
         back = f"leave out what is new with --config.data.modalities={kept or 'structure'}"
         what = "from other vectors" if all(part.startswith(START_PART) for part in other) else None
         raise UserError(
-            f"{workdir}: holds a run {what or 'on another graph or other features'}: {', '.join(other)} "
-            f"differ{'s' if len(other) == 1 else ''}; {back if new == other else 'put them back'}, {elsewhere}"
+            f"{workdir}: holds a run {what or 'on another graph or other features'}: {', '.join(other)[:300]} "
+            f"differ{'s' if len(other) == 1 else ''}; {back[:300] if new == other else 'put them back'}, {elsewhere}"
         )
     then, now = (as_json(flat(one["config"])) for one in (saved, identity))
     changed = [
@@ -128,7 +132,8 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
         if not path.startswith(_FREE_FIELDS) and then.get(path) != now.get(path)
     ]
     if changed:
-        raise UserError(f"{workdir}: holds a run whose config differs in {', '.join(changed)}; set back, {elsewhere}")
+        told = ", ".join(one[:100] for one in changed[:_TOLD_FIELDS])
+        raise UserError(f"{workdir}: holds a run whose config differs in {told}; set back, {elsewhere}")
 
 
 def differing(then: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -50,7 +50,7 @@ class TensorBoard:
     def check(folder: Path) -> None:
         """Raises a UserError where the folder is something else; nothing is written yet."""
         if folder.is_symlink():
-            raise UserError(f"{folder}: is a link, and files would be written where it leads; remove it")
+            raise UserError(f"{folder}: is a link, so files would be written to its target; remove it")
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is no folder, and TensorBoard's files are written there; remove it")
 
