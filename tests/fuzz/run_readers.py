@@ -186,7 +186,7 @@ def _read_checkpoint(folder: Path, arrays: bool) -> Any:
         try:
             here(found.meta, None, None, alone=True)
         except UserError as error:
-            raise UserError(f"{folder}: {error}") from None
+            raise UserError(f"{folder}: {str(error)[:300]}") from None
         Position(**found.meta["position"])
     return found
 
