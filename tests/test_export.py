@@ -197,7 +197,7 @@ def test_a_missing_package_is_said_before_anything_is_written(model, tmp_path, m
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pyarrow" else find(name))
     with pytest.raises(
         mocme_jax.errors.UserError,
-        match=r"format parquet: needs a package; run: .*python -m pip install -e .*\[parquet\]",
+        match=r"format parquet: needs a package; run: .*python[0-9.]* -m pip install -e .*\[parquet\]",
     ):
         export(model, tmp_path / "export", ("npz", "parquet"))
     assert not (tmp_path / "export").exists()

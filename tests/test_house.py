@@ -295,6 +295,16 @@ def test_extras_agree_with_each_other():
     assert all(len(requirements) == 1 for requirements in bounds.values()), bounds
 
 
+def test_constraints_pin_what_is_asked_for_within_its_bounds():
+    requirements = pytest.importorskip("packaging.requirements")
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    project = metadata()["project"]
+    extras = [asked for name, asked in project["optional-dependencies"].items() if name not in ("gpu", "tpu")]
+    for one in map(requirements.Requirement, functools.reduce(operator.iadd, extras, project["dependencies"])):
+        assert one.specifier.contains(pins[one.name.lower()]), one
+
+
 def test_every_folder_of_the_package_is_in_the_wheel():
     packages = set(metadata()["tool"]["setuptools"]["packages"])
     folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in MODULES.values()}

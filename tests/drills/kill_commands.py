@@ -4,8 +4,8 @@
 
 The commands take turns, on a tiny graph and one CPU device. Each kill is a signal at a moment drawn at random: anywhere
 in the command, or soon after it has changed something where it writes. A killed command is started again until it ends
-by itself. Then its files must be those of the undisturbed run, bit for bit but for the seconds that they tell; no file
-may be missing or left over. Status 1: something differed.
+by itself. Then its files must be those of the undisturbed run, bit for bit but for the seconds that they tell. No file
+may be missing or left over, except temporary ones (``.NAME.part``), which nobody reads. Status 1: something differed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import collections
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,8 @@ from mocme_jax.studies.search_space import Log
 def get_space(config):
     return {"train.learning_rate": Log(1e-3, 1e-2)}
 """
+# As write_atomically calls what it is writing.
+_TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.part")
 # Numbers of clocks.
 SECONDS = {"seconds", "minutes"}
 
@@ -163,10 +166,12 @@ def _state(folder: Path) -> list:
 
 
 def left(folder: Path) -> dict[str, object]:
-    """The files below a folder: bytes, or JSON without seconds; hidden ones too."""
+    """The files below a folder: bytes, or JSON without seconds; hidden ones too, but for temporary ones."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if _TEMPORARY.fullmatch(path.name):
+            continue
         if path.is_dir():
             found[name] = None
         elif path.suffix in (".json", ".jsonl") and not name.startswith("a."):
