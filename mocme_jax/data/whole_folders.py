@@ -34,7 +34,7 @@ def write_together(folder: Path, files: Mapping[str, Content], gone: Collection[
     Args:
       folder: made where missing.
       files: contents by name. They get their places in this order.
-      gone: names of files that do not belong to the new ones, and are removed.
+      gone: names of files that do not belong to the new ones, and are removed first, in this order.
 
     Returns:
       The files written. They are on the disk, and so are their names.

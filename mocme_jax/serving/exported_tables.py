@@ -106,7 +106,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     # Removed first and put in its place last: where a model is described, its tables are there.
     files[_MODEL] = described
     try:
-        return write_together(out, files, {*gone, _MODEL})
+        return write_together(out, files, [_MODEL, *sorted(gone)])
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
 
