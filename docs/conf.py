@@ -12,7 +12,7 @@ author = "the mocme_jax authors"
 copyright = author
 release = version = mocme_jax.__version__
 extensions = [
-    "myst_nb",
+    "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -22,8 +22,8 @@ extensions = [
 html_theme = "furo"
 html_title = f"mocme_jax {release}"
 exclude_patterns = ["_build", "studies/*/*"]
-# Notebooks are run by the tests, and shown here with the outputs that they keep.
-nb_execution_mode = "off"
+# site_pages shows notebooks with the outputs that they keep; tests run them.
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
 autodoc_member_order = "bysource"

@@ -1,14 +1,16 @@
 """Sphinx extension: pages made from the program, and links to its files.
 
 The directive ``commands`` shows the help of every command, and ``config-fields`` every config field. A link to a file
-of the repository becomes a link to its documentation if there is one, else plain text.
+of the repository becomes a link to its documentation if there is one, else plain text. A notebook is shown as a page.
 """
 
 import contextlib
 import importlib
 import io
+import json
 import re
 import sys
+from pathlib import Path
 from unittest import mock
 
 from docutils import nodes
@@ -79,9 +81,24 @@ def link_files(app, name: str, source: list[str]) -> None:
     source[0] = FILE_LINK.sub(target, source[0])
 
 
+def show_notebook(app, name: str, source: list[str]) -> None:
+    """Turns a notebook into Markdown: its texts, its code, and the text of its outputs."""
+    if Path(app.env.doc2path(name)).suffix != ".ipynb":
+        return
+    parts = []
+    for cell in json.loads(source[0])["cells"]:
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+        for output in cell.get("outputs", ()):
+            lines = output.get("text") or output.get("data", {}).get("text/plain") or output.get("traceback", ())
+            parts.append(f"```text\n{''.join(lines).rstrip()}\n```")
+    source[0] = "\n\n".join(parts)
+
+
 def setup(app) -> dict:
     """Registers the directives and the rewriting of links."""
     app.add_directive("commands", Commands)
     app.add_directive("config-fields", ConfigFields)
+    app.connect("source-read", show_notebook)
     app.connect("source-read", link_files)
     return {"parallel_read_safe": True}

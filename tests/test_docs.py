@@ -195,7 +195,7 @@ def test_figures_are_those_of_the_studies(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_site_builds_without_warnings(tmp_path):
-    for package in ("sphinx", "furo", "myst_nb", "sphinx_copybutton"):
+    for package in ("sphinx", "furo", "myst_parser", "sphinx_copybutton"):
         pytest.importorskip(package)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(tmp_path / "site")]
     built = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
