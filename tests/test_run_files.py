@@ -59,6 +59,7 @@ def changed(value, path, new):
         (("run", "best_epoch"), float("nan"), "run.best_epoch is nan"),
         (("run", "minutes"), 10**400, "run.minutes is a whole number out of range"),
         (("weights",), [1], "weights is a list"),
+        (("weights",), {}, "weights is empty"),
         (("warnings",), "w", "warnings is 'w'"),
         (("graph", "entities"), "3", "graph.entities is '3'"),
         (("config", "model"), [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]], "config.model is nested deeper"),

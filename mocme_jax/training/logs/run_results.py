@@ -105,7 +105,8 @@ def read_results(workdir: Path) -> dict | None:
     if not os.path.lexists(path):
         return None
     results = read_json(path)
-    if wrong := misfit(results, RESULTS):
+    wrong = misfit(results, RESULTS) or (None if results["weights"] else "weights is empty")
+    if wrong:
         raise UserError(
             f"{path}: does not contain the results of a run: {wrong}; delete it, and train again to write it"
         )
