@@ -11,7 +11,7 @@ import importlib
 import sys
 import types
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 # Looked up when they are asked for: to import the package is to import no JAX.
 _LAZY = {

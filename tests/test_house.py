@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import mocme_jax
 from mocme_jax.config_fields import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -278,6 +279,15 @@ def test_no_drawer_for_everything():
 
 def metadata() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_all_files_name_the_same_version():
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {mocme_jax.__version__}\n" in cited
+    newest, date = re.findall(r"^## \[([\d.]+)\] - (\S+)$", changes, re.MULTILINE)[0]
+    assert newest == mocme_jax.__version__
+    assert f'\ndate-released: "{date}"\n' in cited
 
 
 def test_requirements_and_pyproject_agree():
