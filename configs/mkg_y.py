@@ -15,7 +15,7 @@ def get_config(arg=None):
     """The configuration; with the argument ``structure``, its structural baseline."""
     config = default_config()
     config.data.name = "MKG-Y"
-    # Birth dates and the like do not help here (docs/choices.md).
+    # Birth dates and the like do not help here (docs/studies/pilots.md).
     config.data.make = ("text",)
     config.model.width = 256
     config.model.lend = 0.3
