@@ -1,6 +1,6 @@
-"""MoCME: multi-modal knowledge graph completion with complementary modality experts, in JAX and Flax.
+"""Multi-modal knowledge graph completion with complementary modality experts (MoCME), in JAX and Flax.
 
-From Python::
+Example::
 
     graph = mocme_jax.KnowledgeGraph.from_triples(rows, test=0.1)
     model = mocme_jax.fit(graph, width=64, epochs=20)
@@ -37,7 +37,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(types.ModuleType):
-    """Keeps ``search`` and ``ablate`` functions: an import of the commands of these names would put modules there."""
+    """Keeps ``search`` and ``ablate`` functions when the command modules of the same names are imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in _LAZY or not isinstance(value, types.ModuleType):

@@ -1,7 +1,7 @@
-"""The configuration of a run: defaults, checks, and config files.
+"""The configuration of a run: defaults, validation, and config files.
 
-A configuration is an `ml_collections.ConfigDict` with the fields of `mocme_jax.config_fields.FIELDS`, nested
-by their dots. It is read at the edge of the program only; inner functions take plain arguments.
+A configuration is an ``ml_collections.ConfigDict`` with the fields of ``mocme_jax.config_fields.FIELDS``, nested by the
+dots in their paths. It is read at the edge of the program only; inner functions take plain arguments.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def default_config() -> ConfigDict:
-    """The default of every field; locked, so that a misspelt field is an error."""
+    """Returns a configuration with the default of every field.
+
+    It is locked, so setting a misspelt field is an error. See the reference of config fields for all of them.
+    """
     from ml_collections import config_dict
 
     config = config_dict.ConfigDict()
@@ -42,13 +45,22 @@ def default_config() -> ConfigDict:
 
 
 def get_field(config: Mapping[str, Any], path: str) -> Value:
-    """The value at a dotted path."""
+    """Returns the value at a dotted path."""
     section, _, name = path.rpartition(".")
     return (config[section] if section else config)[name]
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "", *, between: str = ".") -> dict[str, Any]:
-    """Every value by its path, such as ``model.width``, of a ``ConfigDict`` or of a nested dict that JSON holds."""
+    """Flattens a ``ConfigDict`` or a nested dict from JSON.
+
+    Args:
+      nested: the values.
+      prefix: prepended to every path.
+      between: the separator of a path.
+
+    Returns:
+      The values by path, such as ``model.width``.
+    """
     found = {}
     for name, value in nested.items():
         inner = hasattr(value, "items")
@@ -57,14 +69,22 @@ def flat(nested: Mapping[str, Any], prefix: str = "", *, between: str = ".") -> 
 
 
 def set_field(config: ConfigDict, path: str, value: Value) -> None:
-    """Sets the value at a dotted path; an unknown field, or what it may not hold, is a UserError."""
+    """Sets the value at a dotted path.
+
+    Raises:
+      UserError: the field does not exist, or the value is not allowed.
+    """
     check_known(path)
     section, _, name = path.rpartition(".")
     (config[section] if section else config)[name] = check_value(path, FIELDS[path], value)
 
 
 def check_known(path: str) -> None:
-    """Raises a UserError when no field has this path: what became of it, or the nearest field if one is near."""
+    """Checks that a field exists.
+
+    Raises:
+      UserError: no field has this path. The message says what replaced a removed field, or suggests a similar one.
+    """
     if path in FIELDS:
         return
     if path in REMOVED:
@@ -75,10 +95,14 @@ def check_known(path: str) -> None:
 
 
 def path_of(name: str) -> str:
-    """A field's path, from the path or from its last name alone, such as ``width``, where one field has it.
+    """Returns the path of a field.
+
+    Args:
+      name: the path, or its last name alone, such as ``width``, if only one field has it. ``__`` stands for a dot.
+        Unknown names are returned as they are.
 
     Raises:
-      UserError: there is no such field, or there are several.
+      UserError: several fields have this last name.
     """
     name = name.replace("__", ".")
     found = [path for path in FIELDS if path == name or path.endswith(f".{name}")]
@@ -92,7 +116,7 @@ def _gone(path: str) -> str:
 
 
 def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
-    """``; did you mean data.dir?`` or a pointer to --help."""
+    """Returns a hint for an unknown word: ``; did you mean data.dir?``, or a pointer to ``--help``."""
     by_last = {path.rpartition(".")[2]: path for path in known}
     last = difflib.get_close_matches(word.rpartition(".")[2], by_last, 1, 0.65)
     near = difflib.get_close_matches(word, known, 1, 0.75) or [by_last[name] for name in last]
@@ -100,7 +124,11 @@ def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks fields, types, ranges and what several fields must hold together; what is wrong is a UserError."""
+    """Checks the fields of a configuration, their types and ranges, and the rules between fields.
+
+    Raises:
+      UserError: a field is unknown, missing or invalid, or a rule is violated.
+    """
     values = flat(config)
     for path in sorted(values.keys() - FIELDS.keys()):
         check_known(path)
@@ -115,7 +143,13 @@ def validate(config: ConfigDict) -> None:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
-    """A configuration from the nested dict that ``config.to_dict()`` or JSON gives, checked; the rest is default."""
+    """Makes a validated configuration from a nested dict, such as ``config.to_dict()`` or JSON.
+
+    Missing fields get their defaults.
+
+    Raises:
+      UserError: a field is unknown or invalid.
+    """
     config = default_config()
     for path, value in flat(values).items():
         set_field(config, path, value)
@@ -132,10 +166,14 @@ STRUCTURE_ALONE = {
 
 
 def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
-    """Makes a configuration that of its structural baseline, and returns it.
+    """Changes a configuration to that of its structural baseline, and returns it.
 
     Args:
+      config: the configuration, changed in place.
       tuned: the baseline's own values, by field with ``__`` for the dot, such as ``model__width=512``.
+
+    Raises:
+      UserError: a field is unknown or invalid.
     """
     for path, value in {**STRUCTURE_ALONE, **{name.replace("__", "."): tuned[name] for name in tuned}}.items():
         set_field(config, path, value)
@@ -143,9 +181,13 @@ def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
 
 
 def baseline_of(name_or_path: str) -> dict[str, Value]:
-    """What makes a config its structural baseline: what ``CONFIG:structure`` has of its own, if there is that.
+    """Returns the changes that turn a config into its structural baseline.
 
-    All of ``STRUCTURE_ALONE`` is in it, for flags may have changed what the two configs have in common.
+    The result contains all of ``STRUCTURE_ALONE``, because flags may have changed fields that both configs share. If
+    ``CONFIG:structure`` exists, its other values are included.
+
+    Args:
+      name_or_path: see ``find_config``.
     """
     config = load_config(name_or_path)[0]
     alone = structure_alone(load_config(name_or_path)[0])
@@ -157,9 +199,10 @@ def baseline_of(name_or_path: str) -> dict[str, Value]:
 
 
 def bundled_configs(kind: str = "") -> dict[str, Path]:
-    """The config files of the program, by name: inside the package in a wheel, beside it in a clone.
+    """Returns the bundled config files by name: inside the package in a wheel, next to it in a clone.
 
-    Of another ``kind``, such as ``studies``, they are in the folder of that name.
+    Args:
+      kind: the subfolder, such as ``studies``; empty for configs.
     """
     package = Path(__file__).resolve().parent
     for folder in (package / "configs", package.parent / "configs"):
@@ -169,9 +212,15 @@ def bundled_configs(kind: str = "") -> dict[str, Path]:
 
 
 def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Path:
-    """The file for a bundled config's name, such as ``db15k``, or for a path, as the flag gave it.
+    """Finds the file of a config.
 
-    Where there is none, the UserError lists the bundled ones.
+    Args:
+      name_or_path: the name of a bundled config, such as ``db15k``, or a path.
+      kind: see ``bundled_configs``.
+      flag: the command-line flag, for messages.
+
+    Raises:
+      UserError: there is no such file or name. The message lists the bundled names.
     """
     bundled = bundled_configs(kind)
     if name_or_path in bundled:
@@ -187,16 +236,16 @@ def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Pa
 
 
 def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
-    """Runs a config file's ``get_config``.
+    """Runs ``get_config`` of a config file.
 
     Args:
-      name_or_path: what `find_config` takes; ``:ARG`` at its end is given to ``get_config(ARG)``.
+      name_or_path: see ``find_config``. A suffix ``:ARG`` is passed on as ``get_config(ARG)``.
 
     Returns:
-      The configuration, not yet validated (flags may follow), and the config's name.
+      The configuration, not yet validated because flags may follow, and the config's name.
 
     Raises:
-      UserError: no such config, or it fails; then the message names the file and the line.
+      UserError: there is no such config, or it fails. The message names the file and the line.
     """
     name, colon, argument = name_or_path.partition(":")
     if Path(name_or_path).is_file() or not colon:
@@ -209,9 +258,13 @@ def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
 
 
 def load_function(path: Path, signature: str) -> Callable[..., Any]:
-    """A function of a config, study or search file; what it raises becomes a UserError that names the line.
+    """Runs a config, study or search file, and returns one of its functions.
 
-    The file is run; ``signature`` is for the message where its own does not fit.
+    Errors inside the function become a UserError that names the file and the line.
+
+    Args:
+      path: the file.
+      signature: the expected signature, such as ``get_config(arg=None)``. The name before the parenthesis is looked up.
 
     Raises:
       UserError: the file fails, or has no such function.

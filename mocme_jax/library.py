@@ -1,4 +1,4 @@
-"""Training, search and ablation from Python: what the commands do, on a graph that is at hand."""
+"""The functions ``fit``, ``ablate`` and ``search``: training, ablation and hyperparameter search from Python."""
 
 from __future__ import annotations
 
@@ -47,29 +47,37 @@ def fit(
     start: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> TrainedModel:
-    """Trains a model as ``python -m mocme_jax.train`` does, and returns it ready to answer.
+    """Trains a model and returns it ready to answer queries, as ``python -m mocme_jax.train`` does.
 
-    ``fit(graph, width=64, epochs=20)`` sets ``model.width`` and ``train.epochs``. The same graph, config and seed give
-    the numbers of the command.
+    ``fit(graph, width=64, epochs=20)`` sets ``model.width`` and ``train.epochs``. With the same graph, config and seed,
+    ``fit`` and the command give the same numbers.
 
     Args:
-      graph: a graph, or the folder of one.
-      config: a bundled config by name, a file, or a config that ``default_config`` gave.
-      workdir: a folder to keep the run in. After Ctrl-C the same call continues there, and ``load`` and the commands
-        read it. A graph that was not read from a folder is written there too. None: a temporary folder, which is
-        removed together with the model.
-      trackers: take the numbers of each evaluation, and are closed when this ends, in whatever way; see
-        ``mocme_jax.training.logs.trackers``.
-      on_evaluation: called with the numbers of each evaluation by name, such as ``dev/mrr``, and the epoch.
-      start: initial vectors of the structure expert: ``{"entities": array [N, d]}`` in the order of
-        ``graph.entities``, and optionally ``"relations": array [R, d_r]``; or vectors by name, and random ones for the
-        others. d is ``model.width``; d_r is the same, except for ``rotate`` (phases, d / 2) and ``tucker``.
-      fields: config fields, by their last name, or with ``__`` for the dot, such as ``loss__kind="logistic"``.
+      graph: a graph, or the path of a graph folder.
+      config: the name of a bundled config, the path of a config file, a config made by ``default_config``, or a nested
+        dict of its fields.
+      workdir: the folder of the run. If training is interrupted with Ctrl-C, the same call resumes it. ``load`` and the
+        commands read the folder. A graph that was not read from a folder is written into it. None: a temporary folder,
+        which is removed together with the model.
+      trackers: objects that receive the metrics of each evaluation. They are closed when training ends, also after an
+        error. See ``mocme_jax.training.logs.trackers``.
+      on_evaluation: called as ``on_evaluation(numbers, epoch)`` after each evaluation. ``numbers`` maps names such as
+        ``dev/mrr`` to values.
+      start: initial vectors of the structure expert: ``{"entities": array [N, d]}`` in the order of ``graph.entities``,
+        and optionally ``"relations": array [R, d_r]``. Instead of an array, a mapping from name to vector may be given;
+        the other vectors are then random. d is ``model.width``. d_r equals d, except for ``rotate`` (phases in radians,
+        d / 2) and ``tucker`` (``model.core_width``).
+      fields: config fields by their last name, or by their path with ``__`` for the dot, such as
+        ``loss__kind="logistic"``.
+
+    Returns:
+      The model of the best epoch on dev.
 
     Raises:
-      UserError: what the command says in its line ``error: ...``.
+      UserError: the graph, the config or the folder is invalid. The message is the one that the command prints after
+        ``error:``.
       FloatingPointError: the loss or a score is not finite.
-      KeyboardInterrupt: Ctrl-C; what was trained is in ``workdir``.
+      KeyboardInterrupt: Ctrl-C was pressed. With ``workdir``, the progress is saved there.
     """
     from mocme_jax.serving.model_card import write_card
     from mocme_jax.serving.run_loading import load
@@ -105,14 +113,24 @@ def ablate(
     cells: Sequence[str] = (),
     **fields: Any,
 ) -> Rows:
-    """Runs a study as ``python -m mocme_jax.ablate`` does. Returns its table: one row for each cell.
+    """Runs an ablation study and returns its table, as ``python -m mocme_jax.ablate`` does.
 
     Args:
-      graph, config, workdir, fields: see ``fit``; with a workdir finished cells are kept, and not run again.
-      study: a bundled study by name, a file, or the cells themselves, such as ``{"full": {}, "no EGNS": {"weighting":
-        "uniform"}}``. All are compared with the first.
-      seeds: how many, trained together.
-      cells: names of those to run beside the first; all, where none is named.
+      graph: see ``fit``.
+      study: the name of a bundled study, the path of a study file, or the cells themselves, such as
+        ``{"full": {}, "no EGNS": {"weighting": "uniform"}}``. Every cell is compared with the first.
+      seeds: the number of seeds per cell. They are trained together.
+      config: the config that all cells start from; see ``fit``.
+      workdir: the folder of the study. Finished cells are kept there and are not run again. None: a temporary folder.
+      cells: names of the cells to run in addition to the first. Empty: all cells.
+      fields: config fields; see ``fit``.
+
+    Returns:
+      One row per cell. ``to_frame()`` gives a DataFrame.
+
+    Raises:
+      UserError: the graph, the config, the study or the folder is invalid.
+      KeyboardInterrupt: Ctrl-C was pressed. With ``workdir``, the same call resumes.
     """
     from mocme_jax.studies.study import run_study
 
@@ -141,20 +159,31 @@ def search(
     pruner: str = "none",
     **fields: Any,
 ) -> dict[str, Any]:
-    """Searches a space as ``python -m mocme_jax.search`` does; returns the fields of the best point on dev.
+    """Searches for config values and returns the best point on dev, as ``python -m mocme_jax.search`` does.
 
-    They are what ``fit`` takes: ``fit(graph, **search(graph, space))``.
+    The result fits ``fit``: ``fit(graph, **search(graph, space))``.
 
     Args:
-      graph, config, workdir, fields: see ``fit``; with a workdir what was tried is kept, and not tried again.
-      space: a bundled space by name, a file, or the space itself: a list of values, ``Log(low, high)`` or
-        ``Uniform(low, high)`` of ``mocme_jax.studies.search_space`` by field.
-      trials: points; the first is the config itself.
-      minutes: after which no further point is begun.
-      sampler: ``"random"``; or ``"tpe"``, Optuna's TPE, which learns from the points so far after its first ten. It
-        needs the extra ``search``.
-      pruner: ``"none"``; or ``"median"``, which ends a point early if its best dev MRR is below the median of finished
-        points at the same epoch. A pruned point is never the best.
+      graph: see ``fit``.
+      space: the name of a bundled search space, the path of a search file, or the space itself. A space maps each field
+        to a list of values, or to ``Log(low, high)`` or ``Uniform(low, high)`` of ``mocme_jax.studies.search_space``.
+      trials: the number of points. The first point is the config itself.
+      config: the config to start from; see ``fit``.
+      workdir: the folder of the search. Finished points are kept there and are not tried again. None: a temporary
+        folder.
+      minutes: no new point starts after this time.
+      sampler: ``"random"``, or ``"tpe"`` for Optuna's TPE, which samples at random for the first ten points and then
+        learns from all earlier ones. It needs the extra ``search``.
+      pruner: ``"none"``, or ``"median"``, which stops a point early if its best dev MRR is below the median of the
+        finished points at the same epoch. A pruned point is never the best.
+      fields: config fields; see ``fit``.
+
+    Returns:
+      The changed fields by path, with ``__`` for the dot.
+
+    Raises:
+      UserError: the graph, the config, the space or the folder is invalid.
+      KeyboardInterrupt: Ctrl-C was pressed. With ``workdir``, the same call resumes.
     """
     from mocme_jax.studies import parameter_search
     from mocme_jax.studies.search_options import OPTIONS
@@ -173,7 +202,7 @@ def search(
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
-    """A mean with its deviation as two columns."""
+    """Splits a mean with its standard deviation into two columns."""
     if not isinstance(value, Mapping):
         return [(name, value)]
     return [(name, value["mean"]), (f"{name}_deviation", value["deviation"])]
@@ -186,9 +215,9 @@ def _graph(graph: KnowledgeGraph | str | os.PathLike) -> KnowledgeGraph:
 def _config(
     config: str | Mapping[str, Any], fields: Mapping[str, Any], graph: KnowledgeGraph, folder: Path | None
 ) -> ConfigDict:
-    """The config with its fields set, and with the place of the graph: its own, or in the run's folder if there is one.
+    """Makes the config: sets the fields, and the location of the graph.
 
-    A graph that is in no folder is written there.
+    The location is the graph's own folder. A graph without a folder is written into the run's folder, if there is one.
     """
     result = load_config(config)[0] if isinstance(config, str) else config_from_dict(dict(config))
     source = graph.source
@@ -207,7 +236,7 @@ def _config(
 
 
 def _keep(graph: KnowledgeGraph, folder: Path) -> None:
-    """Writes the graph, unless it is there: the file that is written last tells."""
+    """Writes the graph, unless it is there already, which the file that is written last shows."""
     if not (folder / LAST_FILE).exists():
         graph.save(folder)
     elif KnowledgeGraph.from_folder(folder, make=()).fingerprints() != graph.fingerprints():
@@ -222,15 +251,15 @@ def _temporary() -> Iterator[str]:
 
 @dataclasses.dataclass
 class _Interrupts:
-    """What the training asks about signals; here Ctrl-C, which must leave the caller's process alive."""
+    """What the training loop asks about signals. Here it is Ctrl-C, which must not end the caller's process."""
 
     requested: bool = False
 
     def something_to_save(self) -> None:
-        """Nothing to do: a signal is a request at all times."""
+        """Does nothing: every signal is a request."""
 
     def nothing_to_save(self, line: str) -> None:
-        """Ends the training if that was asked for."""
+        """Ends the training if a stop was requested."""
         from mocme_jax.training.preemption import Stopped
 
         if self.requested:
@@ -239,7 +268,7 @@ class _Interrupts:
 
 @contextlib.contextmanager
 def _interrupts(how: str) -> Iterator[_Interrupts]:
-    """Takes Ctrl-C: the first ends the training in good order, a second one at once, both as KeyboardInterrupt."""
+    """Handles Ctrl-C: the first one stops after the current step, the second at once, both as KeyboardInterrupt."""
     from mocme_jax.training.preemption import Stopped
 
     interrupts = _Interrupts()

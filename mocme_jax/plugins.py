@@ -1,7 +1,7 @@
-"""Score functions, fusions and encoders of one's own, called by a name as those of the program are.
+"""Registration of your own score functions, fusions and file encoders by name.
 
-They are known in the process that adds them: a program that loads the run adds them first, and a config file that adds
-them makes them known to the commands that read it.
+A plug-in is known in the process that adds it. Add it again before you load the run in another process. To make it
+known to the commands, add it in a config file of your own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 
 def add_score(score: Score) -> None:
-    """Makes a score function known by its name, for ``model.score``; see ``Score`` for what it consists of.
+    """Registers a score function under its name, for ``model.score``.
+
+    Args:
+      score: the score function; see ``Score`` for its parts.
 
     Raises:
-      UserError: the program has one of this name.
+      UserError: a built-in score function has this name.
     """
     from mocme_jax.method.scoring import SCORES
 
@@ -31,10 +34,14 @@ def add_score(score: Score) -> None:
 
 
 def add_fusion(name: str, fusion: type[Fusion]) -> None:
-    """Makes a fusion known by a name, for ``model.fusion``; see ``Fusion`` for what a subclass says.
+    """Registers a fusion under a name, for ``model.fusion``.
+
+    Args:
+      name: the name of the fusion.
+      fusion: a subclass of ``Fusion``.
 
     Raises:
-      UserError: the program has one of this name.
+      UserError: a built-in fusion has this name.
     """
     from mocme_jax.method.complementarity import FUSIONS
 
@@ -43,17 +50,18 @@ def add_fusion(name: str, fusion: type[Fusion]) -> None:
 
 
 def add_encoder(modality: str, name: str, encoder: Encode) -> None:
-    """Makes an encoder of files known by a name, for ``KnowledgeGraph.from_triples(..., encoders={modality: name})``.
+    """Registers a file encoder under a name, for ``KnowledgeGraph.from_triples(..., encoders={modality: name})``.
 
-    ``add_entities`` encodes files of new entities by it, wherever it was added under this name.
+    ``TrainedModel.add_entities`` encodes the files of new entities with it, in any process that has registered it.
 
     Args:
-      modality: ``image``, ``audio``, ``video``, or any other that is made of files.
-      name: of the encoder; it is kept with the features.
-      encoder: from the paths of n files to vectors ``[n, d]``, a row of NaN for a file that can't be read.
+      modality: ``image``, ``audio``, ``video``, or a name of your own for another kind of file.
+      name: the name of the encoder, which is saved with the features. It may not contain a colon.
+      encoder: a function from the paths of n files to vectors ``[n, d]``, with a row of NaN for a file that cannot be
+        read.
 
     Raises:
-      UserError: the program has one of this name, or the modality is not made of files.
+      UserError: a built-in encoder has this name, the name contains a colon, or the modality does not consist of files.
     """
     from mocme_jax.data.features.modality_names import TAKEN
     from mocme_jax.data.media.file_encoders import ADDED, MEDIA

@@ -1,4 +1,4 @@
-"""What a trained model answers with, for people and as arrays."""
+"""The classes that hold the answers of a trained model, for people and as arrays."""
 
 import dataclasses
 
@@ -7,14 +7,17 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """One answer to a question.
+    """One answer to a query.
 
     Attributes:
-      rank: from 1.
-      id, name, label: of an entity or a relation; the label is the name as a person reads it.
-      score: the model's.
-      probability: that this is the answer, if one is missing; see ``probability``.
-      known: the split that holds the triple, or ``new``.
+      rank: the position in the list, from 1.
+      id: the id of the entity or relation.
+      name: its name in the graph.
+      label: its readable name.
+      score: its score; higher is more plausible.
+      probability: the probability that it is the missing answer, given that one is missing; see
+        ``mocme_jax.serving.probability``.
+      known: the split that holds the triple (``train``, ``valid`` or ``test``), or ``new``.
     """
 
     rank: int
@@ -28,7 +31,15 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Neighbour:
-    """An entity near another: ``similarity`` is the cosine of their encodings."""
+    """An entity that is similar to another one.
+
+    Attributes:
+      rank: the position in the list, from 1.
+      id: the id of the entity.
+      name: its name in the graph.
+      label: its readable name.
+      similarity: the cosine of the two encodings, in [-1, 1].
+    """
 
     rank: int
     id: int
@@ -39,12 +50,13 @@ class Neighbour:
 
 @dataclasses.dataclass(frozen=True)
 class Answered:
-    """Answers to Q questions as arrays: what ``Completions`` holds, and two more ``[Q, k]``.
+    """Answers to Q queries as arrays.
 
     Attributes:
-      ids, scores: see ``Completions``.
-      probability: float64.
-      known: int8, the place of the split that holds the triple, -1 for new.
+      ids: int ``[Q, k]``, best first; -1 if there are fewer answers.
+      scores: float ``[Q, k]``.
+      probability: float64 ``[Q, k]``; see ``Answer``.
+      known: int8 ``[Q, k]``, the position of the split that holds the triple; -1 for none.
     """
 
     ids: np.ndarray

@@ -1,7 +1,7 @@
-"""Why a triple has its score: weights, what each modality is worth, and the training triples it resembles.
+"""Explanations of a triple's score: expert weights, the contribution of each modality, and similar training triples.
 
-A modality's worth is measured and not read off its weight: both ends are encoded again by the same model with the
-modality masked, as it would be for entities that lack it, and the triple is scored again.
+The contribution of a modality is measured, not read from its weight. The same model encodes both ends again as if they
+lacked the modality, and scores the triple again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ LEAST_SHARE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """One end of a triple.
+    """The head or the tail of an explained triple.
 
     Attributes:
-      id, label: of the entity.
-      weights: each expert's share of the weights, where the entity is asked about with this relation; summing to 1.
+      id: the id of the entity.
+      label: its readable name.
+      weights: each expert's share of the weights of the entity in a query with this relation, by expert name. The
+        shares sum to 1.
     """
 
     id: int
@@ -39,7 +41,14 @@ class End:
 
 @dataclasses.dataclass(frozen=True)
 class NearTriple:
-    """A training triple like the explained one: ``similarity`` is the mean cosine of heads and of tails."""
+    """A training triple that is similar to the explained one.
+
+    Attributes:
+      head: readable name.
+      relation: readable name.
+      tail: readable name.
+      similarity: the mean of two cosines: of the heads' encodings and of the tails', in [-1, 1].
+    """
 
     head: str
     relation: str
@@ -49,19 +58,23 @@ class NearTriple:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """Why a triple has its score.
+    """The explanation of a triple's score.
 
     Attributes:
-      triple: ids of head, relation, tail.
-      relation: its label.
-      head, tail: the ends.
+      triple: ids of head, relation and tail.
+      relation: the readable name of the relation.
+      head: the head.
+      tail: the tail.
       score: the mean of ``asked_for_tail`` and ``asked_for_head``.
-      without: the score with each modality masked in both ends.
-      information: nats that each modality adds about answers of this relation, on dev; empty where
-        ``evaluate --information`` has not been run, or dev has no triple of the relation.
-      without_any: the score of two entities that carry nothing.
-      additions: what each addition to scores adds to all of these, by its title.
-      nearest: training triples of the same relation (of any, where it has none), most similar first.
+      asked_for_tail: the score of the tail in the query (head, relation, ?).
+      asked_for_head: the score of the head in the query (?, relation, tail).
+      without: for each modality, the score if both ends lacked it.
+      information: for each modality, the information in nats that it adds about the answers of this relation on dev.
+        Empty if ``mocme evaluate --information`` has not been run, or if dev has no triple of the relation.
+      without_any: the score if both ends lacked all modalities.
+      additions: what each score addition contributes, by title. All scores above include it.
+      nearest: training triples of the same relation, most similar first. If train has no other triple of the relation,
+        triples of any relation.
     """
 
     triple: tuple[int, int, int]
@@ -78,19 +91,20 @@ class Explanation:
     nearest: list[NearTriple]
 
     def to_dict(self) -> dict:
-        """Everything, ready for JSON."""
+        """Returns all fields as a dict that JSON can hold."""
         return dataclasses.asdict(self)
 
 
 def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
-    """Scores of triples by what their ends may use.
+    """Scores triples with some modalities of their ends masked.
 
     Args:
+      served: the model.
       triples: int ``[T, 3]``.
 
     Returns:
-      float32 ``[T, M + 2, 2]``, asked for the tail and for the head: with everything, without each of the M modalities
-      in turn (the structure first), and without any.
+      float32 ``[T, M + 2, 2]``. Axis 1: with everything, without each of the M modalities in turn (the structure
+      first), and without any. Axis 2: as a tail query and as a head query.
     """
     modalities = 1 + len(served.inputs.features)
     masks = _masks(modalities)
@@ -103,15 +117,15 @@ def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
 
 
 def added_to_score(scores: np.ndarray, modalities: Sequence[str]) -> list[dict[str, float]]:
-    """What each modality adds to the score of each triple: the score less the score without it.
+    """Computes what each modality adds to the score of each triple: the score minus the score without the modality.
 
     Args:
       scores: ``[T, M + 2]``, one direction of ``masked_scores``.
       modalities: M names.
 
     Returns:
-      For each triple, name -> what it adds, the largest size first; negative where it pulls the score down. What is
-      below ``LEAST_SHARE`` of the largest of these scores, by size, is left out.
+      For each triple, a dict from modality to contribution, largest absolute value first. A contribution is negative if
+      the modality lowers the score. Contributions below ``LEAST_SHARE`` of the largest absolute score are left out.
     """
     scores = scores[:, : 1 + len(modalities)].astype(np.float64)
     adds = scores[:, :1] - scores[:, 1:]
@@ -137,11 +151,13 @@ def explain_triple(
     """Explains one triple.
 
     Args:
+      served: the model.
       triple: int32 ``[3]``.
       modalities: M names, the structure first.
       train: int32 ``[T, 3]``.
-      entities, relations: labels by id.
-      nearest: how many training triples to name.
+      entities: readable names by id.
+      relations: readable names by id.
+      nearest: the number of similar training triples to return.
       information: see ``Explanation``.
     """
     head, relation, tail = map(int, triple)
@@ -175,13 +191,13 @@ def explain_triple(
 
 
 def _masks(modalities: int) -> np.ndarray:
-    """Bool ``[M + 2, M]``: all, all but each, none."""
+    """Returns the masks bool ``[M + 2, M]``: all modalities, all but each one, none."""
     everything = np.ones((1, modalities), bool)
     return np.concatenate([everything, ~np.eye(modalities, dtype=bool), ~everything])
 
 
 def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> EntityVectors:
-    """Entities ``[n]`` under each of the masks ``[m, M]``: n * m rows, an entity's masks together."""
+    """Encodes entities ``[n]`` under each of the masks ``[m, M]``: n * m rows, grouped by entity."""
     rows = np.repeat(np.asarray(ids, np.int32), len(masks))
     carried = look_up(served.params.structure, served.inputs, rows, split=False)
     allowed = np.tile(masks, (len(ids), 1))
@@ -189,7 +205,7 @@ def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> Entity
 
 
 def _score_masked(served: Served, triples: np.ndarray, encoded: EntityVectors, masks: int) -> np.ndarray:
-    """Scores ``[T, m, 2]`` of triples ``[T, 3]`` whose ends, head and tail in turn, were encoded under m masks."""
+    """Scores triples ``[T, 3]`` whose ends (head, then tail) were encoded under m masks: ``[T, m, 2]``."""
 
     def end(place: int) -> tuple[jax.Array, jax.Array]:
         return tuple(x.reshape(len(triples), 2, masks, -1)[:, place].reshape(len(triples) * masks, -1) for x in encoded)
@@ -200,7 +216,7 @@ def _score_masked(served: Served, triples: np.ndarray, encoded: EntityVectors, m
 
 
 def _additions(served: Served, triple: np.ndarray) -> dict[str, float]:
-    """What each addition adds to the score of a triple ``[3]``, the mean of both directions."""
+    """Returns what each score addition adds to the score of a triple ``[3]``, as the mean of both directions."""
     additions, (entity, relation, answer) = served.facts.additions, reciprocal(triple, served.model.num_relations).T
     trained = additions.trained(entity, relation, answer)
     return {one.title: float(np.mean(one.of_facts(relation, answer, trained))) for one in additions.scores}

@@ -1,4 +1,4 @@
-"""Lists that turn into a DataFrame where pandas is installed."""
+"""Lists and dicts with a method ``to_frame``, which returns a DataFrame if pandas is installed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mocme_jax.printed_commands import to_install
 
 
 class Rows(list):
-    """A list of dicts or dataclasses: ``to_frame`` makes each a row."""
+    """A list of dicts or dataclasses."""
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame, a column a name.
+        """Returns a pandas DataFrame with one row per element and one column per field.
 
         Raises:
           UserError: pandas is not installed.
@@ -23,18 +23,28 @@ class Rows(list):
 
 
 class ListOfRows(list):
-    """A list of ``Rows``, one a question: ``to_frame`` joins them, and numbers the questions in its first column."""
+    """A list of ``Rows``, one per query."""
 
     def to_frame(self) -> Any:
-        """See ``Rows.to_frame``."""
+        """Returns one DataFrame of all rows; its first column, ``question``, is the position of the query.
+
+        Raises:
+          UserError: pandas is not installed.
+        """
         return frame({"question": number} | dataclasses.asdict(row) for number, rows in enumerate(self) for row in rows)
 
 
 class Results(dict):
-    """What ``results.json`` holds: ``to_frame`` makes each of its scores a row."""
+    """The content of ``results.json``."""
 
     def to_frame(self) -> Any:
-        """See ``Rows.to_frame``; dev, test, and test's clean rows where these are fewer."""
+        """Returns a DataFrame of the metrics with one row each for dev and test.
+
+        If test holds triples that train holds too, a third row has the metrics without them.
+
+        Raises:
+          UserError: pandas is not installed.
+        """
         from mocme_jax.training.logs.run_results import scores_of
 
         return frame({"split": name} | scores for name, scores in scores_of(self).items())
@@ -46,7 +56,11 @@ class Results(dict):
 
 
 def frame(rows: Iterable[dict[str, Any]]) -> Any:
-    """Rows as a pandas DataFrame."""
+    """Converts rows to a pandas DataFrame.
+
+    Raises:
+      UserError: pandas is not installed.
+    """
     try:
         import pandas
     except ImportError:

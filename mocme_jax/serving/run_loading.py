@@ -1,4 +1,4 @@
-"""A finished run as a model that answers."""
+"""The function ``load``, which reads a finished run and returns its model."""
 
 from __future__ import annotations
 
@@ -42,15 +42,17 @@ def load(
     notify: Callable[[str], None] | None = None,
     check: Callable[[Lookup, Lookup], None] | None = None,
 ) -> TrainedModel:
-    """A run's best model, on one device, ready to answer.
+    """Loads the best model of a run onto one device, ready to answer queries.
 
     Args:
-      workdir: the run's folder, as given to ``mocme_jax.train``. None: the small model of the embedded graph that comes
-        with the package.
-      data_dir, features_dir: where graph and features lie now; None where the run found them.
-      graph: the graph, if it is at hand.
-      notify: told in one line of work that takes a while; None for silence.
-      check: given entities and relations before the model is read; raises where a name is not among them.
+      workdir: the folder of the run, as given to ``fit`` or to ``mocme train``. None: the small model of the bundled
+        graph that comes with the package.
+      data_dir: the folder of the graph, if it has moved since training.
+      features_dir: the folder of the feature files, if it has moved since training.
+      graph: the graph, if it is already loaded.
+      notify: called with one line before slow work; None for silence.
+      check: called with the entities and the relations before the model is read. It may raise an error, for example if
+        it misses a name.
 
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
@@ -74,7 +76,7 @@ def load(
 def lookups(
     config: ConfigDict, graph: KnowledgeGraph, notify: Callable[[str], None] | None = None
 ) -> tuple[Lookup, Lookup]:
-    """Entities and relations of a run's graph, with the readable names that its folders hold."""
+    """Returns the lookups of the entities and of the relations, with the readable names from the run's data folders."""
     folders, found = data_folders(config), []
     for kind, file, names in (
         ("entity", LABELS_FILE, graph.entities),
@@ -87,7 +89,7 @@ def lookups(
 
 
 def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | None = None) -> TrainedModel:
-    """What ``load`` returns, of a checkpoint that was restored on one device (``alone``)."""
+    """Makes the ``TrainedModel`` of a checkpoint that was restored on one device (``alone=True``)."""
     graph, model = restored.dataset.graph, restored.model
     entities, relations = lookups(restored.config, graph, notify)
     inputs = builders.build_inputs(restored.config, graph, restored.mapper)
@@ -119,7 +121,14 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
 def tables_of(
     vectors: EntityVectors, entities: int, restored: Restored, additions: tuple[ScoreAddition, ...] = ()
 ) -> Tables:
-    """Encoded entities, as the encoding program leaves them, in blocks."""
+    """Arranges encoded entities in blocks.
+
+    Args:
+      vectors: the output of the encoding program, which may be split over devices and padded.
+      entities: N.
+      restored: the checkpoint.
+      additions: score additions.
+    """
     rows = [table[:entities] for table in restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))]
     answers = in_blocks(rows[1])
     # One array where the roles do not differ: half the memory.

@@ -1,4 +1,4 @@
-"""A trained model for somebody who did not train it: names in, names and probabilities out."""
+"""The class ``TrainedModel``, which answers queries given by name with names, scores and probabilities."""
 
 import contextlib
 import dataclasses
@@ -41,17 +41,19 @@ Keys = Key | Iterable[Key]
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """What ``mocme_jax.load`` returns. Methods take names, readable names or ids, one or several.
+    """A trained model, as ``mocme_jax.load`` and ``mocme_jax.fit`` return it.
+
+    Methods take entities and relations by name, by readable name or by id. Most take one key or several.
 
     Attributes:
-      workdir: the run's folder.
-      served: the model as the compiled programs take it.
-      graph: the graph that it was trained on; ``valid`` is its dev split.
+      workdir: the folder of the run.
+      served: the model in the form that the compiled programs take.
+      graph: the graph that the model was trained on; ``valid`` is its dev split.
       entities: names and ids of the entities.
       relations: names and ids of the relations.
-      saved: what the checkpoint says of itself.
-      notify: told of work that takes a while.
-      base: the model that this one adds entities to.
+      saved: the metadata of the checkpoint.
+      notify: called with one line before slow work; None for silence.
+      base: the original model, if this one was made by ``add_entities``; else None.
     """
 
     workdir: Path
@@ -72,10 +74,10 @@ class TrainedModel:
 
     @property
     def results(self) -> Results:
-        """What ``results.json`` holds: scores of dev and test, by group, and what they are of.
+        """The content of ``results.json``: the graph, the metrics on dev and test, also by group, and the config.
 
         Raises:
-          UserError: the run has not come to its end.
+          UserError: the run is not finished.
         """
         results = read_results(self.workdir)
         if results is None:
@@ -84,7 +86,10 @@ class TrainedModel:
 
     @functools.cached_property
     def calibration(self) -> Calibration:
-        """What turns scores into probabilities: kept in the run's folder, or fitted on dev now and kept there."""
+        """The calibration that turns scores into probabilities.
+
+        It is read from the run's folder. If it is not there, it is fitted on dev and saved there.
+        """
         if self.base is not None:
             return self.base.calibration
         identity = self.identity
@@ -107,12 +112,12 @@ class TrainedModel:
 
     @property
     def takes_raw(self) -> tuple[str, ...]:
-        """Modalities of which ``add_entities`` takes texts, files or numbers, and not vectors alone."""
+        """The modalities for which ``add_entities`` accepts texts, files or numbers as well as vectors."""
         return tuple(modality.name for modality in self.graph.modalities if can_encode(modality))
 
     @property
     def identity(self) -> dict:
-        """What a calibration belongs to; see ``identity_of``."""
+        """The graph and the checkpoint that a calibration belongs to; see ``identity_of``."""
         return identity_of(self.saved["fingerprint"], self.saved["position"])
 
     def complete(
@@ -124,19 +129,25 @@ class TrainedModel:
         *,
         exclude: Sequence[str] = (),
     ) -> Rows | ListOfRows:
-        """The most probable answers to the one of the three that is left out.
+        """Returns the k most probable answers to a query, which gives two of head, relation and tail.
+
+        If both given arguments hold several keys, they are paired in order. A single key is paired with each key of the
+        other argument.
 
         Args:
-          head, relation, tail: two of them, each one key or several; one key goes with all of the other's.
-          k: how many answers.
+          head: one key or several; None to predict heads.
+          relation: one key or several; None to predict relations.
+          tail: one key or several; None to predict tails.
+          k: the number of answers.
           exclude: splits whose triples are left out, such as ``("train", "valid", "test")``.
 
         Returns:
-          A list of ``Answer``, best first; a list of these, one a question, where any argument holds several keys.
-          ``to_frame()`` of either is a DataFrame.
+          A list of ``Answer``, best first. If any argument holds several keys, a list of such lists, one per query.
+          Both have ``to_frame()``, which returns a DataFrame.
 
         Raises:
-          UserError: a name is not known (with the nearest ones), or not two of the three are given.
+          UserError: a name is unknown (the message suggests similar names), not exactly two of the three are given, two
+            lists of keys differ in length, or k is less than 1.
         """
         given = {"head": head, "relation": relation, "tail": tail}
         missing = [name for name, key in given.items() if key is None]
@@ -166,9 +177,13 @@ class TrainedModel:
         return lists[0] if single else ListOfRows(lists)
 
     def answer(self, questions: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
-        """Answers to questions ``[Q, 2]``, entity and relation in [0, 2R), where r + R asks for the head of r.
+        """Answers entity queries given by id.
 
-        A question that stands more than once is answered once.
+        Args:
+          questions: int ``[Q, 2]``, the known entity and the relation in [0, 2R). Relation r + R predicts the head of
+            r. Repeated queries are computed once.
+          k: the number of answers per query.
+          exclude: splits whose triples are left out.
         """
         self._check_k(k)
         questions, place = np.unique(np.asarray(questions, np.int32), axis=0, return_inverse=True)
@@ -177,7 +192,15 @@ class TrainedModel:
         return Answered(*(part[place.reshape(-1)] for part in parts))
 
     def answer_relations(self, pairs: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
-        """Relations between heads and tails ``[Q, 2]``; the score is the mean of both directions."""
+        """Predicts relations between entities given by id.
+
+        The score of a relation is the mean of the scores in both directions.
+
+        Args:
+          pairs: int ``[Q, 2]``, head and tail.
+          k: the number of answers per query.
+          exclude: splits whose triples are left out.
+        """
         self._check_k(k)
         scores = completion.score_relations(self.served, pairs).astype(np.float64)
         every = np.arange(scores.shape[1])
@@ -193,11 +216,34 @@ class TrainedModel:
         return Answered(ids, *(np.take_along_axis(x, order, axis=1) for x in (scores, probability, known)))
 
     def score(self, triples: Iterable[tuple[Key, Key, Key]]) -> np.ndarray:
-        """Scores float64 ``[T]`` of triples: the mean of the score asked for the tail and asked for the head."""
+        """Scores triples.
+
+        The score of a triple is the mean of two scores: the tail's in the query (head, relation, ?), and the head's in
+        the query (?, relation, tail).
+
+        Args:
+          triples: T triples of names or ids.
+
+        Returns:
+          float64 ``[T]``; higher is more plausible.
+
+        Raises:
+          UserError: a row is not a triple, or a name is unknown.
+        """
         return completion.score_triples(self.served, self.triples(triples)).astype(np.float64).mean(axis=1)
 
     def triples(self, triples: Iterable[tuple[Key, Key, Key]]) -> np.ndarray:
-        """Ids int32 ``[T, 3]`` of triples of names or ids."""
+        """Converts triples of names or ids to ids.
+
+        Args:
+          triples: T triples of names or ids.
+
+        Returns:
+          int32 ``[T, 3]``.
+
+        Raises:
+          UserError: a row is not a triple, or a name is unknown.
+        """
         rows = [tuple(row) for row in triples]
         for row in rows:
             if len(row) != 3:
@@ -207,18 +253,33 @@ class TrainedModel:
         return np.stack(columns, axis=1)
 
     def encode(self, entities: Keys, *, answers: bool = False) -> np.ndarray:
-        """Encodings float32 ``[n, W]`` of entities: as what is asked about, or as answers.
+        """Returns the encodings of entities.
 
-        They hold what each expert says, one after the other, weighed for the entity; see ``EntityVectors``. The two are
-        the same in a model of the structure alone.
+        An encoding holds the vectors of all experts, each weighted for the entity; see ``EntityVectors``. In a model of
+        the structure alone, the encodings of both roles are equal.
+
+        Args:
+          entities: one key or n keys.
+          answers: whether to encode the entities as candidate answers. By default they are encoded as the known entity
+            of a query.
+
+        Returns:
+          float32 ``[n, W]``.
         """
         table = self.served.tables.answers if answers else self.served.tables.questions
         return np.asarray(programs.rows_of(table, self.entities.ids(entities)))
 
     def neighbours(self, entity: Keys, k: int = 10) -> Rows | ListOfRows:
-        """The k entities whose encodings (as what is asked about) are nearest by cosine, without itself.
+        """Returns the k entities with the most similar encodings, by cosine, without the entity itself.
 
-        A list of ``Neighbour``, or a list of these for several keys; see ``complete``.
+        Encodings are those of the known entity of a query; see ``encode``.
+
+        Args:
+          entity: one key or several.
+          k: the number of neighbours.
+
+        Returns:
+          A list of ``Neighbour``, most similar first. For several keys, a list of such lists, one per key.
         """
         self._check_k(k)
         ids = self.entities.ids(entity)
@@ -247,7 +308,15 @@ class TrainedModel:
         return lists[0] if isinstance(entity, str | int | np.integer) else ListOfRows(lists)
 
     def explain(self, triple: tuple[Key, Key, Key], *, nearest: int = 5) -> Explanation:
-        """Why a triple has its score; see ``Explanation``."""
+        """Explains the score of a triple.
+
+        Args:
+          triple: head, relation and tail, by name or id.
+          nearest: the number of similar training triples to return.
+
+        Returns:
+          An ``Explanation``.
+        """
         row = self.triples([triple])[0]
         measured = read_information(self.workdir, self.saved["position"]).get("relations", {})
         added = measured.get(self.relations.names[row[1]], {})
@@ -271,21 +340,21 @@ class TrainedModel:
         structure: str = "inferred",
         fit: bool = True,
     ) -> "TrainedModel":
-        """The same model with more entities, encoded from their features and triples without retraining.
+        """Returns a model with additional entities, encoded from their features and triples without retraining.
 
         Args:
-          names: n new ones; their ids follow those that are there.
-          features: by modality, one value per entity, None where it lacks the modality: texts, paths of pictures,
-            sounds or clips, numbers by attribute (see ``data.features.raw_values``); or vectors ``[n, d_m]`` as in the
-            graph's feature files, where a row of NaN is a missing one.
-          triples: what is known of them already, of names or ids.
-          structure: ``inferred`` from the entities that carry much the same (see ``serving.inferred_structure``),
-            or ``missing``.
-          fit: fit the structure to the triples, from there (see ``serving.fitted_structure``); else they count as
-            known, and change no encoding.
+          names: n new names. Their ids follow the existing ones.
+          features: a mapping from modality to one value per entity; None where the entity lacks the modality. Values
+            are texts, paths of images, sounds or clips, or ``{attribute: number}`` (see ``data.features.raw_values``).
+            Or vectors ``[n, d_m]`` as in the graph's feature files, with a row of NaN for a missing one.
+          triples: known triples of the new entities, of names or ids.
+          structure: ``inferred`` takes the initial structure from entities with similar features (see
+            ``serving.inferred_structure``). ``missing`` uses none.
+          fit: fit the structure to the triples (see ``serving.fitted_structure``). If False, the triples count as known
+            answers and change no encoding.
 
         Raises:
-          UserError: a name that is there already, or features that are not the model's.
+          UserError: a name exists already, or the features do not fit the model.
         """
         if isinstance(names, str):
             raise UserError(f"give the new entities' names as a list, such as [{names!r}]")

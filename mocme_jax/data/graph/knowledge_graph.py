@@ -1,4 +1,4 @@
-"""A multi-modal knowledge graph as one immutable value."""
+"""The classes ``KnowledgeGraph`` and ``Modality``: a multi-modal knowledge graph as one immutable value."""
 
 import dataclasses
 import hashlib
@@ -12,19 +12,20 @@ import numpy as np
 from mocme_jax.errors import UserError
 
 MODALITY_PART = "modality "
-"""What the parts of a graph that hold its modalities begin with, see ``fingerprints``."""
+"""The prefix of the names of those parts of a graph that hold modalities; see ``fingerprints``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
-    """Frozen features of one kind (text, image, numeric, ...), with a presence mask.
+    """Frozen features of one kind, such as text, image or numeric, with a mask of the entities that have them.
 
     Attributes:
       name: a word, such as ``text``.
-      features: float32 ``[N, d_m]``; rows of entities that lack the modality are zero.
-      present: bool ``[N]``.
-      made_by: the encoder that made the features, as ``prepare`` calls it; empty where that is not known.
-      attributes: for numeric features that ``prepare`` made, what new numbers are ranked among, see attribute_values.
+      features: float32 ``[N, d_m]``. Rows of entities that lack the modality are zero.
+      present: bool ``[N]``, whether the entity has the modality.
+      made_by: the encoder of the features, as ``prepare`` names it; empty if unknown.
+      attributes: for numeric features that ``prepare`` made, the values that new numbers are ranked among; see
+        ``data.features.attribute_values``.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Modality:
 
     @property
     def coverage(self) -> float:
-        """Share of the entities that have the modality, in [0, 1]."""
+        """The share of entities that have the modality, in [0, 1]."""
         return float(self.present.mean())
 
     def __repr__(self) -> str:
@@ -44,18 +45,18 @@ class Modality:
 
 @dataclasses.dataclass(frozen=True)
 class KnowledgeGraph:
-    """Names, triples by split, and what the entities carry.
+    """A knowledge graph: entity and relation names, triples by split, and feature modalities.
 
     Attributes:
-      name: what the graph is called in messages.
+      name: the name of the graph in messages.
       entities: N names; the position is the id.
       relations: R names; the position is the id.
-      train: int32 ``[T, 3]``, columns head, relation, tail.
-      valid: the same.
-      test: the same.
-      modalities: feature modalities; the learned structure table is not among them.
-      mapped: whether the triples are views of files, which may be larger than what can be held (see ``mapped``).
-      source: config fields by which a run finds this very graph again; None where it is in no folder.
+      train: int32 ``[T, 3]``, ids in the columns head, relation, tail.
+      valid: int32 ``[T, 3]``, the same for the validation split.
+      test: int32 ``[T, 3]``, the same for the test split.
+      modalities: the feature modalities. The learned structure table is not one of them.
+      mapped: whether the triples are memory-mapped files, which may be larger than memory.
+      source: the config fields with which a run finds this graph again; None if the graph is in no folder.
     """
 
     name: str
@@ -83,31 +84,34 @@ class KnowledgeGraph:
         seed: int = 0,
         notify: Callable[[str], None] = print,
     ) -> "KnowledgeGraph":
-        """A graph from a DataFrame, an array ``[T, 3]`` or tuples of head, relation and tail.
+        """Makes a graph from a DataFrame, an array ``[T, 3]``, or tuples of head, relation and tail.
 
-        Names that are exactly 0 to N-1 are the ids; others are numbered in order of first appearance, head before tail.
+        If the names are exactly 0 to N-1, they are the ids. Otherwise ids follow the order of first appearance, head
+        before tail.
 
         Args:
-          triples: of names. A DataFrame needs columns called head, relation and tail (or subject, predicate and object,
-            or the like), unless it has three.
-          valid, test: triples; or a share in (0, 1) of ``triples``, chosen at random without leak: every entity and
-            relation stays in train, and a triple and its reverse by an inverse or symmetric relation stay on one side.
-            Without ``valid``, training carves a dev split out of train.
-          features: by modality, ``{entity: value}`` or a Series or DataFrame by entity: vectors; for ``text`` texts, or
-            the word ``names``, to encode the entities' names; for ``numeric`` ``{attribute: number}``; for ``image``,
-            ``audio`` and ``video`` the path of a file, or a list of them. Where names are ids, also an array
-            ``[N, d_m]``, with rows of NaN for those that lack it. Entities that are left out lack the modality.
-          encoders: by modality, what encodes its texts or files: the names that ``prepare`` knows, such as
-            ``efficientnet-lite0`` for ``image``, and those of ``plugins.add_encoder``.
-          name: what the graph is called in messages.
-          time: of each triple ``[T]``, or the name of a column: the latest triples become test, those before them
-            valid. Ties go to the earlier side.
-          by_pair: keep all triples between the same two entities on one side of a split, whatever their relations.
-          seed: of the random choice.
-          notify: told in one line of features of entities that the graph lacks; these are left out.
+          triples: triples of names. A DataFrame needs columns called head, relation and tail (or subject, predicate and
+            object, or similar), unless it has exactly three columns.
+          valid: validation triples, or their share of ``triples`` in (0, 1). A share is drawn at random without
+            leakage: every entity and relation stays in train, and a triple and its reverse by an inverse or symmetric
+            relation stay in one split. None: training takes a dev split from train.
+          test: test triples, or their share, as for ``valid``.
+          features: a mapping from modality to ``{entity: value}``, or to a Series or DataFrame indexed by entity. A
+            value is a vector; for ``text`` also a text; for ``numeric`` also ``{attribute: number}``; for ``image``,
+            ``audio`` and ``video`` also the path of a file or a list of paths. ``{"text": "names"}`` encodes the entity
+            names. If the names are the ids, an array ``[N, d_m]`` may be given, with a row of NaN for each entity that
+            lacks the modality. Entities without a value lack the modality.
+          encoders: a mapping from modality to the name of the encoder of its texts or files. Names are those of
+            ``prepare``, such as ``efficientnet-lite0`` for ``image``, and those of ``plugins.add_encoder``.
+          name: the name of the graph in messages.
+          time: the time of each triple ``[T]``, or the name of a column. The latest triples become test, those before
+            them valid. Triples with equal times go to the earlier split.
+          by_pair: keep all triples between the same two entities in one split, whatever their relations.
+          seed: the seed of the random split.
+          notify: called with one line if features name entities that the graph lacks. These features are left out.
 
         Raises:
-          UserError: a row is no triple or lacks a value, a split would be empty, or features do not fit.
+          UserError: a row is not a triple or lacks a value, a split would be empty, or features do not fit.
         """
         make = _late("rows_in_memory").graph_of_rows
         return make(triples, valid, test, features, encoders, name, time, by_pair, seed, notify)
@@ -123,7 +127,23 @@ class KnowledgeGraph:
         make: Sequence[str] = ("text", "numeric"),
         notify: Callable[[str], None] = print,
     ) -> "KnowledgeGraph":
-        """A graph with its features from a folder, as ``train`` reads it: see ``load_graph`` for the arguments."""
+        """Reads a graph and its features from a folder, as ``mocme train`` does.
+
+        Features without a file are made where possible: ``text`` from the names and texts of the entities, ``numeric``
+        from ``numeric_triples.tsv`` or ``numeric.csv``.
+
+        Args:
+          folder: the graph folder: OpenKE layout (``train2id.txt``), memory-mapped triples (``train_triples.npy``), or
+            plain triples (``train.txt``).
+          features_dir: the folder of the feature files; None for the graph folder.
+          name: the name of the graph, also in the names of feature files; empty for the name of the folder.
+          modalities: the modalities to use. Empty: all that exist or can be made. ``("structure",)``: no features.
+          make: the modalities that may be made if ``modalities`` is empty.
+          notify: called with one line before slow work and for each part of a file that is left out.
+
+        Raises:
+          UserError: the folder holds no graph, a file is malformed, or a requested modality is not available.
+        """
         graph = _late("graph_folder").load_graph(
             os.path.abspath(folder),
             None if features_dir is None else os.path.abspath(features_dir),
@@ -139,17 +159,37 @@ class KnowledgeGraph:
 
     @classmethod
     def from_pykeen(cls, dataset: Any, name: str = "") -> "KnowledgeGraph":
-        """A graph from a dataset of PyKEEN, with its ids; numeric literals become the modality ``numeric``."""
+        """Makes a graph from a PyKEEN dataset and keeps its ids.
+
+        Numeric literals become the modality ``numeric``.
+
+        Args:
+          dataset: an object with ``training``, ``validation`` and ``testing``, as in ``pykeen.datasets``.
+          name: the name of the graph in messages; empty for the class name of the dataset.
+
+        Raises:
+          UserError: the ids of the dataset are not 0 to N-1.
+        """
         return _late("rows_in_memory").graph_of_pykeen(dataset, name)
 
     @classmethod
     def atlas(cls) -> "KnowledgeGraph":
-        """The embedded graph: countries, cities and languages, with names, coordinates and flags."""
+        """Loads the bundled graph of countries, cities and languages, with names, coordinates and flags."""
         graph = _late("graph_folder")
         return graph.load_graph(graph.atlas_directory(), name="atlas").replace(source={"data.name": "atlas"})
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes a folder that ``from_folder`` and the commands read; see ``write_graph``, also for errors."""
+        """Writes the graph in OpenKE layout with one feature file ``<modality>.npz`` per modality.
+
+        ``from_folder`` and the commands read the folder. Ids stay the same.
+
+        Args:
+          folder: the folder to write.
+
+        Raises:
+          UserError: a name cannot be written as a line of text, the triples are memory-mapped, the folder cannot be
+            written, or another process is writing it.
+        """
         _late("graph_writer").write_graph(self, folder)
 
     def __repr__(self) -> str:
@@ -160,15 +200,20 @@ class KnowledgeGraph:
 
     @property
     def splits(self) -> dict[str, np.ndarray]:
-        """The three splits by name, in the order train, valid, test."""
+        """The splits by name, in the order train, valid, test."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
     def replace(self, **changes) -> "KnowledgeGraph":
-        """A copy with the named attributes changed, which the folder of this one does not hold."""
+        """Returns a copy with the given attributes changed; its ``source`` is None unless given."""
         return dataclasses.replace(self, **({"source": None} | changes))
 
     def fingerprints(self) -> tuple[str, dict[str, str]]:
-        """SHA-256 (hex) over names, triples and features, and of each part by name, to tell where two graphs differ."""
+        """Computes SHA-256 digests (hex) of the graph.
+
+        Returns:
+          The digest of all names, triples and features, and the digest of each part by name. The latter tell in which
+          parts two graphs differ.
+        """
         whole, parts = hashlib.sha256(), {}
         for name, contents in self._parts():
             part = hashlib.sha256()
@@ -179,7 +224,7 @@ class KnowledgeGraph:
         return whole.hexdigest(), parts
 
     def _parts(self) -> Iterator[tuple[str, tuple[bytes | memoryview, ...]]]:
-        """What the graph consists of, in the order of its fingerprint."""
+        """Yields the parts of the graph in the order of the fingerprint."""
         for name, names in (("names of entities", self.entities), ("names of relations", self.relations)):
             yield name, ("\n".join(names).encode("utf-8", "surrogatepass"), b"\0")
         for split, triples in self.splits.items():
@@ -190,21 +235,21 @@ class KnowledgeGraph:
 
 
 def _late(module: str) -> Any:
-    """A module of this room that makes graphs, and so imports this one."""
+    """Imports a module of this folder that makes graphs and therefore imports this one."""
     return importlib.import_module(f"mocme_jax.data.graph.{module}")
 
 
 def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None, made_by: str = "") -> Modality:
-    """A modality from a feature matrix, its missing rows cleared.
+    """Makes a modality from a feature matrix and zeroes its missing rows.
 
     Args:
-      name: as in messages.
+      name: the name of the modality.
       rows: ``[N, d_m]`` of any float or integer type.
-      present: bool ``[N]``, or None to take every row that is not all NaN.
+      present: bool ``[N]``; None: every row that is not all NaN is present.
       made_by: see ``Modality``.
 
     Raises:
-      UserError: a row that counts as present holds NaN or an infinity, or the shapes do not fit.
+      UserError: a present row holds NaN or an infinite value, or the shapes do not fit.
     """
     rows = np.asarray(rows)
     if rows.ndim != 2:

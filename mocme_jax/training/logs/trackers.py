@@ -1,7 +1,4 @@
-"""Where a run's numbers are shown, beside its own file: TensorBoard, Weights & Biases, MLflow, or one's own.
-
-A tracker is an object with the two methods of ``Tracker``.
-"""
+"""Trackers that pass a run's metrics on to TensorBoard, Weights & Biases, MLflow or your own code."""
 
 from __future__ import annotations
 
@@ -20,24 +17,29 @@ _REFUSED = re.compile(r"[^\w.\- :/]")
 
 
 class Tracker(Protocol):
-    """What takes the numbers of each evaluation."""
+    """The interface of a tracker: any object with these two methods."""
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Takes numbers by name, such as ``dev/mrr`` and ``train/loss/total``, once an evaluation."""
+        """Receives metrics once per evaluation.
+
+        Args:
+          numbers: values by name, such as ``dev/mrr`` and ``train/loss/total``.
+          epoch: the epoch of the evaluation.
+        """
 
     def close(self) -> None:
-        """The run has ended, in whatever way."""
+        """Is called when the run has ended, also after an error."""
 
 
 class TensorBoard:
-    """Files for TensorBoard, written by the package tensorboardX.
+    """Writes event files for TensorBoard with the package tensorboardX.
 
     Args:
-      folder: of the files.
-      purge: when a run continues, the first epoch that is written again.
+      folder: the folder of the event files.
+      purge: the first epoch that is written again when a run resumes; None for a new run.
 
     Raises:
-      UserError: a file cannot be written; so does ``log``.
+      UserError: a file cannot be written, in the constructor or in ``log``.
     """
 
     def __init__(self, folder: Path, purge: int | None = None):
@@ -55,19 +57,26 @@ class TensorBoard:
             raise UserError(f"{folder}: is no folder, and TensorBoard's files are written there; remove it")
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """See ``Tracker``."""
+        """Writes the metrics; see ``Tracker``."""
         with writing(self._folder):
             for name, value in numbers.items():
                 self._writer.add_scalar(name, value, epoch)
             self._writer.flush()
 
     def close(self) -> None:
-        """See ``Tracker``."""
+        """Closes the event file."""
         self._writer.close()
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases, by the package wandb; ``options`` are those of ``wandb.init``."""
+    """Logs to a Weights & Biases run with the package wandb.
+
+    Args:
+      options: arguments of ``wandb.init``.
+
+    Raises:
+      UserError: wandb is not installed.
+    """
 
     def __init__(self, **options: Any):
         self._run = _package("wandb").init(**options)
@@ -75,47 +84,61 @@ class WeightsAndBiases:
         self._run.define_metric("*", step_metric="epoch")
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """See ``Tracker``."""
+        """Logs the metrics; see ``Tracker``."""
         self._run.log({**numbers, "epoch": epoch})
 
     def close(self) -> None:
-        """See ``Tracker``."""
+        """Finishes the run."""
         self._run.finish()
 
 
 class MLflow:
-    """A run of MLflow, by the package mlflow; ``options`` are those of ``mlflow.start_run``."""
+    """Logs to an MLflow run with the package mlflow.
+
+    Args:
+      options: arguments of ``mlflow.start_run``.
+
+    Raises:
+      UserError: mlflow is not installed.
+    """
 
     def __init__(self, **options: Any):
         self._client = _package("mlflow")
         self._run = self._client.start_run(**options)
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """See ``Tracker``; names keep their slashes, which MLflow shows as groups."""
+        """Logs the metrics; see ``Tracker``.
+
+        Slashes in names are kept, and MLflow shows them as groups. Characters that MLflow rejects become ``_``.
+        """
         # Not every sign is allowed there, and a modality may be called anything.
         allowed = {_REFUSED.sub("_", name.replace("@", "_at_")): value for name, value in numbers.items()}
         # By its id: another run may have been started meanwhile.
         self._client.log_metrics(allowed, step=epoch, run_id=self._run.info.run_id)
 
     def close(self) -> None:
-        """See ``Tracker``; does nothing if the run has ended."""
+        """Ends the run, unless it has ended already."""
         active = self._client.active_run()
         if active is not None and active.info.run_id == self._run.info.run_id:
             self._client.end_run()
 
 
 class Callback:
-    """Calls a function with the numbers and the epoch of each evaluation."""
+    """Calls a function with the metrics and the epoch of each evaluation.
+
+    Args:
+      function: called as ``function(numbers, epoch)``.
+    """
 
     def __init__(self, function: Callable[[Mapping[str, float], int], Any]):
         self._function = function
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """See ``Tracker``."""
+        """Calls the function; see ``Tracker``."""
         self._function(numbers, epoch)
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Does nothing."""
 
 
 def _package(name: str) -> Any:
