@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def default_config() -> ConfigDict:
-    """Returns a configuration with the default of every field.
+    """Return a configuration with the default of every field.
 
     It is locked, so setting a misspelt field is an error. See the reference of config fields for all of them.
     """
@@ -45,13 +45,13 @@ def default_config() -> ConfigDict:
 
 
 def get_field(config: Mapping[str, Any], path: str) -> Value:
-    """Returns the value at a dotted path."""
+    """Return the value at a dotted path."""
     section, _, name = path.rpartition(".")
     return (config[section] if section else config)[name]
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "", *, between: str = ".") -> dict[str, Any]:
-    """Flattens a ``ConfigDict`` or a nested dict from JSON.
+    """Flatten a ``ConfigDict`` or a nested dict from JSON.
 
     Args:
       nested: the values.
@@ -69,7 +69,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "", *, between: str = ".") -> 
 
 
 def set_field(config: ConfigDict, path: str, value: Value) -> None:
-    """Sets the value at a dotted path.
+    """Set the value at a dotted path.
 
     Raises:
       UserError: the field does not exist, or the value is not allowed.
@@ -80,7 +80,7 @@ def set_field(config: ConfigDict, path: str, value: Value) -> None:
 
 
 def check_known(path: str) -> None:
-    """Checks that a field exists.
+    """Check that a field exists.
 
     Raises:
       UserError: no field has this path. The message says what replaced a removed field, or suggests a similar one.
@@ -95,7 +95,7 @@ def check_known(path: str) -> None:
 
 
 def path_of(name: str) -> str:
-    """Returns the path of a field.
+    """Return the path of a field.
 
     Args:
       name: the path, or its last name alone, such as ``width``, if only one field has it. ``__`` stands for a dot.
@@ -116,7 +116,7 @@ def _gone(path: str) -> str:
 
 
 def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
-    """Returns a hint for an unknown word: ``; did you mean data.dir?``, or a pointer to ``--help``."""
+    """Return a hint for an unknown word: ``; did you mean data.dir?``, or a pointer to ``--help``."""
     by_last = {path.rpartition(".")[2]: path for path in known}
     last = difflib.get_close_matches(word.rpartition(".")[2], by_last, 1, 0.65)
     near = difflib.get_close_matches(word, known, 1, 0.75) or [by_last[name] for name in last]
@@ -124,7 +124,7 @@ def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks the fields of a configuration, their types and ranges, and the rules between fields.
+    """Check the fields of a configuration, their types and ranges, and the rules between fields.
 
     Raises:
       UserError: a field is unknown, missing or invalid, or a rule is violated.
@@ -143,7 +143,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
-    """Makes a validated configuration from a nested dict, such as ``config.to_dict()`` or JSON.
+    """Make a validated configuration from a nested dict, such as ``config.to_dict()`` or JSON.
 
     Missing fields get their defaults.
 
@@ -166,7 +166,7 @@ STRUCTURE_ALONE = {
 
 
 def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
-    """Changes a configuration to that of its structural baseline, and returns it.
+    """Change a configuration to that of its structural baseline, and return it.
 
     Args:
       config: the configuration, changed in place.
@@ -181,7 +181,7 @@ def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
 
 
 def baseline_of(name_or_path: str) -> dict[str, Value]:
-    """Returns the changes that turn a config into its structural baseline.
+    """Return the changes that turn a config into its structural baseline.
 
     The result contains all of ``STRUCTURE_ALONE``, because flags may have changed fields that both configs share. If
     ``CONFIG:structure`` exists, its other values are included.
@@ -199,7 +199,7 @@ def baseline_of(name_or_path: str) -> dict[str, Value]:
 
 
 def bundled_configs(kind: str = "") -> dict[str, Path]:
-    """Returns the bundled config files by name: inside the package in a wheel, next to it in a clone.
+    """Return the bundled config files by name: inside the package in a wheel, next to it in a clone.
 
     Args:
       kind: the subfolder, such as ``studies``; empty for configs.
@@ -212,7 +212,7 @@ def bundled_configs(kind: str = "") -> dict[str, Path]:
 
 
 def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Path:
-    """Finds the file of a config.
+    """Find the file of a config.
 
     Args:
       name_or_path: the name of a bundled config, such as ``db15k``, or a path.
@@ -236,7 +236,7 @@ def find_config(name_or_path: str, kind: str = "", flag: str = "--config") -> Pa
 
 
 def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
-    """Runs ``get_config`` of a config file.
+    """Run ``get_config`` of a config file.
 
     Args:
       name_or_path: see ``find_config``. A suffix ``:ARG`` is passed on as ``get_config(ARG)``.
@@ -258,7 +258,7 @@ def load_config(name_or_path: str) -> tuple[ConfigDict, str]:
 
 
 def load_function(path: Path, signature: str) -> Callable[..., Any]:
-    """Runs a config, study or search file, and returns one of its functions.
+    """Run a config, study or search file, and return one of its functions.
 
     Errors inside the function become a UserError that names the file and the line.
 

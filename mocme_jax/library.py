@@ -47,7 +47,7 @@ def fit(
     start: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> TrainedModel:
-    """Trains a model and returns it ready to answer queries, as ``python -m mocme_jax.train`` does.
+    """Train a model and return it ready to answer queries, as ``python -m mocme_jax.train`` does.
 
     ``fit(graph, width=64, epochs=20)`` sets ``model.width`` and ``train.epochs``. With the same graph, config and seed,
     ``fit`` and the command give the same numbers.
@@ -113,7 +113,7 @@ def ablate(
     cells: Sequence[str] = (),
     **fields: Any,
 ) -> Rows:
-    """Runs an ablation study and returns its table, as ``python -m mocme_jax.ablate`` does.
+    """Run an ablation study and return its table, as ``python -m mocme_jax.ablate`` does.
 
     Args:
       graph: see ``fit``.
@@ -159,7 +159,7 @@ def search(
     pruner: str = "none",
     **fields: Any,
 ) -> dict[str, Any]:
-    """Searches for config values and returns the best point on dev, as ``python -m mocme_jax.search`` does.
+    """Search for config values and return the best point on dev, as ``python -m mocme_jax.search`` does.
 
     The result fits ``fit``: ``fit(graph, **search(graph, space))``.
 
@@ -202,7 +202,7 @@ def search(
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
-    """Splits a mean with its standard deviation into two columns."""
+    """Split a mean with its standard deviation into two columns."""
     if not isinstance(value, Mapping):
         return [(name, value)]
     return [(name, value["mean"]), (f"{name}_deviation", value["deviation"])]
@@ -215,7 +215,7 @@ def _graph(graph: KnowledgeGraph | str | os.PathLike) -> KnowledgeGraph:
 def _config(
     config: str | Mapping[str, Any], fields: Mapping[str, Any], graph: KnowledgeGraph, folder: Path | None
 ) -> ConfigDict:
-    """Makes the config: sets the fields, and the location of the graph.
+    """Make the config: sets the fields, and the location of the graph.
 
     The location is the graph's own folder. A graph without a folder is written into the run's folder, if there is one.
     """
@@ -236,7 +236,7 @@ def _config(
 
 
 def _keep(graph: KnowledgeGraph, folder: Path) -> None:
-    """Writes the graph, unless it is there already, which the file that is written last shows."""
+    """Write the graph, unless it is there already, which the file that is written last shows."""
     if not (folder / LAST_FILE).exists():
         graph.save(folder)
     elif KnowledgeGraph.from_folder(folder, make=()).fingerprints() != graph.fingerprints():
@@ -256,10 +256,10 @@ class _Interrupts:
     requested: bool = False
 
     def something_to_save(self) -> None:
-        """Does nothing: every signal is a request."""
+        """Do nothing: every signal is a request."""
 
     def nothing_to_save(self, line: str) -> None:
-        """Ends the training if a stop was requested."""
+        """End the training if a stop was requested."""
         from mocme_jax.training.preemption import Stopped
 
         if self.requested:
@@ -268,7 +268,7 @@ class _Interrupts:
 
 @contextlib.contextmanager
 def _interrupts(how: str) -> Iterator[_Interrupts]:
-    """Handles Ctrl-C: the first one stops after the current step, the second at once, both as KeyboardInterrupt."""
+    """Handle Ctrl-C: the first one stops after the current step, the second at once, both as KeyboardInterrupt."""
     from mocme_jax.training.preemption import Stopped
 
     interrupts = _Interrupts()

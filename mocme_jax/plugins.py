@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_score(score: Score) -> None:
-    """Registers a score function under its name, for ``model.score``.
+    """Register a score function under its name, for ``model.score``.
 
     Args:
       score: the score function; see ``Score`` for its parts.
@@ -34,7 +34,7 @@ def add_score(score: Score) -> None:
 
 
 def add_fusion(name: str, fusion: type[Fusion]) -> None:
-    """Registers a fusion under a name, for ``model.fusion``.
+    """Register a fusion under a name, for ``model.fusion``.
 
     Args:
       name: the name of the fusion.
@@ -50,7 +50,7 @@ def add_fusion(name: str, fusion: type[Fusion]) -> None:
 
 
 def add_encoder(modality: str, name: str, encoder: Encode) -> None:
-    """Registers a file encoder under a name, for ``KnowledgeGraph.from_triples(..., encoders={modality: name})``.
+    """Register a file encoder under a name, for ``KnowledgeGraph.from_triples(..., encoders={modality: name})``.
 
     ``TrainedModel.add_entities`` encodes the files of new entities with it, in any process that has registered it.
 

@@ -1,8 +1,8 @@
-"""How reductions over the columns of a batch's scores reach columns that somebody else holds.
+"""The interface ``Across``, with which losses and weights reduce over columns that other devices hold.
 
-The losses and the entropy weights reduce rows of scores ``[B, C]`` over their C columns. On one device all columns are
-at hand. Over several, each holder has some of the columns of all B rows, and answers for the losses of its own b rows.
-A function that reduces takes the difference as its argument ``across``, and knows of no device.
+Losses and entropy weights reduce rows of scores ``[B, C]`` over their C columns. On one device all columns are local.
+On several devices, each holder has some of the columns of all B rows, and computes the losses of its own b rows. The
+functions take the difference as the argument ``across`` and do not depend on devices.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import jax
 
 
 class Across(NamedTuple):
-    """What joins the holders of the columns; with one holder, b = B.
+    """Reductions over the columns of all holders. With one holder, b = B.
 
     Attributes:
-      sum: a total over one's own columns -> the total over all columns, on every holder.
-      max: the same for a maximum.
-      own_sum: totals ``[B]`` over one's own columns -> totals ``[b]`` over all columns, of one's own rows.
-      own: what every holder has of all rows ``[B, ...]`` -> one's own rows ``[b, ...]``.
-      everyone: one's own rows ``[b, ...]`` -> all rows ``[B, ...]``, on every holder.
+      sum: a total over the local columns -> the total over all columns, on every holder.
+      max: a maximum over the local columns -> the maximum over all columns, on every holder.
+      own_sum: totals ``[B]`` over the local columns -> totals ``[b]`` over all columns, for the local rows.
+      own: all rows ``[B, ...]`` -> the local rows ``[b, ...]``.
+      everyone: the local rows ``[b, ...]`` -> all rows ``[B, ...]``, on every holder.
     """
 
     sum: Callable[[jax.Array], jax.Array]

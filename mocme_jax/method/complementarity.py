@@ -1,10 +1,12 @@
-"""CMKF: complementarity-guided fusion of what the experts say.
+"""CMKF: complementarity-guided modality knowledge fusion, which weights the scores of the experts.
 
-Each of H experts encodes every entity, asks and answers for itself; expert 0 is the structure. The fused score of a
-triple is ``sum_j question_j(h, r) answer_j(t) score_j(h, r, t)``, with positive weights that are factors of one number
-for the entity and one for the relation. What an expert says is worth what it adds to the others about answers that the
-experts have not learned by heart: complementarity's weights are fitted on triples that nothing else is trained on, by
-the InfoNCE bound on what fused scores tell of the answers (``mutual_information.infonce_bound``).
+Each of the H experts encodes every entity and scores every triple; expert 0 is the structure. The fused score is
+``sum_j question_j(h, r) answer_j(t) score_j(h, r, t)``. All weights are positive. Each is a product of one factor for
+the entity and one for the relation.
+
+An expert should weigh as much as it adds to the others about answers that the experts have not memorised. Therefore
+``Complementarity`` is fitted on held-out training triples, on which no other parameter is trained. The fit maximises
+the InfoNCE bound of the fused scores (``mutual_information.infonce_bound``).
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ import jax
 import jax.numpy as jnp
 
 SHRINK = 0.01
-"""Weight of the squared terms of relations in the fit: a rare relation's weights are drawn to those of all."""
+"""Weight of the squared relation terms in the fit. They draw a rare relation's weights towards those of all."""
 
 
 class Fusion(nn.Module):
-    """How experts are weighed; a subclass says by what. Weights are given as logarithms.
+    """Base class of fusions, which compute the weights of the experts as logarithms.
 
     Attributes:
-      experts: H.
-      width: d of an expert.
-      relations: R.
+      experts: the number of experts H.
+      width: the width d of an expert.
+      relations: the number of relations R.
     """
 
     experts: int
@@ -33,45 +35,49 @@ class Fusion(nn.Module):
     relations: int
 
     fitted_on = "nothing"
-    """What the parameters are fitted on: ``held_out`` triples, ``train`` triples, or ``nothing``, without any."""
+    """Which triples the parameters are fitted on: ``held_out``, ``train``, or ``nothing`` for no fit."""
 
     def entity(self, vectors: jax.Array, has: jax.Array, evidence: jax.Array, *, answers: bool) -> jax.Array:
-        """Log weights ``[n, H]`` of the experts for entities that are asked about, or that answer.
+        """Compute the log weights of the experts for entities in one role.
 
         Args:
-          vectors: ``[n, H, d]``, the experts' own encodings.
-          has: bool ``[n, H]``, whether an expert has features to encode; False for the structure.
-          evidence: ``[n]``, log(1 + training triples of the entity).
-          answers: whether the entities answer.
+          vectors: ``[n, H, d]``, the experts' encodings.
+          has: bool ``[n, H]``, whether the expert has features of the entity; False for the structure.
+          evidence: ``[n]``, log(1 + number of training triples of the entity).
+          answers: True for candidate answers, False for the known entity of a query.
+
+        Returns:
+          ``[n, H]``.
         """
         raise NotImplementedError
 
     def relation(self, relations: jax.Array) -> jax.Array:
-        """Log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
+        """Compute the log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
         return jnp.zeros((len(relations), self.experts))
 
     def penalty(self) -> jax.Array:
-        """What is added to the loss of the fit, a scalar."""
+        """Compute the penalty, a scalar that is added to the loss of the fit."""
         return jnp.zeros(())
 
     def __call__(self, vectors: jax.Array, has: jax.Array, evidence: jax.Array) -> None:
-        """Touches every parameter once, for ``init``."""
+        """Use every parameter once, for ``init``."""
         for answers in (False, True):
             self.entity(vectors, has, evidence, answers=answers)
         self.relation(jnp.zeros((1,), jnp.int32))
 
 
 class Complementarity(Fusion):
-    """Log weights are linear in what an expert has and in the evidence, with a term for the relation that is asked.
+    """Log weights that are linear in the evidence, with a constant by available features and a term per relation.
 
-    ``log question_j = a_j + b_j log(1 + n_h) + c_jr`` and ``log answer_j = a'_j + b'_j log(1 + n_t)``, n being the
-    entity's training triples and a one number if it has features for the expert and another if it has not.
+    ``log question_j = a_j + b_j log(1 + n_h) + c_jr`` and ``log answer_j = a'_j + b'_j log(1 + n_t)``. Here n_h and n_t
+    are the numbers of training triples of the head and the tail. a_j and a'_j have one value for entities with features
+    for the expert and another for entities without.
     """
 
     fitted_on = "held_out"
 
     def setup(self):
-        """Creates the parameters, all 0: experts weigh the same at the start."""
+        """Create the parameters, all 0, so that all experts have the same weight at the start."""
         zeros = nn.initializers.zeros
         shape = (2, self.experts)
         self.has = self.param("has", zeros, shape)
@@ -89,12 +95,12 @@ class Complementarity(Fusion):
         return self.relations_table[relations]
 
     def penalty(self):
-        """Of the relations' terms."""
+        """Compute the penalty: ``SHRINK`` times the sum of the squared relation terms."""
         return SHRINK * jnp.sum(self.relations_table**2)
 
 
 class Mean(Fusion):
-    """Every expert weighs the same: no complementarity."""
+    """An ablation: all experts have the same weight."""
 
     def entity(self, vectors, has, evidence, *, answers):
         """See ``Fusion``."""
@@ -102,12 +108,12 @@ class Mean(Fusion):
 
 
 class Gate(Fusion):
-    """Log weights are learned functions of what an expert says: its encoding times a vector of its own."""
+    """An ablation: log weights are dot products of encodings and learned vectors, one vector per expert and role."""
 
     fitted_on = "train"
 
     def setup(self):
-        """Creates the parameters."""
+        """Create the parameters, all 0."""
         self.kernel = self.param("kernel", nn.initializers.zeros, (2, self.experts, self.width))
 
     def entity(self, vectors, has, evidence, *, answers):
@@ -116,12 +122,12 @@ class Gate(Fusion):
 
 
 class Attention(Fusion):
-    """Log weights are each expert's encoding times one learned vector for all, over sqrt(d)."""
+    """An ablation: log weights are dot products of encodings and a learned vector per role, divided by sqrt(d)."""
 
     fitted_on = "train"
 
     def setup(self):
-        """Creates the parameters."""
+        """Create the parameters, all 0."""
         self.kernel = self.param("kernel", nn.initializers.zeros, (2, self.width))
 
     def entity(self, vectors, has, evidence, *, answers):
@@ -138,7 +144,7 @@ FUSIONS: dict[str, type[Fusion]] = {
 
 
 def only_fusion(variables: Any) -> Any:
-    """The variables, with gradients into those of the fusion alone."""
+    """Return the variables with gradients stopped for all parameters but those of the fusion."""
     params = variables["params"]
     stopped = {name: part if name == "fusion" else jax.lax.stop_gradient(part) for name, part in params.items()}
     return {**variables, "params": stopped}

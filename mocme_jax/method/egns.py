@@ -1,6 +1,7 @@
-"""EGNS: the weight of a negative from the entropy of the model's belief in it.
+"""EGNS: entropy-guided negative sampling, which weights negatives by the entropy of the model's belief in them.
 
-Rows are queries, columns are candidates. ``across`` joins holders of the columns of one row; see ``Across``.
+Rows are queries and columns are candidates. Several devices may each hold some columns of a row. The argument
+``across`` then reduces over all of them; see ``Across``.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from mocme_jax.method.across import LOCAL, Across
 
 CLASSES = ("easy", "ambiguous", "hard")
 MANY_WEIGHTS = (1.0, 1.0, 0.5)
-"""Class weights for queries with many known answers, whose hard negatives may be answers that nobody wrote down."""
+"""Class weights of queries with many known answers. Their hard negatives may be true answers that are missing from the
+graph.
+"""
 ADVERSARIAL_TEMPERATURE = 1.0
 EVEN = 0.3
 PACE = 0.2
-"""How far an entity's running mean entropy moves towards the mean of a step."""
+"""The fraction by which an entity's running mean entropy moves towards its mean in a step."""
 
 
 class Weights(NamedTuple):
-    """Weights of negatives and how they were shared out.
+    """Weights of negatives, and their totals by class.
 
     Attributes:
-      values: ``[B, C]``, mean 1 over the negatives of each row, 0 elsewhere, without gradient; None means all 1.
-      counts: float32 ``[3]``, the number of easy, ambiguous and hard negatives; None where there are no classes.
-      totals: ``[3]``, the sum of the weights in each class; None where there are no classes.
+      values: ``[B, C]``, mean 1 over the negatives of each row and 0 elsewhere, without gradient. None: all weights are
+        1.
+      counts: float32 ``[3]``, the numbers of easy, ambiguous and hard negatives. None if there are no classes.
+      totals: ``[3]``, the sums of the weights of each class. None if there are no classes.
     """
 
     values: jax.Array | None
@@ -38,12 +42,13 @@ class Weights(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """Classes of negatives, bool ``[B, C]`` each; what is neither easy nor hard is ambiguous.
+    """The classes of negatives. A negative that is neither easy nor hard is ambiguous.
 
     Attributes:
-      easy: negatives of low entropy.
-      hard: negatives of high entropy.
-      false: negatives taken for answers that nobody wrote down; they weigh 0 and stay in their class.
+      easy: bool ``[B, C]``, negatives of low entropy.
+      hard: bool ``[B, C]``, negatives of high entropy.
+      false: bool ``[B, C]``, negatives that are assumed to be true answers missing from the graph. They get weight 0
+        and still count in their class. None: there are none.
     """
 
     easy: jax.Array
@@ -52,7 +57,7 @@ class Classes(NamedTuple):
 
 
 def binary_entropy(logit: jax.Array) -> jax.Array:
-    """Entropy of sigmoid(logit) in bits, in [0, 1].
+    """Compute the entropy of ``sigmoid(logit)`` in bits, in [0, 1].
 
     With ``a = |logit|`` it is ``(log(1 + e^-a) + a e^-a / (1 + e^-a)) / log 2``, which never takes the log of 0.
     """
@@ -62,13 +67,29 @@ def binary_entropy(logit: jax.Array) -> jax.Array:
 
 
 def relative(scores: jax.Array, positive: jax.Array) -> jax.Array:
-    """Logits ``[B, C]`` of being ranked above the answer, from scores ``[B, C]`` and ``[B]``; no gradient."""
+    """Compute the logits that candidates rank above the answer: the score minus the score of the answer.
+
+    Args:
+      scores: ``[B, C]``, scores of the candidates.
+      positive: ``[B]``, score of the answer.
+
+    Returns:
+      ``[B, C]``, without gradient.
+    """
     scores, positive = jax.lax.stop_gradient((scores, positive))
     return scores - positive[:, None]
 
 
 def absolute(scores: jax.Array, positive: jax.Array) -> jax.Array:
-    """Logits ``[B, C]`` of being true, which are the scores themselves; no gradient."""
+    """Compute the logits that candidates are true, which are their scores.
+
+    Args:
+      scores: ``[B, C]``, scores of the candidates.
+      positive: unused.
+
+    Returns:
+      ``[B, C]``, without gradient.
+    """
     del positive
     return jax.lax.stop_gradient(scores)
 
@@ -77,31 +98,45 @@ REFERENCES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"absolute"
 
 
 def mean_entropy(logits: jax.Array, negative: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean binary entropy in bits of each column over the rows ``[B, C]`` that it is a negative of, and of how many."""
+    """Compute the mean entropy of each candidate over the queries of which it is a negative.
+
+    Args:
+      logits: ``[B, C]``.
+      negative: bool ``[B, C]``.
+
+    Returns:
+      The mean binary entropy in bits ``[C]``, and the number of these queries ``[C]``.
+    """
     count = jnp.sum(negative, axis=0)
     return jnp.sum(jnp.where(negative, binary_entropy(logits), 0), axis=0) / jnp.maximum(count, 1), count
 
 
 def classify(logits: jax.Array, low: float, high: float) -> Classes:
-    """Easy < low <= ambiguous < high <= hard, by the entropy in bits of logits ``[B, C]``."""
+    """Classify negatives by entropy: easy < low <= ambiguous < high <= hard.
+
+    Args:
+      logits: ``[B, C]``.
+      low: bound in bits.
+      high: bound in bits.
+    """
     entropy = binary_entropy(logits)
     return Classes(entropy < low, entropy >= high)
 
 
 def by_entropy(classes: Classes, logits: jax.Array) -> Classes:
-    """Leaves a confident error (low entropy, p > 1/2) in the class that its entropy gives it."""
+    """Leave confident errors (low entropy, p > 1/2) in the class of their entropy."""
     del logits
     return classes
 
 
 def confident_are_hard(classes: Classes, logits: jax.Array) -> Classes:
-    """Makes a confident error (low entropy, p > 1/2) hard: no error is worse."""
+    """Make confident errors (low entropy, p > 1/2) hard, because no error is worse."""
     confident = ~classes.hard & (logits > 0)
     return Classes(classes.easy & ~confident, classes.hard | confident)
 
 
 def confident_are_false(classes: Classes, logits: jax.Array) -> Classes:
-    """Takes a confident error (low entropy, p > 1/2) for a true triple that nobody wrote down."""
+    """Treat confident errors (low entropy, p > 1/2) as true answers that are missing from the graph."""
     return classes._replace(false=~classes.hard & (logits > 0))
 
 
@@ -113,7 +148,12 @@ CONFIDENT: dict[str, Callable[[Classes, jax.Array], Classes]] = {
 
 
 def weigh_classes(classes: Classes, weights: tuple[float, float, float]) -> jax.Array:
-    """The weight of each negative's class ``[B, C]``; ``weights`` are those of easy, ambiguous and hard."""
+    """Return the weight of each negative's class, ``[B, C]``.
+
+    Args:
+      classes: the classes.
+      weights: the weights of easy, ambiguous and hard negatives.
+    """
     return jnp.where(classes.hard, weights[2], jnp.where(classes.easy, weights[0], weights[1]))
 
 
@@ -129,17 +169,18 @@ def entropy_weights(
     many_weights: tuple[float, float, float] = MANY_WEIGHTS,
     across: Across = LOCAL,
 ) -> Weights:
-    """Sorts negatives into easy, ambiguous and hard by entropy and weighs the classes, in one pass over ``[B, C]``.
+    """Classify negatives as easy, ambiguous or hard by entropy and weight them by class, in one pass over ``[B, C]``.
 
     Args:
       logits: ``[B, C]``, from ``relative`` or ``absolute``.
-      negative: bool ``[B, C]``, False where a column is no negative of that row.
-      low, high: bounds of the entropy in bits.
-      class_weights: of easy, ambiguous and hard, before a row is brought to mean 1.
-      confident: what a confident error counts as; see ``CONFIDENT``.
-      many: bool ``[B]``, rows whose classes weigh ``many_weights``; None for no row.
-      many_weights: of easy, ambiguous and hard in those rows.
-      across: joins the holders of columns. ``counts`` and ``totals`` are of one's own columns.
+      negative: bool ``[B, C]``, False where the candidate is not a negative of the query.
+      low: upper bound of the entropy of easy negatives, in bits.
+      high: lower bound of the entropy of hard negatives, in bits.
+      class_weights: the weights of easy, ambiguous and hard negatives, before each row is scaled to mean 1.
+      confident: decides the class of confident errors; see ``CONFIDENT``.
+      many: bool ``[B]``, queries that use ``many_weights``. None: no query.
+      many_weights: the class weights of these queries.
+      across: reduces over all columns. ``counts`` and ``totals`` of the result cover the local columns only.
     """
     classes = confident(classify(logits, low, high), logits)
     weights = weigh_classes(classes, class_weights)
@@ -157,7 +198,19 @@ def entropy_weights(
 def self_adversarial_weights(
     scores: jax.Array, negative: jax.Array, temperature: float = ADVERSARIAL_TEMPERATURE, across: Across = LOCAL
 ) -> jax.Array:
-    """Softmax of score / temperature over a row's negatives, brought to mean 1 (Sun et al., ICLR 2019). ``[B, C]``."""
+    """Compute self-adversarial weights: a softmax of score / temperature over the negatives of a row, scaled to mean 1.
+
+    Source: Sun et al., ICLR 2019.
+
+    Args:
+      scores: ``[B, C]``.
+      negative: bool ``[B, C]``.
+      temperature: the temperature of the softmax.
+      across: reduces over all columns.
+
+    Returns:
+      ``[B, C]``, without gradient.
+    """
     logits = jnp.where(negative, jax.lax.stop_gradient(scores) / temperature, -jnp.inf)
     top = across.max(jnp.max(logits, axis=-1, keepdims=True))
     powers = jnp.where(negative, jnp.exp(logits - jnp.where(jnp.isfinite(top), top, 0)), 0)
@@ -165,10 +218,19 @@ def self_adversarial_weights(
 
 
 def same_pull(weights: jax.Array, scores: jax.Array, negative: jax.Array, across: Across = LOCAL) -> jax.Array:
-    """One weight for all negatives of a row, with which they are pulled as hard in all as with these: ``[B, C]``.
+    """Compute one weight for all negatives of a row that keeps their total pull in the softmax loss.
 
-    The softmax loss pulls a negative by its share of the softmax, times its weight. So this is the mean weight by
-    these shares.
+    The softmax loss pulls a negative by its softmax share times its weight. The result is therefore the mean of the
+    weights, weighted by these shares.
+
+    Args:
+      weights: ``[B, C]``.
+      scores: ``[B, C]``.
+      negative: bool ``[B, C]``.
+      across: reduces over all columns.
+
+    Returns:
+      ``[B, C]``, 0 where the candidate is not a negative.
     """
     logits = jnp.where(negative, jax.lax.stop_gradient(scores), -jnp.inf)
     top = across.max(jnp.max(logits, axis=-1, keepdims=True))
@@ -178,9 +240,17 @@ def same_pull(weights: jax.Array, scores: jax.Array, negative: jax.Array, across
 
 
 def normalised(weights: jax.Array, negative: jax.Array, across: Across = LOCAL) -> jax.Array:
-    """Scales each row of ``[B, C]`` to mean 1 over its negatives, 0 elsewhere; a row without weight stays 0.
+    """Scale each row to mean 1 over its negatives and 0 elsewhere. A row without weight stays 0.
 
-    Weights that are all 1 come back exactly 1: a count divided by itself.
+    Weights that are all 1 stay exactly 1, because a count is divided by itself.
+
+    Args:
+      weights: ``[B, C]``.
+      negative: bool ``[B, C]``.
+      across: reduces over all columns.
+
+    Returns:
+      ``[B, C]``.
     """
     weights = jnp.where(negative, weights, 0)
     count = across.sum(jnp.sum(negative, axis=-1, keepdims=True).astype(weights.dtype))
@@ -189,19 +259,19 @@ def normalised(weights: jax.Array, negative: jax.Array, across: Across = LOCAL) 
 
 
 def guided_pool(key: jax.Array, entropy: jax.Array, size: int, even: float = EVEN) -> jax.Array:
-    """Draws distinct entities without replacement, with odds ``even + (1 - even) * entropy / mean entropy``.
+    """Draw distinct entities without replacement, with odds ``even + (1 - even) * entropy / mean entropy``.
 
-    The greatest of log odds + Gumbel noise are such a sample (Efraimidis and Spirakis, 2006). An entity's noise is its
-    own, so that a rounding error in the odds of one changes no other's place.
+    The entities with the largest log odds plus Gumbel noise are such a sample (Efraimidis and Spirakis, 2006). Each
+    entity has its own noise, so a rounding error in the odds of one entity does not affect the others.
 
     Args:
       key: PRNG key.
-      entropy: ``[N]``, not negative; if all are 0, the sample is uniform.
-      size: C <= N.
-      even: in [0, 1], the part of the odds that all entities share equally.
+      entropy: ``[N]``, not negative. If all are 0, the sample is uniform.
+      size: the number of entities C, at most N.
+      even: the share of the odds that all entities have equally, in [0, 1].
 
     Returns:
-      int32 ``[C]``, in no order.
+      int32 ``[C]``, in no particular order.
     """
     mean = jnp.mean(entropy)
     odds = even + (1 - even) * jnp.where(mean > 0, entropy / jnp.where(mean > 0, mean, 1), 1)
@@ -209,12 +279,12 @@ def guided_pool(key: jax.Array, entropy: jax.Array, size: int, even: float = EVE
 
 
 class Seen(NamedTuple):
-    """What a step has seen of the candidates in n columns.
+    """The entropies that one step observed for the candidates in n columns.
 
     Attributes:
       ids: int32 ``[n]``, entities.
-      entropy: ``[n]``, mean entropy in bits of the belief in each, over the queries that it is a negative of.
-      counts: bool ``[n]``, whether there are any; of an entity that stands twice, one column counts.
+      entropy: ``[n]``, mean entropy in bits over the queries of which the entity is a negative.
+      counts: bool ``[n]``, whether there is such a query. If an entity occurs in two columns, only one counts.
     """
 
     ids: jax.Array
@@ -223,7 +293,16 @@ class Seen(NamedTuple):
 
 
 def remembered(entropy: jax.Array, seen: Seen, across: Across = LOCAL) -> jax.Array:
-    """Moves the running mean entropies ``[N]`` towards what a step has seen; see ``guided_pool``."""
+    """Update the running mean entropies with the observations of a step.
+
+    Args:
+      entropy: ``[N]``, running mean entropies in bits; see ``guided_pool``.
+      seen: the observations.
+      across: reduces over all columns.
+
+    Returns:
+      ``[N]``.
+    """
     steps = jnp.where(seen.counts, PACE * (seen.entropy - entropy[seen.ids]), 0)
     return entropy + across.sum(jnp.zeros_like(entropy).at[seen.ids].add(steps))
 
@@ -233,28 +312,28 @@ Weighting = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Across], Weigh
 
 
 def uniform(scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
-    """Every negative weighs the same."""
+    """Give all negatives the same weight."""
     del scores, positive, negative, answers, across
     return Weights(None)
 
 
 def self_adversarial(scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
-    """Negatives weigh by their own score; see ``self_adversarial_weights``."""
+    """Weight negatives by their own scores; see ``self_adversarial_weights``."""
     del positive, answers
     return Weights(self_adversarial_weights(scores, negative, across=across))
 
 
 @dataclasses.dataclass(frozen=True)
 class EntropyGuided:
-    """Negatives weigh by the class of their entropy; see ``entropy_weights``.
+    """A weighting of negatives by the class of their entropy; see ``entropy_weights``.
 
     Attributes:
-      low: bits; negatives of lower entropy are easy.
-      high: bits; negatives of this entropy or more are hard.
-      class_weights: of easy, ambiguous and hard negatives.
-      confident: the class of a negative that surely outranks the answer.
-      reference: what the belief in a negative is of, ``relative`` or ``absolute``.
-      many: queries with at least this many known answers in train weigh ``MANY_WEIGHTS``; 0 for no query.
+      low: negatives with an entropy below this many bits are easy.
+      high: negatives with an entropy of this many bits or more are hard.
+      class_weights: the weights of easy, ambiguous and hard negatives.
+      reference: the belief whose entropy is taken, ``relative`` or ``absolute``.
+      confident: decides the class of confident errors; see ``CONFIDENT``.
+      many: queries with at least this many known answers in train use ``MANY_WEIGHTS``. 0: no query.
     """
 
     low: float
@@ -265,7 +344,7 @@ class EntropyGuided:
     many: int = 0
 
     def __call__(self, scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
-        """Weights of the negatives."""
+        """Compute the weights of the negatives."""
         return entropy_weights(
             self.reference(scores, positive),
             negative,
@@ -280,15 +359,15 @@ class EntropyGuided:
 
 @dataclasses.dataclass(frozen=True)
 class Unsorted:
-    """A control for ``EntropyGuided``: gradients as long as by it, but every negative of a row weighs the same.
+    """A control for ``EntropyGuided``: the same total pull per query, but equal weights for all its negatives.
 
     Attributes:
-      guided: by which the length goes.
+      guided: the weighting that sets the total pull.
     """
 
     guided: EntropyGuided
 
     def __call__(self, scores, positive, negative, answers, across: Across = LOCAL) -> Weights:
-        """Weights of the negatives."""
+        """Compute the weights of the negatives."""
         weights: Any = self.guided(scores, positive, negative, answers, across).values
         return Weights(same_pull(weights, scores, negative, across))

@@ -1,9 +1,9 @@
-"""The MoCME encoder: every expert's own encoding of an entity, from its structure, its features, or both.
+"""The MoCME encoder, in which each expert encodes an entity from its structure, its features, or both.
 
-Expert 0 is the structure: a learned row for each entity. Others read one feature modality each; an entity that lacks it
-has a learned row there. The last experts are joint ones: they read all that an entity has, and add a learned row of
-their own. The experts share nothing, so that each has to explain the triples without the help of the others. An
-entity's encoding depends on the parameters and on the entity alone.
+Expert 0 is the structure: a learned row per entity. An expert of one modality reads the features of that modality; for
+an entity that lacks it, it has a learned row. The last experts are joint experts: they read all features of an entity
+and add a learned row of their own. The experts share no parameters, so each has to explain the triples without the
+others. The encoding of an entity depends on the parameters and the entity alone.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import jax.numpy as jnp
 from mocme_jax.method.experts import project, transformed
 
 STRUCTURE_INIT = 0.001
-"""Standard deviation, at the start, of the structure table."""
+"""Initial standard deviation of the structure table."""
 EXPERT_SCALE = 0.1
-"""Size, at the start, of what an expert adds to the identity."""
+"""Initial size of the residual term of an expert, relative to the identity."""
 
 
 class Carried(NamedTuple):
-    """What n entities carry: their rows of the structure table, their features, and which of these they have.
+    """The encoder's input for n entities.
 
     Attributes:
-      structure: ``[n, H d]``, a row of d for each of the H experts.
-      features: one ``[n, d_m]`` per feature modality.
-      present: bool ``[n, M]``; column 0 is the structure.
-      evidence: ``[n]``, log(1 + training triples of the entity).
+      structure: ``[n, H d]``, the entities' rows of the structure table, with d columns per expert.
+      features: one array ``[n, d_m]`` per feature modality.
+      present: bool ``[n, M]``, whether the entity has the modality. Column 0 is the structure.
+      evidence: ``[n]``, log(1 + number of training triples of the entity).
     """
 
     structure: jax.Array
@@ -39,12 +39,12 @@ class Carried(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """Encoded entities.
+    """The encoder's output for n entities.
 
     Attributes:
-      vectors: ``[n, H, d]``, what each expert says of the entity.
-      has: bool ``[n, H]``, whether an expert had features to encode; False for the structure.
-      evidence: ``[n]``, log(1 + training triples of the entity).
+      vectors: ``[n, H, d]``, one vector per expert.
+      has: bool ``[n, H]``, whether the expert had features to encode; False for the structure.
+      evidence: ``[n]``, log(1 + number of training triples of the entity).
     """
 
     vectors: jax.Array
@@ -53,17 +53,18 @@ class Encoding(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Parameters of the experts' encoders.
+    """A Flax module with the parameters of the experts' encoders.
 
-    The structure table is not among them: it has one row per entity, and the rows that are wanted come in ``Carried``.
+    The structure table is not a parameter of the module. It has one row per entity, and the required rows are passed in
+    ``Carried``.
 
     Attributes:
-      widths: d_m of each feature modality.
-      width: d of each expert.
-      reads: for each expert after the structure, the places in ``widths`` of the feature modalities it reads.
-      joint: how many of these, the last, are joint experts.
-      hidden: h, the inner width of an expert.
-      initial_scale: of projected features, at the start; each expert learns one number per modality.
+      widths: the width d_m of each feature modality.
+      width: the width d of an expert.
+      reads: for each expert after the structure, the positions in ``widths`` of the feature modalities that it reads.
+      joint: the number of joint experts, which are the last ones.
+      hidden: the inner width h of an expert.
+      initial_scale: the initial factor of projected features. Each expert learns one factor per modality that it reads.
     """
 
     widths: tuple[int, ...]
@@ -75,21 +76,21 @@ class Encoder(nn.Module):
 
     @property
     def modalities(self) -> int:
-        """M: the structure and the feature modalities."""
+        """The number of modalities M, including the structure."""
         return 1 + len(self.widths)
 
     @property
     def experts(self) -> int:
-        """H: the structure and those that read features."""
+        """The number of experts H, including the structure."""
         return 1 + len(self.reads)
 
     @property
     def structure_width(self) -> int:
-        """H d, the width of the structure table."""
+        """The width H d of the structure table."""
         return self.experts * self.width
 
     def setup(self):
-        """Creates the parameters."""
+        """Create the parameters."""
         normal, constant, d, h = nn.initializers.normal, nn.initializers.constant, self.width, self.hidden
         if not self.reads:  # checkpoints hold no empty arrays
             return
@@ -107,7 +108,7 @@ class Encoder(nn.Module):
         self.up = EXPERT_SCALE * h**-0.5 * self.param("expert_up", normal(1.0), (len(self.reads), h, d))
 
     def __call__(self, carried: Carried) -> Encoding:
-        """Encodes entities."""
+        """Encode entities."""
         present = carried.present
         rows = carried.structure.reshape(-1, self.experts, self.width)
         rows = jnp.where(present[:, :1, None], rows, 0)

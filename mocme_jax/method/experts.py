@@ -1,7 +1,8 @@
-"""Experts that read features. Pure functions; the parameters are arrays passed in.
+"""The functions of an expert that reads features: projection of the features, and a residual layer.
 
-An expert says x + relu(x down) up of the mean x of the projections of the modalities it reads. The identity path makes
-training start from a working model; a small random ``up`` makes the experts differ from the first step.
+An expert computes ``x + relu(x @ down) @ up``, where x is the mean of the projections of the modalities that it reads.
+The identity term makes training start from a working model. A small random ``up`` makes the experts differ from the
+first step. All functions are pure; parameters are passed as arrays.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import jax.numpy as jnp
 
 
 def project(features: jax.Array, present: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
-    """A modality's features in the width of the experts that read it, at a learned scale.
+    """Project the features of a modality to the width of the experts that read it.
 
     Args:
-      features: ``[n, d_m]``. Rows that are not present may hold anything, NaN included: they are never used.
-      present: bool ``[n]``.
-      kernel: ``[E, d_m, d]``, one for each of these experts.
-      scale: ``[E]``.
+      features: ``[n, d_m]``. Rows that are not present are never used, so they may hold anything, including NaN.
+      present: bool ``[n]``, whether the entity has the modality.
+      kernel: ``[E, d_m, d]``, one matrix per expert that reads the modality.
+      scale: ``[E]``, a learned factor per expert.
 
     Returns:
       ``[E, n, d]``, zero where not present.
@@ -30,12 +31,15 @@ def project(features: jax.Array, present: jax.Array, kernel: jax.Array, scale: j
 
 
 def transformed(parts: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
-    """Each expert's own function of its part: ``[E, n, d]``.
+    """Apply the residual layer of each expert: ``parts + relu(parts @ down) @ up``.
 
     Args:
-      parts: ``[E, n, d]``.
+      parts: ``[E, n, d]``, the input of each expert.
       down: ``[E, d, h]``.
       up: ``[E, h, d]``.
+
+    Returns:
+      ``[E, n, d]``.
     """
     inner = jax.nn.relu(jnp.einsum("end,edh->enh", parts, down))
     return parts + jnp.einsum("enh,ehd->end", inner, up)

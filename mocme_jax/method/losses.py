@@ -1,6 +1,7 @@
-"""Losses over the score of a query's answer and those of weighted negatives; one value per row.
+"""Ranking losses of an answer against weighted negatives, one value per query.
 
-``across`` joins holders of the columns of one row; see ``Across``. With the default, b = B.
+Several devices may each hold some columns of ``[B, C]`` and b of the B rows. The argument ``across`` then reduces over
+all columns; see ``Across``. With the default, b = B.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ def softmax_loss(
     weights: jax.Array | None = None,
     across: Across = LOCAL,
 ) -> jax.Array:
-    """-positive + log(exp positive + sum_c exp score_c), with weights on each negative's part of the gradient.
+    """Compute the softmax loss ``-s + log(exp s + sum_c exp s_c)``, with weights on the gradients of negatives.
 
-    The plain loss pulls a score_c down by p_c, its share of the sum, and the positive up by the sum of these. Weights
-    make that weight_c p_c and leave the value plain. Weights of 1 give the plain form, value and gradient, exactly.
+    Here s is the score of the answer and s_c that of negative c. Without weights, the gradient in s_c is p_c, the
+    softmax share of the negative, and the gradient in s is minus the sum of all p_c. With weights, p_c becomes
+    ``weight_c p_c`` in both, and the value of the loss does not change. Weights of 1 give exactly the value and
+    gradient of the plain loss.
 
     Args:
-      positive: ``[b]``, of one's own rows.
-      scores: ``[B, C]``.
-      negative: bool ``[B, C]``; other columns are left out.
-      weights: ``[B, C]``, without gradient; None for the plain form.
-      across: joins the holders of columns.
+      positive: ``[b]``, scores of the answers of the local rows.
+      scores: ``[B, C]``, scores of the candidates.
+      negative: bool ``[B, C]``. Other candidates are ignored.
+      weights: ``[B, C]``, without gradient; None for the plain loss.
+      across: reduces over all columns.
 
     Returns:
       ``[b]``.
@@ -55,9 +58,10 @@ def margin_softmax_loss(
     weights: jax.Array | None = None,
     across: Across = LOCAL,
 ) -> jax.Array:
-    """-positive + log(exp positive + sum_c weight_c exp score_c): a weight is a margin, log weight added to the score.
+    """Compute the softmax loss ``-s + log(exp s + sum_c weight_c exp s_c)``, in which a weight acts as a margin.
 
-    Scores move by these margins until they are gone from the gradient. Arguments and result as in ``softmax_loss``.
+    ``log weight_c`` is added to the score of negative c. The scores can adapt to these margins until the weights no
+    longer affect the gradient. Arguments and result are as in ``softmax_loss``.
     """
     powers = scores
     if weights is not None:
@@ -67,7 +71,7 @@ def margin_softmax_loss(
 
 
 def _log_sum(positive: jax.Array, powers: jax.Array, across: Across) -> jax.Array:
-    """log(exp positive + sum_c exp power_c) ``[b]``, for powers ``[B, C]`` that may be -inf."""
+    """Compute ``log(exp positive + sum_c exp power_c)``, ``[b]``, for powers ``[B, C]`` that may be -inf."""
     # One maximum for all columns of a row, wherever they are: their powers are summed.
     highest = across.max(jax.lax.stop_gradient(jnp.max(powers, axis=-1, initial=-jnp.inf)))
     top = jnp.maximum(across.everyone(jax.lax.stop_gradient(positive)), highest)
@@ -85,10 +89,13 @@ def logistic_loss(
     *,
     margin: float = 0.0,
 ) -> jax.Array:
-    """-log sigmoid(margin + positive) - mean_c weight_c log sigmoid(-(margin + score_c)) (Sun et al., ICLR 2019).
+    """Compute the loss ``-log sigmoid(margin + s) - mean_c weight_c log sigmoid(-(margin + s_c))``.
 
-    The mean is over a row's negatives. Arguments and result as in ``softmax_loss``; distances as scores want a margin
-    above 0.
+    The mean is over the negatives of a query (Sun et al., ICLR 2019). Distances as scores need a margin above 0. The
+    other arguments and the result are as in ``softmax_loss``.
+
+    Args:
+      margin: added to every score.
     """
     values = jax.nn.softplus(margin + scores)
     if weights is not None:

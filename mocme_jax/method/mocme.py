@@ -1,4 +1,4 @@
-"""MoCME as one Flax module: the experts' encoders and relations, and the fusion of what they say."""
+"""The Flax module ``MoCME``: encoders and relations of the experts, and the fusion of their scores."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mocme_jax.method.encoder import STRUCTURE_INIT, Carried, Encoder, Encoding
 from mocme_jax.method.scoring import Score
 
 RELATION_INIT = 0.001
-"""Standard deviation of the relation table at the start; phases start uniform."""
+"""Initial standard deviation of the relation table. Phases are uniform instead."""
 
 
 class Params(NamedTuple):
-    """What is learned.
+    """All learned parameters.
 
     Attributes:
-      model: the Flax variables of ``MoCME``, the same on every device.
-      structure: ``[N, H d]``, one row per entity; it may be split over the devices.
+      model: the Flax variables of ``MoCME``, replicated on every device.
+      structure: the structure table ``[N, H d]``, one row per entity. It may be sharded over devices.
     """
 
     model: Any
@@ -30,10 +30,14 @@ class Params(NamedTuple):
 
 
 class EntityVectors(NamedTuple):
-    """Entities as one vector in each role, ``[N, W]``: what all experts say, each weighed for the entity.
+    """Entities as one vector per role, in which the vectors of all experts are weighted for the entity.
 
     The score of a triple is a function of the head's vector in ``questions``, the relation, and the tail's vector in
     ``answers``; see ``MoCME.query`` and ``MoCME.match``.
+
+    Attributes:
+      questions: ``[N, W]``, the entities as the known entity of a query.
+      answers: ``[N, W]``, the entities as candidate answers.
     """
 
     questions: jax.Array
@@ -45,18 +49,20 @@ def _uniform_phases(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 class MoCME(nn.Module):
-    """Holds the parameters; call its methods through ``apply(..., method="encode")`` and so on.
+    """The model. Call its methods through ``apply(..., method="encode")`` and so on.
 
-    With weights that are factors of an entity's and a relation's, a fused model whose scores are products is one model
-    of the same kind, W = H d wide, of entities and relations that are scaled by their weights. Distances are not linear
-    in the vectors, so there the H log weights stand behind the vectors, W = H (d + 1).
+    Each weight is a product of a factor of the entity and a factor of the relation. If scores are linear in the
+    vectors, the fused model is therefore one model of the same kind with width W = H d, whose entity and relation rows
+    are multiplied by the weights. Distances are not linear. For them the H log weights are appended to the vectors, so
+    W = H (d + 1).
 
     Attributes:
       encoder: the entity encoder, unbound.
-      fusion: the weights of the experts, unbound.
-      num_relations: R; the table holds 2R rows, r + R being the reciprocal of r.
+      fusion: the fusion, unbound.
+      num_relations: the number of relations R. The relation table has 2R rows; row r + R is the reciprocal relation of
+        r.
       score: the score function of each expert.
-      core_width: d_r of TuckER's core; unused by the others.
+      core_width: the width d_r of TuckER's core; unused by other score functions.
     """
 
     encoder: Encoder
@@ -66,7 +72,7 @@ class MoCME(nn.Module):
     core_width: int
 
     def setup(self):
-        """Creates the relations' parameters."""
+        """Create the relations' parameters."""
         width, experts = self.encoder.width, self.encoder.experts
         own = self.score.relation_width(width, self.core_width)
         init = _uniform_phases if self.score.phases else nn.initializers.normal(RELATION_INIT)
@@ -75,14 +81,19 @@ class MoCME(nn.Module):
             self.core = self.param("core", nn.initializers.normal(width**-0.5), (experts, own, width, width))
 
     def encode(self, carried: Carried) -> Encoding:
-        """What the experts say of entities; see ``Encoder``."""
+        """Encode entities with every expert; see ``Encoder``."""
         return self.encoder(carried)
 
     def expert_queries(self, vectors: jax.Array, relations: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Each expert's queries for heads ``[B, H, d]`` and relation ids ``[B]`` in [0, 2R).
+        """Compute the query vectors of each expert.
+
+        Args:
+          vectors: ``[B, H, d]``, the experts' encodings of the heads.
+          relations: int ``[B]`` in [0, 2R).
 
         Returns:
-          ``q [B, H, d]``, to be matched against each expert's own tails, and the relations' rows ``[B, H, d_r]``.
+          The query vectors ``[B, H, d]``, to be matched with each expert's own tails, and the relation rows
+          ``[B, H, d_r]``.
         """
         rows = self.relation[relations].reshape(*vectors.shape[:2], -1)
         if not self.score.has_core:
@@ -90,27 +101,32 @@ class MoCME(nn.Module):
         return jax.vmap(self.score.query, in_axes=(1, 1, 0), out_axes=1)(vectors, rows, self.core), rows
 
     def log_weights(self, encoding: Encoding, *, answers: bool) -> jax.Array:
-        """Log weights ``[n, H]`` of the experts for entities that are asked about, or that answer."""
+        """Compute the log weights ``[n, H]`` of the experts for n entities in one role; see ``Fusion.entity``."""
         return self.fusion.entity(encoding.vectors, encoding.has, encoding.evidence, answers=answers)
 
     def relation_log_weights(self, relations: jax.Array) -> jax.Array:
-        """Log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
+        """Compute the log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
         return self.fusion.relation(relations)
 
     def shares(self, encoding: Encoding, relations: jax.Array | None = None) -> jax.Array:
-        """Each expert's share ``[n, H]`` of the weights with which entities are asked about, adding up to 1.
+        """Compute each expert's share of the weights of entities in queries.
 
-        For relations ``[n]`` in [0, 2R); None for none in particular.
+        Args:
+          encoding: n encoded entities.
+          relations: int ``[n]`` in [0, 2R), the relation of each query; None to leave out the relation's weights.
+
+        Returns:
+          ``[n, H]``; rows sum to 1.
         """
         weights = self.log_weights(encoding, answers=False)
         return jax.nn.softmax(weights if relations is None else weights + self.fusion.relation(relations), axis=-1)
 
     def fusion_penalty(self) -> jax.Array:
-        """What is added to the loss of the fusion's fit, a scalar."""
+        """Compute the penalty of the fusion, a scalar that is added to the loss of its fit."""
         return self.fusion.penalty()
 
     def entity_vectors(self, encoding: Encoding) -> EntityVectors:
-        """Both roles of encoded entities, ``[n, W]`` each."""
+        """Convert encoded entities to one vector ``[n, W]`` per role."""
         if self.encoder.experts == 1:
             # An expert that is alone has nothing to be weighed against.
             alone = encoding.vectors[:, 0]
@@ -121,7 +137,12 @@ class MoCME(nn.Module):
         return EntityVectors(questions, answers)
 
     def without(self, questions: jax.Array, expert: int) -> jax.Array:
-        """Questions ``[..., W]``, split over devices or not, in which an expert weighs nothing; reads no parameters."""
+        """Return query-role vectors in which one expert has weight 0. Reads no parameters.
+
+        Args:
+          questions: ``[..., W]``, from ``EntityVectors.questions``; may be sharded over devices.
+          expert: the position of the expert in [0, H).
+        """
         width = self.encoder.width
         if self.score.linear:
             return questions.at[..., expert * width : (expert + 1) * width].set(0)
@@ -129,7 +150,15 @@ class MoCME(nn.Module):
         return questions.at[..., self.encoder.structure_width + expert].set(-1000.0)
 
     def query(self, questions: jax.Array, relations: jax.Array) -> jax.Array:
-        """Query vectors ``[B, W]`` for questions ``[B, W]`` and relation ids ``[B]`` in [0, 2R), for ``match``."""
+        """Compute query vectors for ``match`` and ``pair``.
+
+        Args:
+          questions: ``[B, W]``, the known entities, from ``EntityVectors.questions``.
+          relations: int ``[B]`` in [0, 2R).
+
+        Returns:
+          ``[B, W]``.
+        """
         if self.encoder.experts == 1:
             return self.expert_queries(questions[:, None], relations)[0][:, 0]
         vectors, weights = self._apart(questions)
@@ -137,7 +166,15 @@ class MoCME(nn.Module):
         return self._weighed(queries, weights)
 
     def match(self, queries: jax.Array, answers: jax.Array) -> jax.Array:
-        """Fused scores ``[B, C]`` of queries ``[B, W]`` and answers ``[C, W]``; reads no parameters."""
+        """Compute the fused scores of all queries and candidates. Reads no parameters.
+
+        Args:
+          queries: ``[B, W]``, from ``query``.
+          answers: ``[C, W]``, from ``EntityVectors.answers``.
+
+        Returns:
+          ``[B, C]``.
+        """
         if self.encoder.experts == 1 or self.score.linear:
             return self.score.match(queries, answers)
         (q, of_queries), (t, of_answers) = self._apart(queries), self._apart(answers)
@@ -147,36 +184,47 @@ class MoCME(nn.Module):
         )
 
     def pair(self, queries: jax.Array, answers: jax.Array) -> jax.Array:
-        """The same row by row: ``[B, W], [B, W] -> [B]``."""
+        """Compute the fused scores row by row. Reads no parameters.
+
+        Args:
+          queries: ``[B, W]``, from ``query``.
+          answers: ``[B, W]``, from ``EntityVectors.answers``.
+
+        Returns:
+          ``[B]``.
+        """
         if self.encoder.experts == 1 or self.score.linear:
             return self.score.pair(queries, answers)
         (q, of_queries), (t, of_answers) = self._apart(queries), self._apart(answers)
         return jnp.sum(jnp.exp(of_queries + of_answers) * self.score.pair(q, t), axis=1)
 
     def _weighed(self, vectors: jax.Array, weights: jax.Array) -> jax.Array:
-        """``[n, H, d]`` by log weights ``[n, H]``: ``[n, W]``."""
+        """Join vectors ``[n, H, d]`` with log weights ``[n, H]`` to ``[n, W]``."""
         if self.score.linear:
             return (vectors * jnp.exp(weights)[:, :, None]).reshape(len(vectors), -1)
         return jnp.concatenate([vectors.reshape(len(vectors), -1), weights], axis=1)
 
     def _apart(self, joined: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The way back: vectors ``[n, H, d]`` and the log weights ``[n, H]`` they still want."""
+        """Invert ``_weighed``: return vectors ``[n, H, d]`` and the log weights ``[n, H]`` that are not yet applied."""
         count, experts = len(joined), self.encoder.experts
         if self.score.linear:
             return joined.reshape(count, experts, -1), jnp.zeros((count, experts), joined.dtype)
         return joined[:, :-experts].reshape(count, experts, -1), joined[:, -experts:]
 
     def __call__(self, carried: Carried) -> None:
-        """Touches every parameter once, for ``init``."""
+        """Use every parameter once, for ``init``."""
         encoding = self.encode(carried)
         self.fusion(encoding.vectors, encoding.has, encoding.evidence)
         self.expert_queries(encoding.vectors[:1], jnp.zeros((1,), jnp.int32))
 
 
 def init_params(model: MoCME, key: jax.Array, rows: int) -> Params:
-    """Initial parameters, with so many rows in the structure table.
+    """Make initial parameters.
 
-    A row's initial value does not depend on how many there are.
+    Args:
+      model: the model.
+      key: PRNG key.
+      rows: the number of rows of the structure table. The initial value of a row does not depend on it.
     """
     encoder = model.encoder
     model_key, table_key = jax.random.split(key)

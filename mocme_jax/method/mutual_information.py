@@ -1,4 +1,4 @@
-"""What scores tell of the answers, in nats."""
+"""The InfoNCE bound on the mutual information between queries and answers, in nats."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import jax.numpy as jnp
 
 
 def infonce_bound(losses: jax.Array, negatives: jax.Array) -> jax.Array:
-    """What a query tells of its answer, in nats, ``[B]``; its mean is the InfoNCE bound.
+    """Compute the terms of the InfoNCE bound, one per query; their mean is the bound.
 
-    The bound (van den Oord et al., 2018) is the mean log probability of the answer among itself and its negatives, by
-    a softmax of their scores, plus the log of how many these are. It is a lower bound of the information that queries
-    and answers share, never above that log, and tightest where scores are log conditional probabilities.
+    The term of a query is ``log p + log(1 + negatives)``, where p is the softmax probability of the answer among itself
+    and its negatives (van den Oord et al., 2018). The bound is a lower bound on the mutual information between queries
+    and answers, and never exceeds ``log(1 + negatives)``. It is tightest if scores are log conditional probabilities.
 
     Args:
-      losses: ``[B]``, minus the log probabilities, such as ``losses.softmax_loss`` without weights.
-      negatives: ``[B]``, how many negatives each answer was compared with.
+      losses: ``[B]``, ``-log p``, such as from ``losses.softmax_loss`` without weights.
+      negatives: ``[B]``, the number of negatives of each query.
+
+    Returns:
+      ``[B]`` in nats.
     """
     return jnp.log1p(negatives) - losses

@@ -1,4 +1,4 @@
-"""Regularisers on the factors that a batch used; each gives one value per triple."""
+"""Regularisers on the factors that a batch uses, one value per triple."""
 
 from __future__ import annotations
 
@@ -10,21 +10,36 @@ import jax.numpy as jnp
 
 
 def n3(moduli: jax.Array) -> jax.Array:
-    """Nuclear 3-norm: ``sum_j |x_j|^3`` over the absolute values ``[B, d]`` -> ``[B]`` (Lacroix et al., ICML 2018)."""
+    """Compute the nuclear 3-norm ``sum_j |x_j|^3`` (Lacroix et al., ICML 2018).
+
+    Args:
+      moduli: ``[B, d]``, absolute values of the factors.
+
+    Returns:
+      ``[B]``.
+    """
     return jnp.sum(moduli**3, axis=-1)
 
 
 def l2(moduli: jax.Array) -> jax.Array:
-    """Squared L2 norm: ``sum_j |x_j|^2`` over the absolute values ``[B, d]`` -> ``[B]``."""
+    """Compute the squared L2 norm ``sum_j |x_j|^2``.
+
+    Args:
+      moduli: ``[B, d]``, absolute values of the factors.
+
+    Returns:
+      ``[B]``.
+    """
     return jnp.sum(moduli**2, axis=-1)
 
 
 class Regulariser(NamedTuple):
-    """What is penalised of a triple beside its two entities as answers.
+    """A penalty on the factors of a triple. The two entities as answers are always penalised.
 
     Attributes:
-      penalty: ``[B, d] -> [B]``, of absolute values.
-      of_queries: of the two directions' queries, entity and relation together, in place of the relation's two rows.
+      penalty: ``[B, d] -> [B]``, the penalty of absolute values.
+      of_queries: True to penalise the query vectors of both directions as well, which contain entity and relation.
+        False to penalise the two rows of the relation instead.
     """
 
     penalty: Callable[[jax.Array], jax.Array]

@@ -1,10 +1,10 @@
-"""Score functions: one signature for five interaction models.
+"""Score functions with one interface: ComplEx, DistMult, RotatE, TransE and TuckER.
 
-Every function is split in two, so that many candidates cost one matrix product where the maths allows it:
-``query(head, relation, core) -> q`` and ``match(q, tails) -> scores``. A higher score is a more plausible triple.
-Head prediction is tail prediction with the reciprocal relation r + R (Lacroix et al., ICML 2018).
+Each is split into ``query(head, relation, core) -> q`` and ``match(q, tails) -> scores``, so that scoring many
+candidates is one matrix product where the formula allows it. A higher score means a more plausible triple. Head
+prediction is tail prediction with the reciprocal relation r + R (Lacroix et al., ICML 2018).
 
-Complex vectors of d/2 coordinates are stored as d reals: the first half real parts, the second half imaginary.
+A complex vector of d/2 coordinates is stored as d reals: first the real parts, then the imaginary parts.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _COORDINATES_AT_ONCE = 4
 
 
 class Score(NamedTuple):
-    """A score function and what it needs of its parameters.
+    """A score function and the shapes of its parameters.
 
     Attributes:
-      name: as configs call it.
-      query: ``(head [..., d], relation [..., d_r], core) -> [..., d]``; core is None but for TuckER.
-      match: ``(q [B, d], tails [C, d]) -> [B, C]``.
-      pair: ``(q [B, d], tails [B, d]) -> [B]``, the same score row by row.
+      name: the name in ``model.score``.
+      query: ``(head [..., d], relation [..., d_r], core) -> [..., d]``; ``core`` is None except for TuckER.
+      match: ``(q [B, d], tails [C, d]) -> [B, C]``, the scores of all pairs.
+      pair: ``(q [B, d], tails [B, d]) -> [B]``, the scores row by row.
       moduli: ``[..., d] -> [..., d or d/2]``, the absolute values of the factors, for the regulariser.
-      relation_width: d_r for a model width d and a configured core width.
+      relation_width: ``(d, core_width) -> d_r``.
       linear: whether the score is linear in the head and in the tail.
       has_core: whether there is a core tensor ``[d_r, d, d]``.
-      phases: whether a relation's row holds phases in radians, whose moduli are 1 whatever they are.
-      reciprocal: ``[..., d_r] -> [..., d_r]``, the relation that gives (t, h) the score that r gives (h, t); None where
-        none does.
+      phases: whether relation rows are phases in radians. Their moduli are always 1.
+      reciprocal: ``[..., d_r] -> [..., d_r]``, the relation that gives (t, h) the score that r gives (h, t). None if
+        there is no such relation.
     """
 
     name: str
@@ -57,10 +57,10 @@ def _dot_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
 
 
 def _distance_match(coordinates: Callable, modulus: Callable) -> Callable:
-    """-sum_j modulus(q_j - t_j) for all pairs, a few coordinates j at a time.
+    """Make a function ``-sum_j modulus(q_j - t_j)`` for all pairs, computed a few coordinates j at a time.
 
     Args:
-      coordinates: ``[B, d] -> p arrays [J, B]``, coordinate j as p reals.
+      coordinates: ``[B, d] -> p arrays [J, B]``; coordinate j consists of p reals.
       modulus: ``p arrays [B, C] -> [B, C]``.
     """
 
@@ -101,15 +101,15 @@ def _distance_match(coordinates: Callable, modulus: Callable) -> Callable:
 
 
 def split_complex(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Real and imaginary halves of ``[..., d]``, each ``[..., d/2]``."""
+    """Split ``[..., d]`` into the real and the imaginary half, ``[..., d/2]`` each."""
     half = x.shape[-1] // 2
     return x[..., :half], x[..., half:]
 
 
 def complex_moduli(x: jax.Array) -> jax.Array:
-    """``|x_j|`` of the complex coordinates of ``[..., d]``: ``[..., d/2]``.
+    """Compute the moduli ``|x_j|`` of the complex coordinates of ``[..., d]``: ``[..., d/2]``.
 
-    The square root has no derivative at 0; a tiny constant under it keeps gradients of empty factors finite.
+    The square root has no derivative at 0. A tiny constant under it keeps gradients finite for zero factors.
     """
     real, imaginary = split_complex(x)
     return jnp.sqrt(real**2 + imaginary**2 + 1e-18)
@@ -129,12 +129,30 @@ def _real_coordinates(x: jax.Array) -> tuple[jax.Array]:
 
 
 def distmult_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
-    """DistMult: sum_j h_j r_j t_j (Yang et al., ICLR 2015). Shapes ``[..., d]``."""
+    """Compute DistMult's query ``h * r``; the score is ``sum_j h_j r_j t_j`` (Yang et al., ICLR 2015).
+
+    Args:
+      head: ``[..., d]``.
+      relation: ``[..., d]``.
+      core: unused.
+
+    Returns:
+      ``[..., d]``.
+    """
     return head * relation
 
 
 def complex_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
-    """ComplEx: Re(sum_j h_j r_j conj(t_j)) (Trouillon et al., ICML 2016). Shapes ``[..., d]``."""
+    """Compute ComplEx's query ``h * r``; the score is ``Re(sum_j h_j r_j conj(t_j))`` (Trouillon et al., ICML 2016).
+
+    Args:
+      head: ``[..., d]``, d/2 complex coordinates.
+      relation: ``[..., d]``, d/2 complex coordinates.
+      core: unused.
+
+    Returns:
+      ``[..., d]``, d/2 complex coordinates.
+    """
     h_real, h_imaginary = split_complex(head)
     r_real, r_imaginary = split_complex(relation)
     real = h_real * r_real - h_imaginary * r_imaginary
@@ -143,7 +161,16 @@ def complex_query(head: jax.Array, relation: jax.Array, core: None = None) -> ja
 
 
 def rotate_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
-    """RotatE: h rotated by the phases r ``[..., d/2]`` in radians (Sun et al., ICLR 2019)."""
+    """Compute RotatE's query ``h_j exp(i r_j)``, the head rotated by the relation's phases (Sun et al., ICLR 2019).
+
+    Args:
+      head: ``[..., d]``, d/2 complex coordinates.
+      relation: ``[..., d/2]``, phases in radians.
+      core: unused.
+
+    Returns:
+      ``[..., d]``, d/2 complex coordinates.
+    """
     h_real, h_imaginary = split_complex(head)
     cosine, sine = jnp.cos(relation), jnp.sin(relation)
     real = h_real * cosine - h_imaginary * sine
@@ -152,27 +179,55 @@ def rotate_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax
 
 
 def rotate_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
-    """RotatE: ``-sum_j |h_j e^{i r_j} - t_j|`` (Sun et al., ICLR 2019). Shapes ``[..., d]`` -> ``[...]``."""
+    """Compute RotatE's score ``-sum_j |h_j exp(i r_j) - t_j|`` row by row (Sun et al., ICLR 2019).
+
+    Args:
+      q: ``[..., d]``, from ``rotate_query``.
+      tails: ``[..., d]``.
+
+    Returns:
+      ``[...]``.
+    """
     return -jnp.sum(complex_moduli(q - tails), axis=-1)
 
 
 def transe_query(head: jax.Array, relation: jax.Array, core: None = None) -> jax.Array:
-    """TransE: h + r (Bordes et al., NeurIPS 2013). Shapes ``[..., d]``."""
+    """Compute TransE's query ``h + r`` (Bordes et al., NeurIPS 2013).
+
+    Args:
+      head: ``[..., d]``.
+      relation: ``[..., d]``.
+      core: unused.
+
+    Returns:
+      ``[..., d]``.
+    """
     return head + relation
 
 
 def transe_pair(q: jax.Array, tails: jax.Array) -> jax.Array:
-    """TransE: ``-||h + r - t||_1`` (Bordes et al., NeurIPS 2013). Shapes ``[..., d]`` -> ``[...]``."""
+    """Compute TransE's score ``-||h + r - t||_1`` row by row (Bordes et al., NeurIPS 2013).
+
+    Args:
+      q: ``[..., d]``, from ``transe_query``.
+      tails: ``[..., d]``.
+
+    Returns:
+      ``[...]``.
+    """
     return -jnp.sum(jnp.abs(q - tails), axis=-1)
 
 
 def tucker_query(head: jax.Array, relation: jax.Array, core: jax.Array) -> jax.Array:
-    """TuckER: W x_1 r x_2 h, so that the score is W x_1 r x_2 h x_3 t (Balazevic et al., EMNLP 2019).
+    """Compute TuckER's query ``W x_1 r x_2 h``; the score is ``W x_1 r x_2 h x_3 t`` (Balazevic et al., EMNLP 2019).
 
     Args:
       head: ``[..., d]``.
       relation: ``[..., d_r]``.
       core: W ``[d_r, d, d]``.
+
+    Returns:
+      ``[..., d]``.
     """
     width = head.shape[-1]
     # Heads first: [B, d] x [d, d_r * d] is one product, where a mixed matrix per row would be B matrices.

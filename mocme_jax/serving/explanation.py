@@ -91,12 +91,12 @@ class Explanation:
     nearest: list[NearTriple]
 
     def to_dict(self) -> dict:
-        """Returns all fields as a dict that JSON can hold."""
+        """Return all fields as a dict that JSON can hold."""
         return dataclasses.asdict(self)
 
 
 def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
-    """Scores triples with some modalities of their ends masked.
+    """Score triples with some modalities of their ends masked.
 
     Args:
       served: the model.
@@ -117,7 +117,7 @@ def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
 
 
 def added_to_score(scores: np.ndarray, modalities: Sequence[str]) -> list[dict[str, float]]:
-    """Computes what each modality adds to the score of each triple: the score minus the score without the modality.
+    """Compute what each modality adds to the score of each triple: the score minus the score without the modality.
 
     Args:
       scores: ``[T, M + 2]``, one direction of ``masked_scores``.
@@ -148,7 +148,7 @@ def explain_triple(
     nearest: int,
     information: dict[str, float],
 ) -> Explanation:
-    """Explains one triple.
+    """Explain one triple.
 
     Args:
       served: the model.
@@ -191,13 +191,13 @@ def explain_triple(
 
 
 def _masks(modalities: int) -> np.ndarray:
-    """Returns the masks bool ``[M + 2, M]``: all modalities, all but each one, none."""
+    """Return the masks bool ``[M + 2, M]``: all modalities, all but each one, none."""
     everything = np.ones((1, modalities), bool)
     return np.concatenate([everything, ~np.eye(modalities, dtype=bool), ~everything])
 
 
 def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> EntityVectors:
-    """Encodes entities ``[n]`` under each of the masks ``[m, M]``: n * m rows, grouped by entity."""
+    """Encode entities ``[n]`` under each of the masks ``[m, M]``: n * m rows, grouped by entity."""
     rows = np.repeat(np.asarray(ids, np.int32), len(masks))
     carried = look_up(served.params.structure, served.inputs, rows, split=False)
     allowed = np.tile(masks, (len(ids), 1))
@@ -205,7 +205,7 @@ def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> Entity
 
 
 def _score_masked(served: Served, triples: np.ndarray, encoded: EntityVectors, masks: int) -> np.ndarray:
-    """Scores triples ``[T, 3]`` whose ends (head, then tail) were encoded under m masks: ``[T, m, 2]``."""
+    """Score triples ``[T, 3]`` whose ends (head, then tail) were encoded under m masks: ``[T, m, 2]``."""
 
     def end(place: int) -> tuple[jax.Array, jax.Array]:
         return tuple(x.reshape(len(triples), 2, masks, -1)[:, place].reshape(len(triples) * masks, -1) for x in encoded)
@@ -216,7 +216,7 @@ def _score_masked(served: Served, triples: np.ndarray, encoded: EntityVectors, m
 
 
 def _additions(served: Served, triple: np.ndarray) -> dict[str, float]:
-    """Returns what each score addition adds to the score of a triple ``[3]``, as the mean of both directions."""
+    """Return what each score addition adds to the score of a triple ``[3]``, as the mean of both directions."""
     additions, (entity, relation, answer) = served.facts.additions, reciprocal(triple, served.model.num_relations).T
     trained = additions.trained(entity, relation, answer)
     return {one.title: float(np.mean(one.of_facts(relation, answer, trained))) for one in additions.scores}

@@ -14,7 +14,7 @@ class Rows(list):
     """A list of dicts or dataclasses."""
 
     def to_frame(self) -> Any:
-        """Returns a pandas DataFrame with one row per element and one column per field.
+        """Return a pandas DataFrame with one row per element and one column per field.
 
         Raises:
           UserError: pandas is not installed.
@@ -26,7 +26,7 @@ class ListOfRows(list):
     """A list of ``Rows``, one per query."""
 
     def to_frame(self) -> Any:
-        """Returns one DataFrame of all rows; its first column, ``question``, is the position of the query.
+        """Return one DataFrame of all rows; its first column, ``question``, is the position of the query.
 
         Raises:
           UserError: pandas is not installed.
@@ -38,7 +38,7 @@ class Results(dict):
     """The content of ``results.json``."""
 
     def to_frame(self) -> Any:
-        """Returns a DataFrame of the metrics with one row each for dev and test.
+        """Return a DataFrame of the metrics with one row each for dev and test.
 
         If test holds triples that train holds too, a third row has the metrics without them.
 
@@ -56,7 +56,7 @@ class Results(dict):
 
 
 def frame(rows: Iterable[dict[str, Any]]) -> Any:
-    """Converts rows to a pandas DataFrame.
+    """Convert rows to a pandas DataFrame.
 
     Raises:
       UserError: pandas is not installed.

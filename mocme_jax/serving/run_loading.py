@@ -42,7 +42,7 @@ def load(
     notify: Callable[[str], None] | None = None,
     check: Callable[[Lookup, Lookup], None] | None = None,
 ) -> TrainedModel:
-    """Loads the best model of a run onto one device, ready to answer queries.
+    """Load the best model of a run onto one device, ready to answer queries.
 
     Args:
       workdir: the folder of the run, as given to ``fit`` or to ``mocme train``. None: the small model of the bundled
@@ -76,7 +76,7 @@ def load(
 def lookups(
     config: ConfigDict, graph: KnowledgeGraph, notify: Callable[[str], None] | None = None
 ) -> tuple[Lookup, Lookup]:
-    """Returns the lookups of the entities and of the relations, with the readable names from the run's data folders."""
+    """Return the lookups of the entities and of the relations, with the readable names from the run's data folders."""
     folders, found = data_folders(config), []
     for kind, file, names in (
         ("entity", LABELS_FILE, graph.entities),
@@ -89,7 +89,7 @@ def lookups(
 
 
 def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | None = None) -> TrainedModel:
-    """Makes the ``TrainedModel`` of a checkpoint that was restored on one device (``alone=True``)."""
+    """Make the ``TrainedModel`` of a checkpoint that was restored on one device (``alone=True``)."""
     graph, model = restored.dataset.graph, restored.model
     entities, relations = lookups(restored.config, graph, notify)
     inputs = builders.build_inputs(restored.config, graph, restored.mapper)
@@ -121,7 +121,7 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
 def tables_of(
     vectors: EntityVectors, entities: int, restored: Restored, additions: tuple[ScoreAddition, ...] = ()
 ) -> Tables:
-    """Arranges encoded entities in blocks.
+    """Arrange encoded entities in blocks.
 
     Args:
       vectors: the output of the encoding program, which may be split over devices and padded.

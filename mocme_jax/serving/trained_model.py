@@ -129,7 +129,7 @@ class TrainedModel:
         *,
         exclude: Sequence[str] = (),
     ) -> Rows | ListOfRows:
-        """Returns the k most probable answers to a query, which gives two of head, relation and tail.
+        """Return the k most probable answers to a query, which gives two of head, relation and tail.
 
         If both given arguments hold several keys, they are paired in order. A single key is paired with each key of the
         other argument.
@@ -177,7 +177,7 @@ class TrainedModel:
         return lists[0] if single else ListOfRows(lists)
 
     def answer(self, questions: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
-        """Answers entity queries given by id.
+        """Answer entity queries given by id.
 
         Args:
           questions: int ``[Q, 2]``, the known entity and the relation in [0, 2R). Relation r + R predicts the head of
@@ -192,7 +192,7 @@ class TrainedModel:
         return Answered(*(part[place.reshape(-1)] for part in parts))
 
     def answer_relations(self, pairs: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
-        """Predicts relations between entities given by id.
+        """Predict relations between entities given by id.
 
         The score of a relation is the mean of the scores in both directions.
 
@@ -216,7 +216,7 @@ class TrainedModel:
         return Answered(ids, *(np.take_along_axis(x, order, axis=1) for x in (scores, probability, known)))
 
     def score(self, triples: Iterable[tuple[Key, Key, Key]]) -> np.ndarray:
-        """Scores triples.
+        """Score triples.
 
         The score of a triple is the mean of two scores: the tail's in the query (head, relation, ?), and the head's in
         the query (?, relation, tail).
@@ -233,7 +233,7 @@ class TrainedModel:
         return completion.score_triples(self.served, self.triples(triples)).astype(np.float64).mean(axis=1)
 
     def triples(self, triples: Iterable[tuple[Key, Key, Key]]) -> np.ndarray:
-        """Converts triples of names or ids to ids.
+        """Convert triples of names or ids to ids.
 
         Args:
           triples: T triples of names or ids.
@@ -253,7 +253,7 @@ class TrainedModel:
         return np.stack(columns, axis=1)
 
     def encode(self, entities: Keys, *, answers: bool = False) -> np.ndarray:
-        """Returns the encodings of entities.
+        """Return the encodings of entities.
 
         An encoding holds the vectors of all experts, each weighted for the entity; see ``EntityVectors``. In a model of
         the structure alone, the encodings of both roles are equal.
@@ -270,7 +270,7 @@ class TrainedModel:
         return np.asarray(programs.rows_of(table, self.entities.ids(entities)))
 
     def neighbours(self, entity: Keys, k: int = 10) -> Rows | ListOfRows:
-        """Returns the k entities with the most similar encodings, by cosine, without the entity itself.
+        """Return the k entities with the most similar encodings, by cosine, without the entity itself.
 
         Encodings are those of the known entity of a query; see ``encode``.
 
@@ -308,7 +308,7 @@ class TrainedModel:
         return lists[0] if isinstance(entity, str | int | np.integer) else ListOfRows(lists)
 
     def explain(self, triple: tuple[Key, Key, Key], *, nearest: int = 5) -> Explanation:
-        """Explains the score of a triple.
+        """Explain the score of a triple.
 
         Args:
           triple: head, relation and tail, by name or id.
@@ -340,7 +340,7 @@ class TrainedModel:
         structure: str = "inferred",
         fit: bool = True,
     ) -> "TrainedModel":
-        """Returns a model with additional entities, encoded from their features and triples without retraining.
+        """Return a model with additional entities, encoded from their features and triples without retraining.
 
         Args:
           names: n new names. Their ids follow the existing ones.

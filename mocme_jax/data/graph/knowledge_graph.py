@@ -84,7 +84,7 @@ class KnowledgeGraph:
         seed: int = 0,
         notify: Callable[[str], None] = print,
     ) -> "KnowledgeGraph":
-        """Makes a graph from a DataFrame, an array ``[T, 3]``, or tuples of head, relation and tail.
+        """Make a graph from a DataFrame, an array ``[T, 3]``, or tuples of head, relation and tail.
 
         If the names are exactly 0 to N-1, they are the ids. Otherwise ids follow the order of first appearance, head
         before tail.
@@ -127,7 +127,7 @@ class KnowledgeGraph:
         make: Sequence[str] = ("text", "numeric"),
         notify: Callable[[str], None] = print,
     ) -> "KnowledgeGraph":
-        """Reads a graph and its features from a folder, as ``mocme train`` does.
+        """Read a graph and its features from a folder, as ``mocme train`` does.
 
         Features without a file are made where possible: ``text`` from the names and texts of the entities, ``numeric``
         from ``numeric_triples.tsv`` or ``numeric.csv``.
@@ -159,7 +159,7 @@ class KnowledgeGraph:
 
     @classmethod
     def from_pykeen(cls, dataset: Any, name: str = "") -> "KnowledgeGraph":
-        """Makes a graph from a PyKEEN dataset and keeps its ids.
+        """Make a graph from a PyKEEN dataset and keeps its ids.
 
         Numeric literals become the modality ``numeric``.
 
@@ -174,12 +174,12 @@ class KnowledgeGraph:
 
     @classmethod
     def atlas(cls) -> "KnowledgeGraph":
-        """Loads the bundled graph of countries, cities and languages, with names, coordinates and flags."""
+        """Load the bundled graph of countries, cities and languages, with names, coordinates and flags."""
         graph = _late("graph_folder")
         return graph.load_graph(graph.atlas_directory(), name="atlas").replace(source={"data.name": "atlas"})
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes the graph in OpenKE layout with one feature file ``<modality>.npz`` per modality.
+        """Write the graph in OpenKE layout with one feature file ``<modality>.npz`` per modality.
 
         ``from_folder`` and the commands read the folder. Ids stay the same.
 
@@ -204,11 +204,11 @@ class KnowledgeGraph:
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
     def replace(self, **changes) -> "KnowledgeGraph":
-        """Returns a copy with the given attributes changed; its ``source`` is None unless given."""
+        """Return a copy with the given attributes changed; its ``source`` is None unless given."""
         return dataclasses.replace(self, **({"source": None} | changes))
 
     def fingerprints(self) -> tuple[str, dict[str, str]]:
-        """Computes SHA-256 digests (hex) of the graph.
+        """Compute SHA-256 digests (hex) of the graph.
 
         Returns:
           The digest of all names, triples and features, and the digest of each part by name. The latter tell in which
@@ -224,7 +224,7 @@ class KnowledgeGraph:
         return whole.hexdigest(), parts
 
     def _parts(self) -> Iterator[tuple[str, tuple[bytes | memoryview, ...]]]:
-        """Yields the parts of the graph in the order of the fingerprint."""
+        """Yield the parts of the graph in the order of the fingerprint."""
         for name, names in (("names of entities", self.entities), ("names of relations", self.relations)):
             yield name, ("\n".join(names).encode("utf-8", "surrogatepass"), b"\0")
         for split, triples in self.splits.items():
@@ -235,12 +235,12 @@ class KnowledgeGraph:
 
 
 def _late(module: str) -> Any:
-    """Imports a module of this folder that makes graphs and therefore imports this one."""
+    """Import a module of this folder that makes graphs and therefore imports this one."""
     return importlib.import_module(f"mocme_jax.data.graph.{module}")
 
 
 def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None, made_by: str = "") -> Modality:
-    """Makes a modality from a feature matrix and zeroes its missing rows.
+    """Make a modality from a feature matrix and zero its missing rows.
 
     Args:
       name: the name of the modality.

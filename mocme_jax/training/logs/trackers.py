@@ -20,7 +20,7 @@ class Tracker(Protocol):
     """The interface of a tracker: any object with these two methods."""
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Receives metrics once per evaluation.
+        """Receive metrics once per evaluation.
 
         Args:
           numbers: values by name, such as ``dev/mrr`` and ``train/loss/total``.
@@ -28,7 +28,7 @@ class Tracker(Protocol):
         """
 
     def close(self) -> None:
-        """Is called when the run has ended, also after an error."""
+        """Release resources. Called when the run has ended, also after an error."""
 
 
 class TensorBoard:
@@ -57,14 +57,14 @@ class TensorBoard:
             raise UserError(f"{folder}: is no folder, and TensorBoard's files are written there; remove it")
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Writes the metrics; see ``Tracker``."""
+        """Write the metrics; see ``Tracker``."""
         with writing(self._folder):
             for name, value in numbers.items():
                 self._writer.add_scalar(name, value, epoch)
             self._writer.flush()
 
     def close(self) -> None:
-        """Closes the event file."""
+        """Close the event file."""
         self._writer.close()
 
 
@@ -84,11 +84,11 @@ class WeightsAndBiases:
         self._run.define_metric("*", step_metric="epoch")
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Logs the metrics; see ``Tracker``."""
+        """Log the metrics; see ``Tracker``."""
         self._run.log({**numbers, "epoch": epoch})
 
     def close(self) -> None:
-        """Finishes the run."""
+        """Finish the run."""
         self._run.finish()
 
 
@@ -107,7 +107,7 @@ class MLflow:
         self._run = self._client.start_run(**options)
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Logs the metrics; see ``Tracker``.
+        """Log the metrics; see ``Tracker``.
 
         Slashes in names are kept, and MLflow shows them as groups. Characters that MLflow rejects become ``_``.
         """
@@ -117,7 +117,7 @@ class MLflow:
         self._client.log_metrics(allowed, step=epoch, run_id=self._run.info.run_id)
 
     def close(self) -> None:
-        """Ends the run, unless it has ended already."""
+        """End the run, unless it has ended already."""
         active = self._client.active_run()
         if active is not None and active.info.run_id == self._run.info.run_id:
             self._client.end_run()
@@ -134,11 +134,11 @@ class Callback:
         self._function = function
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Calls the function; see ``Tracker``."""
+        """Call the function; see ``Tracker``."""
         self._function(numbers, epoch)
 
     def close(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 def _package(name: str) -> Any:
