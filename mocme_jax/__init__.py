@@ -37,7 +37,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(types.ModuleType):
-    """Keeps ``search`` and ``ablate`` functions when the command modules of the same names are imported."""
+    """A module type that keeps ``search`` and ``ablate`` functions when the commands of these names are imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in _LAZY or not isinstance(value, types.ModuleType):

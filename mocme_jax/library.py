@@ -215,7 +215,7 @@ def _graph(graph: KnowledgeGraph | str | os.PathLike) -> KnowledgeGraph:
 def _config(
     config: str | Mapping[str, Any], fields: Mapping[str, Any], graph: KnowledgeGraph, folder: Path | None
 ) -> ConfigDict:
-    """Make the config: sets the fields, and the location of the graph.
+    """Make the config: set the fields and the location of the graph.
 
     The location is the graph's own folder. A graph without a folder is written into the run's folder, if there is one.
     """
@@ -236,7 +236,7 @@ def _config(
 
 
 def _keep(graph: KnowledgeGraph, folder: Path) -> None:
-    """Write the graph, unless it is there already, which the file that is written last shows."""
+    """Write the graph unless the folder holds it already; the file that is written last shows this."""
     if not (folder / LAST_FILE).exists():
         graph.save(folder)
     elif KnowledgeGraph.from_folder(folder, make=()).fingerprints() != graph.fingerprints():
@@ -251,7 +251,7 @@ def _temporary() -> Iterator[str]:
 
 @dataclasses.dataclass
 class _Interrupts:
-    """What the training loop asks about signals. Here it is Ctrl-C, which must not end the caller's process."""
+    """The training loop's view of signals. Here it is Ctrl-C, which must not end the caller's process."""
 
     requested: bool = False
 

@@ -117,7 +117,7 @@ class TrainedModel:
 
     @property
     def identity(self) -> dict:
-        """The graph and the checkpoint that a calibration belongs to; see ``identity_of``."""
+        """The identity of the graph and the checkpoint that a calibration belongs to; see ``identity_of``."""
         return identity_of(self.saved["fingerprint"], self.saved["position"])
 
     def complete(

@@ -159,7 +159,7 @@ class KnowledgeGraph:
 
     @classmethod
     def from_pykeen(cls, dataset: Any, name: str = "") -> "KnowledgeGraph":
-        """Make a graph from a PyKEEN dataset and keeps its ids.
+        """Make a graph from a PyKEEN dataset and keep its ids.
 
         Numeric literals become the modality ``numeric``.
 

@@ -32,7 +32,7 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Writes event files for TensorBoard with the package tensorboardX.
+    """A tracker that writes event files for TensorBoard with the package tensorboardX.
 
     Args:
       folder: the folder of the event files.
@@ -69,7 +69,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Logs to a Weights & Biases run with the package wandb.
+    """A tracker that logs to a Weights & Biases run with the package wandb.
 
     Args:
       options: arguments of ``wandb.init``.
@@ -93,7 +93,7 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """Logs to an MLflow run with the package mlflow.
+    """A tracker that logs to an MLflow run with the package mlflow.
 
     Args:
       options: arguments of ``mlflow.start_run``.
@@ -124,7 +124,7 @@ class MLflow:
 
 
 class Callback:
-    """Calls a function with the metrics and the epoch of each evaluation.
+    """A tracker that calls a function with the metrics and the epoch of each evaluation.
 
     Args:
       function: called as ``function(numbers, epoch)``.
