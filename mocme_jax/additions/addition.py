@@ -1,9 +1,9 @@
-"""The interface between the program and what is added to the method; each addition has a file of its own.
+"""The interface for additions, which are scoring rules outside the method; each addition has its own file.
 
 There are three kinds. A table addition changes the structure table before entities are encoded. A score addition adds
-to the scores of candidates once a model is trained. A bar rules a candidate out, in training too. Each is a tuple of
-arrays with pure functions of them: compiled programs take it as an argument, and the rest of the program loops over all
-of a kind. A query is ``(entity, relation)`` with the relation in [0, 2R), where r + R asks for the head of r.
+to the scores of candidates after training. A bar rules a candidate out, also in training. Each is a tuple of arrays
+with pure functions on them. Compiled programs take it as an argument, and the rest of the program iterates over all
+additions of a kind. A query is ``(entity, relation)`` with the relation in [0, 2R); r + R asks for the head of r.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Array: TypeAlias = Any
 
 
 class TableAddition(Protocol):
-    """Changes the structure table before entities are encoded. Its arrays are whole on every device."""
+    """A change of the structure table before entities are encoded. Its arrays are replicated on every device."""
 
     def change(self, structure: jax.Array) -> jax.Array:
-        """The structure table ``[N, d]`` after the change; runs in compiled programs."""
+        """Return the structure table ``[N, d]`` after the change; runs in compiled programs."""
         ...
 
     def file(self) -> tuple[str, bytes]:
-        """The name and the content of a file in the run's folder, with what takes long to find."""
+        """Return the name and content of a file for the run's folder, which saves what takes long to compute."""
         ...
 
 
 class ScoreAddition(NamedTuple):
-    """Adds to the scores of candidates; a subclass says what.
+    """Base class of additions to the scores of candidates.
 
     Attributes:
-      rows: a tree of arrays ``[N, k]``, one row per entity; split over the devices, and by blocks of candidates.
-      whole: a tree of arrays that are whole on every device.
+      rows: a tree of arrays ``[N, k]`` with one row per entity, sharded over devices and over blocks of candidates.
+      whole: a tree of arrays that are replicated on every device.
     """
 
     rows: Any
@@ -47,45 +47,56 @@ class ScoreAddition(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What an explanation calls it."""
+        """The name in explanations."""
         raise NotImplementedError
 
     def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
-        """Scores ``[B, S]`` of queries with relations int32 ``[B]``, adjusted; runs in compiled programs.
+        """Adjust the scores ``[B, S]`` of queries with relations int32 ``[B]``; runs in compiled programs.
 
-        The rows are those of the S candidates, ``[S, k]``.
+        ``rows`` are then those of the S candidates, ``[S, k]``.
         """
         raise NotImplementedError
 
     def of_facts(self, relations: np.ndarray, answers: np.ndarray, trained: np.ndarray | bool) -> np.ndarray:
-        """What is added to the scores of answers, float32, of the arguments' common shape, on the host.
+        """Compute the addition to the scores of answers on the host.
 
-        Where ``trained``, the fact is one of those that the addition was found from, and must not count for itself.
+        Args:
+          relations: int in [0, 2R), the relation of each query.
+          answers: int, the answer of each query.
+          trained: whether the fact is one of those that the addition was computed from. It must not count for itself.
+
+        Returns:
+          float32, of the arguments' common shape.
         """
         raise NotImplementedError
 
     def extended(self, triples: np.ndarray, entities: int) -> ScoreAddition:
-        """The same for so many entities, the new ones last; ``triples`` are all that count now, ``[T, 3]``."""
+        """Return the addition for more entities, with the new ones last.
+
+        Args:
+          triples: int ``[T, 3]``, all triples that count from now on.
+          entities: the new number of entities.
+        """
         raise NotImplementedError
 
 
 class Bar(Protocol):
-    """Rules out one candidate of a query at most. Its arrays are whole on every device."""
+    """A rule that rules out at most one candidate per query. Its arrays are replicated on every device."""
 
     def ruled_out(self, entities: Array, relations: Array) -> Array:
-        """The entity that is no answer to each query ``[Q]``, int32; -1 where there is none."""
+        """Return the entity that cannot be an answer to each query ``[Q]``, int32; -1 if there is none."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Additions:
-    """What is added to the queries of a graph, on the host.
+    """The additions of a graph, on the host.
 
     Attributes:
       scores: the score additions.
       bars: the bars.
-      train: int ``[T, 3]``, the triples that the score additions were found from.
-      sizes: N entities and R relations.
+      train: int ``[T, 3]``, the triples that the score additions were computed from.
+      sizes: the numbers of entities N and relations R.
     """
 
     scores: tuple[ScoreAddition, ...] = ()
@@ -94,20 +105,20 @@ class Additions:
     sizes: tuple[int, int] = (0, 0)
 
     def of_facts(self, entities: np.ndarray, relations: np.ndarray, answers: np.ndarray) -> np.ndarray:
-        """What is added to the scores of answers to queries, float32, of the arguments' common shape."""
+        """Compute the sum of the score additions for answers to queries, float32 of the arguments' common shape."""
         trained = self.trained(entities, relations, answers)
         added = (addition.of_facts(relations, answers, trained) for addition in self.scores)
         return sum(added, np.zeros(trained.shape, np.float32))
 
     def corrections(self, entities: np.ndarray, relations: np.ndarray, answers: np.ndarray) -> np.ndarray:
-        """What ``adjust`` lacks of ``of_facts`` at these answers, float32 ``[Q]``: 0 but for training facts."""
+        """Compute ``of_facts`` minus what ``adjust`` adds, float32 ``[Q]``; only training facts have nonzero values."""
         plain = (addition.of_facts(relations, answers, False) for addition in self.scores)
         return self.of_facts(entities, relations, answers) - sum(plain, np.zeros(len(answers), np.float32))
 
     def trained(self, entities: np.ndarray, relations: np.ndarray, answers: np.ndarray) -> np.ndarray:
-        """Whether answers to queries are training facts, bool; False everywhere without score additions.
+        """Return whether answers to queries are training facts, bool; all False if there are no score additions.
 
-        Entities that are asked about may be unknown, answers may not.
+        The known entities of the queries may be unknown to the graph, the answers may not.
         """
         wanted = (np.asarray(entities, np.int64) * (2 * self.sizes[1]) + relations) * self.sizes[0] + answers
         place = np.searchsorted(self._facts, wanted)
@@ -118,28 +129,32 @@ class Additions:
         return distinct_facts([self.train], *self.sizes) if self.scores else np.zeros(0, np.int64)
 
     def ruled_out(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Candidates that are ruled out: positions in queries ``[Q, 2]`` (further columns are ignored), and ids."""
+        """Return the candidates that are ruled out: positions in ``queries`` and entity ids.
+
+        Args:
+          queries: int ``[Q, 2]``, entity and relation; further columns are ignored.
+        """
         found = [bar.ruled_out(queries[:, 0], queries[:, 1]) for bar in self.bars]
         out = np.array(found, np.int32).reshape(-1, len(queries))
         bar, rows = np.nonzero(out >= 0)
         return rows, out[bar, rows]
 
     def extended(self, triples: np.ndarray, entities: int) -> Additions:
-        """The same for so many entities, and triples ``[T, 3]`` that count as training triples too."""
+        """Return the additions for more entities, with triples ``[T, 3]`` that count as training triples too."""
         train = np.concatenate([self.train, triples.astype(np.int32)])
         scores = tuple(addition.extended(train, entities) for addition in self.scores)
         return Additions(scores, self.bars, train, (entities, self.sizes[1]))
 
 
 def changed(structure: jax.Array, additions: Sequence[TableAddition]) -> jax.Array:
-    """The structure table ``[N, d]`` after every table addition."""
+    """Apply every table addition to the structure table ``[N, d]``."""
     for addition in additions:
         structure = addition.change(structure)
     return structure
 
 
 def adjusted(additions: Sequence[ScoreAddition], rows: Sequence[Any], scores: jax.Array, relations: jax.Array):
-    """Scores ``[B, S]`` after every score addition, whose ``rows`` are given for these S candidates."""
+    """Apply every score addition to scores ``[B, S]``; ``rows`` are those of the S candidates."""
     for addition, own in zip(additions, rows, strict=True):
         scores = addition._replace(rows=own).adjust(scores, relations)
     return scores

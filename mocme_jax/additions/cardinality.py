@@ -1,8 +1,8 @@
-"""Cardinality: adds to a candidate's score by whether it has answered the relation before.
+"""Cardinality: a score bonus for candidates that have answered the relation in train.
 
-A person has one birthplace, and a city is the birthplace of many people. Training can't teach that an answer of the
-first kind serves only once: it is a negative of nearly every other query, but so is every other entity. So the program
-counts it in train.
+A person has one birthplace, and a city is the birthplace of many people. So a person answers only one query of the kind
+"who was born in this city?". Training cannot teach this: the person is a negative of nearly all other such queries, but
+so is every other entity. Therefore the bonus is computed from counts in train.
 """
 
 from __future__ import annotations
@@ -16,44 +16,45 @@ from mocme_jax.data.graph.triple_keys import distinct_triples
 
 
 class Cardinality(ScoreAddition):
-    """What the training triples say of N entities as answers to 2R relations.
+    """Counts of N entities as answers of 2R relations, and the bonus of each relation.
 
     Attributes:
-      rows: uint8 ``[N, 2R]``, how many training triples the entity is the answer of; 2 stands for more, too.
-      whole: float32 ``[2R]``, the bonus: added to the score of those that have answered another query.
+      rows: uint8 ``[N, 2R]``, the number of training triples whose answer the entity is; 2 means two or more.
+      whole: float32 ``[2R]``, the bonus, added to the score of entities that have answered another query.
     """
 
     @property
     def title(self) -> str:
-        """What an explanation calls it."""
+        """The name in explanations."""
         return "relation's cardinality"
 
     def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
-        """With the bonus of each candidate; see ``ScoreAddition``."""
+        """Add the bonus of each candidate; see ``ScoreAddition``."""
         return scores + jnp.where(jnp.take(self.rows, relations, axis=1).T > 0, self.whole[relations][:, None], 0)
 
     def of_facts(self, relations: np.ndarray, answers: np.ndarray, trained: np.ndarray | bool) -> np.ndarray:
-        """The bonus of each answer, where it has answered another query than this.
+        """Return the bonus of each answer that has answered another query; see ``ScoreAddition``.
 
-        A training triple does not count for itself: another one must show that the answer has answered the relation.
+        A training triple does not count for itself: another triple must show that the entity has answered the relation.
         """
         return np.where(self.rows[answers, relations] > trained, self.whole[relations], np.float32(0))
 
     def extended(self, triples: np.ndarray, entities: int) -> Cardinality:
-        """Counted anew; the bonus stays."""
+        """Return the addition with new counts and the same bonus."""
         return self._replace(rows=_capped(count_answers(triples, entities, len(self.whole) // 2)))
 
 
 def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: float) -> Cardinality:
-    """Counts, and takes the log odds that the answer of a training triple answers another one too.
+    """Count answers in train, and compute the bonus: the log odds that a triple's answer also answers another triple.
 
-    Each triple is left out in turn and looked at with the others, as a missing one will be (half a triple of either
-    kind is added, Jeffreys' prior of a share).
+    Each triple is left out in turn and compared with the others, like a missing triple. Half a triple of either kind is
+    added to the counts (Jeffreys' prior of a proportion).
 
     Args:
       train: int ``[T, 3]``.
-      entities, relations: N and R.
-      weight: of the log odds in a score.
+      entities: the number of entities N.
+      relations: the number of relations R.
+      weight: the factor of the log odds in a score.
     """
     counts = count_answers(train, entities, relations)
     once, triples = np.sum(counts == 1, axis=0), np.sum(counts, axis=0)
@@ -62,7 +63,13 @@ def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: f
 
 
 def count_answers(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
-    """int32 ``[N, 2R]``: how many of the triples ``[T, 3]`` each entity is the answer of, each triple once."""
+    """Count the distinct triples of which each entity is the answer, int32 ``[N, 2R]``.
+
+    Args:
+      triples: int ``[T, 3]``.
+      entities: the number of entities N.
+      relations: the number of relations R.
+    """
     counts = np.zeros((entities, 2 * relations), np.int32)
     heads, relation, tails = distinct_triples(triples).T
     np.add.at(counts, (tails, relation), 1)
@@ -75,5 +82,5 @@ def _capped(counts: np.ndarray) -> np.ndarray:
 
 
 def memory(entities: int, relations: int) -> int:
-    """Bytes on a device that holds the rows of so many entities: one for each of their answers to a relation."""
+    """Return the bytes on a device that holds the rows of this many entities."""
     return entities * 2 * relations

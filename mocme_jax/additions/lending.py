@@ -1,9 +1,9 @@
 """Lending: entities with few training triples borrow structure from entities with similar features.
 
-The fewer triples an entity has, the less its row of the structure table has learned; without any, the row was only
-pushed away from queries. The rows of entities with similar features are then the best guess. The changed row is a
-running mean in which these neighbours count as ``share`` triples (shrinkage towards a prior mean; Efron and Morris,
-JASA 1973). Only directions are averaged; lengths stay, because they say how sure an answer may be.
+The fewer triples an entity has, the less its row of the structure table has learned. The row of an entity without
+triples was only pushed away from queries, so the rows of entities with similar features are a better guess. The changed
+row is a running mean in which these neighbours count as ``share`` triples (shrinkage towards a prior mean; Efron and
+Morris, JASA 1973). Only directions are averaged. Lengths are kept, because they express how certain an answer is.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mocme_jax.errors import UserError
 FILE = "lenders.npz"
 
 UNSEEN = 0.7
-"""The length of a row that is all lent, in mean lengths of the rows of entities that train shows.
+"""The length of a fully borrowed row, relative to the mean length of rows of entities in train.
 
-Whoever train shows is ruled out as an answer where it is known; an entity without triples never is. A full length
-would put it above too many.
+Known answers are filtered, and only entities in train are known answers. An entity without triples is never filtered,
+so the full length would rank it too high.
 """
 
 _ROWS = 512
@@ -38,13 +38,13 @@ _GROUP = 64
 
 
 class Lending(NamedTuple):
-    """A table addition: who lends to each of N entities.
+    """A table addition with the lenders of each of N entities.
 
     Attributes:
-      ids: int32 ``[N, L]``, entities that train shows, never the entity itself.
-      weights: float32 ``[N, L]``, summing to 1; all 0 where nobody is alike.
-      triples: float32 ``[N]``, training triples of the entity.
-      share: float32 scalar, how many triples its lenders count as.
+      ids: int32 ``[N, L]``, lenders: entities in train, never the entity itself.
+      weights: float32 ``[N, L]``, summing to 1 per row; all 0 if no entity is similar.
+      triples: float32 ``[N]``, the number of training triples of the entity.
+      share: float32 scalar, the number of triples that the lenders count as.
     """
 
     ids: Any
@@ -53,10 +53,11 @@ class Lending(NamedTuple):
     share: Any
 
     def change(self, structure: jax.Array) -> jax.Array:
-        """The structure table ``[N, d]`` after lending.
+        """Return the structure table ``[N, d]`` after lending.
 
-        An entity of n training triples takes ``share / n`` of its lenders' mean, at a typical length, to its own row,
-        and keeps its length. One of none takes ``UNSEEN`` of it alone. Where nobody is alike, rows stay.
+        For an entity with n training triples, ``share / n`` times the mean of its lenders, scaled to the typical
+        length, is added to its row, and the row keeps its length. For an entity without triples, the row becomes
+        ``UNSEEN`` times that mean. Rows without similar entities stay the same.
         """
         ids, weights, triples, share = jax.tree.map(jnp.asarray, self)
 
@@ -74,7 +75,10 @@ class Lending(NamedTuple):
         return jnp.where(jnp.sum(weights, axis=1, keepdims=True) > 0, lent, structure)
 
     def file(self) -> tuple[str, bytes]:
-        """All but the share, and a digest: finding lenders is most of what loading a model takes."""
+        """Return a file of all arrays but the share, and a digest.
+
+        Finding lenders takes most of a model's loading time.
+        """
         content, arrays = io.BytesIO(), {name: np.asarray(getattr(self, name)) for name in _KEPT}
         named: dict[str, Any] = {**arrays, "digest": np.frombuffer(_digest(arrays), np.uint8)}
         np.savez(content, **named)
@@ -98,7 +102,7 @@ def _lengths(rows: jax.Array) -> jax.Array:
 
 
 def read_lenders(workdir: Path, entities: int, share: float) -> Lending | None:
-    """The lenders in a run's folder; None if the file is missing, damaged or of another number of entities."""
+    """Read the lenders from a run's folder; None if the file is missing, damaged or has another number of entities."""
     try:
         arrays = read_npz(Path(workdir) / FILE, (*_KEPT, "digest"))
     except UserError:
@@ -120,18 +124,18 @@ def read_lenders(workdir: Path, entities: int, share: float) -> Lending | None:
 
 
 def find_lenders(modalities: Sequence[Modality], train: np.ndarray, entities: int, share: float) -> Lending | None:
-    """The ``NEIGHBOURS`` most alike of every entity, by the sum of the modalities' cosines.
+    """Find the ``NEIGHBOURS`` most similar entities of every entity, by the sum of the modalities' cosines.
 
-    A pass over all pairs, ``_ROWS`` entities at a time: N^2 products of the feature width.
+    All pairs are compared, ``_ROWS`` entities at a time: N^2 products of the feature width.
 
     Args:
-      modalities: one a feature modality, as read.
+      modalities: the feature modalities, as read.
       train: int ``[T, 3]``.
-      entities: N.
+      entities: the number of entities N.
       share: see ``Lending``.
 
     Returns:
-      The lenders, or None where there is no feature to tell who is alike or no other entity in train.
+      The lenders; None if there are no features, or fewer than two entities in train.
     """
     triples = np.bincount(train[:, [0, 2]].ravel(), minlength=entities)
     seen = np.flatnonzero(triples)
@@ -154,10 +158,10 @@ def find_lenders(modalities: Sequence[Modality], train: np.ndarray, entities: in
 
 
 def _highest(values: np.ndarray, count: int) -> np.ndarray:
-    """Places ``[n, count]`` of the highest of each row ``[n, N]``, in ascending order.
+    """Return the positions ``[n, count]`` of the highest values of each row ``[n, N]``, in ascending order.
 
-    They lie in the groups with the highest maxima: one pass for these, where a partition of all values takes most of
-    the time of a model's loading.
+    They lie in the groups with the highest maxima. One pass over these is faster than a partition of all values, which
+    would take most of a model's loading time.
     """
     rows, width = values.shape
     groups = width // _GROUP
@@ -175,5 +179,5 @@ def _highest(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def memory(entities: int) -> int:
-    """Bytes on every device: lenders and their weights, and the number of triples, four each."""
+    """Return the bytes on every device: lenders, their weights, and the numbers of triples, 4 bytes each."""
     return 4 * (2 * NEIGHBOURS + 1) * entities

@@ -1,4 +1,4 @@
-"""Self-answers: an entity is no answer to a query about itself if train has no such triple of the relation."""
+"""Self-answers: an entity cannot answer a query about itself if train has no such triple of the relation."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from mocme_jax.data.graph.triple_keys import pieces
 
 
 class SelfAnswers(NamedTuple):
-    """A bar.
+    """A bar against self-answers.
 
     Attributes:
-      never: bool ``[2R]``, whether no entity answers a query about itself.
+      never: bool ``[2R]``, whether train has no triple of the relation from an entity to itself.
     """
 
     never: Any
 
     def ruled_out(self, entities: Array, relations: Array) -> Array:
-        """The entity itself, or -1; see ``Bar``."""
+        """Return the entity of the query itself, or -1; see ``Bar``."""
         library = entities.__array_namespace__()
         return library.where(self.never[relations], entities, -1)
 
 
 def find_self_answers(train: np.ndarray, relations: int) -> SelfAnswers:
-    """Rules out what train, int ``[T, 3]``, never shows, for R relations."""
+    """Make the bar from the training triples.
+
+    Args:
+      train: int ``[T, 3]``.
+      relations: the number of relations R.
+    """
     never = np.ones(relations, bool)
     for piece in pieces(train):
         never[piece[piece[:, 0] == piece[:, 2], 1]] = False

@@ -1,4 +1,4 @@
-"""Queries of a split, cut into chunks of one shape for the programs that rank or score their answers."""
+"""The class ``EvaluationPlan``: the queries of a split, cut into chunks of one shape for compiled programs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ MIN_CHUNK = 8
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationPlan:
-    """Queries cut into C chunks of one shape, on the host: at most B queries, G golds, W known answers each.
+    """The queries of a split in C chunks of one shape, on the host.
+
+    A chunk has at most B queries, G gold answers and W known answers.
 
     Attributes:
-      queries: int32 ``[2T, 3]``, entity, relation, answer, as `reciprocal` gives them: tails first, then
-        heads.
-      num_entities: N.
-      heads, relations: int32 ``[C, B]``; unused places repeat a real query of the chunk.
-      gold_rows, gold_columns: int32 ``[C, G]``, the gold's query in the chunk and its entity; unused places
-        are 0.
-      gold_queries: int64 ``[C, G]``, the gold's position in `queries`, or -1 where unused.
-      gold_corrections: float32 ``[C, G]``, added to the gold's score.
-      known_rows, known_columns: int32 ``[C, W]``, the answers to clear; unused places have row B, which is
+      queries: int32 ``[2T, 3]``, entity, relation, answer, as from ``reciprocal``: tail queries, then head queries.
+      num_entities: the number of entities N.
+      heads: int32 ``[C, B]``, the known entities of the queries. Unused positions repeat a query of the chunk.
+      relations: int32 ``[C, B]``, the relations of the queries, in [0, 2R). Unused positions repeat a query of the
+        chunk.
+      gold_rows: int32 ``[C, G]``, the row of the gold answer's query in the chunk; 0 where unused.
+      gold_columns: int32 ``[C, G]``, the entity of the gold answer; 0 where unused.
+      gold_queries: int64 ``[C, G]``, the position of the gold answer in ``queries``; -1 where unused.
+      gold_corrections: float32 ``[C, G]``, added to the score of the gold answer.
+      known_rows: int32 ``[C, W]``, the query rows of the known answers to filter. Unused positions have row B, which is
         dropped.
+      known_columns: int32 ``[C, W]``, the entities of these known answers.
     """
 
     queries: np.ndarray
@@ -51,20 +55,19 @@ def plan_evaluation(
     corrections: np.ndarray | None = None,
     seed: int = 0,
 ) -> EvaluationPlan:
-    """Prepares both directions of some triples for a ranker; once for a set of triples.
+    """Prepare both directions of a set of triples for a ranker.
 
     Args:
       triples: int ``[T, 3]``, head, relation, tail. Repeated triples are ranked each time.
       known: the answers to filter, which must include these triples.
-      chunk: golds ranked at a time (G), or None for as many as keep a chunk's scores within `score_bytes`.
-      score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes; at least 8 rows are
-        taken.
-      corrections: float32 ``[2T]``, added to the scores of the gold answers of both directions; None: nothing. See
-        ``Additions``.
-      seed: order in which queries are dealt to chunks; it changes no rank.
+      chunk: the number of gold answers per chunk (G). None: as many as keep a chunk's scores within ``score_bytes``.
+      score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes. A chunk has at least 8 rows.
+      corrections: float32 ``[2T]``, added to the scores of the gold answers of both directions; None for no
+        corrections. See ``Additions``.
+      seed: the seed of the order in which queries are dealt to chunks. It does not affect ranks.
 
     Raises:
-      ValueError: there are no triples, one of them is not known, or `chunk` is below 1.
+      ValueError: there are no triples, one of them is not known, or ``chunk`` is less than 1.
     """
     queries = reciprocal(triples, known.num_relations)
     if not len(queries):
@@ -114,7 +117,7 @@ def plan_evaluation(
 
 
 def _stack(parts: Sequence[np.ndarray], width: int, fill: int | None, dtype=np.int32) -> np.ndarray:
-    """Rows of unequal length as one ``[parts, width]`` array; `fill` None repeats a row's first value."""
+    """Stack rows of unequal length to ``[parts, width]``; ``fill=None`` pads a row with its first value."""
     stacked = np.empty((len(parts), width), dtype)
     for target, part in zip(stacked, parts, strict=True):
         target[: len(part)] = part

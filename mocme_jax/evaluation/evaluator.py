@@ -1,4 +1,4 @@
-"""Scores a split with a model: encode every entity, rank both directions, gather the metrics."""
+"""The class ``Evaluator``, which ranks a split with a model and computes its metrics."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ _SCORING = ("an evaluation", "lower eval.score_megabytes, or take more devices w
 
 
 class Evaluator:
-    """Ranks the splits of one graph; plans are made on first use and kept.
+    """Ranks the splits of one graph. Evaluation plans are made on first use and kept.
 
     Args:
-      graph: names, ``train`` (for what counts as seen), and the splits to rank.
-      known: every known triple, int32 ``[T, 3]`` a split, to be filtered.
-      score_bytes: memory for a chunk's scores on one device.
+      model: the model.
+      graph: the splits to rank, and ``train``, which defines the entities seen in training.
+      known: the known triples to filter, one array int32 ``[T, 3]`` per split.
+      mapper: the devices.
+      score_bytes: memory for the scores of a chunk on one device, in bytes.
+      additions: additions to the scores; None for no additions.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Evaluator:
         self._make_log_probabilities = functools.partial(make, make_log_probabilities)
 
     def plan(self, split: str) -> EvaluationPlan:
-        """The prepared queries of a split, in both directions."""
+        """Return the evaluation plan of a split, in both directions."""
         if split not in self._plans:
             triples, sizes = self.graph.splits[split], (len(self.graph.entities), len(self.graph.relations))
             # The answers of these queries alone: all facts of a large graph would not be held.
@@ -77,12 +80,12 @@ class Evaluator:
         return self._plans[split]
 
     def ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
-        """Realistic filtered ranks, float64 ``[2T]``; see ``ranking``."""
+        """Compute realistic filtered ranks, float64 ``[2T]``; see ``evaluation.ranking``."""
         with enough_memory(*_SCORING):
             return self._ranker(params, vectors, self.plan(split))[0]
 
     def log_probabilities(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
-        """Log probabilities of the answers in nats, float64 ``[2T]``; see ``make_log_probabilities``."""
+        """Compute log probabilities of the gold answers in nats, float64 ``[2T]``; see ``make_log_probabilities``."""
         with enough_memory(*_SCORING):
             return self._log_probability(params, vectors, self.plan(split))
 
@@ -91,13 +94,13 @@ class Evaluator:
         return self._make_log_probabilities()
 
     def metrics(self, params: Any, vectors: EntityVectors, split: str) -> dict:
-        """MRR, MR and hits of a split."""
+        """Compute MRR, MR and Hits@k of a split."""
         return ranking_metrics(self.ranks(params, vectors, split))
 
     def scored(self, params: Any, vectors: EntityVectors, split: str) -> tuple[np.ndarray, dict]:
-        """The ranks of a split, and metrics of them all (``overall``) and on its ``clean`` rows.
+        """Compute the ranks of a split, and its metrics over all rows (``overall``) and over the ``clean`` rows.
 
-        A test row is clean where the released train split does not hold it; dev splits hold clean rows alone.
+        A test row is clean if the released train split does not hold it. All rows of dev splits are clean.
         """
         ranks = self.ranks(params, vectors, split)
         triples = self.graph.splits[split]
@@ -106,9 +109,9 @@ class Evaluator:
         return ranks, {"overall": ranking_metrics(ranks), "clean": ranking_metrics(ranks[np.tile(clean, 2)])}
 
     def report(self, params: Any, vectors: EntityVectors, split: str) -> dict:
-        """Metrics of a split: ``overall``, on its ``clean`` rows, and ``groups`` (see ``grouped_metrics``).
+        """Compute the metrics of a split: ``overall``, of its ``clean`` rows, and by group (``groups``).
 
-        Groups are process 0's alone.
+        ``groups`` is empty except in process 0. See ``grouped_metrics``.
         """
         ranks, report = self.scored(params, vectors, split)
         report |= {"groups": {}}

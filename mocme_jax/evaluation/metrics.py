@@ -1,4 +1,4 @@
-"""Ranking metrics, over all queries and over groups that say where a model is good."""
+"""Ranking metrics over all queries and over groups of queries."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ KIND_THRESHOLD = 1.5
 
 
 def ranking_metrics(ranks: np.ndarray) -> dict[str, Any]:
-    """Mean reciprocal rank, mean rank and hits, in float64.
+    """Compute mean reciprocal rank, mean rank and Hits@k, in float64.
 
     Args:
-      ranks: ``[Q]``, 1 is best; realistic ranks may end in a half.
+      ranks: ``[Q]``; 1 is best, and realistic ranks may end in .5.
 
     Returns:
-      ``count`` (Q), ``mrr``, ``mr``, ``hits@1``, ``hits@3``, ``hits@10`` (shares in [0, 1]). Without a query
-      the metrics are None: a mean over nothing is not 0.
+      ``count`` (Q), ``mrr``, ``mr``, and ``hits@1``, ``hits@3`` and ``hits@10`` in [0, 1]. Without queries, the metrics
+      are None.
     """
     ranks = np.asarray(ranks, np.float64)
     if not len(ranks):
@@ -31,13 +31,16 @@ def ranking_metrics(ranks: np.ndarray) -> dict[str, Any]:
 
 
 def mean_and_margin(values: np.ndarray) -> tuple[float, float | None]:
-    """The mean over triples of a figure that each query of a split has, and half the width of its 95% interval.
+    """Compute the mean of a value per query, and half the width of its 95% confidence interval.
 
-    The two queries of a triple count as one observation. The interval is normal; triples that share an entity are
-    taken as independent, so the true one is somewhat wider. None stands for the interval of fewer than two triples.
+    The two queries of a triple count as one observation. The interval is normal and treats triples as independent.
+    Triples that share an entity are not, so the true interval is somewhat wider.
 
     Args:
-      values: ``[2T]``: T triples asked for their tails, then the same for their heads.
+      values: ``[2T]``: the tail queries of T triples, then their head queries.
+
+    Returns:
+      The mean, and half the width of the interval; None instead of the latter for fewer than two triples.
     """
     observed = np.asarray(values, np.float64).reshape(2, -1).mean(axis=0)
     margin = 1.96 * float(observed.std(ddof=1)) / len(observed) ** 0.5 if len(observed) > 1 else None
@@ -45,14 +48,14 @@ def mean_and_margin(values: np.ndarray) -> tuple[float, float | None]:
 
 
 def relation_kinds(train: np.ndarray, num_relations: int) -> list[str | None]:
-    """Each relation's kind: ``1-1``, ``1-N``, ``N-1`` or ``N-N``; None where train does not have it.
+    """Classify relations as ``1-1``, ``1-N``, ``N-1`` or ``N-N``; None if train does not have the relation.
 
-    A side counts as N where the mean number of distinct tails per head (or heads per tail) in train exceeds
-    1.5, the rule of Bordes et al. 2013, "Translating Embeddings for Modeling Multi-relational Data".
+    A side is N if the mean number of distinct tails per head (or heads per tail) in train exceeds 1.5, the rule of
+    Bordes et al. 2013, "Translating Embeddings for Modeling Multi-relational Data".
 
     Args:
       train: int ``[T, 3]``, head, relation, tail; repeated triples count once.
-      num_relations: R.
+      num_relations: the number of relations R.
     """
     head, relation, tail = distinct_triples(np.asarray(train).reshape(-1, 3)).T
     triples = np.bincount(relation, minlength=num_relations)
@@ -70,9 +73,11 @@ def relation_kinds(train: np.ndarray, num_relations: int) -> list[str | None]:
 
 
 def modality_patterns(present: Mapping[str, np.ndarray], num_entities: int) -> list[str]:
-    """What each of N entities carries, such as ``text+numeric``; ``present`` is bool ``[N]`` by modality name.
+    """Return the modalities of each entity as text, such as ``text+numeric``, or ``none``.
 
-    Names are in its order; ``none`` stands for nothing.
+    Args:
+      present: bool ``[N]`` by modality name, in the order of the names in the text.
+      num_entities: the number of entities N.
     """
     words = [[name for name, mask in present.items() if mask[entity]] for entity in range(num_entities)]
     return ["+".join(names) or "none" for names in words]
@@ -87,20 +92,24 @@ def grouped_metrics(
     present: Mapping[str, np.ndarray],
     num_entities: int,
 ) -> dict[str, dict[str, dict]]:
-    """`ranking_metrics` of the queries of each group, for each way of grouping them.
+    """Compute ``ranking_metrics`` for each group of queries, for several groupings.
 
     Args:
-      ranks: float ``[2T]``, in the order of `queries`.
-      queries: int ``[2T, 3]``, entity, relation in ``[0, 2R)``, answer, as `known.reciprocal` gives them.
+      ranks: float ``[2T]``, in the order of ``queries``.
+      queries: int ``[2T, 3]``, entity, relation in [0, 2R), answer, as from ``reciprocal``.
       relations: R names. Both directions of a relation belong to it.
       train: int ``[*, 3]``, head, relation, tail.
-      present: bool ``[N]`` by modality name (structure is not one).
+      present: bool ``[N]`` by modality name, without the structure.
+      num_entities: the number of entities N.
 
     Returns:
-      group -> value -> metrics, ready for JSON. Groups: ``direction`` (tail, head), ``relation`` (by name),
-      ``relation_kind`` (1-1, 1-N, N-1, N-N as triples read, whichever end is asked for; ``not in train``),
-      ``answer_modalities`` (what the answer carries), ``answer_seen`` and ``query_entity_seen`` (seen,
-      unseen: whether train shows the entity). Only values that occur are listed.
+      Metrics by grouping and value, ready for JSON. Groupings: ``direction`` (tail, head), ``relation`` (by name),
+      ``relation_kind`` (1-1, 1-N, N-1, N-N of the triple in either direction; ``not in train``), ``answer_modalities``
+      (the modalities of the answer), ``answer_seen`` and ``query_entity_seen`` (seen, unseen: whether train has the
+      entity). Only values that occur are listed.
+
+    Raises:
+      ValueError: the numbers of ranks and queries differ.
     """
     ranks = np.asarray(ranks, np.float64)
     queries = np.asarray(queries)

@@ -1,15 +1,15 @@
-"""Filtered, realistic ranks of gold answers among all entities, on the device, in bounded memory.
+"""Filtered, realistic ranks of gold answers among all entities, computed on the devices in bounded memory.
 
-Bordes et al. 2013 (filtered setting); Berrendorf et al. 2020, "On the Ambiguity of Rank-Based Evaluation"
-(realistic rank). For a gold answer with score s, among the entities that no split knows as another answer of
+Ranks follow the filtered setting (Bordes et al. 2013) and the realistic rank (Berrendorf et al. 2020, "On the Ambiguity
+of Rank-Based Evaluation"). For a gold answer with score s, among the entities that no split has as another answer of
 the same query:
 
     rank = 1 + #(score > s) + #(score == s) / 2
 
-Three habits keep it right and quick. The gold's score is read out of the matrix it is compared with, since
-the same score computed by another expression may differ in its last bit. Every known answer is then cleared
-to -inf by index, the gold with the others, so that it cannot tie with itself. And golds of one query share
-its row of scores: DB15K's test set asks 14,303 different queries 19,804 times, KVC16K's 17,227 for 45,050.
+The score of the gold answer is read from the matrix that it is compared with, because another expression could give
+another last bit. Then all known answers, including the gold answer, are set to -inf by index, so the gold answer cannot
+tie with itself. Gold answers of the same query share its row of scores: DB15K's test set has 14,303 distinct queries
+for 19,804 ranks, KVC16K's 17,227 for 45,050.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mocme_jax.parallel.sharded_tables import held_places, take_everywhere
 _LOWEST = np.finfo(np.float32).min
 
 SHARPNESSES = (4.0 ** np.arange(-12, 3), 2.0 ** (np.arange(-7, 8) / 4), 2.0 ** (np.arange(-7, 8) / 32))
-"""Factors by which scores are sharpened in the search for the tightest bound: each grid around the best of the last."""
+"""Grids of score factors in the search for the tightest bound; each is around the best value of the previous one."""
 # A rival counts as at most so many nats more likely than the gold: sums of higher powers would leave float32.
 _MOST_NATS = 60.0
 
@@ -49,23 +49,25 @@ def make_ranker(
     scores: Sequence[ScoreAddition] = (),
     bars: Sequence[Bar] = (),
 ) -> Ranker:
-    """A compiled ranker for one kind of model; plans and parameters of the same shapes never compile again.
+    """Make a compiled ranker. Plans and parameters of the same shapes are compiled once.
 
-    All matrix products run in full float32, whatever the device's default, unless the functions name a precision
+    Matrix products run in full float32, whatever the device's default, unless the functions name a precision
     themselves.
 
     Args:
-      query_fn: ``(params, questions [B, d], relation ids int32 [B]) -> [B, d_q]``.
-      match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``, higher is better.
-      block: candidates scored at a time (S).
-      scores: what is added to scores, of the N entities.
-      bars: what ranks an entity below all others, as a gold answer too.
+      query_fn: ``(params, entity vectors [B, d], relation ids int32 [B]) -> [B, d_q]``.
+      match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``; higher is better.
+      mapper: the devices.
+      block: the number of candidates scored at a time (S).
+      scores: score additions for the N entities.
+      bars: bars, which rank an entity below all others, also as a gold answer.
 
     Returns:
-      ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the vectors' ``answers``, N rows split over the
-      devices: float64 ``[2T]`` realistic ranks in the order of ``plan.queries`` (1 is best), and int32 ``[2T]`` numbers
-      of unfiltered entities that tie with the gold. It raises FloatingPointError where any query gives any entity
-      a NaN or infinite score, and ValueError where the vectors are not N, filled up to divide by the devices.
+      ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the N rows of ``vectors.answers``, sharded over
+      the devices. ``ranks``: float64 ``[2T]``, realistic ranks in the order of ``plan.queries``; 1 is best. ``ties``:
+      int32 ``[2T]``, the number of unfiltered entities that tie with the gold answer. The ranker raises
+      FloatingPointError if a score is NaN or infinite, and ValueError if the number of vectors is not N, padded to
+      divide by the devices.
     """
     count = _make_counter(_better_and_ties, query_fn, match_fn, mapper, block, scores, bars)
 
@@ -85,13 +87,15 @@ def make_log_probabilities(
     scores: Sequence[ScoreAddition] = (),
     bars: Sequence[Bar] = (),
 ) -> Callable[[Any, EntityVectors, EvaluationPlan], np.ndarray]:
-    """As ``make_ranker``, but the log probability of each gold in nats, float64 ``[2T]``.
+    """Make a compiled function like ``make_ranker``'s that returns the log probabilities of gold answers in nats.
 
-    It is the log softmax of the sharpened score, ``sharpness * score``, among the entities that the gold is ranked
-    among. The sharpness is one number for all queries, the one with the highest mean: scores of a model that has to do
-    without a part are often far too sure of themselves. The mean plus the log of the number of entities is then the
-    tightest InfoNCE bound of that kind on the information that queries and answers share (van den Oord et al., 2018).
-    No gold counts as less likely than about e^-60 over the number of entities.
+    The probability is a softmax of ``sharpness * score`` over the candidates of the filtered rank. The sharpness is one
+    number for all queries, the one with the highest mean log probability, because scores of a model without a part are
+    often overconfident. The mean plus the log of the number of candidates is then the tightest InfoNCE bound of this
+    kind on the mutual information between queries and answers (van den Oord et al., 2018). No log probability is below
+    about -60 minus the log of the number of entities.
+
+    Arguments are as in ``make_ranker``. The function returns float64 ``[2T]``.
     """
     count = _make_counter(_odds_against, query_fn, match_fn, mapper, block, scores, bars)
 
@@ -109,22 +113,22 @@ def make_log_probabilities(
 
 
 def _better_and_ties(rivals: jax.Array, golds: jax.Array, _: None) -> tuple[jax.Array, ...]:
-    """Of rivals ``[G, S]`` for golds ``[G, 1]``: how many score higher, and how many the same, int32 ``[G]``."""
+    """Count candidates ``[G, S]`` that score above the gold answers ``[G, 1]``, and ties: int32 ``[G]`` each."""
     above, level = rivals > golds, rivals == golds
     return jnp.sum(above, axis=1, dtype=jnp.int32), jnp.sum(level, axis=1, dtype=jnp.int32)
 
 
 def _odds_against(rivals: jax.Array, golds: jax.Array, sharpness: jax.Array) -> tuple[jax.Array, ...]:
-    """The rivals' odds against each gold, ``[G, K]``, one for each sharpness ``[K]``: sums of exp(rival - gold)."""
+    """Compute the odds against each gold answer for each sharpness: ``[G, K]``, the sums of exp(score - gold)."""
     above = rivals - golds
     odds = [jnp.sum(jnp.exp(jnp.minimum(one * above, _MOST_NATS)), axis=1) for one in sharpness]
     return (jnp.stack(odds, axis=1),)
 
 
 def _make_counter(count_fn, query_fn, match_fn, mapper: Mapper, block: int, scores, bars) -> Callable:
-    """``(params, vectors, plan, option) -> arrays [2T, ...]``: what ``count_fn`` gives for all rivals of each gold.
+    """Make ``(params, vectors, plan, option) -> arrays [2T, ...]``, which sums ``count_fn`` over all candidates.
 
-    Counts are added up over blocks of rivals and over devices; ``option`` is the last argument of ``count_fn``.
+    The sum is over blocks of candidates and over devices. ``option`` is the last argument of ``count_fn``.
     """
     scores, bars = tuple(scores), tuple(bars)
     spec = tuple(addition._replace(rows=ROWS, whole=WHOLE) for addition in scores), WHOLE
@@ -159,7 +163,7 @@ def _make_counter(count_fn, query_fn, match_fn, mapper: Mapper, block: int, scor
 
 
 def _count_chunks(count_fn, query_fn, match_fn, block, params, vectors, chunks, entities, additions, option):
-    """All chunks in turn: the counts ``[C, G, ...]``, and whether all is finite, ``[C]``."""
+    """Process all chunks in turn; return the counts ``[C, G, ...]``, and whether all scores are finite, ``[C]``."""
     held = len(vectors.answers)
     num_blocks = -(-held // block)
     added, bars = additions

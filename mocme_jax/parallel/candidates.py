@@ -1,8 +1,8 @@
-"""A step's candidates: a pool of entities that is drawn anew and shared by the batch, and which device scores which.
+"""The candidates of a training step: a random pool of entities shared by the batch, and its distribution over devices.
 
-Queries are all-gathered, candidates stay sharded: every device scores the whole batch's queries against its own share
-of the columns, so that neither encoded candidates nor scores are ever gathered, and a column costs the same on one
-device as on many.
+Queries are all-gathered; candidates stay sharded. Every device scores the queries of the whole batch against its own
+share of the columns. Neither encoded candidates nor scores are gathered, and a column costs the same on one device as
+on many.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from mocme_jax.parallel.device_axis import padded_size, share
 
 
 class Columns(NamedTuple):
-    """The batch's heads and its tails, those of held-out triples, and the pool: one list, the same on every device.
+    """The list of candidates, which is the same on every device, and this device's share of it.
+
+    The list holds the batch's heads, its tails, the heads and the tails of held-out triples, and the pool.
 
     Attributes:
-      ids: int32 ``[2B + C]``, filled up so that the pool divides by the devices, and by 8.
-      places: int32 ``[n]``, this device's places in the list: its heads, its tails, its heads and its tails of
-        held-out triples, its share of the pool.
-      scored: bool ``[n]``, which of them are candidates: not what stands further ahead in the list, nor fillings.
+      ids: int32 ``[2B + C]``, entities. The pool is padded to divide by the number of devices, and by 8.
+      places: int32 ``[n]``, this device's positions in the list: its heads, its tails, its heads and tails of held-out
+        triples, and its share of the pool.
+      scored: bool ``[n]``, whether the position is a candidate. Entities that occur earlier in the list and padding are
+        not.
     """
 
     ids: jax.Array
@@ -33,14 +36,19 @@ class Columns(NamedTuple):
 
 
 def sample_pool(key: jax.Array, num_entities: int, size: int) -> jax.Array:
-    """Distinct entities, each as likely as any other: one from each of ``size`` strata of the ids, or all if N fit.
+    """Sample distinct entities, each with the same probability: one from each of ``size`` strata of the ids.
 
-    Strata make the sample distinct at a cost that does not grow with N, where a permutation would. They start at a
-    random entity: where N / size is not whole some are wider than others, and a fixed start would draw the entities
-    in those less often.
+    With strata, the sample is distinct at a cost that does not grow with N, unlike a permutation. Strata start at a
+    random entity: if N / size is not an integer, some are wider than others, and with a fixed start their entities
+    would be drawn less often.
+
+    Args:
+      key: PRNG key.
+      num_entities: the number of entities N.
+      size: the number of entities to sample; all if there are no more.
 
     Returns:
-      int32 ``[min(size, N)]``, in no order.
+      int32 ``[min(size, N)]``, in no particular order.
     """
     size = min(size, num_entities)
     edges = np.linspace(0, num_entities, size + 1).astype(np.int64).astype(np.int32)
@@ -53,7 +61,7 @@ def sample_pool(key: jax.Array, num_entities: int, size: int) -> jax.Array:
 
 
 def pool_covers(pool: int, entities: int) -> bool:
-    """Whether every entity is a candidate of every step; a device then scores its own rows of all entities."""
+    """Return whether the pool contains all entities. Each device then scores its own rows of all entities."""
     return pool >= entities
 
 
@@ -68,14 +76,17 @@ def choose_columns(
     devices: int,
     held: int = 0,
 ) -> Columns:
-    """Draws the pool, and shares the columns out.
+    """Draw the pool, and distribute the columns over the devices.
 
     Args:
-      batch: int32 ``[B, 3]``, the whole batch's triples.
-      entropy: ``[N]`` for a pool that is guided by it, see ``guided_pool``; None for a uniform one.
-      pool: entities to draw, or all in their order.
-      held: how many triples, the last of the batch, are held out.
-      in_batch: whether heads and tails are candidates; where the pool is all, they are so anyway.
+      key: PRNG key.
+      batch: int32 ``[B, 3]``, the triples of the whole batch.
+      entropy: ``[N]`` for a guided pool (see ``guided_pool``); None for a uniform one.
+      entities: the number of entities N.
+      pool: the number of entities to draw. If it is at least N, all entities in order.
+      in_batch: whether the batch's heads and tails are candidates. If the pool contains all entities, they are anyway.
+      devices: the number of devices.
+      held: the number of held-out triples, which are the last of the batch.
     """
     size, everything = len(batch), pool_covers(pool, entities)
     count = entities if everything else pool
@@ -98,7 +109,7 @@ def choose_columns(
 
 
 def first_occurrence(ids: jax.Array) -> jax.Array:
-    """Bool ``[U]``: True where an id of ``[U]`` appears for the first time."""
+    """Return whether each id of ``[U]`` occurs for the first time, bool ``[U]``."""
     order = jnp.argsort(ids, stable=True)
     ordered = ids[order]
     new = jnp.concatenate([jnp.ones((1,), bool), ordered[1:] != ordered[:-1]])

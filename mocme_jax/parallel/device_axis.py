@@ -1,7 +1,7 @@
-"""One device's part of what every device holds whole, and the way back, under the named axis.
+"""Collective operations under the named axis of devices: a device's share of an array, all-gather, and sums.
 
-Programs are written as the work of one device; ``mesh`` runs them over several. The number of devices is a plain
-argument, since shapes depend on it.
+Programs are written as the work of one device, and ``mesh`` runs them over several. The number of devices is a plain
+argument, because shapes depend on it.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ _ROWS = 8
 
 
 def padded_size(rows: int, devices: int) -> int:
-    """The least number from ``rows`` on that divides by the devices, and by 8."""
+    """Return the smallest number that is at least ``rows`` and divides by the number of devices and by 8."""
     unit = math.lcm(_ROWS, devices)
     return -(-rows // unit) * unit
 
 
 def share(array: jax.Array, devices: int) -> jax.Array:
-    """This device's rows of an array that every device holds whole; rows divide by the devices."""
+    """Return this device's rows of a replicated array. The rows must divide by the number of devices."""
     rows = len(array) // devices
     return jax.lax.dynamic_slice_in_dim(array, jax.lax.axis_index(AXIS) * rows, rows)
 
 
 def gathered(rows: jax.Array) -> jax.Array:
-    """Every device's rows, in the devices' order, on every device."""
+    """All-gather the rows of all devices, in the order of the devices."""
     return jax.lax.all_gather(rows, AXIS, tiled=True)
 
 
 def summed_share(array: jax.Array) -> jax.Array:
-    """This device's rows of the sum over devices of an array that each holds in full."""
+    """Sum an array over the devices, and return this device's rows of the sum."""
     return jax.lax.psum_scatter(array, AXIS, scatter_dimension=0, tiled=True)
 
 
 def across_devices(devices: int) -> Across:
-    """Joins devices that each hold some columns of all rows, and answer for an equal share of the rows."""
+    """Make the ``Across`` of devices that each hold some columns of all rows, and an equal share of the rows."""
     return Across(
         sum=lambda array: jax.lax.psum(array, AXIS),
         max=lambda array: jax.lax.pmax(array, AXIS),

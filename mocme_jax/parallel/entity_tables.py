@@ -1,4 +1,4 @@
-"""What all entities carry, as tables on the devices, and the rows of it that are wanted."""
+"""The encoder's inputs for all entities as tables on the devices, and the lookup of rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mocme_jax.parallel.sharded_tables import take
 
 
 class Inputs(NamedTuple):
-    """What entities carry beside the structure; N rows, or this device's S where tables are split.
+    """The encoder's inputs other than the structure, for N entities, or for this device's S if tables are sharded.
 
     Attributes:
-      features: one ``[N, d_m]`` a feature modality.
-      present: bool ``[N, M]``; column 0 is the structure.
-      evidence: ``[N]``, log(1 + training triples of the entity).
+      features: one array ``[N, d_m]`` per feature modality.
+      present: bool ``[N, M]``, whether the entity has the modality. Column 0 is the structure.
+      evidence: ``[N]``, log(1 + number of training triples of the entity).
     """
 
     features: tuple[jax.Array, ...]
@@ -26,13 +26,13 @@ class Inputs(NamedTuple):
 
 
 def inputs_spec(split: bool) -> Inputs:
-    """Which parts of the inputs are split over the devices."""
+    """Return which parts of the inputs are sharded over the devices."""
     word = ROWS if split else WHOLE
     return Inputs(word, word, word)
 
 
 def look_up(structure: jax.Array, inputs: Inputs, ids: jax.Array, *, split: bool) -> Carried:
-    """What this device's entities ``ids [n]`` carry, wherever it lies."""
+    """Look up the encoder's inputs for this device's entities ``ids [n]``, on whichever device they are."""
     return Carried(
         take(structure, ids, split),
         tuple(take(features, ids, split) for features in inputs.features),

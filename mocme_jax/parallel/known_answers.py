@@ -1,9 +1,9 @@
-"""Which candidates are known to be true, looked up within the compiled step.
+"""The lookup, inside the compiled step, of candidates that are known answers.
 
-The training facts lie with the entity that is asked about, and may be split by rows of entities over the devices. A
-query with few known answers lists them. A query with many (a hub: who is male?) is listed at each of its answers
-instead, since few hubs have any one entity among their answers: so the cost of a step depends on the facts that its
-batch and its candidates take part in, never on the number of entities.
+Training facts are stored by the known entity of the query, and may be sharded over the devices by entity. A query with
+few known answers stores them as a list. A query with many (a hub, such as "who is male?") is stored at each of its
+answers instead, because any one entity is an answer of few hubs. So the cost of a step depends on the facts of its
+batch and its candidates, not on the number of entities.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ _WORD = 32
 
 
 class KnownAnswers(NamedTuple):
-    """Training facts of N entities, or of this device's S, in both directions: relations in [0, 2R).
+    """Training facts of N entities, or of this device's S, in both directions: relations are in [0, 2R).
 
     Attributes:
-      first: int32 ``[S + 1]``; entity e's facts are those from ``first[e]`` to ``first[e + 1]``.
-      relations, answers: int32 ``[E]``, of the facts, sorted by entity, relation and answer.
-      hub_entities, hub_relations: int32 ``[H]``, the queries with many answers, sorted; whole on every device.
-      listed_first: int32 ``[S + 1]``, the same as ``first`` for what follows.
-      listed: int32 ``[L]``, which hubs have each entity among their answers.
-      bars: what else is no negative of a query.
+      first: int32 ``[S + 1]``. The facts of entity e are ``first[e]`` to ``first[e + 1]``.
+      relations: int32 ``[E]``, of the facts, which are sorted by entity, relation and answer.
+      answers: int32 ``[E]``, of the facts.
+      hub_entities: int32 ``[H]``, the entities of queries with many answers, sorted; replicated on every device.
+      hub_relations: int32 ``[H]``, the relations of these queries; replicated on every device.
+      listed_first: int32 ``[S + 1]``, like ``first``, for ``listed``.
+      listed: int32 ``[L]``, the hubs of which each entity is an answer.
+      bars: rules for other candidates that are not negatives of a query.
     """
 
     first: jax.Array
@@ -49,18 +51,18 @@ class KnownAnswers(NamedTuple):
 
 
 def known_spec(split: bool) -> KnownAnswers:
-    """Which parts are split over the devices."""
+    """Return which parts are sharded over the devices."""
     word = ROWS if split else WHOLE
     return KnownAnswers(word, word, word, WHOLE, WHOLE, word, word, WHOLE)
 
 
 def entity_facts(parts: Sequence[np.ndarray], num_entities: int, num_relations: int, low: int, high: int) -> np.ndarray:
-    """The facts of entities from ``low`` up to ``high``, as `distinct_facts` gives them."""
+    """Return the facts of the entities from ``low`` up to ``high`` (exclusive), in the form of ``distinct_facts``."""
     return distinct_facts(parts, num_entities, num_relations, lambda entity, _: (entity >= low) & (entity < high))
 
 
 def hub_queries(facts: np.ndarray, num_entities: int) -> np.ndarray:
-    """The queries with many answers among facts, ascending, int64 ``[H]``: ``entity * 2R + relation``."""
+    """Return the queries with more than ``LIST_WIDTH`` answers, int64 ``[H]`` ascending: ``entity * 2R + relation``."""
     queries, counts = np.unique(facts // max(num_entities, 1), return_counts=True)
     return queries[counts > LIST_WIDTH]
 
@@ -68,9 +70,15 @@ def hub_queries(facts: np.ndarray, num_entities: int) -> np.ndarray:
 def index_known(
     facts: np.ndarray, hubs: np.ndarray, num_entities: int, num_relations: int, low: int, rows: int
 ) -> KnownAnswers:
-    """Indexes the facts of S = ``rows`` entities from ``low`` on; rows behind the last entity have none.
+    """Index the facts of a range of entities. Rows after the last entity have no facts.
 
-    ``facts`` are of these entities at least, ``hubs`` of all entities.
+    Args:
+      facts: the facts of these entities at least, from ``entity_facts``.
+      hubs: the hubs of all entities, from ``hub_queries``.
+      num_entities: the number of entities N.
+      num_relations: the number of relations R.
+      low: the first entity.
+      rows: the number of entities S.
     """
     directions = 2 * num_relations
     span = np.searchsorted(facts, np.array([low, low + rows], np.int64) * directions * num_entities)
@@ -103,15 +111,17 @@ def known_columns(
     split: bool,
     everything: bool,
 ) -> jax.Array:
-    """Which columns hold a known true answer of each query (the one that is asked for among them), or are ruled out.
+    """Mark the columns that hold a known answer of each query, including its gold answer, or that are ruled out.
 
     Args:
-      known: from `index_known`, whole or this device's.
-      entities, relations: int32 ``[Q]``, the queries, the same on every device.
-      columns: int32 ``[n]``, this device's.
-      wanted: bool ``[n]``, columns that matter; in others, marks may be missing. Of columns that hold the same entity
-        only the first can be wanted.
-      everything: whether this device's columns are the entities whose facts it holds, in their order, and fillings.
+      known: from ``index_known``, replicated or this device's share.
+      entities: int32 ``[Q]``, the known entities of the queries, the same on every device.
+      relations: int32 ``[Q]``, the relations of the queries in [0, 2R), the same on every device.
+      columns: int32 ``[n]``, the entities of this device's columns.
+      wanted: bool ``[n]``, the columns that matter; others may lack marks. If several columns hold the same entity,
+        only the first may be wanted.
+      split: whether the facts are sharded over the devices.
+      everything: whether this device's columns are the entities whose facts it holds, in order, and padding.
 
     Returns:
       bool ``[Q, n]``.
@@ -135,13 +145,13 @@ def known_columns(
 
 
 def count_known(known: KnownAnswers, entities: jax.Array, relations: jax.Array, *, split: bool) -> jax.Array:
-    """How many answers of each query train knows, int32 ``[Q]``; arguments as in ``known_columns``."""
+    """Count the known answers of each query in train, int32 ``[Q]``. Arguments are as in ``known_columns``."""
     low, high = _listed_at(known, entities, relations, split)
     return jax.lax.psum(high - low, AXIS) if split else high - low
 
 
 def _listed_at(known, entities, relations, split) -> tuple[jax.Array, jax.Array]:
-    """Where the answers of each query ``[Q]`` begin and end, as far as this device holds them."""
+    """Return where the answers of each query ``[Q]`` begin and end, as far as this device holds them."""
     rows = len(known.first) - 1
     places = held_places(entities, rows) if split else entities
     # Places that another device holds are `rows`: there, a list is empty.
@@ -151,7 +161,7 @@ def _listed_at(known, entities, relations, split) -> tuple[jax.Array, jax.Array]
 
 
 def _by_queries(known, entities, relations, columns, split) -> jax.Array:
-    """Marks at the listed answers of queries that are no hubs."""
+    """Mark the listed answers of queries that are not hubs."""
     low, high = _listed_at(known, entities, relations, split)
     steps = jnp.arange(LIST_WIDTH, dtype=jnp.int32)
     valid = (steps < (high - low)[:, None]) & (high - low <= LIST_WIDTH)[:, None]
@@ -169,7 +179,7 @@ def _by_queries(known, entities, relations, columns, split) -> jax.Array:
 
 
 def _hubs_of(known: KnownAnswers, entities: jax.Array, relations: jax.Array) -> jax.Array:
-    """The number of each query among the hubs ``[Q]``; H for the others."""
+    """Return the number of each query among the hubs, ``[Q]``; H for queries that are not hubs."""
     count = len(known.hub_entities)
     nothing = jnp.zeros_like(entities)
     start = _lower_bound(known.hub_entities, nothing, nothing + count, entities)
@@ -180,9 +190,9 @@ def _hubs_of(known: KnownAnswers, entities: jax.Array, relations: jax.Array) -> 
 
 
 def _by_columns(known: KnownAnswers, hubs: jax.Array, places: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Marks ``[Q, n]`` at the columns that are answers of the queries' hubs ``[Q]``, as far as their facts are held.
+    """Mark the columns that are answers of the queries' hubs ``[Q]``, if this device holds the facts: ``[Q, n]``.
 
-    Columns have lists of very different length; they are read one behind the other, so many entries at a time.
+    Lists of columns differ much in length. They are read one after the other, a fixed number of entries at a time.
     """
     size, rows = 4 * len(places), len(known.listed_first) - 1
     first = known.listed_first[places]
@@ -208,9 +218,9 @@ def _by_columns(known: KnownAnswers, hubs: jax.Array, places: jax.Array, wanted:
 
 
 def _lower_bound(values: jax.Array, low: jax.Array, high: jax.Array, wanted: jax.Array) -> jax.Array:
-    """The first place from ``low`` up to ``high``, ``[n]`` each, whose value is not below what is wanted.
+    """Return the first position from ``low`` up to ``high``, ``[n]`` each, whose value is at least ``wanted``.
 
-    ``values`` is sorted within each of these stretches; ``high`` where all are below.
+    ``values`` is sorted within each range. The result is ``high`` if all values are below ``wanted``.
     """
 
     def halve(_, bounds):
@@ -223,12 +233,12 @@ def _lower_bound(values: jax.Array, low: jax.Array, high: jax.Array, wanted: jax
 
 
 def _packed(marks: jax.Array) -> jax.Array:
-    """Bool ``[Q, n]`` as bits, uint32 ``[Q, n / 32]``."""
+    """Pack bool ``[Q, n]`` to bits, uint32 ``[Q, n / 32]``."""
     bits = marks.reshape(len(marks), -1, _WORD).astype(jnp.uint32) << jnp.arange(_WORD, dtype=jnp.uint32)
     return jnp.sum(bits, axis=-1, dtype=jnp.uint32)
 
 
 def _unpacked(words: jax.Array) -> jax.Array:
-    """Bool ``[Q, 32 w]`` of bits, uint32 ``[Q, w]``."""
+    """Unpack bits, uint32 ``[Q, w]``, to bool ``[Q, 32 w]``."""
     bits = words[:, :, None] >> jnp.arange(_WORD, dtype=jnp.uint32)
     return (bits & 1).astype(bool).reshape(len(words), -1)

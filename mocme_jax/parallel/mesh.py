@@ -1,8 +1,8 @@
-"""Maps the work of one device over several: by pmap, by shard_map, or as the lanes of a vmap on one device.
+"""The class ``Mapper``, which maps the work of one device over several with pmap, shard_map, or vmap on one device.
 
-The body is the same for all three. Every array is either whole on each device or split by rows, which a tree of the two
-words `WHOLE` and `ROWS` says. Split arrays look like ``[S, ...]`` to the body; outside they are ``[D * S, ...]`` for
-shard_map and ``[D, S, ...]`` for the other two.
+The body is the same for all three. Every array is either replicated or sharded by rows, as given by a tree of the words
+``WHOLE`` and ``ROWS``. The body sees sharded arrays as ``[S, ...]``. Outside they are ``[D * S, ...]`` for shard_map
+and ``[D, S, ...]`` for the other two.
 """
 
 from __future__ import annotations
@@ -28,26 +28,34 @@ MAPPERS = ("pmap", "shard_map", "none")
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program over devices: JAX's own, which takes before the arguments what pmap wants beside them."""
+    """A compiled program over devices.
+
+    Attributes:
+      mapped: the function compiled by JAX.
+      first: arguments that pmap needs in addition, passed before the others.
+    """
 
     mapped: Any
     first: tuple = ()
 
     def __call__(self, *arguments):
-        """Runs it."""
+        """Run the program."""
         return self.mapped(*self.first, *arguments)
 
     def lower(self, *arguments):
-        """For arguments or their shapes, with nothing run; see ``jax.stages.Lowered``."""
+        """Lower the program for arguments or their shapes without running it; see ``jax.stages.Lowered``."""
         return self.mapped.lower(*self.first, *arguments)
 
 
 class Mapper:
-    """Devices and the way in which programs are mapped over them.
+    """Devices, and the way in which programs are mapped over them.
 
     Args:
-      kind: a word of ``MAPPERS``; ``none`` runs all shares as lanes of one vmap on one device.
-      count: D, the number of shares; they run on the first D of all processes' devices.
+      kind: a word of ``MAPPERS``. ``none`` runs all shares as lanes of one vmap on one device.
+      count: the number of shares D. They run on the first D devices of all processes.
+
+    Raises:
+      ValueError: the kind is unknown.
     """
 
     def __init__(self, kind: str, count: int):
@@ -59,12 +67,13 @@ class Mapper:
         self.mesh = Mesh(np.array(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
     def map(self, body: Callable, arguments: tuple[Spec, ...], results: Spec, donate: tuple[int, ...] = ()) -> Program:
-        """The compiled program ``(*arguments) -> results`` of a body with the same signature for one device.
+        """Compile a body written for one device to a program ``(*arguments) -> results`` with the same signature.
 
         Args:
-          body: may use the axis `AXIS`.
-          arguments, results: which parts are whole and which are split.
-          donate: positions of arguments whose memory the results may take.
+          body: the function; it may use the axis ``AXIS``.
+          arguments: which parts of the arguments are replicated and which are sharded.
+          results: the same for the results.
+          donate: positions of arguments whose memory the results may reuse.
         """
         if self.kind == "shard_map":
             # check_vma would multiply the gradients of what is whole by the number of devices.
@@ -104,27 +113,27 @@ class Mapper:
         return Program(jax.jit(one, donate_argnums=donate))
 
     def place(self, tree: Any, spec: Spec) -> Any:
-        """Host arrays, or arrays on any devices, where and as the programs take them.
+        """Place arrays on the devices in the form that programs take.
 
-        Split arrays are given as ``[n, ...]`` with any n; rows of zeros are added until they divide.
+        Sharded arrays are given as ``[n, ...]`` with any n. Rows of zeros are appended until they divide.
         """
         return jax.tree.map(lambda word, part: jax.tree.map(lambda x: self._place(x, word), part), spec, tree)
 
     @property
     def own_shares(self) -> list[int]:
-        """The devices, from 0 to D - 1, that are this process's own; they stand together."""
+        """The numbers of this process's devices, from 0 to D - 1; they are consecutive."""
         if self.kind == "none":
             return list(range(self.count))
         here = jax.process_index()
         return [number for number, device in enumerate(self.mesh.devices) if device.process_index == here]
 
     def place_shares(self, share: Callable[[int], Any], spec: Spec) -> Any:
-        """Host arrays that no process holds as a whole, where and as the programs take them.
+        """Place arrays of which no process holds the whole.
 
         Args:
-          share: what a device holds, by its number: trees of arrays, of the same shapes for each; it is called for
-            this process's devices alone. Of what is whole, each device's is the same.
-          spec: which parts are split.
+          share: returns what a device holds, by its number, as trees of arrays with the same shapes for all devices. It
+            is called for this process's devices only. Replicated parts must be equal.
+          spec: which parts are sharded.
         """
         shares = [share(number) for number in self.own_shares]
 
@@ -135,7 +144,7 @@ class Mapper:
         return jax.tree.map(one, spec, *shares)
 
     def whole_tables(self, tree: Any, spec: Spec) -> Any:
-        """The programs' arrays with split ones as ``[D * S, ...]``, sharded where they lie, for checkpoints."""
+        """Return arrays of programs with sharded ones as ``[D * S, ...]``, still on their devices, for checkpoints."""
 
         def one(word, x):
             if self.kind == "none":
@@ -150,7 +159,7 @@ class Mapper:
         return jax.tree.map(lambda word, part: jax.tree.map(lambda x: one(word, x), part), spec, tree)
 
     def placed_shapes(self, shapes: Any, spec: Spec) -> Any:
-        """Shapes of arrays whose split ones are ``[D * S, ...]``, with the places where they belong."""
+        """Return shapes with the shardings of their arrays; sharded arrays are ``[D * S, ...]``."""
 
         def placed(word, part):
             sharding = self._sharding(word)
@@ -159,11 +168,11 @@ class Mapper:
         return jax.tree.map(placed, spec, shapes)
 
     def table_rows(self, rows: int, split: bool) -> int:
-        """How many rows a table of so many has once it is placed: filled up where it is split."""
+        """Return the number of rows of a table after it is placed: padded if it is sharded."""
         return padded_size(rows, self.count) if split else rows
 
     def whole_shape(self, x: jax.Array) -> tuple[int, ...]:
-        """The shape of a split array as one table over all devices."""
+        """Return the shape of a sharded array as one table over all devices."""
         if self.kind == "shard_map":
             return x.shape
         return (self.count * x.shape[1], *x.shape[2:])
@@ -180,7 +189,7 @@ class Mapper:
         return self._put(x, ROWS)
 
     def _placed_rows(self, rows: Sequence[np.ndarray]) -> jax.Array:
-        """A split array out of the rows of this process's devices."""
+        """Make a sharded array from the rows of this process's devices."""
         if self.kind == "none":
             return jax.device_put(np.stack(rows), self._sharding(ROWS))
         shape = rows[0].shape
@@ -193,7 +202,7 @@ class Mapper:
         return jax.make_array_from_single_device_arrays(shape, self._sharding(ROWS), arrays)
 
     def _partition(self, word: str) -> PartitionSpec:
-        """Lanes of one device hold all rows there."""
+        """Return the partition; lanes on one device hold all rows there."""
         return PartitionSpec(AXIS) if word == ROWS and self.kind != "none" else PartitionSpec()
 
     def _sharding(self, word: str) -> NamedSharding:

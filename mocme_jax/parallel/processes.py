@@ -1,4 +1,4 @@
-"""Several processes as one run: JAX's multi-controller runtime, joined and left in good order."""
+"""Several processes as one run, with JAX's multi-controller runtime."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ HEARTBEAT = 30
 
 @contextlib.contextmanager
 def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
-    """Joins the other processes of a run for the time of a block; to be entered before JAX is used.
+    """Join the other processes of a run for the time of a ``with`` block. Enter it before JAX is used.
 
     Args:
-      coordinator: HOST:PORT of process 0; ``auto`` as SLURM, a TPU pod, Kubernetes or MPI tell; None for one process.
-      count: processes in all; not read for ``auto``.
-      process: this one, from 0; not read for ``auto``.
+      coordinator: HOST:PORT of process 0; ``auto`` to detect SLURM, a TPU pod, Kubernetes or MPI; None for one process.
+      count: the number of processes; ignored for ``auto``.
+      process: the number of this process, from 0; ignored for ``auto``.
 
     Raises:
-      UserError: the address is malformed, or the processes can't be joined.
+      UserError: the address is malformed, or the processes cannot be joined.
     """
     if coordinator is None:
         yield
@@ -58,7 +58,10 @@ def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
 
 
 def everyone(values: Sequence[int]) -> np.ndarray:
-    """What each process gives, int ``[processes, n]``, in each of them; all must call it at the same place."""
+    """All-gather one list of numbers per process: int ``[processes, n]``.
+
+    All processes must call it at the same point.
+    """
     import jax
 
     if jax.process_count() == 1:
@@ -69,7 +72,7 @@ def everyone(values: Sequence[int]) -> np.ndarray:
 
 
 def all_rows(rows: np.ndarray) -> np.ndarray:
-    """The rows ``[n, ...]`` of all processes, one behind the other, in each of them; n may differ.
+    """All-gather the rows ``[n, ...]`` of all processes, in the order of the processes; n may differ.
 
     64-bit integers keep all their bits.
     """
