@@ -1,4 +1,4 @@
-"""Fused scores of a step's queries, and the fit of the weights by them."""
+"""Fused scores of a step's queries, and the loss that fits the fusion's weights."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mocme_jax.parallel.device_axis import gathered
 
 
 class Queries(NamedTuple):
-    """A device's triples asked in both directions, Q queries; first all heads, then all tails.
+    """A device's triples as Q queries in both directions: first all tail queries, then all head queries.
 
     Attributes:
-      entities: those that are asked about.
+      entities: the known entities of the queries.
       relations: int32 ``[Q]`` in [0, 2R).
-      answers: the entities that answer.
+      answers: the answers.
     """
 
     entities: Encoding
@@ -32,10 +32,13 @@ class Queries(NamedTuple):
 
 
 def queries_of(encoding: Encoding, relations: jax.Array, first: int, model: MoCME) -> Queries:
-    """The queries of n triples, whose heads and then tails stand in the encoding from a place on.
+    """Make the queries of n triples.
 
     Args:
+      encoding: encoded entities; the triples' heads and then their tails start at position ``first``.
       relations: int32 ``[n]``.
+      first: the position of the first head.
+      model: the model.
     """
     count = len(relations)
 
@@ -49,23 +52,25 @@ def queries_of(encoding: Encoding, relations: jax.Array, first: int, model: MoCM
 
 
 def by_expert(function: Callable, queries: jax.Array, answers: jax.Array) -> jax.Array:
-    """Each expert's scores, ``[H, ...]`` float32, of its queries ``[Q, H, d]`` and answers ``[C, H, d]``."""
+    """Compute each expert's scores, ``[H, ...]`` float32, of its queries ``[Q, H, d]`` and answers ``[C, H, d]``."""
     return jax.vmap(function, in_axes=1)(queries, answers).astype(jnp.float32)
 
 
 def fused(
     model: MoCME, params: Any, queries: Queries, pool: Encoding, positive: jax.Array, scores: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The experts' scores, fused.
+    """Fuse the scores of the experts.
 
     Args:
-      queries: this device's Q, of A on all devices.
-      pool: of C candidates.
+      model: the model.
+      params: the module's variables.
+      queries: this device's Q queries, of A on all devices.
+      pool: the C candidates.
       positive: ``[H, Q]``, scores of the answers.
-      scores: ``[H, A, C]``.
+      scores: ``[H, A, C]``, scores of the candidates.
 
     Returns:
-      ``[Q]`` and ``[A, C]``.
+      The fused scores of the answers ``[Q]`` and of the candidates ``[A, C]``.
     """
 
     def weights(encoding: Encoding, *, answers: bool) -> jax.Array:
@@ -83,13 +88,18 @@ def fused(
 def fit_loss(
     model: MoCME, params: Any, queries: Queries, pool: Encoding, negative: jax.Array, across: Across
 ) -> tuple[jax.Array, jax.Array]:
-    """What fits the fusion's parameters, and moves nothing else.
+    """Compute the loss of the fusion's fit, whose gradient is zero for all other parameters.
 
     Args:
-      negative: bool ``[A, C]``, which of the pool are negatives of all devices' queries.
+      model: the model.
+      params: the module's variables.
+      queries: this device's queries.
+      pool: the C candidates.
+      negative: bool ``[A, C]``, whether the candidate is a negative of the query, for the queries of all devices.
+      across: reduces over all columns.
 
     Returns:
-      The loss, and the InfoNCE bound in nats on what the fused scores tell of the answers; scalars.
+      The loss, and the InfoNCE bound of the fused scores in nats; scalars.
     """
     params = only_fusion(params)
     queries, pool = jax.lax.stop_gradient((queries, pool))
@@ -106,5 +116,5 @@ def fit_loss(
 
 
 def _less_one(encoding: Encoding) -> Encoding:
-    """Entities without one of their training triples: a triple that is held out is no evidence of its own ends."""
+    """Return the entities with one training triple less, because a held-out triple is no evidence for its own ends."""
     return encoding._replace(evidence=jnp.log(jnp.maximum(jnp.exp(encoding.evidence) - 1, 1)))

@@ -1,8 +1,8 @@
-"""Which training triples a step reads: a batch, and some that are held out, for the fit of the fusion alone.
+"""The training triples that a step reads: a batch, and held-out triples for the fit of the fusion.
 
-While they are held out, nothing else is trained on them, and their answers stay among the negatives of other queries.
-Were they left out there, as known answers are, an entity would be pushed away from every answer but the one that is
-held out, and so learn it.
+While triples are held out, nothing else is trained on them, and their answers stay among the negatives of other
+queries. If they were masked there, as known answers are, an entity would be pushed away from every answer but the
+held-out one, and would learn it from that.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.training.shuffling import batch_rows, run_keys
 
 TRIPLES = 16
-"""Held-out triples that join a step."""
+"""The number of held-out triples per step."""
 SHARE = 0.06
-"""Share of the training triples that is held out."""
+"""The share of the training triples that is held out."""
 MOST = 1000
-"""Held-out triples at most: enough for the fusion's few parameters, and each is one less to learn from."""
+"""The maximum number of held-out triples: enough for the fusion's few parameters. Each one is a triple less to train on."""
 
 # No epoch has this number.
 _DRAW = 2**31 - 1
@@ -29,11 +29,11 @@ _CHOICE_SEED = 0
 
 
 class HeldOut(NamedTuple):
-    """Training triples that are held out.
+    """The held-out training triples.
 
     Attributes:
       rows: int32 ``[n]``, ascending.
-      known: their facts, which those of the triples that are trained on lack.
+      known: their facts, which the facts of the other training triples do not contain.
     """
 
     rows: jax.Array
@@ -41,33 +41,34 @@ class HeldOut(NamedTuple):
 
 
 def count_held_out(triples: int, wanted: int) -> int:
-    """The number of held-out triples among T training triples; 0 if no step wants any (``wanted`` is 0)."""
+    """Return the number of held-out triples among T training triples; 0 if ``wanted``, the number per step, is 0."""
     return min(max(1, int(SHARE * triples)), MOST, triples - 1) if wanted else 0
 
 
 def choose_held_out(triples: int, wanted: int) -> np.ndarray:
-    """The rows to hold out of T training triples, int64 ``[n]`` ascending: the same whatever the run's seed."""
+    """Choose the held-out rows among T training triples, int64 ``[n]`` ascending, regardless of the run's seed."""
     count = count_held_out(triples, wanted)
     return np.sort(np.random.default_rng(_CHOICE_SEED).choice(triples, count, replace=False, shuffle=False))
 
 
 def settled(step: jax.Array, until: int) -> jax.Array:
-    """Whether the fusion's weights stay as they are from this step on; bool scalar. ``until`` 0 is never."""
+    """Return whether the weights of the fusion are fixed from this step on, as a bool scalar; never for ``until`` 0."""
     return (step >= until) & (until > 0)
 
 
 def step_rows(
     key_data: jax.Array, step: jax.Array, held: jax.Array, *, batch_size: int, triples: int, wanted: int, until: int = 0
 ) -> jax.Array:
-    """The rows of a step among T training triples, int32 ``[B + wanted]``: its batch, then held-out triples.
+    """Return the rows of a step among T training triples, int32 ``[B + wanted]``: its batch, then held-out triples.
 
     Args:
-      key_data: the run's, see ``run_keys``.
+      key_data: the key of the run, see ``run_keys``.
       step: int32 scalar.
       held: int32 ``[n]``, from ``choose_held_out``.
-      batch_size: B; an epoch is a pass over the triples that are not held out.
-      wanted: how many held-out triples join.
-      until: the step from which batches are of all triples, those held out before too; 0: never.
+      batch_size: the batch size B. An epoch is a pass over the triples that are not held out.
+      triples: the number of training triples T.
+      wanted: the number of held-out triples per step.
+      until: the step from which batches are drawn from all triples; 0: never.
     """
     order_key, draw_key = run_keys(key_data)
     if not wanted:

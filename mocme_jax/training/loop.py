@@ -1,4 +1,4 @@
-"""The loop: calls of the training program, evaluations and saves between them."""
+"""The training loop: calls of the training program, with evaluations and saves between them."""
 
 from __future__ import annotations
 
@@ -40,19 +40,21 @@ _norm = jax.jit(optax.tree.norm)
 
 
 class Loop:
-    """Trains seeds, each a lane of one program, to the last epoch or until dev stops getting better.
+    """Trains seeds, each as a lane of one program, until the last epoch or until dev stops improving.
 
-    A seed that diverges ends alone; the others go on.
+    A seed that diverges ends alone; the others continue.
 
     Args:
-      config: every choice but the seed.
-      seeds: one, or several that are trained at once.
-      preemption: whether a signal has asked for the end.
-      began: when the command began, by ``time.perf_counter``.
-      start: vectors from elsewhere to begin with, see ``make_start``; None: all begins by chance.
+      config: the config of all seeds; its own seed is not used.
+      dataset: the graph.
+      mapper: the devices.
+      seeds: one seed, or several that are trained together.
+      preemption: whether a signal has requested a stop.
+      began: the start of the command, by ``time.perf_counter``.
+      start: initial vectors, see ``make_start``; None for random ones.
 
     Raises:
-      UserError: the config does not fit the devices or the seeds; nothing was written.
+      UserError: the config does not fit the devices or the seeds. Nothing has been written.
     """
 
     def __init__(
@@ -81,10 +83,15 @@ class Loop:
         self._began = time.perf_counter() if began is None else began
 
     def resume(self, checkpoints: Checkpoints, folder: Path, notify: Callable[[str], None]) -> TrainState:
-        """The state to go on from, once the folder is found to hold this training or none; sets ``positions``.
+        """Return the state to continue from, and set ``positions``. The folder must hold this training or none.
+
+        Args:
+          checkpoints: the checkpoints of the folder.
+          folder: the folder of the run.
+          notify: called with one line if training resumes.
 
         Raises:
-          UserError: the folder holds another training, or nothing but damaged checkpoints.
+          UserError: the folder holds another training, or only corrupt checkpoints.
         """
         self.checkpoints, self.folder = checkpoints, folder
         lanes, entities = (OneLane, len(self.dataset.graph.entities)) if len(self.seeds) == 1 else (StackedLanes, None)
@@ -103,7 +110,7 @@ class Loop:
 
     @property
     def position(self) -> Position:
-        """Of the seed that has come furthest."""
+        """The position of the seed that has come furthest."""
         return furthest(self.positions)
 
     @property
@@ -118,15 +125,18 @@ class Loop:
         progress: Progress,
         diverged: Callable[[FloatingPointError, TrainState, dict], None] = lambda *_: None,
     ) -> None:
-        """Runs from the state that ``resume`` gave, which is donated, to the end; the log takes a row per evaluation.
+        """Train to the end; the log gets one row per evaluation.
 
         Args:
-          diverged: called once something of a seed is not finite, with an error that says what, the state, and that
-            seed's last metrics; it may raise the error, or the seed's end is told in a line.
+          state: the state from ``resume``, which is donated.
+          log: the metrics log.
+          progress: the progress display.
+          diverged: called if a value of a seed is not finite, with an error that says which, the state, and the seed's
+            last metrics. It may raise the error. Otherwise the seed ends with one printed line.
 
         Raises:
-          Stopped: a signal has asked for it; the state is on the disk.
-          UserError: a save or a row can't be written.
+          Stopped: a signal requested it. The state is saved.
+          UserError: a save or a row cannot be written.
         """
         schedule = self.schedule
         self._log, self._progress, self._diverged = log, progress, diverged
@@ -149,9 +159,9 @@ class Loop:
                 state = self._train(state, steps)
 
     def _agreed(self, limit: int) -> tuple[bool, bool, int]:
-        """Whether to stop, whether to save, and how many steps to take: the same in every process.
+        """Decide whether to stop, whether to save, and how many steps to take: the same in every process.
 
-        Any process may ask for the end; the rest is as process 0 sees it.
+        Any process may request a stop. Process 0 decides the rest.
         """
         late = time.perf_counter() - self._saved_at >= 60 * self.schedule.save_minutes
         votes = everyone([self._preemption.requested, late, self._pace.length(limit)])
@@ -180,7 +190,7 @@ class Loop:
         return state
 
     def _evaluate(self, state: TrainState) -> TrainState:
-        """Scores dev, writes the rows, keeps what got better; returns the state with its sums begun anew."""
+        """Evaluate dev, write the rows, and save what improved; return the state with its sums reset."""
         schedule, epoch = self.schedule, self.position.epoch
         self._progress.evaluating(epoch)
         rate = self._pace.steps_a_second()
@@ -231,16 +241,16 @@ class Loop:
         return state
 
     def encoded(self, params: Params) -> tuple[EntityVectors, dict]:
-        """The vectors of all entities by a seed's parameters, and the experts' shares of the weights by name."""
+        """Return the vectors of all entities for a seed's parameters, and the experts' shares of the weights."""
         vectors, shares = self._encode(params, self.training.inputs)
         return vectors, weight_names(self.dataset.graph, shares)
 
     def best(self, number: int) -> Params | None:
-        """The best parameters of a seed; None if it was never evaluated."""
+        """Return the best parameters of a seed; None if it was never evaluated."""
         return self.lanes.best(self.positions[number], number)
 
     def whole(self, state: TrainState) -> TrainState:
-        """As arrays of all processes, split ones as one table: for checkpoints, and for norms over all of them."""
+        """Return the state as arrays of all processes with sharded tables as one, for checkpoints and for norms."""
         return self.training.mapper.whole_tables(state, self.training.plan.spec)
 
     def _tell(self, number: int, line: str) -> None:

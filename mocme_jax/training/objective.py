@@ -27,37 +27,38 @@ PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"
 
 
 class Negatives(NamedTuple):
-    """What train knows of a step's queries, B triples in both directions.
+    """Known answers in train of the queries of a step: B triples in both directions.
 
     Attributes:
-      mask: bool ``[2B, n]``, which of this device's columns are negatives of each.
-      answers: int32 ``[2B]``, how many known answers each has; the same on every device.
+      mask: bool ``[2B, n]``, whether each of this device's columns is a negative of the query.
+      answers: int32 ``[2B]``, the number of known answers of each query; the same on every device.
     """
 
     mask: jax.Array
     answers: jax.Array
 
     def split(self, rows: int) -> tuple[Negatives, Negatives]:
-        """The negatives of the first ``rows`` queries, and those of the other queries."""
+        """Return the negatives of the first ``rows`` queries, and those of the other queries."""
         return Negatives(self.mask[:rows], self.answers[:rows]), Negatives(self.mask[rows:], self.answers[rows:])
 
 
 class StepLoss(NamedTuple):
-    """A step's loss in four parts, so that gradients can be taken of the rows that were fetched.
+    """The loss of a step in four parts, so that gradients of the rows that were looked up can be taken.
 
-    ``batch`` is int32 ``[B + held, 3]``, the whole batch's triples and then the held-out ones, on every device.
+    ``batch`` is int32 ``[B + held, 3]``: the triples of the whole batch, then the held-out triples, on every device.
 
     Attributes:
-      guided: whether the pool is drawn by entropy, which the state then remembers.
-      held: how many held-out triples a step wants.
-      columns: ``(batch, key, entropy) -> Columns``, the candidates; ``entropy`` is ``[N]`` where guided, else None.
-      negatives: ``(known, withheld, joined, columns, batch) -> Negatives``: of what train knows, and of the facts of
-        held-out triples (None where there are none), which queries of the batch know if they have ``joined``.
-      fetch: ``(structure, inputs, columns, batch) -> Carried``, what the tables hold of the columns.
-      loss: ``(params, carried, columns, negatives, batch, key) -> (loss, (metrics, seen))``: this device's own mean
-        loss over its B / D triples, to be averaged over the devices; ``params`` are the module's variables, ``seen`` is
-        a ``Seen`` where guided, else None.
-      metrics: names of the metrics.
+      guided: whether the pool is drawn by entropy, which is then kept in the state.
+      held: the number of held-out triples per step.
+      columns: ``(batch, key, entropy) -> Columns``, the candidates. ``entropy`` is ``[N]`` if guided, else None.
+      negatives: ``(known, withheld, joined, columns, batch) -> Negatives``. ``known`` are the known answers in train,
+        ``withheld`` those of held-out triples (None if there are none), which the queries of the batch use if
+        ``joined``.
+      fetch: ``(structure, inputs, columns, batch) -> Carried``, the encoder's inputs for the columns.
+      loss: ``(params, carried, columns, negatives, batch, key) -> (loss, (metrics, seen))``. The loss is this device's
+        mean over its B / D triples, to be averaged over the devices. ``params`` are the module's variables. ``seen`` is
+        a ``Seen`` if guided, else None.
+      metrics: the names of the metrics.
     """
 
     guided: bool
@@ -70,13 +71,15 @@ class StepLoss(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """Choices of the objective; what is not told here is as in the configuration.
+    """The parts of the objective. Fields that are not listed are those of the config.
 
     Attributes:
       guided: whether the pool is drawn by entropy.
-      reference: what the belief behind that entropy is of, ``egns.relative`` or ``egns.absolute``.
-      loss: over positives and weighted negatives.
-      precision: a word of ``PRODUCTS``.
+      reference: the belief whose entropy guides the pool, ``egns.relative`` or ``egns.absolute``.
+      weighting: the weighting of negatives.
+      loss: the loss of positives and weighted negatives.
+      regulariser: the penalty.
+      precision: a key of ``PRODUCTS``.
     """
 
     pool: int
@@ -92,13 +95,18 @@ class Objective(NamedTuple):
 
 
 def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int, split: bool) -> StepLoss:
-    """The loss of one device's share, to be called under the named axis of ``parallel``.
+    """Make the loss of one device's share, to be called under the named axis of ``parallel``.
 
-    Every random draw belongs to a place in the whole batch or in the whole list of candidates. Queries are gathered,
-    and every device scores all of them against its own candidates. So the mean over devices of their losses does not
-    depend on how many there are.
+    Every random draw belongs to a position in the whole batch or in the whole list of candidates. Queries are
+    all-gathered, and every device scores all of them against its own candidates. So the mean of the loss over devices
+    does not depend on their number.
 
-    The batch divides by the ``devices``; ``split`` says whether tables with a row an entity are split over them.
+    Args:
+      model: the model.
+      objective: the parts of the objective.
+      entities: the number of entities N.
+      devices: the number of devices, which must divide the batch size.
+      split: whether tables with one row per entity are sharded.
     """
     score, across = model.score, across_devices(devices)
     everything = pool_covers(objective.pool, entities)
@@ -108,7 +116,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
     held = -(-held_out.TRIPLES // devices) * devices if model.fusion.fitted_on == "held_out" else 0
 
     def candidates(batch: jax.Array) -> slice:
-        """Which of this device's columns are scored."""
+        """Return the slice of this device's columns that are scored."""
         own_entities = 2 * (len(batch) // devices)
         return slice(own_entities if everything or not objective.batch_candidates else 0, None)
 
@@ -120,7 +128,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         known: KnownAnswers, withheld: KnownAnswers | None, joined: jax.Array, columns: Columns, batch: jax.Array
     ) -> Negatives:
         def handed_over(triples):
-            """Queries in the order in which devices hand them over: one's own heads, then one's own tails."""
+            """Return queries in the order in which devices gather them: for each device, its heads, then its tails."""
             head, relation, tail = triples.T
             ends = (head, tail), (relation, relation + model.num_relations)
             return [jnp.stack(two).reshape(2, devices, -1).swapaxes(0, 1).reshape(-1) for two in ends]
@@ -176,7 +184,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         scores = by_expert(score.match, gathered(asked), pool.vectors)
 
         def rank(positive, scores):
-            """The mean loss of one expert, and how its weights are shared out."""
+            """Return the mean loss of one expert, and the distribution of its weights."""
             weights = objective.weighting(scores, gathered(positive), known.mask, known.answers, across)
             losses = objective.loss(positive, scores, known.mask, weights.values, across)
             return jnp.mean(losses), _shares(weights, across)
@@ -217,17 +225,19 @@ def _metrics(objective: Objective, fits: bool) -> tuple[str, ...]:
 
 
 def _cast(tree, kind):
-    """The tree with its floats in another type."""
+    """Convert the floats of a tree to another type."""
     return jax.tree.map(lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def _penalty(score: Score, regulariser: Regulariser, ends: jax.Array, queries: jax.Array, rows: jax.Array) -> jax.Array:
-    """Mean penalty of triples, summed over experts, float32 scalar.
+    """Compute the mean penalty of triples, summed over experts, as a float32 scalar.
 
     Args:
+      score: the score function.
+      regulariser: the penalty.
       ends: ``[2B', H, d]``, heads and tails.
-      queries: ``[2B', H, d]``, of both directions.
-      rows: ``[2B', H, d_r]``, of the relations and of their reciprocals.
+      queries: ``[2B', H, d]``, query vectors of both directions.
+      rows: ``[2B', H, d_r]``, rows of the relations and of their reciprocals.
     """
 
     def mean(factors: jax.Array) -> jax.Array:
@@ -240,10 +250,15 @@ def _penalty(score: Score, regulariser: Regulariser, ends: jax.Array, queries: j
 
 
 def dropout(key: jax.Array, rows: jax.Array, array: jax.Array, chance: float) -> jax.Array:
-    """``[n, ...]`` with components hidden at random and the rest scaled up (Srivastava et al., JMLR 2014).
+    """Apply dropout to ``[n, ...]``: hide components at random and scale up the rest (Srivastava et al., JMLR 2014).
 
-    Each row draws by its own key, its place in the whole batch ``rows [n]``, so that draws do not depend on the
-    devices.
+    Each row has its own key, by its position in the whole batch, so draws do not depend on the number of devices.
+
+    Args:
+      key: PRNG key.
+      rows: int ``[n]``, positions in the whole batch.
+      array: ``[n, ...]``.
+      chance: the probability of hiding a component.
     """
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
     kept = jax.vmap(lambda one: jax.random.bernoulli(one, 1 - chance, array.shape[1:]))(keys)
@@ -251,7 +266,7 @@ def dropout(key: jax.Array, rows: jax.Array, array: jax.Array, chance: float) ->
 
 
 def _shares(weights: egns.Weights, across: Across) -> dict[str, jax.Array]:
-    """Metrics: each class's share of the negatives, and of their weight, over the whole batch."""
+    """Return metrics: each class's share of the negatives and of their weight, over the whole batch."""
     metrics: dict[str, jax.Array] = {}
     if weights.counts is None or weights.totals is None:
         return metrics

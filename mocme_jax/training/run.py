@@ -1,4 +1,4 @@
-"""Trains, evaluates, keeps checkpoints, and scores the best model on test once."""
+"""The function ``train_and_evaluate``: training with checkpoints, and one evaluation of the best model on test."""
 
 from __future__ import annotations
 
@@ -43,18 +43,21 @@ def train_and_evaluate(
     trackers: Sequence[Tracker] = (),
     start: Mapping[str, Any] | None = None,
 ) -> dict:
-    """Trains the configured model in ``workdir``, or goes on there; returns what it wrote to ``results.json``.
+    """Train the configured model in a folder, or resume there, and return the content of ``results.json``.
 
     Args:
-      preemption: is entered, and takes signals; None leaves them alone.
-      graph: what to train on, in place of what the config names.
-      trackers: take the row of each evaluation, beside TensorBoard; they are the caller's to close.
-      start: vectors from elsewhere to begin with, see ``make_start``.
+      config: the config.
+      workdir: the folder of the run.
+      preemption: handles signals, and is entered here; None to leave signals alone.
+      graph: the graph to train on instead of the one that the config names.
+      trackers: receive the row of each evaluation, in addition to TensorBoard. The caller closes them.
+      start: initial vectors, see ``make_start``.
 
     Raises:
-      UserError: bad data, a workdir that can't be written, holds another run, or in which another process trains.
+      UserError: the data are invalid, or the folder cannot be written, holds another run, or is in use by another
+        process.
       FloatingPointError: the loss or a score is not finite.
-      Stopped: a signal has ended the run in good order.
+      Stopped: a signal has ended the run. Its state is saved.
     """
     check_addresses()
     began = time.perf_counter()
@@ -125,7 +128,7 @@ def train_and_evaluate(
 
 @contextlib.contextmanager
 def _held(workdir: Path, writes: bool, lock: bool):
-    """The lock of the folder, which the process that writes holds for all."""
+    """Hold the lock of the folder, which the writing process takes for all processes."""
     with contextlib.ExitStack() as stack:
         refused = None
         if writes:

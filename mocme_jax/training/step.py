@@ -1,4 +1,4 @@
-"""The training step of one device's share, and many of them in one compiled call over the devices."""
+"""The training step of one device, and the compiled program that runs many steps on all devices."""
 
 from __future__ import annotations
 
@@ -35,11 +35,18 @@ AVERAGE_EVERY = 16
 def make_train_step(
     loss: StepLoss, optimizers: Optimizers, *, devices: int, split: bool, sparse: bool, until: int = 0
 ) -> Callable:
-    """One step of one device's share: ``(state, data, batch, key) -> (state, metrics)``, under the named axis.
+    """Make the training step of one device, ``(state, data, batch, key) -> (state, metrics)``, under the named axis.
 
-    Gradients of what is whole, and metrics, are means over the devices, so the state stays the same on all of them. A
-    ``sparse`` step updates the rows that it read, in place of the whole structure table. From step ``until`` on, if it
-    is not 0, the weights of the fusion stay.
+    Gradients of replicated parameters and metrics are means over the devices, so the state stays the same on all
+    devices.
+
+    Args:
+      loss: the loss of a step.
+      optimizers: the optimizers.
+      devices: the number of devices.
+      split: whether the structure table is sharded.
+      sparse: update only the rows of the structure table that the step read, instead of the whole table.
+      until: the step from which the weights of the fusion are fixed; 0: never.
     """
 
     def dense(state: TrainState, fetch: Callable, loss_of: Callable):
@@ -103,10 +110,14 @@ def make_train_step(
 
 
 def averaged(state: TrainState, steps: float) -> TrainState:
-    """The state with its average moved towards the parameters, where the step is one of every 16.
+    """Move the average of the state towards the parameters, at every 16th step.
 
-    An exponential average over about so many steps; before these are taken, the plain mean (Polyak and Juditsky, 1992).
-    At other steps the average stays as it is to the last bit, so that calls may end anywhere.
+    It is an exponential average over about this many steps, and the plain mean before that many steps have been taken
+    (Polyak and Juditsky, 1992). At other steps the average does not change in any bit, so calls may end at any step.
+
+    Args:
+      state: the state.
+      steps: the span of the average in steps.
     """
     updates = (state.step // AVERAGE_EVERY).astype(jnp.float32)
     pace = jnp.maximum(AVERAGE_EVERY / steps, 1 / jnp.maximum(updates, 1))
@@ -121,7 +132,7 @@ def averaged(state: TrainState, steps: float) -> TrainState:
 
 
 def finite(metrics: Metrics) -> jax.Array:
-    """Whether a step's loss and gradient are finite; bool scalar, or one per seed."""
+    """Return whether the loss and the gradient of a step are finite; a bool scalar, or one per seed."""
     return jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(metrics["norm/gradient"])
 
 
@@ -138,24 +149,29 @@ def make_train_program(
     seeds: bool = False,
     until: int = 0,
 ) -> Program:
-    """``(state, data, steps) -> (state, latest)``: that many steps on the devices, with no trip to the host.
+    """Make the program ``(state, data, steps) -> (state, latest)``, which takes that many steps on the devices.
 
-    The state after so many steps is the same, bit for bit, in whatever calls they were taken: a step's triples and
-    draws follow from the key and the step, and metrics are added up in the state. A step whose loss or gradient is not
-    finite is the last of its call. ``latest`` are the metrics of the last step, and ``step``, how many had been taken
-    after it. The state passed in is donated.
+    The state after a number of steps is the same, bit for bit, however the steps are divided into calls. The triples
+    and random draws of a step depend on the key and the step only, and metrics are summed in the state. A step whose
+    loss or gradient is not finite is the last of its call. ``latest`` holds the metrics of the last step, and ``step``,
+    the number of steps taken after it. The state passed in is donated.
 
     Args:
-      loss, optimizers, split, sparse: see ``make_train_step``.
-      batch_size: B, over all devices.
-      until: the step from which held-out triples are trained on and the fusion stays; 0: never.
-      average_steps: span of the running average; 0 where the state has none.
-      seeds: whether state and data are of several seeds at once (see ``state_axes``), as lanes of one program, each of
-        which does what it would do alone; ``latest`` then are ``[S]``. Tables are then whole. The call goes on while
-        any seed is finite; ``latest`` of one that is not are those of its first such step.
+      loss: see ``make_train_step``.
+      optimizers: see ``make_train_step``.
+      batch_size: the batch size B over all devices.
+      triples: the number of training triples T.
+      mapper: the devices.
+      split: see ``make_train_step``.
+      sparse: see ``make_train_step``.
+      average_steps: the span of the running average in steps; 0 if the state has none.
+      seeds: whether state and data are of several seeds (see ``state_axes``). Each seed is a lane of one program and
+        gives the same results as alone. Tables must be replicated. ``latest`` is then ``[S]``. The call continues while
+        any seed is finite; for a seed that is not, ``latest`` describes its first such step.
+      until: the step from which held-out triples are trained on and the weights of the fusion are fixed; 0: never.
 
     Raises:
-      UserError: the batch does not divide by the devices.
+      UserError: the batch size does not divide by the number of devices.
     """
     devices = mapper.count
     if batch_size % devices:
@@ -188,7 +204,7 @@ def make_train_program(
             return state._replace(sums=state.sums.plus(metrics)), latest
 
         def stretch(carry):
-            """Steps up to the next update of the average."""
+            """Take the steps up to the next update of the average."""
             end = jnp.minimum(last, (carry[0].step // AVERAGE_EVERY + 1) * AVERAGE_EVERY)
             state, latest = jax.lax.while_loop(going(end), one, carry)
             return averaged(state, average_steps), latest

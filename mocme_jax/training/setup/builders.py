@@ -1,6 +1,6 @@
-"""From a configuration to a model, an objective, a training and an evaluator.
+"""Functions that build the model, the objective, the training and the evaluator from a config.
 
-Fields of a configuration are read here, in ``datasets`` and in ``settings``, and nowhere else.
+Config fields are read here, in ``datasets`` and in ``settings``, and nowhere else.
 """
 
 from __future__ import annotations
@@ -50,16 +50,21 @@ DENSE_ENTITIES = 200_000
 
 
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
-    """The model that ``config.model`` and ``config.fusion`` describe, for a graph's sizes."""
+    """Build the model that ``config.model`` describes, for the sizes of a graph."""
     widths = tuple(modality.features.shape[1] for modality in graph.modalities)
     return build_model_of(config, len(graph.relations), widths)
 
 
 def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) -> MoCME:
-    """The same, for so many relations and feature modalities of these widths.
+    """Build the model that ``config.model`` describes, for given sizes.
 
-    There is an expert for the structure, one for each of several feature modalities, and ``config.model.experts`` joint
-    ones that read all of these.
+    There is one expert for the structure, one per feature modality if there are several, and ``config.model.experts``
+    joint experts that read all feature modalities.
+
+    Args:
+      config: the config.
+      relations: the number of relations R.
+      widths: the width of each feature modality.
     """
     model = config.model
     everything = tuple(range(len(widths)))
@@ -73,7 +78,7 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
 
 
 def build_objective(config: ConfigDict) -> Objective:
-    """The objective that ``config.negatives`` and ``config.loss`` describe."""
+    """Build the objective that ``config.negatives`` and ``config.loss`` describe."""
     negatives, loss = config.negatives, config.loss
     guided = egns.EntropyGuided(
         low=negatives.entropy_low,
@@ -106,7 +111,11 @@ def build_objective(config: ConfigDict) -> Objective:
 
 
 def build_mapper(config: ConfigDict) -> Mapper:
-    """The devices that ``config.parallel`` asks for: so many, or all for 0; a UserError where there are fewer."""
+    """Build the mapper for the devices that ``config.parallel`` requests; 0 devices means all.
+
+    Raises:
+      UserError: there are fewer devices.
+    """
     parallel = config.parallel
     here = jax.device_count()
     if parallel.mapper == "none":
@@ -120,9 +129,17 @@ def build_mapper(config: ConfigDict) -> Mapper:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What training needs besides a state, placed on the devices; for the program see ``make_train_program``.
+    """What training needs besides a state, placed on the devices.
 
-    ``held`` is how many held-out triples join a step, up to step ``until`` (0: to the end).
+    Attributes:
+      mapper: the devices.
+      batch_size: the batch size B over all devices.
+      inputs: the encoder's inputs.
+      data: the training data.
+      plan: the plan of the state.
+      program: the training program; see ``make_train_program``.
+      held: the number of held-out triples per step.
+      until: the step until which held-out triples join; 0: to the end.
     """
 
     mapper: Mapper
@@ -143,12 +160,18 @@ def build_training(
     seeds: Sequence[int] = (),
     start: Start | None = None,
 ) -> Training:
-    """The compiled training that ``config`` describes, of its own seed or of one or several others at once.
+    """Build the compiled training of the config's own seed, or of one or several given seeds together.
 
-    It begins from the vectors of ``start``, or by chance.
+    Args:
+      config: the config.
+      model: the model.
+      graph: the graph.
+      mapper: the devices.
+      seeds: the seeds; empty for the config's own.
+      start: initial vectors; None for random ones.
 
     Raises:
-      UserError: several seeds are to split their tables; or see ``make_train_program``.
+      UserError: several seeds are requested with sharded tables; or see ``make_train_program``.
     """
     split, sizes = config.parallel.shard_entities, dict(entities=len(graph.entities), triples=len(graph.train))
     if split and len(seeds) > 1:
@@ -162,12 +185,12 @@ def build_training(
 
 
 def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper) -> Inputs:
-    """What entities carry; see ``make_inputs``."""
+    """Build the encoder's inputs; see ``make_inputs``."""
     return make_inputs(graph, mapper, split=config.parallel.shard_entities)
 
 
 def updates_rows_alone(config: ConfigDict, entities: int) -> bool:
-    """Whether a step updates the rows that it read, and no others: not where every entity is a candidate."""
+    """Return whether a step updates only the rows that it read; False if every entity is a candidate."""
     return entities > DENSE_ENTITIES and not pool_covers(config.negatives.pool, entities)
 
 
@@ -181,7 +204,7 @@ def build_program(
     seeds: Sequence[int] = (),
     start: Start | None = None,
 ) -> tuple[StatePlan, Program, StepLoss]:
-    """The plan of the seeds' state, the program (see ``make_train_program``) and its loss, for these sizes."""
+    """Build the plan of the state, the training program (see ``make_train_program``) and its loss, for these sizes."""
     settings, split = config.train, config.parallel.shard_entities
     optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate)
     loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
@@ -213,7 +236,13 @@ def build_program(
 
 
 def hold_out_until(config: ConfigDict, triples: int, wanted: int) -> int:
-    """The step from which held-out triples are trained on; 0: never. ``wanted`` is how many join each step."""
+    """Return the step from which held-out triples are trained on; 0: never.
+
+    Args:
+      config: the config.
+      triples: the number of training triples T.
+      wanted: the number of held-out triples per step.
+    """
     trained = triples - count_held_out(triples, wanted)
     return config.train.hold_out_epochs * -(-trained // config.train.batch_size) if wanted else 0
 
@@ -221,18 +250,24 @@ def hold_out_until(config: ConfigDict, triples: int, wanted: int) -> int:
 def build_encode(
     config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper, additions: tuple[TableAddition, ...]
 ) -> Program:
-    """The compiled encoding of all entities; see ``make_encode_program``."""
+    """Build the compiled encoding of all entities; see ``make_encode_program``."""
     entities, split = len(graph.entities), config.parallel.shard_entities
     return make_encode_program(model, entities=entities, mapper=mapper, split=split, additions=additions)
 
 
 def bars_of(config: ConfigDict, train: np.ndarray, relations: int) -> tuple[Bar, ...]:
-    """What rules candidates out, in training and after it: found from train, int ``[T, 3]``, of R relations."""
+    """Build the bars, which rule candidates out in training and after it.
+
+    Args:
+      config: the config.
+      train: int ``[T, 3]``.
+      relations: the number of relations R.
+    """
     return () if config.model.self_answers == "all" else (self_answers.find_self_answers(train, relations),)
 
 
 def additions_of(config: ConfigDict, graph: KnowledgeGraph) -> Additions:
-    """What is added to queries once a model is trained."""
+    """Build the score additions and bars of a graph."""
     sizes, weight = (len(graph.entities), len(graph.relations)), config.model.cardinality
     scores = (cardinality.find_cardinality(graph.train, *sizes, weight),) if weight else ()
     return Additions(scores, bars_of(config, graph.train, sizes[1]), graph.train, sizes)
@@ -241,7 +276,7 @@ def additions_of(config: ConfigDict, graph: KnowledgeGraph) -> Additions:
 def table_additions_of(
     config: ConfigDict, graph: KnowledgeGraph, workdir: Path | None = None
 ) -> tuple[TableAddition, ...]:
-    """What changes the structure table before entities are encoded: read from a run's folder, or found in the graph."""
+    """Build the table additions: read them from a run's folder, or compute them from the graph."""
     entities, share = len(graph.entities), config.model.lend
     if not share:
         return ()
@@ -251,14 +286,21 @@ def table_additions_of(
 
 
 def addition_bytes(config: ConfigDict, entities: int, held: int, relations: int) -> dict[str, int]:
-    """What additions take on a device by their names, for N entities, of which it holds so many, and R relations."""
+    """Return the bytes of each addition on a device, by name.
+
+    Args:
+      config: the config.
+      entities: the number of entities N.
+      held: the number of entities whose rows the device holds.
+      relations: the number of relations R.
+    """
     counts = {"relations' cardinality, in evaluation": cardinality.memory(held, relations)}
     lenders = {"who lends structure, in evaluation": lending.memory(entities)}
     return (counts if config.model.cardinality else {}) | (lenders if config.model.lend else {})
 
 
 def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: Mapper) -> Evaluator:
-    """The evaluator that ``config.eval`` describes; it filters by every known triple."""
+    """Build the evaluator that ``config.eval`` describes; it filters by all known triples."""
     return Evaluator(
         model,
         dataset.graph,

@@ -1,4 +1,4 @@
-"""From a configuration to a graph with its dev split."""
+"""Functions that load the graph of a config and its dev split."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class Dataset:
     """A graph ready for training.
 
     Attributes:
-      graph: ``train`` is what is trained on and ``valid`` is the dev split, released or carved out of train.
-      known: every split as released, for filtering.
-      fingerprint, parts: of the graph as it was read, before a dev split was carved, and of each part.
-      warnings: the audit's, one line each.
-      dev: what the dev split is, in words.
+      graph: the graph. ``train`` is the split to train on, ``valid`` the dev split: the released one, or taken from
+        train.
+      known: all splits as released, for filtering.
+      fingerprint: the digest of the graph as read, before a dev split was taken from train.
+      parts: the digest of each part of that graph.
+      warnings: the warnings of the audit, one line each.
+      dev: a description of the dev split.
     """
 
     graph: KnowledgeGraph
@@ -43,12 +45,15 @@ class Dataset:
 def load_dataset(
     config: ConfigDict, notify: Callable[[str], None] | None = None, graph: KnowledgeGraph | None = None
 ) -> Dataset:
-    """Reads and audits the graph that ``config.data`` names, and settles its dev split.
+    """Read and audit the graph that ``config.data`` names, and determine its dev split.
 
-    With a ``graph``, it is that one, with the modalities that ``config.data`` wants.
+    Args:
+      config: the config.
+      notify: called with one line before slow work; None for silence.
+      graph: a graph to use instead, with the modalities that ``config.data`` names.
 
     Raises:
-      UserError: the data are missing or malformed, or no dev split can be had.
+      UserError: the data are missing or malformed, or no dev split is possible.
     """
     data, graph = config.data, _read(config, notify) if graph is None else _chosen(config, graph)
     known, (fingerprint, parts) = tuple(graph.splits.values()), graph.fingerprints()
@@ -71,7 +76,7 @@ def load_dataset(
 
 
 def _usable_mapped(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
-    """A graph whose triples stay on the disk: what an audit would hold in memory, `prepare` has seen to."""
+    """Return a memory-mapped graph for training; ``prepare`` has checked what an audit would load into memory."""
     usable = _with_clean_valid(graph)
     if config.data.dev != "valid" or len(usable.valid) < CLEAN_ENOUGH * len(graph.valid) or not len(graph.valid):
         raise UserError(
@@ -83,7 +88,7 @@ def _usable_mapped(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
 
 
 def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
-    """Without the few rows that other splits hold too: they would choose the model on what it trains on, or on test."""
+    """Remove the valid rows that train or test holds too; they would select the model on training or test triples."""
     return graph.replace(valid=np.asarray(graph.valid[clean_rows(graph.valid, graph.train, graph.test)]))
 
 

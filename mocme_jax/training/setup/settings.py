@@ -1,6 +1,6 @@
-"""What a configuration says of a run beside its graph and model, as plain values.
+"""Functions that read plain values of a run from a config.
 
-A configuration is a ``ConfigDict``, or the nested dict that a checkpoint or ``results.json`` holds of one.
+A config is a ``ConfigDict``, or the nested dict of one in a checkpoint or in ``results.json``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOLD += ("parallel.lock",)
 
 
 def schedule_of(config: Config, triples: int) -> Schedule:
-    """When a run is evaluated, when it is saved and when it ends; an epoch is a pass over ``triples`` triples."""
+    """Return when a run is evaluated, saved and ended; an epoch is a pass over ``triples`` triples."""
     train = config["train"]
     same = {name: train[name] for name in ("epochs", "eval_every", "patience", "save_minutes")}
     return Schedule(-(-triples // train["batch_size"]), **same)
@@ -42,9 +42,13 @@ def schedule_of(config: Config, triples: int) -> Schedule:
 def with_batch_that_fits(
     config: ConfigDict, triples: int, devices: int, notify: Callable[[str], None] = lambda line: None
 ) -> ConfigDict:
-    """The configuration, its batch no larger than T training triples; a smaller one still divides by the devices.
+    """Return the config with a batch size that is at most T training triples and divides by the devices.
 
-    ``notify`` is told in a line if that changes it.
+    Args:
+      config: the config.
+      triples: the number of training triples T.
+      devices: the number of devices.
+      notify: called with one line if the batch size changes.
     """
     wanted, most = config["train"]["batch_size"], max(triples // devices, 1) * devices
     if wanted <= max(triples, most):
@@ -54,19 +58,19 @@ def with_batch_that_fits(
 
 
 def settings_of(config: Config) -> SimpleNamespace:
-    """The fields ``TOLD``, by the last of their names: ``seed``, ``width`` and so on."""
+    """Return the fields ``TOLD`` by their last names: ``seed``, ``width`` and so on."""
     values = flat(config)
     return SimpleNamespace(**{path.rpartition(".")[2]: values.get(path) for path in TOLD})
 
 
 def data_folders(config: Config) -> list[Path]:
-    """The folders that the features and the graph were read from; none for the embedded graph."""
+    """Return the folders of the features and of the graph; empty for the bundled graph."""
     data = config["data"]
     return [Path(folder) for folder in (data["features_dir"], data["dir"]) if folder]
 
 
 def candidates_per_query(config: Config, entities: int) -> int:
-    """How many of N entities a training query is scored against."""
+    """Return the number of candidates of a training query, for N entities."""
     negatives = config["negatives"]
     columns = min(negatives["pool"], entities)
     own = negatives["batch_candidates"] and columns < entities
@@ -74,7 +78,7 @@ def candidates_per_query(config: Config, entities: int) -> int:
 
 
 def cure_of_memory(config: Config, entities: int) -> str:
-    """What to lower where memory runs out in a training step on N entities."""
+    """Return what to lower if a training step on N entities runs out of memory."""
     columns, pool = candidates_per_query(config, entities), config["negatives"]["pool"]
     off = ", or set negatives.batch_candidates=false" if columns > pool else ""
     return (
@@ -84,7 +88,7 @@ def cure_of_memory(config: Config, entities: int) -> str:
 
 
 def with_fields(config: Config, changes: Mapping[str, Value]) -> ConfigDict:
-    """A copy with other values at some paths, such as ``model.width``, each checked by itself."""
+    """Return a copy of the config with other values at some paths, such as ``model.width``, each checked by itself."""
     result = config_from_dict(config.to_dict() if hasattr(config, "to_dict") else config)
     for path, value in changes.items():
         set_field(result, path, value)
@@ -95,18 +99,21 @@ _PLACES = ("data.dir", "data.features_dir")
 
 
 def whole_places(config: Config) -> dict[str, str]:
-    """Where the folders lie that the config names, whatever the working directory is then."""
+    """Return the absolute paths of the folders that the config names."""
     return {path: os.path.abspath(place) for path, place in flat(config).items() if path in _PLACES and place}
 
 
 def here(saved: Mapping[str, Any], data_dir: str | None, features_dir: str | None, *, alone: bool) -> ConfigDict:
-    """The configuration of a run for this machine and for its own modalities alone; see ``restore_best``.
+    """Return the config of a run for this machine and for the run's modalities; see ``restore_best``.
 
     Args:
-      saved: what a checkpoint says of itself; an earlier version did not note the ``places``.
+      saved: the metadata of a checkpoint. Earlier versions did not save ``places``.
+      data_dir: the folder of the graph, if it has moved.
+      features_dir: the folder of the feature files, if it has moved.
+      alone: use one device with whole tables.
 
     Raises:
-      UserError: the config has other fields than this version, or a value that a field may not hold.
+      UserError: the config has other fields than this version, or an invalid value.
     """
     config = config_from_dict(saved["config"])
     devices = int(config["parallel"]["devices"])
