@@ -13,7 +13,7 @@ import types
 
 __version__ = "0.4.0"
 
-# Looked up when they are asked for: to import the package is to import no JAX.
+# Imported on first use, so that `import mocme_jax` does not import JAX.
 _LAZY = {
     "KnowledgeGraph": "data.graph.knowledge_graph",
     "UserError": "errors",

@@ -38,7 +38,7 @@ def default_config() -> ConfigDict:
         section, _, name = path.rpartition(".")
         if section and section not in config:
             config[section] = config_dict.ConfigDict()
-        # A plain None would fix the field's type to None for good.
+        # A plain None would fix the type of the field to None.
         value = config_dict.placeholder(field.kind) if field.default is None else field.default
         (config[section] if section else config)[name] = value
     return config.lock()
@@ -157,7 +157,7 @@ def config_from_dict(values: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
-# What a run by the structure alone leaves out.
+# The changes that reduce a config to the structure alone.
 STRUCTURE_ALONE = {
     "data.modalities": ("structure",),
     "negatives.weighting": "uniform",
@@ -294,7 +294,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (UserError, KeyboardInterrupt):
         raise
-    # SystemExit too: a file that ends the program would end it without a word.
+    # SystemExit too: otherwise a file could end the program without a message.
     except (Exception, SystemExit) as error:
         raise UserError(_explain(path, error)) from error
 
@@ -307,7 +307,7 @@ def _explain(path: Path, error: BaseException) -> str:
     message = str(error)
     of_config = bool(frames) and frames[-1][0].f_code.co_filename.endswith("config_dict.py")
     if of_config and isinstance(error, AttributeError | KeyError):
-        # The error says the field's last name alone.
+        # The error gives only the last name of the field.
         name = re.findall(r"\w+", message.replace('Key "', ""))[0]
         gone = next((old for old in REMOVED.keys() - FIELDS.keys() if f".{old}".endswith(f".{name}")), None)
         message = f"unknown config field {name}{suggest(name, FIELDS)}" if gone is None else _gone(gone)

@@ -98,7 +98,7 @@ def fit(
             write_card(folder, train_and_evaluate(chosen, folder, interrupts, **options))
         model = load(folder, graph=graph)
         if not kept:
-            # The folder goes once nobody holds the model, or one that was made of it.
+            # The folder is removed when neither the model nor a model derived from it is referenced.
             weakref.finalize(model, undo.pop_all().close)
     return model
 

@@ -73,7 +73,7 @@ def add_encoder(modality: str, name: str, encoder: Encode) -> None:
     ADDED[modality, name] = encoder
 
 
-# Names that were added here may be added again: a notebook runs its cells more than once.
+# Added names may be added again, because the cells of a notebook may run more than once.
 _added: set[tuple[str, str]] = set()
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from mocme_jax.data.graph.known_tails import distinct_facts
 
-# NumPy's outside of compiled programs, JAX's inside.
+# A NumPy array outside compiled programs, a JAX array inside.
 Array: TypeAlias = Any
 
 

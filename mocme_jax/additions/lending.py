@@ -85,7 +85,7 @@ class Lending(NamedTuple):
         return FILE, content.getvalue()
 
 
-# The arrays of a file, and their types.
+# The arrays of the file, and their types.
 _KEPT = {"ids": np.int32, "weights": np.float32, "triples": np.float32}
 
 
@@ -167,7 +167,7 @@ def _highest(values: np.ndarray, count: int) -> np.ndarray:
     groups = width // _GROUP
     if groups <= count:
         return np.sort(np.argpartition(values, width - count, axis=1)[:, width - count :], axis=1)
-    # What no whole group holds is looked at in any case.
+    # Columns after the last whole group are always compared.
     tops = values[:, : groups * _GROUP].reshape(rows, groups, _GROUP).max(axis=2)
     best = np.argpartition(tops, groups - count, axis=1)[:, groups - count :]
     inside = (best[:, :, None] * _GROUP + np.arange(_GROUP)).reshape(rows, -1)

@@ -78,8 +78,8 @@ def plan_evaluation(
         raise ValueError(f"chunk is {chunk}, expected at least 1")
     chunk = min(chunk, len(queries))
 
-    # Golds of one query stand together, and the queries are shuffled: frequent ones, with thousands of known
-    # answers, would otherwise meet in a few chunks, and every chunk is padded to the fullest.
+    # Gold answers of the same query are adjacent, and queries are shuffled. Otherwise queries with thousands of known
+    # answers would share a few chunks, and every chunk is padded to the largest.
     distinct, group = np.unique(queries[:, :2], axis=0, return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(distinct))
     order = np.argsort(place[group.reshape(-1)], kind="stable")

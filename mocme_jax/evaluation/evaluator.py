@@ -20,7 +20,7 @@ from mocme_jax.evaluation.ranking import make_log_probabilities, make_ranker
 from mocme_jax.method.mocme import EntityVectors, MoCME
 from mocme_jax.parallel.mesh import Mapper
 
-# What takes memory there, and what to do where it runs out.
+# For the message when memory runs out: what needs it, and what to do.
 _SCORING = ("an evaluation", "lower eval.score_megabytes, or take more devices with parallel.shard_entities")
 
 
@@ -61,14 +61,14 @@ class Evaluator:
             return program(query, model.match, mapper=mapper, scores=one.scores, bars=one.bars)
 
         self._ranker = make(make_ranker)
-        # Made when it is wanted, since it holds what is added to scores a second time.
+        # Made on first use, because it holds a second copy of the additions.
         self._make_log_probabilities = functools.partial(make, make_log_probabilities)
 
     def plan(self, split: str) -> EvaluationPlan:
         """Return the evaluation plan of a split, in both directions."""
         if split not in self._plans:
             triples, sizes = self.graph.splits[split], (len(self.graph.entities), len(self.graph.relations))
-            # The answers of these queries alone: all facts of a large graph would not be held.
+            # Only the answers of these queries, because all facts of a large graph may not fit in memory.
             queries = reciprocal(triples, sizes[1])
             known = known_tails(self._known, *sizes, asked=queries)
             self._plans[split] = plan_evaluation(
@@ -116,7 +116,7 @@ class Evaluator:
         ranks, report = self.scored(params, vectors, split)
         report |= {"groups": {}}
         if jax.process_index() == 0:
-            # Relation kinds want all of train at once, so one process holds it, for as long as this takes.
+            # Relation kinds need all of train in memory, so only one process computes them.
             report["groups"] = grouped_metrics(
                 ranks,
                 self.plan(split).queries,

@@ -59,7 +59,7 @@ def relation_kinds(train: np.ndarray, num_relations: int) -> list[str | None]:
     """
     head, relation, tail = distinct_triples(np.asarray(train).reshape(-1, 3)).T
     triples = np.bincount(relation, minlength=num_relations)
-    # One number a pair sorts many times faster than np.unique over rows.
+    # One number per pair sorts many times faster than np.unique over rows.
     heads, tails = (
         np.bincount(np.unique(end * np.int64(num_relations) + relation) % num_relations, minlength=num_relations)
         for end in (head, tail)

@@ -29,12 +29,12 @@ from mocme_jax.parallel.device_axis import AXIS, padded_size
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
 from mocme_jax.parallel.sharded_tables import held_places, take_everywhere
 
-# A score below all others, and above that of what is no candidate at all.
+# Below all scores, and above the -inf of entities that are not candidates.
 _LOWEST = np.finfo(np.float32).min
 
 SHARPNESSES = (4.0 ** np.arange(-12, 3), 2.0 ** (np.arange(-7, 8) / 4), 2.0 ** (np.arange(-7, 8) / 32))
 """Grids of score factors in the search for the tightest bound; each is around the best value of the previous one."""
-# A rival counts as at most so many nats more likely than the gold: sums of higher powers would leave float32.
+# The maximum log odds of a candidate against the gold answer; sums of larger powers would overflow float32.
 _MOST_NATS = 60.0
 
 Ranker = Callable[[Any, EntityVectors, EvaluationPlan], tuple[np.ndarray, np.ndarray]]
@@ -101,7 +101,7 @@ def make_log_probabilities(
 
     def log_probabilities(params: Any, vectors: EntityVectors, plan: EvaluationPlan) -> np.ndarray:
         best = 1.0
-        # The mean is concave in the sharpness (a log softmax is), so the best of all lies beside the best of a grid.
+        # The mean is concave in the sharpness, as a log softmax is, so the optimum is next to the best value of a grid.
         for sharpness in SHARPNESSES:
             (against,) = count(params, vectors, plan, np.float32(best * sharpness))
             found = -np.log1p(against.astype(np.float64))
@@ -180,7 +180,7 @@ def _count_chunks(count_fn, query_fn, match_fn, block, params, vectors, chunks, 
     def count_chunk(chunk):
         queries = query_fn(params, take_everywhere(vectors.questions, chunk["heads"]), chunk["relations"])
         gold_rows = chunk["gold_rows"]
-        # What another device holds has the place behind the last of this one.
+        # Entities on other devices get the position after this device's last.
         golds_at = held_places(chunk["gold_columns"], held)
         known_at = held_places(chunk["known_columns"], held)
 
@@ -198,7 +198,7 @@ def _count_chunks(count_fn, query_fn, match_fn, block, params, vectors, chunks, 
         golds_here = jnp.minimum(golds_at, held - 1)
         golds = jnp.where(golds_at < held, scores[golds_here // block, gold_rows, golds_here % block], 0)
         golds = jax.lax.psum(golds, AXIS) + chunk["gold_corrections"]
-        # The scatter writes one value, so that repeated or unused places are harmless.
+        # The scatter writes one value, so repeated or unused positions are harmless.
         known_rows = jnp.where(known_at < held, chunk["known_rows"], len(queries))
         scores = scores.at[known_at // block, known_rows, known_at % block].set(-jnp.inf, mode="drop")
 

@@ -94,8 +94,8 @@ class Encoder(nn.Module):
         normal, constant, d, h = nn.initializers.normal, nn.initializers.constant, self.width, self.hidden
         if not self.reads:  # checkpoints hold no empty arrays
             return
-        # Unit-variance parameters with the scale outside: Adam's steps are then the same share of every weight, and one
-        # learning rate fits all.
+        # Parameters have unit variance and are scaled outside. Adam's steps are then the same fraction of every weight,
+        # and one learning rate fits all.
         copies = [sum(m in read for read in self.reads) for m in range(len(self.widths))]
         self.kernels = [
             self.param(f"project_{m}", normal(1.0), (count, width, d))
@@ -126,6 +126,6 @@ class Encoder(nn.Module):
         mean = jnp.stack(sums) / jnp.maximum(count[:, 1:], 1).T[:, :, None]
         said = transformed(mean, self.down, self.up).swapaxes(0, 1)
         has = count > 0
-        # The structure's row, a joint expert's, and any other's that had nothing to encode.
+        # The row of the structure, of a joint expert, and of any other expert without features to encode.
         keeps = ~has | (jnp.arange(self.experts) >= self.experts - self.joint)
         return Encoding(jnp.where(keeps[:, :, None], rows, 0).at[:, 1:].add(said), has, carried.evidence)

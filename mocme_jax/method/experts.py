@@ -25,7 +25,7 @@ def project(features: jax.Array, present: jax.Array, kernel: jax.Array, scale: j
     """
     known = jnp.where(present[:, None], features, jnp.zeros((), features.dtype)).astype(kernel.dtype)
     experts, width = kernel.shape[0], kernel.shape[2]
-    # One product for all experts.
+    # One matrix product for all experts.
     joined = known @ jnp.swapaxes(kernel, 0, 1).reshape(-1, experts * width)
     return scale[:, None, None] * joined.reshape(-1, experts, width).swapaxes(0, 1)
 

@@ -47,7 +47,7 @@ def softmax_loss(
     more = jnp.where(negative, (weights - 1) * shares, 0)
     pull = across.own_sum(jnp.sum(more * jnp.where(negative, scores, 0), axis=-1))
     pull = pull - across.own_sum(jnp.sum(more, axis=-1)) * positive
-    # Exactly 0 in value.
+    # This adds a gradient and a value of exactly 0.
     return loss + (pull - jax.lax.stop_gradient(pull))
 
 
@@ -72,7 +72,7 @@ def margin_softmax_loss(
 
 def _log_sum(positive: jax.Array, powers: jax.Array, across: Across) -> jax.Array:
     """Compute ``log(exp positive + sum_c exp power_c)``, ``[b]``, for powers ``[B, C]`` that may be -inf."""
-    # One maximum for all columns of a row, wherever they are: their powers are summed.
+    # One maximum for all columns of a row, also on other devices, because their powers are summed.
     highest = across.max(jax.lax.stop_gradient(jnp.max(powers, axis=-1, initial=-jnp.inf)))
     top = jnp.maximum(across.everyone(jax.lax.stop_gradient(positive)), highest)
     total = across.own_sum(jnp.sum(jnp.exp(powers - top[:, None]), axis=-1))

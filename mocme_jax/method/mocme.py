@@ -128,7 +128,7 @@ class MoCME(nn.Module):
     def entity_vectors(self, encoding: Encoding) -> EntityVectors:
         """Convert encoded entities to one vector ``[n, W]`` per role."""
         if self.encoder.experts == 1:
-            # An expert that is alone has nothing to be weighed against.
+            # A single expert needs no weight.
             alone = encoding.vectors[:, 0]
             return EntityVectors(alone, alone)
         questions, answers = (
@@ -146,7 +146,7 @@ class MoCME(nn.Module):
         width = self.encoder.width
         if self.score.linear:
             return questions.at[..., expert * width : (expert + 1) * width].set(0)
-        # The exponential of it is 0 in float32.
+        # Its exponential is 0 in float32.
         return questions.at[..., self.encoder.structure_width + expert].set(-1000.0)
 
     def query(self, questions: jax.Array, relations: jax.Array) -> jax.Array:

@@ -49,7 +49,7 @@ class Regulariser(NamedTuple):
 REGULARISERS = {
     "n3": Regulariser(n3, of_queries=False),
     "l2": Regulariser(l2, of_queries=False),
-    # Both sides of a score, |h r|^2 and |t|^2, in both directions: DURA (Zhang, Cai and Wang, NeurIPS 2020), whose
-    # second half is here the reciprocal relation's.
+    # DURA (Zhang, Cai and Wang, NeurIPS 2020) penalises both sides of a score, |h r|^2 and |t|^2, in both directions.
+    # Here the second direction is the reciprocal relation.
     "dura": Regulariser(l2, of_queries=True),
 }

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Distances are summed over coordinates: so many a pass over the [B, C] sums, which is what takes the time.
+# Distances are sums over coordinates. Passes over the [B, C] sums take the time, so each adds several coordinates.
 _COORDINATES_AT_ONCE = 4
 
 
@@ -72,15 +72,15 @@ def _distance_match(coordinates: Callable, modulus: Callable) -> Callable:
         def rows(j):
             return jax.tree.map(lambda x: x[j], pair)
 
-        # Recomputed in the backward pass: the differences of all coordinates would not fit in memory.
+        # Recomputed in the backward pass, because the differences of all coordinates would not fit in memory.
         @jax.checkpoint
         def add(total, block):
             for u, v in block:
                 total = total - modulus(*(x[:, None] - y[None, :] for x, y in zip(u, v, strict=True)))
             return total, None
 
-        # Each coordinate of a pass is an array of its own. If a loop reads several rows of one array, XLA for CPU in
-        # jax 0.10 does not vectorise it.
+        # Each coordinate of a pass is a separate array. XLA for CPU in jax 0.10 does not vectorise a loop that reads
+        # several rows of one array.
         blocks = tuple(rows(slice(j, whole, step)) for j in range(step))
         total, _ = jax.lax.scan(add, jnp.zeros((len(q), len(tails)), q.dtype), blocks)
         return add(total, tuple(map(rows, range(whole, count))))[0]
@@ -93,7 +93,7 @@ def _distance_match(coordinates: Callable, modulus: Callable) -> Callable:
         return match(q, tails), (q, tails)
 
     def backward(saved, gradient):
-        # One coordinate a pass: its differences are still in the cache when they are summed over rows and columns.
+        # One coordinate per pass, so its differences are still in the cache when they are summed over rows and columns.
         return jax.vjp(lambda q, tails: total_of(q, tails, 1), *saved)[1](gradient)
 
     match.defvjp(forward, backward)
@@ -230,7 +230,7 @@ def tucker_query(head: jax.Array, relation: jax.Array, core: jax.Array) -> jax.A
       ``[..., d]``.
     """
     width = head.shape[-1]
-    # Heads first: [B, d] x [d, d_r * d] is one product, where a mixed matrix per row would be B matrices.
+    # Heads first: [B, d] x [d, d_r * d] is one matrix product. Relations first would make one matrix per row.
     mixed = jnp.einsum("...d,rde->...re", head, core).reshape(*head.shape[:-1], core.shape[0], width)
     return jnp.einsum("...r,...re->...e", relation, mixed)
 

@@ -55,7 +55,7 @@ def sample_pool(key: jax.Array, num_entities: int, size: int) -> jax.Array:
     first, width = edges[:-1], np.diff(edges)
     place_key, shift_key = jax.random.split(key)
     places = first + jax.random.randint(place_key, (size,), 0, width, dtype=jnp.int32)
-    # Less N where past the end, so that no sum passes the range of int32.
+    # Wraps around at N without a sum that overflows int32.
     back = num_entities - jax.random.randint(shift_key, (), 0, num_entities, dtype=jnp.int32)
     return jnp.where(places >= back, places - back, places + (num_entities - back))
 
@@ -97,7 +97,7 @@ def choose_columns(
         chosen = sample_pool(key, entities, pool) if entropy is None else guided_pool(key, entropy, pool)
         drawn = jnp.resize(chosen, (filled,))
     train = size - held
-    # A device's places must ascend: ``known_columns`` marks the first column of an entity, which is the one scored.
+    # Positions of a device must ascend: ``known_columns`` marks the first column of an entity, which is the scored one.
     ends = [batch[rows, end] for rows in (slice(train), slice(train, size)) for end in (0, 2)]
     ids = jnp.concatenate([*ends, drawn])
     parts = ((0, train), (train, train), (2 * train, held), (2 * train + held, held), (2 * size, filled))

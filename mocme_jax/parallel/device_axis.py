@@ -13,11 +13,11 @@ import jax
 from mocme_jax.method.across import Across
 
 AXIS = "devices"
-# Runs of several seeds are lanes of one program; what they have in common is not repeated.
+# The axis of seeds that are trained together, as lanes of one program.
 SEEDS = "seeds"
 
-# What is shared out is padded to a multiple of this on one device too, so that means over it are means over the same
-# rows on 1, 2, 4 or 8.
+# Sharded arrays are padded to a multiple of this, also on one device, so that their means are over the same rows on 1,
+# 2, 4 or 8 devices.
 _ROWS = 8
 
 

@@ -84,7 +84,7 @@ def index_known(
     span = np.searchsorted(facts, np.array([low, low + rows], np.int64) * directions * num_entities)
     query, answer = np.divmod(facts[slice(*span)], max(num_entities, 1))
     entity, relation = np.divmod(query, directions)
-    # A fact read backwards: who else has this entity as an answer.
+    # The reverse of a fact: which query has this entity as an answer.
     reverse = answer * directions + (relation + num_relations) % directions
     hub = np.searchsorted(hubs, reverse)
     is_hub = np.append(hubs, -1)[hub] == reverse
@@ -135,7 +135,7 @@ def known_columns(
     if not split or everything:
         places = held_places(columns, len(known.first) - 1) if split else columns
         return mask | _by_columns(known, hubs, places, wanted)
-    # The entities' owners mark, for the columns of all devices, and bits of the marks travel.
+    # The device that holds an entity marks it, for the columns of all devices. Marks are exchanged as bits.
     filled = -len(columns) % _WORD
     ids, wanted = (gathered(jnp.pad(array, (0, filled))) for array in (columns, wanted))
     marks = _by_columns(known, hubs, held_places(ids, len(known.first) - 1), wanted)
@@ -154,7 +154,7 @@ def _listed_at(known, entities, relations, split) -> tuple[jax.Array, jax.Array]
     """Return where the answers of each query ``[Q]`` begin and end, as far as this device holds them."""
     rows = len(known.first) - 1
     places = held_places(entities, rows) if split else entities
-    # Places that another device holds are `rows`: there, a list is empty.
+    # Entities on other devices have the position `rows`, where the list is empty.
     start, end = known.first[places], known.first[jnp.minimum(places + 1, rows)]
     low = _lower_bound(known.relations, start, end, relations)
     return low, _lower_bound(known.relations, low, end, relations + 1)
@@ -167,7 +167,7 @@ def _by_queries(known, entities, relations, columns, split) -> jax.Array:
     valid = (steps < (high - low)[:, None]) & (high - low <= LIST_WIDTH)[:, None]
     answers = known.answers[jnp.where(valid, low[:, None] + steps, 0)]
     if split:
-        # Raised by one, so that 0 is none.
+        # Plus one, so that 0 means none.
         answers = jax.lax.psum(jnp.where(valid, answers + 1, 0), AXIS)
         valid, answers = answers > 0, answers - 1
     order = jnp.argsort(columns, stable=True).astype(jnp.int32)
@@ -198,7 +198,7 @@ def _by_columns(known: KnownAnswers, hubs: jax.Array, places: jax.Array, wanted:
     first = known.listed_first[places]
     counts = jnp.where(wanted, known.listed_first[jnp.minimum(places + 1, rows)] - first, 0)
     ends = jnp.cumsum(counts, dtype=jnp.int32)
-    # A hub that is asked several times is marked in the first of its rows, which is copied to the others.
+    # A hub with several queries is marked in its first row, which is copied to the others.
     order = jnp.argsort(hubs).astype(jnp.int32)
     ordered = hubs[order]
 

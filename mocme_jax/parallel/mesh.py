@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mocme_jax.parallel.device_axis import AXIS, padded_size
 
-# A tree of WHOLE and ROWS; a word stands for all leaves below its place.
+# A tree of WHOLE and ROWS; a word stands for all leaves below its position.
 Spec = Any
 
 WHOLE: Spec = "whole"
@@ -63,7 +63,7 @@ class Mapper:
             raise ValueError(f"mapper {kind!r}, expected one of {MAPPERS}")
         self.kind, self.count = kind, count
         devices = jax.devices()[: 1 if kind == "none" else count]
-        # Explicit axes, JAX's default for a mesh, would ask for shardings inside the body.
+        # Explicit axes, JAX's default for a mesh, would need shardings inside the body.
         self.mesh = Mesh(np.array(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
     def map(self, body: Callable, arguments: tuple[Spec, ...], results: Spec, donate: tuple[int, ...] = ()) -> Program:
@@ -76,7 +76,7 @@ class Mapper:
           donate: positions of arguments whose memory the results may reuse.
         """
         if self.kind == "shard_map":
-            # check_vma would multiply the gradients of what is whole by the number of devices.
+            # check_vma would multiply the gradients of replicated arrays by the number of devices.
             mapped = jax.shard_map(
                 body,
                 mesh=self.mesh,
@@ -91,7 +91,7 @@ class Mapper:
             return body(*args)
 
         if self.kind == "pmap":
-            # pmap wants one argument that is mapped: the index is it.
+            # pmap needs at least one mapped argument, which is the index.
             mapped = jax.pmap(
                 indexed,
                 axis_name=AXIS,
@@ -152,7 +152,7 @@ class Mapper:
             shards = [shard.data for shard in x.addressable_shards]
             if self.kind == "pmap" and word == ROWS:
                 shards = [shard.reshape(shard.shape[1:]) for shard in shards]
-            # pmap's results are the process's own: put together anew, they are arrays of all processes.
+            # Results of pmap are local to the process. This assembles them to arrays of all processes.
             shape = self.whole_shape(x) if word == ROWS else x.shape
             return jax.make_array_from_single_device_arrays(shape, self._sharding(word), shards)
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from mocme_jax.errors import UserError
 
-# A process that has not been heard of for so many seconds is taken for dead: JAX then ends the others, since nothing
-# can go on without its devices.
+# Seconds without a heartbeat after which a process counts as dead. JAX then ends the others, because they cannot
+# continue without its devices.
 HEARTBEAT = 30
 
 
@@ -50,7 +50,7 @@ def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        # The others may be gone already, and an orderly end would wait for them.
+        # An orderly shutdown would wait for the other processes, which may have ended already.
         print("interrupted", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(130)
@@ -82,7 +82,7 @@ def all_rows(rows: np.ndarray) -> np.ndarray:
         return rows
     from jax.experimental import multihost_utils
 
-    # As bytes: JAX would cut 64-bit numbers to 32 bits.
+    # As bytes, because JAX would truncate 64-bit numbers to 32 bits.
     data = np.frombuffer(rows.tobytes(), np.uint8)
     lengths = everyone([len(data)])[:, 0]
     filled = np.pad(data, (0, lengths.max() - len(data)))

@@ -45,6 +45,6 @@ def _held(table: jax.Array, ids: jax.Array) -> jax.Array:
     places = held_places(ids, len(table))
     held = (places < len(table)).reshape(-1, *(1,) * (table.ndim - 1))
     rows = table[jnp.minimum(places, len(table) - 1)]
-    # Chosen, not multiplied by 0: rows that nobody has may hold NaN.
+    # Selected, not multiplied by 0, because unused rows may hold NaN.
     kind = jnp.int8 if table.dtype == bool else table.dtype
     return jnp.where(held, rows.astype(kind), 0)

@@ -19,7 +19,7 @@ from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.completion import Served, added_to_triples, batches, filled, score_triples
 from mocme_jax.training.logs.run_results import expert_names
 
-# A modality that adds less to a score than this share of it is not named.
+# Modalities that add less to a score than this share of it are left out.
 LEAST_SHARE = 0.05
 
 
@@ -229,7 +229,7 @@ def _nearest_triples(served, triple, train, entities, relations, count) -> list[
     table = programs.vectors_of(served.model, served.tables.questions)
     cosine = np.asarray(jax.device_get(programs.cosines(table, programs.rows_of(table, triple[[0, 2]]))), np.float64)
     similarity = (cosine[0, train[rows, 0]] + cosine[1, train[rows, 2]]) / 2
-    # Repeated training triples are named once.
+    # Repeated training triples are listed once.
     _, first = np.unique(train[rows], axis=0, return_index=True)
     best = first[np.argsort(-similarity[first], kind="stable")[:count]]
     return [

@@ -93,7 +93,7 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
     graph, model = restored.dataset.graph, restored.model
     entities, relations = lookups(restored.config, graph, notify)
     inputs = builders.build_inputs(restored.config, graph, restored.mapper)
-    # Once for all: whatever is encoded, explained or added later starts from the table as it was evaluated.
+    # Applied once: encoding, explanations and new entities all start from the table as it was evaluated.
     before_encoding = builders.table_additions_of(restored.config, graph, workdir)
     params = restored.params._replace(structure=changed(restored.params.structure, before_encoding))
     encode = make_encode_program(model, entities=len(entities), mapper=restored.mapper)
@@ -131,6 +131,6 @@ def tables_of(
     """
     rows = [table[:entities] for table in restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))]
     answers = in_blocks(rows[1])
-    # One array where the roles do not differ: half the memory.
+    # One array if both roles are equal, which halves the memory.
     questions = answers if restored.model.encoder.experts == 1 else in_blocks(rows[0])
     return Tables(questions, answers, jax.numpy.int32(entities), additions_in_blocks(additions))

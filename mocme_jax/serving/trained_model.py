@@ -104,7 +104,7 @@ class TrainedModel:
         if self.notify is not None:
             self.notify("fitting probabilities on dev (once; kept in the run's folder)")
         fitted = calibrate(self.served, self.graph.train, self.graph.valid, self.graph.test)
-        # Damaged results are told of by who needs them.
+        # A corrupt results.json is reported where it is needed.
         with contextlib.suppress(UserError):
             if write_calibration(self.workdir, identity, fitted) and (results := read_results(self.workdir)):
                 write_card(self.workdir, results)

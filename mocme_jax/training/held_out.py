@@ -21,9 +21,9 @@ TRIPLES = 16
 SHARE = 0.06
 """The share of the training triples that is held out."""
 MOST = 1000
-"""The maximum number of held-out triples: enough for the fusion's few parameters. Each one is a triple less to train on."""
+"""The maximum number of held-out triples. It is enough for the few parameters of the fusion, and costs few triples."""
 
-# No epoch has this number.
+# Not the number of any epoch.
 _DRAW = 2**31 - 1
 _CHOICE_SEED = 0
 
@@ -75,7 +75,7 @@ def step_rows(
         return batch_rows(order_key, step, batch_size=batch_size, triples=triples)
     count = len(held)
     rows = batch_rows(order_key, step, batch_size=batch_size, triples=triples - count)
-    # The place among the triples that are trained on, plus the number of held-out rows ahead of it, is the row.
+    # The row is the position among the other triples plus the number of held-out rows before it.
     rows += jnp.searchsorted(held - jnp.arange(count, dtype=jnp.int32), rows, side="right").astype(jnp.int32)
     if until:
         everything = batch_rows(order_key, step, batch_size=batch_size, triples=triples)

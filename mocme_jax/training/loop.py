@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
-# As one program: an operation at a time, each shape would be compiled for itself.
+# Compiled as one program; otherwise each operation would be compiled for each shape.
 _norm = jax.jit(optax.tree.norm)
 
 
@@ -98,11 +98,11 @@ class Loop:
         self.lanes = lanes(self.training, Saves(checkpoints, self.identity, entities, notify), folder)
         with enough_memory("the parameters", "lower model.width, or take more devices with parallel.shard_entities"):
             state, self.positions = self.lanes.resume()
-        # A run that is asked for more patience than it stopped with goes on, if no other has left it behind.
+        # A run that stopped early resumes with a higher patience, unless another seed is ahead of it.
         patience, step = self.schedule.patience or np.inf, self.position.step
         for position in self.positions:
             position.stopped = position.stopped and (position.stale >= patience or position.step < step)
-        # One that goes on finds its own position saved; a new one has nothing to lose.
+        # A resumed run has its position saved; a new one has nothing to save.
         self._saved = self.position.number
         if step:
             notify(f"going on after step {step:,} (epoch {self.position.epoch} finished), from {folder}")
@@ -270,7 +270,7 @@ class Loop:
         try:
             self.lanes.save(whole, self.positions)
         except FloatingPointError as error:
-            # Seeds that are saved together may hold what is not finite, so this is of one alone.
+            # Several seeds may be saved with values that are not finite, so this is a run of one seed.
             self._end(0, error, whole, {})
         self._saved = self.position.number
 

@@ -22,7 +22,7 @@ from mocme_jax.parallel.known_answers import KnownAnswers, count_known, known_co
 from mocme_jax.training import held_out
 from mocme_jax.training.fused_scores import by_expert, fit_loss, fused, queries_of
 
-# What each precision means for a product of float32 matrices, in JAX's words; not every device knows all three.
+# JAX's names of the precisions of float32 matrix products. Not every device supports all three.
 PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 
 
@@ -153,13 +153,13 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         ids = columns.ids[columns.places]
         if not (everything and split):
             return look_up(structure, inputs, ids, split=split)
-        # The pool's rows are this device's own, and are taken where they lie.
+        # The pool's rows are this device's own, so they need no lookup.
         asked = look_up(structure, inputs, ids[: 2 * (len(batch) // devices)], split=True)
         own = Carried(structure, inputs.features, inputs.present, inputs.evidence)
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), asked, own)
 
     def loss(params, carried: Carried, columns: Columns, negatives: Negatives, batch: jax.Array, key):
-        # The precision of a product is its gradient's too.
+        # The gradient of a product has the same precision.
         with jax.default_matmul_precision(PRODUCTS[objective.precision]):
             if objective.precision == "bfloat16":
                 params, carried = _cast((params, carried), jnp.bfloat16)
@@ -245,7 +245,7 @@ def _penalty(score: Score, regulariser: Regulariser, ends: jax.Array, queries: j
 
     if regulariser.of_queries:
         return 2 * (mean(ends) + mean(queries))
-    # Phases have modulus 1 whatever they are.
+    # Phases always have modulus 1.
     return 2 * mean(ends) + (0 if score.phases else mean(rows))
 
 
@@ -271,7 +271,7 @@ def _shares(weights: egns.Weights, across: Across) -> dict[str, jax.Array]:
     if weights.counts is None or weights.totals is None:
         return metrics
     for kind, amounts in (("share", weights.counts), ("weight", weights.totals)):
-        # Devices hold unlike numbers of negatives, so the mean of their shares would be another.
+        # Devices hold different numbers of negatives, so totals are summed before the division.
         amounts = across.sum(amounts)
         shares = amounts / jnp.maximum(jnp.sum(amounts), 1)
         metrics |= {f"negatives/{kind}_{name}": shares[i] for i, name in enumerate(egns.CLASSES)}

@@ -91,7 +91,7 @@ def train_and_evaluate(
             "train.learning_rate or train.table_learning_rate, in another --workdir"
         )
 
-    # From here on the loop answers a signal, which knows where the run is.
+    # From here on, the loop handles signals, because it knows the position of the run.
     preemption.something_to_save()
     with _held(workdir, writes, settings_of(config).lock), open_checkpoints(workdir) as checkpoints:
         state = loop.resume(checkpoints, workdir, note)
@@ -116,7 +116,7 @@ def train_and_evaluate(
                 test=evaluator.report(params.model, vectors, "test") if len(graph.test) else None,
                 weights=weights,
             )
-            # What is known is written, whatever comes.
+            # From here on, results are written even if a signal arrives.
             preemption.something_to_save()
             log.write({"test": results["test"]["overall"] if results["test"] else None})
         if writes:

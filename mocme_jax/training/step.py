@@ -28,7 +28,7 @@ from mocme_jax.training.train_state import (
     state_spec,
 )
 
-# Steps between two updates of the running average: each is a pass over all parameters.
+# Steps between two updates of the running average. An update is a pass over all parameters.
 AVERAGE_EVERY = 16
 
 
@@ -54,7 +54,7 @@ def make_train_step(
             return loss_of(params.model, fetch(params.structure))
 
         gradients, told = jax.grad(whole, has_aux=True)(state.params)
-        # A device's gradient of its own rows is of the sum of all devices' losses already.
+        # The gradient of a device's own rows is already that of the sum of all devices' losses.
         table = gradients.structure / devices if split else jax.lax.pmean(gradients.structure, AXIS)
         update, table_state = optimizers.structure.update(table, state.opt_state.structure, state.params.structure)
         squares = jnp.sum(table**2)
@@ -121,7 +121,7 @@ def averaged(state: TrainState, steps: float) -> TrainState:
     """
     updates = (state.step // AVERAGE_EVERY).astype(jnp.float32)
     pace = jnp.maximum(AVERAGE_EVERY / steps, 1 / jnp.maximum(updates, 1))
-    # Up to the first update the average is what the parameters are.
+    # Before the first update, the average equals the parameters.
     copied = (state.step <= AVERAGE_EVERY) | (pace >= 1)
     moves = (state.step % AVERAGE_EVERY == 0) | (state.step < AVERAGE_EVERY)
 
@@ -185,7 +185,7 @@ def make_train_program(
         last = state.step + steps
 
         def fine(latest):
-            # One answer for all seeds: a loop whose lanes end at different steps would copy its state in each.
+            # One condition for all seeds, because a loop with lanes that end at different steps would copy its state.
             return jax.lax.pmax(finite(latest).astype(jnp.int32), SEEDS) > 0 if seeds else finite(latest)
 
         def going(end):
@@ -199,7 +199,7 @@ def make_train_program(
             state, metrics = train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
             latest = metrics | {"step": state.step}
             if seeds:
-                # A seed that is no longer finite keeps what tells of its first such step.
+                # A seed that is no longer finite keeps the metrics of its first such step.
                 latest = jax.tree.map(lambda old, new: jnp.where(finite(before), new, old), before, latest)
             return state._replace(sums=state.sums.plus(metrics)), latest
 

@@ -12,7 +12,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.printed_commands import to_install
 from mocme_jax.training.checkpoints.run_folder import writing
 
-# Signs that MLflow does not allow in a metric's name.
+# Characters that MLflow does not allow in a metric name.
 _REFUSED = re.compile(r"[^\w.\- :/]")
 
 
@@ -80,7 +80,7 @@ class WeightsAndBiases:
 
     def __init__(self, **options: Any):
         self._run = _package("wandb").init(**options)
-        # Charts are drawn over epochs; by itself W&B counts calls, which begin anew when a run continues.
+        # Charts use epochs as steps. By default W&B counts calls, which restart when a run resumes.
         self._run.define_metric("*", step_metric="epoch")
 
     def log(self, numbers: Mapping[str, float], epoch: int) -> None:
@@ -111,9 +111,9 @@ class MLflow:
 
         Slashes in names are kept, and MLflow shows them as groups. Characters that MLflow rejects become ``_``.
         """
-        # Not every sign is allowed there, and a modality may be called anything.
+        # MLflow does not allow all characters, and modality names are free.
         allowed = {_REFUSED.sub("_", name.replace("@", "_at_")): value for name, value in numbers.items()}
-        # By its id: another run may have been started meanwhile.
+        # By run id, because another run may have been started meanwhile.
         self._client.log_metrics(allowed, step=epoch, run_id=self._run.info.run_id)
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
-# With more entities, a step updates the rows of the entity table that it read, and no others: a pass over all rows
+# With more entities, a step updates only the rows of the structure table that it read, because a pass over all rows
 # would take longer.
 DENSE_ENTITIES = 200_000
 
@@ -72,7 +72,7 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
     joint = model.experts if widths else 0
     reads += (everything,) * joint
     encoder = Encoder(widths, model.width, reads, joint, model.expert_hidden, model.modality_scale)
-    # An expert that is alone has nothing to be weighed against.
+    # A single expert needs no weight.
     fusion = FUSIONS[model.fusion if reads else "mean"](encoder.experts, model.width, relations)
     return MoCME(encoder, fusion, relations, SCORES[model.score], model.core_width)
 

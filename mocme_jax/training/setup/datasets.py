@@ -99,7 +99,7 @@ def _read(config: ConfigDict, notify: Callable[[str], None] | None) -> Knowledge
     return load_graph(
         atlas_directory() if data.dir is None else Path(data.dir),
         Path(data.features_dir) if data.features_dir else None,
-        # A graph of one's own, trained with the default config, is called by its folder.
+        # A user's graph with the default config is named after its folder.
         name="" if data.dir is not None and data.name == "atlas" else data.name,
         modalities=() if "all" in data.modalities else (tuple(data.modalities) or ("structure",)),
         make=tuple(data.make),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Config: TypeAlias = ConfigDict | Mapping[str, Any]
 
 
-# What is told of a run outside of its setup.
+# The config fields that are used outside the setup.
 TOLD: tuple[str, ...] = ("seed", "model.score", "model.width", "model.experts", "model.fusion")
 TOLD += ("train.batch_size", "train.precision", "train.table_learning_rate", "negatives.pool")
 TOLD += ("loss.regulariser", "loss.regularisation", "parallel.devices", "parallel.mapper", "parallel.shard_entities")
