@@ -1,6 +1,6 @@
-"""Files of answers that are continued after the last whole row: TSV, JSONL, and Parquet made of JSONL at the end.
+"""Files of answers that can be resumed after the last complete row: TSV, JSONL, and Parquet made from JSONL at the end.
 
-``FILE.settings.json`` beside it says what the rows answer; a file of other settings is never continued.
+``FILE.settings.json`` next to it describes what the rows answer. A file with other settings is never resumed.
 """
 
 import contextlib
@@ -31,18 +31,19 @@ Row = tuple[int | str | float, ...]
 
 
 class RowFile:
-    """A file of rows, opened to go on; a context manager.
+    """A file of rows that is opened to be resumed; a context manager.
 
     Args:
-      path: its suffix says the format: ``.tsv``, ``.jsonl`` or ``.parquet``.
+      path: the file; its suffix is the format: ``.tsv``, ``.jsonl`` or ``.parquet``.
       settings: what the rows answer, ready for JSON.
-      columns: their names, the first the number of the query.
+      columns: column names; the first is the number of the query.
 
     Attributes:
-      done: queries whose rows are there; the next to write is ``done + 1``.
+      done: the number of queries whose rows are in the file; the next to write is ``done + 1``.
 
     Raises:
-      UserError: another suffix, rows of other settings, a folder that can't be written, or no pyarrow.
+      UserError: the suffix is unknown, the file has rows of other settings, the folder cannot be written, or pyarrow is
+        not installed.
     """
 
     def __init__(self, path: Path, settings: dict, columns: Sequence[str] = COLUMNS):
@@ -86,7 +87,7 @@ class RowFile:
             raise UserError(f"{self.path}: {reason}; delete it or name another with --out=FILE")
 
     def _cut(self) -> None:
-        """Drops what a broken end may have left: a half row, and the rows of the last query, which may lack some."""
+        """Remove what an interrupted write may have left: a partial row, and the last query's rows if incomplete."""
         end = last_start = offset = 0
         last = None
         while line := self._file.readline(_LONGEST_LINE):
@@ -120,7 +121,7 @@ class RowFile:
         return int(first) if first.isdigit() else None
 
     def write(self, queries: Iterable[Sequence[Row]]) -> None:
-        """Appends the rows of whole queries, and hands them to the operating system."""
+        """Append the rows of complete queries, and flush them to the operating system."""
         if self._plain.suffix == ".tsv":
             lines = ["\t".join(map(_short, row)) + "\n" for rows in queries for row in rows]
         else:
@@ -130,7 +131,7 @@ class RowFile:
             self._file.flush()
 
     def finish(self) -> None:
-        """Closes a complete file; makes the Parquet one. It is on the disk when this returns."""
+        """Close a complete file, and make the Parquet file. The file is on disk when this returns."""
         with self._told_if_full():
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -185,7 +186,7 @@ class RowFile:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A regular file to read and write, made where it is missing."""
+    """Open a regular file for reading and writing, and create it if it does not exist."""
     # Without O_NONBLOCK, reading a pipe would wait for someone to write to it.
     place = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(place).st_mode):
@@ -195,7 +196,11 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def check_format(path: Path) -> None:
-    """Raises a UserError where a file of answers can't have this suffix, or lacks the package to write it."""
+    """Check the suffix of a file of answers.
+
+    Raises:
+      UserError: the suffix is unknown, or the package to write it is not installed.
+    """
     if Path(path).suffix not in (".tsv", ".jsonl", ".parquet"):
         raise UserError(f"--out={path}: expected a file that ends in .tsv, .jsonl or .parquet")
     if Path(path).suffix == ".parquet":

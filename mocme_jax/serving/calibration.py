@@ -1,4 +1,4 @@
-"""The calibration of a run: fitted on its dev split, judged on test, kept in its folder."""
+"""The calibration of a run, which is fitted on dev, evaluated on test, and saved in the run's folder."""
 
 import json
 from collections.abc import Sequence
@@ -47,16 +47,16 @@ _LISTED = 10
 
 
 class Calibration(NamedTuple):
-    """What turns a run's scores into probabilities.
+    """The parameters that turn a run's scores into probabilities.
 
     Attributes:
-      answers: sharpness and doubt ``[2R]`` of questions for an entity, by relation in [0, 2R).
-      answers_curve: see ``probability``.
-      relations: sharpness and doubt of questions for a relation.
-      relations_curve: the same for them.
-      missing: ``[2R, 2]``, how often a question of each relation has an answer in dev, where train knows none and
-        where it knows some.
-      report: how it was fitted and judged, ready for JSON.
+      answers: sharpness and doubt ``[2R]`` of entity queries, by relation in [0, 2R).
+      answers_curve: the curve of entity queries; see ``probability``.
+      relations: sharpness and doubt of relation queries.
+      relations_curve: the curve of relation queries.
+      missing: ``[2R, 2]``, how often a query of each relation has an answer in dev. Column 0: train has no answer of
+        the query; column 1: it has some.
+      report: how it was fitted and evaluated, ready for JSON.
     """
 
     answers: Fit
@@ -68,12 +68,12 @@ class Calibration(NamedTuple):
 
 
 def identity_of(fingerprint: str, position: dict) -> dict:
-    """What a calibration belongs to: the graph, and the epoch of the checkpoint."""
+    """Return what a calibration belongs to: the graph, and the epoch of the checkpoint."""
     return {"fingerprint": fingerprint, "best_epoch": position["best_epoch"], "best_mrr": position["best_mrr"]}
 
 
 def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
-    """What was kept in a run's folder, or None where there is none of this very model as it was written."""
+    """Read the calibration in a run's folder; None if there is none of this model, or if it was changed."""
     path = Path(workdir) / FILE
     try:
         kept = read_json(path)
@@ -97,7 +97,7 @@ def _numbers(value: object) -> np.ndarray:
 
 
 def _is_possible(found: Calibration) -> bool:
-    """Whether a fit can have given these numbers: a digest can be made anew by whoever changes them."""
+    """Return whether a fit can produce these numbers, because the digest alone does not prove it."""
     queries = found.answers.sharpness.shape
     return (
         len(queries) == 1
@@ -115,7 +115,7 @@ def _is_rising(curve: Curve) -> bool:
 
 
 def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -> bool:
-    """Keeps a calibration in a run's folder; False where that can't be written."""
+    """Write a calibration into a run's folder; return False if it cannot be written."""
     parts = (
         ("answers", calibration.answers, calibration.answers_curve),
         ("relations", calibration.relations, calibration.relations_curve),
@@ -133,7 +133,14 @@ def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -
 
 
 def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> Calibration:
-    """Fits on dev, and judges on dev and on test, which may be empty; int32 ``[T, 3]`` each."""
+    """Fit a calibration on dev, and evaluate it on dev and test.
+
+    Args:
+      served: the model.
+      train: int32 ``[T, 3]``.
+      dev: int32 ``[T, 3]``.
+      test: int32 ``[T, 3]``; may be empty.
+    """
     relations = served.model.num_relations
     asked = reciprocal(dev, relations)
     fits, own = probability.fit_groups(_weigh(served, asked), asked[:, 1], 2 * relations)
@@ -164,13 +171,16 @@ def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarr
 
 
 def judged(served: Served, calibration: Calibration, triples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The top answers to both questions of each triple, as ``report`` judges them.
+    """Return the top answers of both queries of each triple, as ``report`` evaluates them.
 
     Args:
+      served: the model.
+      calibration: the calibration.
       triples: int32 ``[T, 3]``.
 
     Returns:
-      Their probabilities, float64 ``[2T]``, ``before`` the fit and ``after`` it; and bool ``[2T]``, which is right.
+      Their probabilities, float64 ``[2T]``, ``before`` and ``after`` the fit; and bool ``[2T]``, whether they are
+      right.
     """
     asked = reciprocal(triples, served.model.num_relations)
     before, _ = _listed(served, asked, _unfitted(served.model.num_relations))
@@ -181,15 +191,18 @@ def judged(served: Served, calibration: Calibration, triples: np.ndarray) -> tup
 def rated_answers(
     served: Served, fits: Fit, questions: np.ndarray, k: int, exclude: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The k best answers to each question, with their shares.
+    """Return the k best answers of each query, with their shares.
 
     Args:
+      served: the model.
       fits: ``[2R]``, by relation.
       questions: int32 ``[Q, 2]``, entity and relation in [0, 2R).
+      k: the number of answers.
       exclude: splits whose answers are left out.
 
     Returns:
-      ``[Q, k]`` each: ids and scores as in ``Completions``, shares, and the place of the split that knows it, or -1.
+      Four arrays ``[Q, k]``: ids and scores as in ``Completions``, shares, and the position of the split that holds the
+      triple, or -1.
     """
     found = complete_questions(served, questions, k, fits.sharpness, exclude=exclude)
     known = served.facts.where(questions[:, :1], questions[:, 1:], found.ids)
@@ -204,10 +217,16 @@ def _unfitted(relations: int) -> Fit:
 
 
 def missing_shares(train: np.ndarray, dev: np.ndarray, num_entities: int, num_relations: int) -> np.ndarray:
-    """How often a question has an answer that is missing, as far as dev tells: float64 ``[2R, 2]``.
+    """Estimate from dev how often a query has a missing answer: float64 ``[2R, 2]``.
 
-    Of the questions (entity, relation in [0, 2R)) to which train knows no answer, and of those to which it knows one,
-    the share that dev answers; drawn to the share of all questions as if by one more.
+    This is the share of queries (entity, relation in [0, 2R)) that dev answers. Column 0: queries without an answer in
+    train; column 1: queries with some. Each share is smoothed with one additional query at the overall share.
+
+    Args:
+      train: int ``[T, 3]``.
+      dev: int ``[T, 3]``.
+      num_entities: the number of entities N.
+      num_relations: the number of relations R.
     """
     count = 2 * num_relations
     places = [
@@ -226,7 +245,7 @@ def missing_shares(train: np.ndarray, dev: np.ndarray, num_entities: int, num_re
 
 
 def _weigh(served: Served, asked: np.ndarray) -> Weighed:
-    """Questions ``[Q, 3]`` with their answers, weighed at every sharpness of the grid."""
+    """Compute the terms of the likelihood of queries with answers ``[Q, 3]``, at every sharpness of the grid."""
     found = []
     for part, size in batches(len(asked)):
         rows = filled(asked[part], size)
@@ -249,9 +268,9 @@ def _weigh(served: Served, asked: np.ndarray) -> Weighed:
 
 
 def _listed(served: Served, asked: np.ndarray, fits: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the first answers to each question, and which of them is right: float ``[Q, k]`` and bool ``[Q, k]``.
+    """Return the shares of each query's first answers, float ``[Q, k]``, and whether they are right, bool ``[Q, k]``.
 
-    Filtered: other known answers are no candidates.
+    Other known answers are filtered.
     """
     k = min(_LISTED, served.facts.num_entities)
     best = complete_questions(served, asked[:, :2], k, fits.sharpness, asked=asked[:, 2])
@@ -261,7 +280,7 @@ def _listed(served: Served, asked: np.ndarray, fits: Fit) -> tuple[np.ndarray, n
 
 
 def _between(served: Served, triples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores ``[T, R]`` of the relations between each triple's ends, and which of them are known and not its own."""
+    """Return the scores ``[T, R]`` of the relations between each triple's ends, and which other ones are known."""
     scores = score_relations(served, triples[:, [0, 2]]).astype(np.float64)
     every = np.arange(scores.shape[1])
     known = served.facts.where(triples[:, :1], every[None], triples[:, 2:]) >= 0
@@ -281,7 +300,7 @@ def _weigh_relations(triples: np.ndarray, scores: np.ndarray, known: np.ndarray)
 def _top_relations(
     triples: np.ndarray, scores: np.ndarray, known: np.ndarray, fit: Fit
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The share of the best relation between each triple's ends, and whether it is the triple's own: ``[T]``."""
+    """Return the share ``[T]`` of the best relation between each triple's ends, and whether it is the triple's."""
     scores = np.where(known, -np.inf, scores)
     total = np.logaddexp.reduce(fit.sharpness * scores, axis=1)
     top = np.argmax(scores, axis=1)

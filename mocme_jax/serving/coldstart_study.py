@@ -1,11 +1,11 @@
-"""The cold start, measured: entities that were held out with all their triples, completed from their features alone.
+"""The cold-start study: entities that were held out with all their triples, completed from their features alone.
 
-A question has a held-out entity at one end at least. *About* one: it is asked what it is linked to. *For* one: it is
-the answer among all entities. Ranks are filtered by every triple of the graph, ties count half, as everywhere.
+A query has a held-out entity at one end at least. *About* means that it is the known entity of the query, *for* that it
+is the gold answer. Ranks are filtered by every triple of the graph, and ties count half.
 
-The baselines know the training triples and who is near whom: an entity is linked to what its neighbours are linked to,
-by the share of their similarity. ``nearest`` has one neighbour, by the cosine of all features; ``mean of <modality>``
-the ten nearest by one modality; ``random`` nothing.
+The baselines know the training triples and the similarity of entities: an entity is linked to what its neighbours are
+linked to, weighted by similarity. ``nearest`` has one neighbour, by the cosine of all features. ``mean of <modality>``
+has the ten nearest by one modality. ``random`` knows nothing.
 """
 
 from collections.abc import Sequence
@@ -35,14 +35,15 @@ FILE = "coldstart.json"
 
 
 def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, given: int = 0) -> dict:
-    """Holds out, trains on the rest, completes the held-out entities, and writes ``coldstart.json``.
+    """Hold out entities, train on the rest, complete the held-out entities, and write ``coldstart.json``.
 
     Args:
-      config: of the training; its data say which graph.
-      workdir: gets ``graph/``, the rest of it, and ``run/``, the training, which goes on if it was stopped.
-      share: of the entities to hold out.
-      held_seed: of the choice.
-      given: triples of each held-out entity that the model is told, at most; its others are asked.
+      config: the config of the training, which also names the graph.
+      workdir: the folder for ``graph/``, the rest of the graph, and ``run/``, the training, which resumes if it was
+        stopped.
+      share: the share of the entities to hold out.
+      held_seed: the seed of the choice.
+      given: the maximum number of triples of each held-out entity that the model is given. The others are the queries.
     """
     console = make_console()
     dataset = builders.load_dataset(config, notify=console.print)
@@ -105,7 +106,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, gi
 
 
 def model_ranks(grown: TrainedModel, held: HeldOut, known: Sequence[np.ndarray]) -> np.ndarray:
-    """Realistic filtered ranks float64 ``[2T]`` of the held-out triples, by the evaluation's own ranker."""
+    """Compute realistic filtered ranks float64 ``[2T]`` of the held-out triples with the ranker of the evaluation."""
     served, mapper = grown.served, Mapper("none", 1)
     count = len(grown.entities)
     tables = [np.asarray(x).reshape(-1, x.shape[-1])[:count] for x in (served.tables.questions, served.tables.answers)]
@@ -116,7 +117,7 @@ def model_ranks(grown: TrainedModel, held: HeldOut, known: Sequence[np.ndarray])
 
 
 def baseline_ranks(held: HeldOut, known: KnownTails, asked: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Ranks float64 ``[2T]`` of questions ``[2T, 3]`` by each baseline; see above."""
+    """Compute ranks float64 ``[2T]`` of queries ``[2T, 3]`` with each baseline; see the module."""
     old, new = standardised(held)
     rng = np.random.default_rng(seed)
     found = {"random": neighbour_ranks(held, known, asked, None, rng)}
@@ -131,7 +132,7 @@ def baseline_ranks(held: HeldOut, known: KnownTails, asked: np.ndarray, seed: in
 
 
 def standardised(held: HeldOut) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Features by modality of the rest and of the held-out entities, on the scale of the rest; 0 where missing."""
+    """Return features by modality of the rest and of the held-out entities, on the rest's scale; 0 where missing."""
     pairs = list(zip(held.rest.modalities, held.modalities, strict=True))
     old = {rest.name: standardise(rest).features for rest, _ in pairs}
     return old, {rest.name: standardise(own, fit_scale(rest)).features for rest, own in pairs}
@@ -144,13 +145,14 @@ def neighbour_ranks(
     near: tuple[np.ndarray, np.ndarray] | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Realistic filtered ranks of questions, where a new entity is linked to what its neighbours are linked to.
+    """Compute realistic filtered ranks of queries if a new entity is linked to what its neighbours are linked to.
 
     Args:
-      held: the graph cut in two.
+      held: the split graph.
       known: every known answer, for filtering.
       asked: int ``[Q, 3]``, entity, relation in [0, 2R), answer.
       near: from ``nearest``; None draws scores at random from ``rng``.
+      rng: the random generator.
     """
     old = len(held.rest.entities)
     total = old + len(held.ids)

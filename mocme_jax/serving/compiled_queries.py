@@ -1,7 +1,7 @@
-"""The compiled programs behind a trained model's answers; compiled once for a model and a shape.
+"""The compiled programs behind a trained model's answers, compiled once per model and shape.
 
-A question is ``(entity, relation)`` with relations in [0, 2R), as in training: r + R asks for the head of r. All run in
-full float32, whatever the device's default.
+A query is ``(entity, relation)`` with the relation in [0, 2R), as in training: r + R asks for the head of r. All
+programs run in full float32, whatever the device's default.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from mocme_jax.serving.top_candidates import Amounts, Best, Masks, best_of_all, 
 
 
 class Tables(NamedTuple):
-    """Encoded entities in blocks, ``[n, S, W]`` each, the same array where questions and answers do not differ.
+    """Encoded entities in blocks ``[n, S, W]``.
 
     Attributes:
-      questions, answers: see ``EntityVectors``.
-      count: int32 scalar, N.
-      additions: to the scores, their rows in blocks ``[n, S, k]``.
+      questions: see ``EntityVectors``; the same array as ``answers`` if both roles are equal.
+      answers: see ``EntityVectors``.
+      count: int32 scalar, the number of entities N.
+      additions: score additions, with rows in blocks ``[n, S, k]``.
     """
 
     questions: jax.Array
@@ -35,12 +36,12 @@ class Tables(NamedTuple):
 
     @property
     def candidates(self) -> tuple[jax.Array, list]:
-        """What ``match_of`` reads of the candidates, in blocks."""
+        """The candidates in blocks, as ``match_of`` takes them."""
         return self.answers, [addition.rows for addition in self.additions]
 
 
 def additions_in_blocks(additions: Sequence[ScoreAddition]) -> tuple[ScoreAddition, ...]:
-    """Score additions as ``Tables`` has them, of those on the host."""
+    """Convert score additions on the host to those of ``Tables``."""
     return tuple(
         addition._replace(rows=jax.tree.map(in_blocks, addition.rows), whole=jax.tree.map(jnp.asarray, addition.whole))
         for addition in additions
@@ -48,28 +49,35 @@ def additions_in_blocks(additions: Sequence[ScoreAddition]) -> tuple[ScoreAdditi
 
 
 def rows_of(blocks: jax.Array, ids: jax.Array) -> jax.Array:
-    """Rows ``[B, d]`` of a table in blocks."""
+    """Return rows ``[B, d]`` of a table in blocks."""
     return blocks.reshape(-1, blocks.shape[-1])[ids]
 
 
 def vectors_of(model: MoCME, blocks: jax.Array) -> jax.Array:
-    """A table's vectors ``[n, S, H d]``, which cosines may compare: without the log weights that distances want."""
+    """Return the vectors ``[n, S, H d]`` of a table for cosines, without the log weights that distances append."""
     width = model.encoder.structure_width
     return blocks if blocks.shape[-1] == width else blocks[..., :width]
 
 
 def question(model: MoCME, variables: Any, questions, relations) -> jax.Array:
-    """Query vectors ``[B, W]`` of entities by their vectors ``[B, W]``, for relations ``[B]``."""
+    """Compute query vectors ``[B, W]``.
+
+    Args:
+      model: the model.
+      variables: the module's variables.
+      questions: ``[B, W]``, vectors of the known entities, from ``EntityVectors.questions``.
+      relations: int ``[B]`` in [0, 2R).
+    """
     return model.apply(variables, questions, relations, method="query")
 
 
 def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relations) -> jax.Array:
-    """Query vectors ``[B, W]`` of entities ``[B]`` and relations ``[B]``."""
+    """Compute query vectors ``[B, W]`` of entities ``[B]`` and relations ``[B]``."""
     return question(model, variables, rows_of(tables.questions, entities), relations)
 
 
 def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
-    """``(q [B, W], block of the tables' candidates) -> scores [B, S]`` of questions with relations ``[B]``."""
+    """Make ``(q [B, W], block of the tables' candidates) -> scores [B, S]`` for queries with relations ``[B]``."""
 
     def match(q: jax.Array, block: tuple[jax.Array, list]) -> jax.Array:
         answers, rows = block
@@ -91,7 +99,7 @@ def complete_questions(
     *,
     k: int,
 ) -> Best:
-    """The k best answers of questions ``entities [B], relations [B]``; see ``best_of_all`` for the rest."""
+    """Return the k best answers of queries ``entities [B], relations [B]``; see ``best_of_all`` for other arguments."""
     with jax.default_matmul_precision("highest"):
         q = _question_of(model, variables, tables, entities, relations)
     match = match_of(model, tables, relations)
@@ -109,15 +117,21 @@ def weigh_questions(
     masks: Masks,
     sharpnesses: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """What the probability of gold answers is made of, at every sharpness ``[G]``.
+    """Compute the terms of the probability of gold answers, at every sharpness ``[G]``.
 
     Args:
-      entities, relations, golds: int32 ``[B]``.
-      masks: ``known_*`` must hold the golds; ``left_*`` are not read.
+      model: the model.
+      variables: the module's variables.
+      tables: all entities, encoded.
+      entities: int32 ``[B]``, the known entities.
+      relations: int32 ``[B]`` in [0, 2R).
+      golds: int32 ``[B]``, the gold answers.
+      masks: ``known_*`` must contain the gold answers; ``left_*`` are not used.
+      sharpnesses: ``[G]``.
 
     Returns:
-      The golds' scores ``[B]``, and the log of the sum over the candidates that are not known of
-      exp(sharpness * score), ``[G, B]``.
+      The scores of the gold answers ``[B]``, and the log of the sum of exp(sharpness * score) over the candidates that
+      are not known, ``[G, B]``.
     """
     match = match_of(model, tables, relations)
     with jax.default_matmul_precision("highest"):
@@ -155,7 +169,7 @@ def weigh_questions(
 
 
 def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
-    """Scores ``[B, 2]`` of triples asked for their tail and for their head; ends as (question, answer) vectors."""
+    """Score triples as tail queries and as head queries, ``[B, 2]``; ends are (query-role, answer-role) vectors."""
     forward = model.pair(question(model, variables, head[0], relations), tail[1])
     backward = model.pair(question(model, variables, tail[0], relations + model.num_relations), head[1])
     return jnp.stack([forward, backward], axis=1)
@@ -163,9 +177,16 @@ def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, 
 
 @functools.partial(jax.jit, static_argnames="model")
 def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
-    """Scores ``[B, 2]``, asked for the tail and the head, of ends given as (question, answer) vectors ``[B, W]``.
+    """Score triples as tail queries and as head queries, ``[B, 2]``.
 
-    These and all scores of triples are without what is added to scores.
+    These and all scores of triples in this module are without score additions.
+
+    Args:
+      model: the model.
+      variables: the module's variables.
+      head: query-role and answer-role vectors ``[B, W]``.
+      relations: int ``[B]`` in [0, R).
+      tail: query-role and answer-role vectors ``[B, W]``.
     """
     with jax.default_matmul_precision("highest"):
         return _both_ways(model, variables, head, relations, tail)
@@ -173,7 +194,7 @@ def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Arra
 
 @functools.partial(jax.jit, static_argnames="model")
 def score_triples(model: MoCME, variables: Any, tables: Tables, triples: jax.Array) -> jax.Array:
-    """Scores ``[B, 2]`` of triples ``[B, 3]``, asked for the tail and asked for the head."""
+    """Score triples ``[B, 3]`` as tail queries and as head queries: ``[B, 2]``."""
     with jax.default_matmul_precision("highest"):
         head, tail = (
             tuple(rows_of(table, triples[:, end]) for table in (tables.questions, tables.answers)) for end in (0, 2)
@@ -183,7 +204,7 @@ def score_triples(model: MoCME, variables: Any, tables: Tables, triples: jax.Arr
 
 @functools.partial(jax.jit, static_argnames="model")
 def score_relations(model: MoCME, variables: Any, tables: Tables, heads: jax.Array, tails: jax.Array) -> jax.Array:
-    """Mean scores ``[B, R]`` of every relation between heads ``[B]`` and tails ``[B]``."""
+    """Score every relation between heads ``[B]`` and tails ``[B]``, as the mean of both directions: ``[B, R]``."""
     with jax.default_matmul_precision("highest"):
         ends = [tuple(rows_of(table, ids) for table in (tables.questions, tables.answers)) for ids in (heads, tails)]
 
@@ -196,29 +217,26 @@ def score_relations(model: MoCME, variables: Any, tables: Tables, heads: jax.Arr
 
 @functools.partial(jax.jit, static_argnames="k")
 def nearest_rows(blocks: jax.Array, count: jax.Array, wanted: jax.Array, masks: Masks, *, k: int) -> Best:
-    """The k rows of a table ``[n, S, d]`` nearest to vectors ``[B, d]`` by cosine."""
+    """Return the k rows of a table ``[n, S, d]`` with the highest cosine to vectors ``[B, d]``."""
     return best_of_all(lambda q, block: q @ unit(block).T, unit(wanted), blocks, count, jnp.ones(len(wanted)), masks, k)
 
 
 def encoded(model: MoCME, variables: Any, carried: Carried) -> EntityVectors:
-    """Encodes entities from what they carry, in both roles."""
+    """Encode entities in both roles."""
     encoding = model.apply(variables, carried, method="encode")
     return model.apply(variables, encoding, method="entity_vectors")
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def encode_some(model: MoCME, variables: Any, carried: Carried) -> EntityVectors:
-    """The same, compiled."""
+    """Encode entities in both roles; compiled."""
     with jax.default_matmul_precision("highest"):
         return encoded(model, variables, carried)
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def expert_shares(model: MoCME, variables: Any, carried: Carried, relations: jax.Array | None = None) -> jax.Array:
-    """Each expert's share ``[n, H]`` of the weights with which entities are asked about, adding up to 1.
-
-    For relations ``[n]`` in [0, 2R); None for none in particular.
-    """
+    """Compute each expert's share ``[n, H]`` of the weights of entities in queries; see ``MoCME.shares``."""
     with jax.default_matmul_precision("highest"):
         encoding = model.apply(variables, carried, method="encode")
         return model.apply(variables, encoding, relations, method="shares")
@@ -226,14 +244,14 @@ def expert_shares(model: MoCME, variables: Any, carried: Carried, relations: jax
 
 @functools.partial(jax.jit, static_argnames="model")
 def relation_weights(model: MoCME, variables: Any) -> jax.Array:
-    """What each relation multiplies the weights of the experts by, ``[2R, H]``."""
+    """Compute the factor ``[2R, H]`` of each relation in the weights of the experts."""
     relations = jnp.arange(2 * model.num_relations, dtype=jnp.int32)
     return jnp.exp(model.apply(variables, relations, method="relation_log_weights"))
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def experts_of(model: MoCME, variables: Any, carried: Carried) -> tuple[jax.Array, ...]:
-    """Every expert's encoding ``[n, H, d]``, and weights ``[n, H]`` where entities are asked about and as answers."""
+    """Return each expert's encoding ``[n, H, d]``, and the weights ``[n, H]`` of entities in queries and as answers."""
     with jax.default_matmul_precision("highest"):
         encoding = model.apply(variables, carried, method="encode")
         asked, answering = (
@@ -245,7 +263,7 @@ def experts_of(model: MoCME, variables: Any, carried: Carried) -> tuple[jax.Arra
 
 @jax.jit
 def cosines(blocks: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Cosines ``[B, n * S]`` of vectors ``[B, d]`` with every row of a table ``[n, S, d]``."""
+    """Compute the cosines ``[B, n * S]`` of vectors ``[B, d]`` with every row of a table ``[n, S, d]``."""
     with jax.default_matmul_precision("highest"):
         return (
             jax.lax.map(lambda block: unit(wanted) @ unit(block).T, blocks).transpose(1, 0, 2).reshape(len(wanted), -1)
@@ -253,5 +271,5 @@ def cosines(blocks: jax.Array, wanted: jax.Array) -> jax.Array:
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """Rows at length 1; rows of zeros stay."""
+    """Scale rows to length 1; rows of zeros stay zeros."""
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-30))

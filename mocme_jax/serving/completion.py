@@ -1,4 +1,4 @@
-"""Questions in batches of a few fixed shapes, answered by the compiled programs."""
+"""Answers to queries, computed by compiled programs in batches of a few fixed shapes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ BATCHES = (1, 16, 256)
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """A trained model as the programs take it, on one device.
+    """A trained model in the form that the compiled programs take, on one device.
 
     Attributes:
-      model, params: the module and what it learned.
-      inputs: what entities carry.
+      model: the module.
+      params: the parameters.
+      inputs: the encoder's inputs.
       tables: all entities, encoded.
-      facts: what is known.
-      added: how many entities, the last ones, were added after training.
+      facts: known triples.
+      added: the number of entities added after training, which are the last ones.
     """
 
     model: MoCME
@@ -43,13 +44,13 @@ class Served:
 
 
 class Completions(NamedTuple):
-    """Answers to Q questions.
+    """Answers to Q queries.
 
     Attributes:
-      ids: int32 ``[Q, k]``, best first; -1 where there are fewer.
+      ids: int32 ``[Q, k]``, best first; -1 if there are fewer.
       scores: float32 ``[Q, k]``.
-      log_totals: float64 ``[Q]``, log of the sum over the candidates that are not known of exp(sharpness * score).
-      others: int64 ``[Q]``, how many these are.
+      log_totals: float64 ``[Q]``, the log of the sum of exp(sharpness * score) over the candidates that are not known.
+      others: int64 ``[Q]``, the number of these candidates.
     """
 
     ids: np.ndarray
@@ -59,7 +60,7 @@ class Completions(NamedTuple):
 
 
 def batches(count: int) -> Iterator[tuple[slice, int]]:
-    """Slices of so many rows, each with the batch size that it is filled up to."""
+    """Yield slices of ``count`` rows, each with the batch size to which it is padded."""
     start = 0
     while start < count:
         size = next((size for size in BATCHES if size >= count - start), BATCHES[-1])
@@ -68,7 +69,7 @@ def batches(count: int) -> Iterator[tuple[slice, int]]:
 
 
 def filled(rows: np.ndarray, size: int) -> np.ndarray:
-    """Rows ``[n, ...]`` filled up to ``[size, ...]`` with the first."""
+    """Pad rows ``[n, ...]`` to ``[size, ...]`` with copies of the first."""
     return np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
 
 
@@ -81,17 +82,18 @@ def complete_questions(
     exclude: Sequence[str] = (),
     asked: np.ndarray | None = None,
 ) -> Completions:
-    """The k best answers of each question.
+    """Return the k best answers of each query.
+
+    Candidates that additions rule out are left out, and a training fact does not count for itself.
 
     Args:
+      served: the model.
       questions: int ``[Q, 2]``, entity and relation in [0, 2R).
-      k: at most N.
+      k: the number of answers, at most N.
       sharpness: ``[2R]``, by relation; see ``Completions.log_totals``.
       exclude: splits whose answers are left out of the list.
-      asked: int ``[Q]``, an answer each that counts as unknown, as in filtered ranking; all other known ones are
-        left out, whatever ``exclude`` says.
-
-    What additions rule out is left out, and a training fact does not count for itself.
+      asked: int ``[Q]``, one answer per query that counts as unknown, as in filtered ranking. All other known answers
+        are then left out, and ``exclude`` is ignored.
     """
     facts = served.facts
     taken = 1 << max(0, int(k - 1).bit_length())
@@ -133,7 +135,7 @@ def complete_questions(
 
 
 def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:
-    """Scores float32 ``[T, 2]`` of triples ``[T, 3]``: asked for the tail, and asked for the head."""
+    """Score triples ``[T, 3]`` as tail queries and as head queries: float32 ``[T, 2]``."""
     scores = [np.zeros((0, 2), np.float32)]
     for part, size in batches(len(triples)):
         rows = jnp.asarray(filled(np.asarray(triples[part], np.int32), size))
@@ -143,13 +145,13 @@ def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:
 
 
 def added_to_triples(served: Served, triples: np.ndarray) -> np.ndarray:
-    """What additions add to the scores float32 ``[T, 2]`` of triples, asked for their tail and for their head."""
+    """Return what additions add to the scores of triples, as tail queries and as head queries: float32 ``[T, 2]``."""
     both = reciprocal(triples, served.model.num_relations).reshape(2, -1, 3)
     return served.facts.additions.of_facts(*both.transpose(2, 1, 0))
 
 
 def score_relations(served: Served, pairs: np.ndarray) -> np.ndarray:
-    """Mean scores float32 ``[Q, R]`` of every relation between heads and tails ``[Q, 2]``."""
+    """Score every relation between heads and tails ``[Q, 2]``, as the mean of both directions: float32 ``[Q, R]``."""
     scores = [np.zeros((0, served.model.num_relations), np.float32)]
     for part, size in batches(len(pairs)):
         rows = filled(np.asarray(pairs[part], np.int32), size)

@@ -1,8 +1,8 @@
-"""A trained model taken elsewhere: tables of numbers and names, a scoring function, a PyKEEN model.
+"""The export of a trained model: tables of numbers and names, a scoring function, or a PyKEEN model.
 
-The score of a triple is a sum over the experts. Each term is a product of four numbers: the weight of the head, that of
-the relation, that of the tail, and the expert's own score of the three. For each expert, an entity has one vector and
-two weights: one where it is asked about and one where it answers.
+The score of a triple is a sum over the experts. Each term is the product of four numbers: the weights of the head, the
+relation and the tail, and the expert's own score. For each expert, an entity has one vector and two weights, one as the
+known entity of a query and one as an answer.
 """
 
 from __future__ import annotations
@@ -44,29 +44,34 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Path]:
-    """Writes a model into a folder.
+    """Write a model into a folder.
 
-    Every export holds ``model.json`` (what the tables mean, and ``never_itself``: relations whose questions are never
-    answered by the entity that they are about), ``entities.tsv`` and ``relations.tsv`` (id, name, label)
-    and ``triples.npz`` (the released splits). The formats add:
+    Every export holds ``model.json`` (the meaning of the tables, and ``never_itself``: relations whose queries are
+    never answered by their own entity), ``entities.tsv`` and ``relations.tsv`` (id, name, label) and ``triples.npz``
+    (the released splits). The formats add:
 
-      npz, safetensors: ``tables``. Of H experts, ``entities`` ``[N, H, d]``, ``relations`` ``[2R, H, d_r]`` (row
-        r + R asks for the head of r) and TuckER's ``core`` ``[H, d_r, d, d]``. Their weights,
-        ``question_weights`` and ``answer_weights`` ``[N, H]`` and ``relation_weights`` ``[2R, H]``. What relations'
-        cardinality adds to scores: ``cardinality`` ``[2R]`` (zeros where it is not counted), to those of ``answered``
-        uint8 ``[N, 2R]``.
-      parquet: ``entities.parquet`` and ``relations.parquet``, the same with names.
-      jax: ``scorer.jax``, a serialised ``jax.export`` of (tables..., entities [b], relations [b]) -> scores [b, N].
-      pykeen: ``pykeen.safetensors``, the state of a PyKEEN ComplEx with inverse relations; see ``pykeen_state``.
+    - npz and safetensors: ``tables``. ``entities`` ``[N, H, d]`` and ``relations`` ``[2R, H, d_r]`` of the H experts
+      (row r + R asks for the head of r), and TuckER's ``core`` ``[H, d_r, d, d]``. Their weights, ``question_weights``
+      and ``answer_weights`` ``[N, H]`` and ``relation_weights`` ``[2R, H]``. The bonus of relations' cardinality,
+      ``cardinality`` ``[2R]`` (zeros if it is not used), which is added to the scores of ``answered``, uint8
+      ``[N, 2R]``.
+    - parquet: ``entities.parquet`` and ``relations.parquet``, the same with names.
+    - jax: ``scorer.jax``, a serialised ``jax.export`` of ``(tables..., entities [b], relations [b]) -> scores [b, N]``.
+    - pykeen: ``pykeen.safetensors``, the state of a PyKEEN ComplEx with inverse relations; see ``pykeen_state``.
 
     Files of other formats that an export of another model left in the folder are removed.
+
+    Args:
+      model: the model.
+      out: the folder.
+      formats: keys of ``FORMATS``.
 
     Returns:
       The files written.
 
     Raises:
-      UserError: a format that this model can't have or whose package is missing, or a folder that can't be written or
-        is being written by another process.
+      UserError: the model cannot have a format, the package of a format is missing, the folder cannot be written, or
+        another process is writing it.
     """
     check_packages(formats)
     out, tables = Path(out), tables_of(model)
@@ -112,7 +117,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
 
 
 def _of_another_model(out: Path, described: bytes) -> set[str]:
-    """Names of files of tables that an export of another model, or one that was cut off, left in the folder."""
+    """Return the names of table files that an export of another model, or an interrupted one, left in the folder."""
     tables = {name for names in FORMATS.values() for name in names}
     try:
         other = (out / _MODEL).read_bytes() != described
@@ -122,7 +127,11 @@ def _of_another_model(out: Path, described: bytes) -> set[str]:
 
 
 def check_packages(formats: tuple[str, ...]) -> None:
-    """Raises a UserError if the package of a format is missing, before anything is read or written."""
+    """Check that the packages of the formats are installed, before anything is read or written.
+
+    Raises:
+      UserError: a package is missing.
+    """
     for kind in formats:
         package, extra = _PACKAGES.get(kind, (None, None))
         if package and importlib.util.find_spec(package) is None:
@@ -130,7 +139,7 @@ def check_packages(formats: tuple[str, ...]) -> None:
 
 
 def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
-    """The arrays of an export, float32; see ``export``."""
+    """Return the arrays of an export, float32; see ``export``."""
     served, experts = model.served, model.served.model.encoder.experts
     parameters, directions = served.params.model["params"], 2 * len(model.relations)
     found = []
@@ -153,7 +162,7 @@ def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
 
 
 def cardinality_of(model: TrainedModel) -> Cardinality:
-    """Of all N entities, with a bonus of zeros where it is not counted."""
+    """Return the cardinality of all N entities, with a bonus of zeros if the model does not use it."""
     for addition in model.served.facts.additions.scores:
         if isinstance(addition, Cardinality):
             return addition
@@ -162,10 +171,10 @@ def cardinality_of(model: TrainedModel) -> Cardinality:
 
 
 def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> bytes:
-    """A scoring function that ``jax.export.deserialize`` reads, without this package.
+    """Return a scoring function that ``jax.export.deserialize`` reads without this package.
 
-    Its arguments are a dict of the tables, and entities and relations int32 ``[b]`` for any b, relations in [0, 2R);
-    its result is the scores ``[b, N]`` of all answers, in full float32, as if none of them were known.
+    Its arguments are a dict of the tables, and int32 ``[b]`` entities and relations for any b, with relations in
+    [0, 2R). Its result is the scores ``[b, N]`` of all answers in full float32, as if none of them were known.
     """
     score = model.served.model.score
 
@@ -187,17 +196,18 @@ def serialised_scorer(model: TrainedModel, tables: dict[str, np.ndarray]) -> byt
 
 
 def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state of PyKEEN's ComplEx with an ``embedding_dim`` of d / 2, on triples with inverse relations.
+    """Return the state of PyKEEN's ComplEx with an ``embedding_dim`` of d / 2, on triples with inverse relations.
 
-    PyKEEN (1.11) keeps complex numbers as pairs of reals side by side, ``[n, d]``, and has relation r at 2r and its
-    inverse at 2r + 1.
+    PyKEEN (1.11) stores complex numbers as adjacent pairs of reals, ``[n, d]``, relation r in row 2r, and its inverse
+    in row 2r + 1.
 
-    What cardinality adds to scores takes 2R coordinates more, an ``embedding_dim`` of d / 2 + 2R: an entity has
-    1 + bi there, b being what is added to its scores as an answer of each relation, and a relation i at its own place.
-    Their product's real part is the difference of both ends' b, and that of the end which is asked about ranks nobody.
+    What cardinality adds to scores takes 2R additional coordinates, an ``embedding_dim`` of d / 2 + 2R. There an entity
+    has ``1 + bi``, where b is what is added to its score as an answer of the relation, and a relation has i at its own
+    coordinate. The real part of their product is the difference of both ends' b. The b of the query's entity is the
+    same for all candidates, so it changes no rank.
 
     Raises:
-      UserError: the score function is another, or there are several experts, for which PyKEEN has no model.
+      UserError: the score function is not ComplEx, or there are several experts, for which PyKEEN has no model.
     """
     if model.served.model.score.name != "complex":
         raise UserError(
@@ -227,7 +237,7 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
 
 
 def _widened(table: np.ndarray, real: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
-    """A table of complex numbers, real parts first, with more of them."""
+    """Add columns to a table of complex numbers, which has real parts first."""
     halves = np.split(table, 2, axis=1)
     return np.concatenate([halves[0], real, halves[1], imaginary], axis=1)
 
@@ -244,7 +254,7 @@ def _safetensors(tables: dict[str, np.ndarray], meta: dict[str, str]) -> bytes:
 
 
 def _parquet(model: TrainedModel, tables: dict[str, np.ndarray]) -> list[Content]:
-    """Files of the entities and of the relations."""
+    """Return the files of the entities and of the relations."""
     import pyarrow
     import pyarrow.parquet
 

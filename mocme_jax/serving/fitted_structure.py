@@ -1,8 +1,8 @@
-"""The structure of entities that arrive with a few triples: fitted to these triples, with everything else fixed.
+"""The structure of new entities with a few triples, fitted to these triples with everything else fixed.
 
 The fit approximates the row that training would reach if only this row could move. Its loss is the softmax loss of the
-fused scores of both queries of each triple among all entities, and every expert's penalty, as in training;
-the optimizer is the table's own.
+fused scores of both queries of each triple among all entities, plus the penalty of every expert, as in training. The
+optimizer is the structure table's own.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ _NO_SCORE = -1e30
 
 
 class Fitting(NamedTuple):
-    """How rows of the structure table were trained.
+    """The training settings of the structure table.
 
     Attributes:
-      learning_rate: Adagrad's, of the table.
-      regulariser, regularisation: the penalty's name and weight.
+      learning_rate: Adagrad's learning rate for the table.
+      regulariser: the name of the penalty.
+      regularisation: the weight of the penalty.
     """
 
     learning_rate: float
@@ -47,12 +48,12 @@ class Fitting(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Known answers of new entities, int32 ``[Q]`` each.
+    """Known answers of queries about new entities.
 
     Attributes:
-      place: of the entity that is asked about, among the new ones.
-      relation: in [0, 2R).
-      answer: an old entity.
+      place: int32 ``[Q]``, the position of the query's entity among the new ones.
+      relation: int32 ``[Q]`` in [0, 2R).
+      answer: int32 ``[Q]``, an existing entity.
     """
 
     place: np.ndarray
@@ -61,9 +62,14 @@ class Given(NamedTuple):
 
 
 def given_answers(triples: np.ndarray, old: int, relations: int) -> Given:
-    """What triples ``[T, 3]`` say of entities from id ``old`` on, sorted by these.
+    """Return what triples say about the new entities, sorted by entity.
 
-    Triples between two new entities, whose other end is unsettled, are left out.
+    Triples between two new entities are left out, because the structure of the other end is not known yet.
+
+    Args:
+      triples: int ``[T, 3]``.
+      old: the number of existing entities, which is the id of the first new one.
+      relations: the number of relations R.
     """
     asked = reciprocal(np.unique(triples, axis=0), relations)
     asked = asked[(asked[:, 0] >= old) & (asked[:, 2] < old)]
@@ -72,14 +78,14 @@ def given_answers(triples: np.ndarray, old: int, relations: int) -> Given:
 
 
 def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fitting: Fitting) -> Carried:
-    """New entities with the structure that their triples ask for; without triples they keep what they have.
+    """Fit the structure of new entities to their triples. Entities without triples do not change.
 
     Args:
-      served: the model without them.
-      fresh: what n new entities carry; where a structure is missing, zeros are what it starts from.
-      facts: what is known, of the new entities too.
-      given: from ``given_answers``; of an entity with more than 256 the first 256 count.
-      fitting: as in training.
+      served: the model without the new entities.
+      fresh: the encoder's inputs for the n new entities. A missing structure starts from zeros.
+      facts: known triples, including those of the new entities.
+      given: from ``given_answers``. At most 256 per entity are used.
+      fitting: the training settings.
     """
     model, relations = served.model, served.model.num_relations
     structure, present = np.array(fresh.structure), np.array(fresh.present)
@@ -123,7 +129,7 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
 
 
 def _groups(places: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions of sorted places, an entity's together, no more than fit into a batch."""
+    """Yield positions of sorted ``places``, grouped by entity, with as many entities as fit into a batch."""
     group = []
     for own in np.split(np.arange(len(places)), np.flatnonzero(np.diff(places)) + 1):
         own = own[:_MOST].tolist()
@@ -149,15 +155,19 @@ def fit_rows(
     *,
     fitting: Fitting,
 ) -> jax.Array:
-    """Structure ``[n, H d]`` of entities that carry ``carried``, after ``STEPS`` steps of Adagrad.
+    """Return the structure ``[n, H d]`` of new entities after ``STEPS`` steps of Adagrad.
 
     Args:
-      given: Q answers, ``place`` among the n.
-      real: bool ``[Q]``, the others fill up.
-      masks: ``known_*``, what is no rival of an answer given; must hold the answer itself.
-      totals: ``[Q]``, log of the sum of exp(score) over the rivals of the entity as an answer to the question back.
-      added: ``[Q]``, to the scores of the answers given.
-      fitting: as in training.
+      model: the model.
+      variables: the module's variables.
+      tables: the existing entities, encoded.
+      carried: the encoder's inputs for the n new entities.
+      given: Q known answers, with ``place`` among the n.
+      real: bool ``[Q]``, False for padding.
+      masks: ``known_*`` are the entities that do not compete with the known answer, including the answer itself.
+      totals: ``[Q]``, the log of the sum of exp(score) over the competitors of the new entity in the reverse query.
+      added: ``[Q]``, additions to the scores of the known answers.
+      fitting: the training settings.
     """
     regulariser = REGULARISERS[fitting.regulariser]
     place, relation, answer = given
@@ -175,7 +185,7 @@ def fit_rows(
         return jnp.logaddexp(total, jax.nn.logsumexp(jnp.maximum(scores, _NO_SCORE), axis=1))
 
     def rivals(q: jax.Array) -> jax.Array:
-        """Log of the sum of exp(score) of all other candidates ``[Q]``."""
+        """Return the log of the sum of exp(score) over all other candidates, ``[Q]``."""
         numbered = jnp.arange(len(tables.answers), dtype=jnp.int32), tables.candidates
         start = jnp.full(len(q), _NO_SCORE)
         return jax.lax.scan(lambda total, one: (add_block(total, (q, *one)), None), start, numbered)[0]

@@ -1,4 +1,4 @@
-"""A graph without some of its entities, and those entities with all their triples: to study the cold start."""
+"""A graph split into some held-out entities with all their triples, and the rest, for cold-start studies."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 
 
 class HeldOut(NamedTuple):
-    """A graph cut in two.
+    """A graph split in two.
 
     Attributes:
-      rest: the graph of the other entities; ids count anew.
-      ids: int64 ``[H]``, the entities that were held out, in the whole graph.
-      triples: int32 ``[T, 3]``, every triple of any split with one of them, once. Ids are those of the rest, and then
+      rest: the graph of the other entities, with new ids.
+      ids: int64 ``[H]``, the ids of the held-out entities in the whole graph.
+      triples: int32 ``[T, 3]``, every triple of any split with a held-out entity, once. Ids are those of ``rest``, then
         the held-out entities in the order of ``ids``.
-      modalities: what they carry.
+      modalities: the features of the held-out entities.
     """
 
     rest: KnowledgeGraph
@@ -27,7 +27,7 @@ class HeldOut(NamedTuple):
 
 
 def hold_out(graph: KnowledgeGraph, share: float, seed: int) -> HeldOut:
-    """Holds out so many of the entities that have a triple, at random, with all their triples."""
+    """Hold out a random share of the entities that have a triple, with all their triples."""
     everything = np.concatenate(list(graph.splits.values()))
     candidates = np.unique(everything[:, [0, 2]])
     count = max(1, round(share * len(candidates)))
@@ -58,10 +58,15 @@ def hold_out(graph: KnowledgeGraph, share: float, seed: int) -> HeldOut:
 
 
 def give(held: HeldOut, most: int, seed: int) -> tuple[np.ndarray, HeldOut]:
-    """Tells some of the held-out triples, drawn at random: ``most`` of each entity, or as many as it has.
+    """Reveal some of the held-out triples, drawn at random.
+
+    Args:
+      held: the split graph.
+      most: the number of triples to reveal per entity, or as many as it has.
+      seed: the seed of the choice.
 
     Returns:
-      The told triples int32 ``[G, 3]``, each of one held-out entity, and what is held out still.
+      The revealed triples int32 ``[G, 3]``, each with one held-out entity, and what is still held out.
     """
     old = len(held.rest.entities)
     order = np.random.default_rng(seed).permutation(len(held.triples))
@@ -75,7 +80,7 @@ def give(held: HeldOut, most: int, seed: int) -> tuple[np.ndarray, HeldOut]:
 
 
 def write_graph(folder: Path, graph: KnowledgeGraph) -> None:
-    """Writes a graph in the OpenKE layout with a ``.npy`` of each modality, as ``load_graph`` reads it."""
+    """Write a graph in OpenKE layout with one ``.npy`` per modality, as ``load_graph`` reads it."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"entity": graph.entities, "relation": graph.relations}
     parts = {kind: [f"{name}\t{index}\n" for index, name in enumerate(some)] for kind, some in names.items()}

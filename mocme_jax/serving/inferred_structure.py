@@ -1,7 +1,7 @@
-"""The structure of entities that no training triple shows, inferred from those that carry much the same.
+"""The structure of entities without training triples, inferred from entities with similar features.
 
-The expert for the structure knows nothing of such entities, and neither do those whose features they lack: a row of the
-structure table stands for these too. A guess at the rows then serves better than none.
+The structure expert knows nothing about such entities. Neither does an expert of a modality that they lack, because its
+vector is then a row of the structure table too. An inferred row works better than none.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,18 @@ _ROWS = 256
 def infer_structure(
     structure: np.ndarray, old: Sequence[np.ndarray], new: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Structure rows for new entities: the mean of their neighbours', made as long as these are on average.
+    """Infer structure rows for new entities: the mean of their neighbours' rows, scaled to the neighbours' mean length.
 
-    The mean of unlike rows is short, and a short row answers nothing.
-
-    Neighbours are the ``NEIGHBOURS`` with the highest sum of cosines over the modalities, weighed by its
-    ``SHARPNESS``-th power.
+    The mean of different rows is short, and a short row has low scores for all answers. Neighbours are the
+    ``NEIGHBOURS`` entities with the highest sum of cosines over the modalities, weighted by its ``SHARPNESS``-th power.
 
     Args:
-      structure: float ``[N, H d]``, of the old entities.
-      old, new: features by modality, one or more, ``[N, d_m]`` and ``[n, d_m]`` on one scale; rows of zeros are
-        missing.
+      structure: float ``[N, H d]``, rows of the existing entities.
+      old: features of the existing entities by modality (at least one), ``[N, d_m]``. Rows of zeros are missing.
+      new: features of the new entities by modality on the same scale, ``[n, d_m]``. Rows of zeros are missing.
 
     Returns:
-      float32 ``[n, H d]``, and bool ``[n]``: which could be inferred. The others, which are like nothing, are zeros.
+      float32 ``[n, H d]``, and bool ``[n]``, whether the row could be inferred. Other rows are zeros.
     """
     count = len(new[0])
     rows = np.zeros((count, structure.shape[1]), np.float32)

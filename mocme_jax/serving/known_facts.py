@@ -1,4 +1,4 @@
-"""What is known: the triples of every split, by question."""
+"""The class ``Facts``: the known triples of all splits, by query."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Facts:
 
     Args:
       splits: int32 ``[T, 3]`` by name, in the order train, valid, test.
-      num_entities, num_relations: N and R.
-      additions: found in the training triples.
+      num_entities: the number of entities N.
+      num_relations: the number of relations R.
+      additions: additions computed from the training triples; None for none.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class Facts:
         self._places = np.concatenate(places)[first]
 
     def extended(self, added: np.ndarray, num_entities: int) -> Facts:
-        """The same with more entities, and triples ``[T, 3]`` that count as training triples."""
+        """Return the facts for more entities, with triples ``[T, 3]`` that count as training triples."""
         splits = self.splits | {"train": np.concatenate([self.splits["train"], added.astype(np.int32)])}
         return Facts(splits, num_entities, self.num_relations, self.additions.extended(added, num_entities))
 
     def tails(self, splits: Sequence[str] | None = None) -> KnownTails:
-        """Known answers by question, of some splits or of all.
+        """Return the known answers by query, of the given splits or of all.
 
         Raises:
           UserError: there is no split of this name.
@@ -62,13 +63,15 @@ class Facts:
         return self._tails[names]
 
     def no_candidates(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What a question's missing answer can't be: the known answers of all splits, and what is ruled out.
+        """Return the entities that cannot be a query's missing answer: known answers, and what additions rule out.
+
+        Known answers are those of all splits.
 
         Args:
-          questions: int ``[Q, 2]`` (or more columns, which are ignored).
+          questions: int ``[Q, 2]``, entity and relation; further columns are ignored.
 
         Returns:
-          Positions in ``questions``, ascending, and entities, each pair once.
+          Positions in ``questions``, ascending, and entities. Each pair occurs once.
         """
         known, out = self.tails().pairs(questions), self.additions.ruled_out(questions)
         pairs = np.concatenate([row.astype(np.int64) * self.num_entities + ids for row, ids in (known, out)])
@@ -76,7 +79,13 @@ class Facts:
         return rows, ids.astype(np.int32)
 
     def where(self, entities: np.ndarray, relations: np.ndarray, answers: np.ndarray) -> np.ndarray:
-        """The place of the split that knows an answer, -1 for none: int8, of the arguments' common shape."""
+        """Return the position of the split that holds each triple, -1 for none: int8 of the arguments' common shape.
+
+        Args:
+          entities: int, the known entity of each query.
+          relations: int in [0, 2R), the relation of each query.
+          answers: int, the answer of each query.
+        """
         shape = np.broadcast_shapes(np.shape(entities), np.shape(relations), np.shape(answers))
         rows = [np.broadcast_to(x, shape).reshape(-1) for x in (entities, relations, answers)]
         wanted = self._keys(np.stack(rows, axis=1))
@@ -86,7 +95,7 @@ class Facts:
         return np.where(self._facts[found] == wanted, self._places[found], -1).astype(np.int8).reshape(shape)
 
     def word(self, place: int) -> str:
-        """The name of a split by its place, ``new`` for -1."""
+        """Return the name of a split by its position; ``new`` for -1."""
         return NEW if place < 0 else list(self.splits)[place]
 
     def _keys(self, questions: np.ndarray) -> np.ndarray:

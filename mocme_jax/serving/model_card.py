@@ -1,4 +1,4 @@
-"""``MODEL_CARD.md``: what a finished run is, for somebody who finds its folder.
+"""``MODEL_CARD.md``, which describes a finished run to people who find its folder.
 
 The headings are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as they apply.
 """
@@ -28,7 +28,7 @@ _USE = (
 
 
 def write_card(workdir: Path, results: dict) -> None:
-    """Writes the card of a run with these ``results.json``, on process 0, unless the folder cannot be written."""
+    """Write the model card of a run with these ``results.json``, in process 0, unless the folder cannot be written."""
     if jax.process_index():
         return
     kept = read_calibration(workdir, identity_of(results["fingerprint"], results["run"]))
@@ -40,7 +40,12 @@ def write_card(workdir: Path, results: dict) -> None:
 
 
 def card(results: dict, calibration: dict | None) -> str:
-    """The card's text, from what ``results.json`` holds and the report of a calibration, once there is one."""
+    """Return the text of the model card.
+
+    Args:
+      results: the content of ``results.json``.
+      calibration: the report of the calibration; None if there is none yet.
+    """
     graph, run, config = results["graph"], results["run"], results["config"]
     name = plain(graph["name"])
     model, made_by = (
@@ -101,7 +106,7 @@ def card(results: dict, calibration: dict | None) -> str:
 
 
 def plain(text: str, most: int = 120) -> str:
-    """Text of unknown origin as Markdown that shows it as it is, on one line; what is longer is cut."""
+    """Escape text of unknown origin for Markdown, on one line; longer text is cut."""
     text = one_line(text)
     text = text if len(text) <= most else f"{text[: most - 1]}…"
     return _MARKUP.sub(r"\\\g<0>", text)

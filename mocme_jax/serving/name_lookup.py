@@ -1,4 +1,4 @@
-"""Which entity or relation a person means: by its name, its readable name or its id."""
+"""The class ``Lookup``, which converts names, readable names and ids of entities or relations to ids."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -13,12 +13,12 @@ Key = str | int
 
 
 class Lookup:
-    """Names of one kind, and the way back to their ids.
+    """The names of the entities or of the relations, and the way back to their ids.
 
     Args:
       kind: ``entity`` or ``relation``, for messages.
-      names: by id.
-      labels: what a person reads, by id, where it is known; else the readable form of the name.
+      names: names by id.
+      labels: readable names by id, if known. Otherwise a readable form of the name is used.
     """
 
     def __init__(self, kind: str, names: Sequence[str], labels: dict[int, str] | None = None):
@@ -35,7 +35,11 @@ class Lookup:
         return len(self.names)
 
     def extended(self, names: Sequence[str]) -> "Lookup":
-        """The same with more names behind; a UserError if one is there already, or twice among the new."""
+        """Return a lookup with more names at the end.
+
+        Raises:
+          UserError: a name exists already, or occurs twice among the new ones.
+        """
         for position, name in enumerate(names):
             if name in self._by_name or name in names[:position]:
                 raise UserError(f"{self.kind} {name!r}: already exists; give the new {self.kind} another name")
@@ -43,12 +47,12 @@ class Lookup:
         return Lookup(self.kind, [*self.names, *names], labels)
 
     def id(self, key: Key) -> int:
-        """The id that a name, a readable name or an id stands for.
+        """Return the id of a name, a readable name or an id.
 
-        A whole number, as text or not, is an id unless ``numbers_are_names`` says otherwise: then it is a name.
+        A whole number, also as text, is an id, unless ``numbers_are_names`` says that names are numbers.
 
         Raises:
-          UserError: nothing fits, with the nearest names, or several do.
+          UserError: nothing matches (the message suggests similar names), or several names match.
         """
         if isinstance(key, int | np.integer) and not self._take_ids:
             key = str(int(key))
@@ -71,7 +75,11 @@ class Lookup:
         raise UserError(f"{self.kind} {key!r}: no such name{why}{self._nearest(key)}")
 
     def ids(self, keys: Key | Iterable[Key]) -> np.ndarray:
-        """int32 ``[n]`` of one key or several; raises as `id`."""
+        """Return the ids int32 ``[n]`` of one key or several.
+
+        Raises:
+          UserError: see ``id``.
+        """
         keys = [keys] if isinstance(keys, str | int | np.integer) else keys
         return np.array([self.id(key) for key in keys], np.int32)
 

@@ -1,4 +1,4 @@
-"""Entities that arrive after training, encoded from their features and an inferred, fitted or missing structure."""
+"""Entities that are added after training, encoded from their features and an inferred, fitted or missing structure."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ STRUCTURES = ("inferred", "missing")
 
 
 def read_features(modalities: Sequence[Modality], features: Features, count: int) -> list[Modality]:
-    """What new entities carry, in the order of the graph's modalities and on their scale.
+    """Return the features of new entities, in the order of the graph's modalities and on their scale.
 
     Args:
-      modalities: the graph's, with rows as they were read.
-      features: by modality, ``[n, d_m]`` as in the graph's feature files (a row of NaN is a missing one), or n raw
-        values, see encode_raw. What is left out is missing.
-      count: n.
+      modalities: the graph's modalities, with rows as they were read.
+      features: by modality, vectors ``[n, d_m]`` as in the graph's feature files, with a row of NaN for a missing one,
+        or n raw values (see ``encode_raw``). Modalities that are left out are missing.
+      count: the number of new entities n.
 
     Raises:
-      UserError: an unknown modality, another number of rows, another width, numbers that are not finite, or raw values
-        that can't be encoded.
+      UserError: a modality is unknown, the number or width of rows is wrong, a number is not finite, or a raw value
+        cannot be encoded.
     """
     widths = {modality.name: modality.features.shape[1] for modality in modalities}
     for name in features:
@@ -76,15 +76,15 @@ def extended(
     infer: bool,
     fitting: Fitting | None,
 ) -> Served:
-    """A model with more entities behind those it has.
+    """Add entities to a model.
 
     Args:
       served: the model.
-      modalities: of the new entities, standardised.
-      count: n, how many they are.
-      triples: int32 ``[T, 3]``, what is known of them; they count as training triples.
-      infer: give them the structure of those that carry much the same; else it is missing.
-      fitting: how to fit their structure to their triples, from there; None: it stays.
+      modalities: the features of the new entities, standardised.
+      triples: int32 ``[T, 3]``, known triples of the new entities, which count as training triples.
+      count: the number of new entities n.
+      infer: whether to infer their structure from entities with similar features; otherwise it is missing.
+      fitting: how to fit their structure to their triples; None for no fit.
     """
     total = served.facts.num_entities + count
     features = [modality.features for modality in modalities]

@@ -1,10 +1,10 @@
-"""The most probable triples that nobody wrote down, of the whole graph, without holding all scores.
+"""The most probable triples of a whole graph that are not in it, found without holding all scores.
 
-Every question (entity, relation, ?) is asked in both directions. A triple's chance is its probability, which is given
-that the question has a missing answer, times how often a question of this relation has one (see
-``calibration.missing_shares``): about the chance that a sample of triples as large as dev holds it. Of its two
-questions, the one with the larger chance counts. A question is asked for more answers only while its last one is still
-among the best of all.
+Every query (entity, relation, ?) is asked in both directions. The chance of a triple is its probability, which assumes
+that the query has a missing answer, times how often a query of this relation has one (see
+``calibration.missing_shares``). It estimates the probability that a sample of triples as large as dev holds the triple.
+Of the two queries of a triple, the one with the larger chance counts. More answers of a query are computed only while
+its last one is still among the best of all.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,8 @@ class NewTriples(NamedTuple):
     Attributes:
       triples: int32 ``[k, 3]``.
       scores: float64 ``[k]``, in the direction that gave the chance.
-      probability, chance: float64 ``[k]``; see above.
+      probability: float64 ``[k]``, given that the query has a missing answer.
+      chance: float64 ``[k]``; see the module.
     """
 
     triples: np.ndarray
@@ -34,11 +35,15 @@ class NewTriples(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Answers: ``question int64 [n]`` (its place among all), ``answer``, ``score``, ``share``.
+    """Answers.
 
     Attributes:
-      missing: how often such a question has an answer.
-      value: share times that, which is what they are sorted by.
+      question: int64 ``[n]``, the position of the query among all.
+      answer: ``[n]``, the entity.
+      score: ``[n]``.
+      share: ``[n]``.
+      missing: ``[n]``, how often such a query has an answer.
+      value: ``[n]``, share times missing, by which answers are sorted.
     """
 
     question: np.ndarray
@@ -61,15 +66,18 @@ def new_triples(
     exclude: Sequence[str] = ("train", "valid", "test"),
     told: Callable[[int, int], None] | None = None,
 ) -> NewTriples:
-    """The k triples with the largest chance.
+    """Find the k triples with the largest chance.
 
-    A triple from an entity to itself counts only where the relation is known to have such.
+    A triple from an entity to itself counts only if the relation is known to have such triples.
 
     Args:
-      k: how many.
-      relations: those to look at, in [0, R); None for all.
+      served: the model.
+      calibration: the calibration.
+      k: the number of triples.
+      relations: the relations to consider, in [0, R); None for all.
       exclude: splits whose triples are left out.
-      told: called with questions asked and questions in all, now and then; again for those that are asked for more.
+      told: called from time to time with the number of queries done and of all queries; again for queries of which more
+        answers are computed.
     """
     entities, count = served.facts.num_entities, served.model.num_relations
     chosen = np.arange(count) if relations is None else np.unique(np.asarray(relations, np.int64))
@@ -81,7 +89,7 @@ def new_triples(
     most = 2 * k
 
     def asked(questions: np.ndarray, depth: int) -> tuple[_Found, np.ndarray]:
-        """Answers to questions by their place, and the value of the last answer that each was asked for."""
+        """Return the answers of queries by their position, and the value of the last answer of each."""
         pairs = np.stack([questions % entities, directed[questions // entities]], axis=1)
         ids, scores, share, _ = rated_answers(served, calibration.answers, pairs, depth, exclude)
         some = served.facts.tails().lookup(pairs)[1] > 0

@@ -1,15 +1,16 @@
-"""From scores to probabilities, and how far they can be believed.
+"""Probabilities from scores, and measures of their calibration.
 
-**A question has one answer that is missing; the probability is that this candidate is it.** The candidates are all
-entities but the other known answers of the question, as in filtered ranking; a known answer's probability is what it
-would be if it were not known.
+The probability of a candidate assumes that the query has exactly one missing answer, and says how likely it is this
+candidate. The candidates are all entities except the other known answers of the query, as in filtered ranking. The
+probability of a known answer is computed as if it were not known.
 
     share(e) = doubt / n + (1 - doubt) * exp(sharpness * score(e)) / sum over the n candidates of exp(sharpness * score)
     p(e)     = curve(share(e))
 
-Sharpness is an inverse temperature (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). Doubt is the
-share of answers that the model can't see coming. Both make dev's answers most likely. The curve is fitted to how often
-dev's top answers are right (isotonic regression; Zadrozny and Elkan, KDD 2002). Shares sum to 1 over the candidates.
+The sharpness is an inverse temperature (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). The doubt
+is the share of answers that the model cannot predict. Both maximise the likelihood of dev's answers. The curve is
+fitted to how often dev's top answers are right (isotonic regression; Zadrozny and Elkan, KDD 2002). Shares sum to 1
+over the candidates.
 """
 
 from typing import NamedTuple
@@ -25,7 +26,12 @@ THRESHOLDS = (0.5, 0.7, 0.9, 0.95)
 
 
 class Fit(NamedTuple):
-    """What turns scores into shares; arrays of one entry a question for many questions."""
+    """The parameters that turn scores into shares; arrays with one entry per query for several queries.
+
+    Attributes:
+      sharpness: the inverse temperature.
+      doubt: the share of answers that the model cannot predict, in [0, 1].
+    """
 
     sharpness: float | np.ndarray
     doubt: float | np.ndarray
@@ -35,12 +41,12 @@ UNFITTED = Fit(1.0, 0.0)
 
 
 class Weighed(NamedTuple):
-    """Questions with their answers; Q of them, G sharpnesses.
+    """The terms of the likelihood of Q gold answers, at G values of the sharpness.
 
     Attributes:
-      gold: float64 ``[Q]``, the answer's score.
-      log_totals: float64 ``[G, Q]``, log of the sum over the other candidates of exp(sharpness * score).
-      others: int ``[Q]``, how many they are.
+      gold: float64 ``[Q]``, the score of the gold answer.
+      log_totals: float64 ``[G, Q]``, the log of the sum of exp(sharpness * score) over the other candidates.
+      others: int ``[Q]``, the number of the other candidates.
     """
 
     gold: np.ndarray
@@ -48,23 +54,33 @@ class Weighed(NamedTuple):
     others: np.ndarray
 
     def take(self, chosen: np.ndarray) -> "Weighed":
-        """Some of the questions."""
+        """Return some of the queries."""
         return Weighed(self.gold[chosen], self.log_totals[:, chosen], self.others[chosen])
 
 
 class Curve(NamedTuple):
-    """A rising function through the points ``(share, right)``, straight between them; float64 ``[n]`` each."""
+    """A piecewise linear, increasing function through the points ``(share, right)``.
+
+    Attributes:
+      share: float64 ``[n]``.
+      right: float64 ``[n]``.
+    """
 
     share: np.ndarray
     right: np.ndarray
 
     def __call__(self, share: np.ndarray) -> np.ndarray:
-        """The function's values; float64, of the argument's shape."""
+        """Return the values of the function, float64 of the argument's shape."""
         return np.interp(share, self.share, self.right)
 
 
 def fit_curve(share: np.ndarray, right: np.ndarray) -> Curve:
-    """How often answers ``right [n]`` in [0, 1] with a ``share [n]`` are right: isotonic regression through (0, 0)."""
+    """Fit how often answers with a given share are right, by isotonic regression through (0, 0).
+
+    Args:
+      share: float ``[n]`` in [0, 1].
+      right: ``[n]`` in [0, 1], whether the answer is right.
+    """
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(share, kind="stable")
@@ -80,14 +96,14 @@ def fit_curve(share: np.ndarray, right: np.ndarray) -> Curve:
 def shares(
     scores: np.ndarray, log_total: np.ndarray, others: np.ndarray, fit: Fit, *, counted: np.ndarray | bool
 ) -> np.ndarray:
-    """The share of candidates.
+    """Compute the shares of candidates.
 
     Args:
-      scores: ``[...]`` of the candidates.
-      log_total: log of the sum over what counts of exp(sharpness * score), at the fit's own sharpness.
-      others: how many count.
+      scores: ``[...]``, scores of the candidates.
+      log_total: the log of the sum of exp(sharpness * score) over the counted entities, at the fit's sharpness.
+      others: the number of the counted entities.
       fit: see ``Fit``.
-      counted: whether the candidate is among them; else it is added to them.
+      counted: whether the candidate is among the counted entities; otherwise it is added to them.
     """
     own = np.asarray(fit.sharpness * np.asarray(scores, np.float64))
     total = np.where(counted, log_total, np.logaddexp(log_total, own))
@@ -96,7 +112,7 @@ def shares(
 
 
 def fit_weighed(weighed: Weighed) -> Fit:
-    """The fit that makes the answers most likely, out of the grid ``SHARPNESSES`` x ``DOUBTS``."""
+    """Return the fit that maximises the likelihood of the gold answers on the grid ``SHARPNESSES`` x ``DOUBTS``."""
     own = SHARPNESSES[:, None].astype(np.float64) * weighed.gold[None]
     share = np.exp(own - np.logaddexp(weighed.log_totals, own))
     uniform = 1.0 / (weighed.others + 1)
@@ -108,13 +124,15 @@ def fit_weighed(weighed: Weighed) -> Fit:
 
 
 def fit_groups(weighed: Weighed, groups: np.ndarray, number: int) -> tuple[Fit, np.ndarray]:
-    """A fit a group that has enough questions, and one that the others share.
+    """Fit each group that has enough queries, and make one fit for all other groups.
 
     Args:
-      groups: int ``[Q]`` in ``[0, number)``.
+      weighed: Q queries.
+      groups: int ``[Q]`` in ``[0, number)``, the group of each query.
+      number: the number of groups.
 
     Returns:
-      The fits as arrays ``[number]``, and bool ``[number]``, which groups have their own.
+      The fits as arrays ``[number]``, and bool ``[number]``, whether the group has its own fit.
     """
     counts = np.bincount(groups, minlength=number)
     own = counts >= ENOUGH
@@ -127,7 +145,13 @@ def fit_groups(weighed: Weighed, groups: np.ndarray, number: int) -> tuple[Fit, 
 
 
 class Bins(NamedTuple):
-    """Answers by how sure the model was: ``[B]`` mean probability, share right, number; empty bins are left out."""
+    """Answers in bins by probability; empty bins are left out.
+
+    Attributes:
+      confidence: ``[B]``, the mean probability.
+      right: ``[B]``, the share of right answers.
+      count: ``[B]``, the number of answers.
+    """
 
     confidence: np.ndarray
     right: np.ndarray
@@ -135,7 +159,7 @@ class Bins(NamedTuple):
 
 
 def in_bins(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Bins:
-    """Answers in bins of equal width."""
+    """Group answers into bins of equal width by probability."""
     place = _bin_of(confidence, bins)
     count = np.bincount(place, minlength=bins)
     held = count > 0
@@ -144,16 +168,19 @@ def in_bins(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Bins
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error: mean over equal-width bins of |mean confidence - share right|, weighed by counts."""
+    """Compute the expected calibration error.
+
+    It is the mean over bins of equal width of |mean confidence - share right|, weighted by the number of answers.
+    """
     found = in_bins(confidence, right, bins)
     return float(found.count @ np.abs(found.confidence - found.right) / max(len(confidence), 1))
 
 
 def error_by_chance(confidence: np.ndarray, bins: int = BINS) -> float:
-    """The calibration error to expect of so few answers if the probabilities were exactly right.
+    """Compute the calibration error to expect for this number of answers if the probabilities were exact.
 
-    In a bin, the sum of p minus the number that are right has mean 0 and variance sum p (1 - p), and the mean absolute
-    value of a normal variable is sqrt(2 / pi) deviations (Roelofs et al., AISTATS 2022).
+    In a bin, the sum of p minus the number of right answers has mean 0 and variance sum p (1 - p). The mean absolute
+    value of a normal variable is sqrt(2 / pi) standard deviations (Roelofs et al., AISTATS 2022).
     """
     variance = np.bincount(_bin_of(confidence, bins), confidence * (1 - confidence), minlength=bins)
     return float(np.sqrt(2 / np.pi * variance).sum() / max(len(confidence), 1))
@@ -164,7 +191,7 @@ def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> dict:
-    """Figures for JSON: the calibration error, and how often a top answer above some probabilities is right."""
+    """Return the calibration error, and how often a top answer above some probabilities is right, ready for JSON."""
     above = {}
     for threshold in THRESHOLDS:
         chosen = confidence > threshold

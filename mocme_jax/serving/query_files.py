@@ -1,4 +1,4 @@
-"""Questions in a file, answered a chunk at a time, however many there are."""
+"""Queries in a file, answered in chunks, so that files of any length are possible."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,13 @@ _ASKED = ("", "?")
 
 
 class Question(NamedTuple):
-    """A question of ids; ``asked`` is the column (0, 1, 2) that is asked for, where the id is -1."""
+    """A query by ids.
+
+    Attributes:
+      number: the number of the query in the file, from 1.
+      triple: head, relation and tail; -1 for the missing one.
+      asked: the position of the missing one: 0, 1 or 2.
+    """
 
     number: int
     triple: tuple[int, int, int]
@@ -26,10 +32,12 @@ class Question(NamedTuple):
 
 
 def read_questions(path: Path, entities: Lookup, relations: Lookup, *, skip: int = 0) -> Iterator[Question]:
-    """Questions of a file after the first ``skip``: rows ``head<TAB>relation<TAB>tail``, one of them ``?`` or empty.
+    """Read the queries of a file after the first ``skip``.
+
+    Rows are ``head<TAB>relation<TAB>tail``, one of which is ``?`` or empty.
 
     Raises:
-      UserError: the file can't be read, or a row is malformed or names what the graph has not.
+      UserError: the file cannot be read, or a row is malformed or has a name that the graph lacks.
     """
     path = Path(path)
     cache: dict[tuple[bool, str], int] = {}
@@ -63,14 +71,18 @@ def read_questions(path: Path, entities: Lookup, relations: Lookup, *, skip: int
 
 
 def count_questions(path: Path, entities: Lookup, relations: Lookup) -> int:
-    """How many questions a file holds; raises as ``read_questions``."""
+    """Count the queries of a file.
+
+    Raises:
+      UserError: see ``read_questions``.
+    """
     return sum(1 for _ in read_questions(path, entities, relations))
 
 
 def answer_questions(
     model: TrainedModel, questions: Iterator[Question], k: int, exclude: Sequence[str]
 ) -> Iterator[list[list[Row]]]:
-    """Rows of each question, in order; a list of questions a chunk."""
+    """Yield the rows of each query in order, as one list of queries per chunk."""
     while chunk := list(itertools.islice(questions, CHUNK)):
         rows: dict[int, list[Row]] = {}
         for between in (False, True):

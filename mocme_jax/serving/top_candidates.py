@@ -1,6 +1,6 @@
-"""Passes over all entities a block at a time: the best k, and how much the rest weighs, in bounded memory.
+"""Passes over all entities in blocks, which find the k best and the total weight of the rest in bounded memory.
 
-Scores of B queries against N candidates are never held together, only ``[B, S]`` of one block. Among equal scores the
+The scores of B queries and N candidates are never held together, only ``[B, S]`` of one block. Among equal scores, the
 lower id comes first, wherever blocks begin.
 """
 
@@ -20,9 +20,10 @@ class Best(NamedTuple):
     """Running results of B queries over blocks of candidates.
 
     Attributes:
-      scores, ids: ``[B, k]``, best first; -inf where there are fewer candidates.
-      top: ``[B]``, the highest score of a candidate that counts.
-      total: ``[B]``, sum over those of exp(sharpness * (score - top)).
+      scores: ``[B, k]``, best first; -inf if there are fewer candidates.
+      ids: ``[B, k]``, their ids.
+      top: ``[B]``, the highest score of a counted candidate.
+      total: ``[B]``, the sum of exp(sharpness * (score - top)) over the counted candidates.
     """
 
     scores: jax.Array
@@ -32,11 +33,13 @@ class Best(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Pairs of a query's row and a candidate's id, int32 ``[W]`` each; row B stands for none.
+    """Pairs of a query's row and a candidate's id, int32 ``[W]`` each; row B stands for no pair.
 
     Attributes:
-      known_rows, known_ids: candidates that do not count in ``Best.total``.
-      left_rows, left_ids: candidates that are left out of the best k.
+      known_rows: rows of candidates that do not count in ``Best.total``.
+      known_ids: their ids.
+      left_rows: rows of candidates that are left out of the k best.
+      left_ids: their ids.
     """
 
     known_rows: jax.Array
@@ -46,7 +49,13 @@ class Masks(NamedTuple):
 
 
 class Amounts(NamedTuple):
-    """Added to the scores of a query's row and a candidate's id, ``[W]`` each, pairs once; row B stands for none."""
+    """Amounts to add to scores, ``[W]`` each, every pair once; row B stands for no pair.
+
+    Attributes:
+      rows: the query's row.
+      ids: the candidate's id.
+      amounts: the amount.
+    """
 
     rows: jax.Array
     ids: jax.Array
@@ -54,20 +63,20 @@ class Amounts(NamedTuple):
 
 
 def block_size(candidates: int) -> int:
-    """Candidates a block, so that blocks are equal and hardly anything is filled up."""
+    """Return the number of candidates per block such that blocks are equal and padding is small."""
     blocks = -(-candidates // _BLOCK)
     return -(-candidates // blocks // _GROUP) * _GROUP
 
 
 def in_blocks(table: np.ndarray | jax.Array) -> jax.Array:
-    """A table ``[N, d]`` as ``[n, S, d]``, filled up with zeros."""
+    """Arrange a table ``[N, d]`` in blocks ``[n, S, d]``, padded with zeros."""
     size = block_size(len(table))
     filled = jnp.pad(jnp.asarray(table), ((0, -len(table) % size), (0, 0)))
     return filled.reshape(-1, size, table.shape[1])
 
 
 def bucket(count: int) -> int:
-    """64, 512, 4096, ... : the first that holds so many, so that few shapes are ever compiled."""
+    """Return the first of 64, 512, 4096, ... that is at least ``count``, so that few shapes are compiled."""
     size = 64
     while size < count:
         size *= 8
@@ -75,18 +84,19 @@ def bucket(count: int) -> int:
 
 
 def padded(values: np.ndarray, size: int, fill: int, kind=np.int32) -> np.ndarray:
-    """``[size]``: the values, then ``fill``."""
+    """Pad values with ``fill`` to ``[size]``."""
     result = np.full(size, fill, kind)
     result[: len(values)] = values
     return result
 
 
 def masks_of(known: tuple[np.ndarray, np.ndarray], left: tuple[np.ndarray, np.ndarray] | None, rows: int) -> Masks:
-    """Masks of few shapes from pairs (rows, ids) of any number; ``left`` None leaves nothing out.
+    """Make masks with few different shapes from any number of pairs (rows, ids).
 
     Args:
-      known, left: see ``Masks``.
-      rows: B.
+      known: see ``Masks``.
+      left: see ``Masks``; None leaves nothing out.
+      rows: the number of queries B.
     """
     left = (np.zeros(0, np.int32),) * 2 if left is None else left
     sizes = [bucket(len(pair[0])) for pair in (known, left)]
@@ -97,15 +107,15 @@ def masks_of(known: tuple[np.ndarray, np.ndarray], left: tuple[np.ndarray, np.nd
 
 
 def amounts_of(rows: np.ndarray, ids: np.ndarray, amounts: np.ndarray, queries: int) -> Amounts:
-    """Amounts of few shapes, for so many queries."""
+    """Make amounts with few different shapes for a number of queries."""
     size = bucket(len(rows))
     return Amounts(padded(rows, size, queries), padded(ids, size, 0), padded(amounts, size, 0, np.float32))
 
 
 def block_top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """The best k of ``[B, S]`` and their places, as ``lax.top_k``, three times as fast for few out of many.
+    """Return the k best of ``[B, S]`` and their positions, like ``lax.top_k``, three times as fast for few of many.
 
-    The k best lie in the k groups with the highest maxima; groups are kept in order, so that ties are too.
+    The k best are in the k groups with the highest maxima. Groups are kept in order, and therefore ties are too.
     """
     rows, size = scores.shape
     if size % _GROUP or k >= size // _GROUP:
@@ -118,9 +128,9 @@ def block_top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def cleared(scores: jax.Array, rows: jax.Array, places: jax.Array) -> jax.Array:
-    """Scores ``[B, S]`` with -inf at pairs (row, place) ``[W]``; places outside of the block are passed over.
+    """Set scores ``[B, S]`` to -inf at pairs (row, position) ``[W]``. Positions outside the block are ignored.
 
-    One value is written, so that pairs may repeat.
+    One value is written, so pairs may repeat.
     """
     size = scores.shape[1]
     inside = jnp.where((places >= 0) & (places < size), places, size)
@@ -128,7 +138,7 @@ def cleared(scores: jax.Array, rows: jax.Array, places: jax.Array) -> jax.Array:
 
 
 def raised(scores: jax.Array, rows: jax.Array, places: jax.Array, amounts: jax.Array) -> jax.Array:
-    """Scores ``[B, S]`` with amounts added at pairs (row, place) ``[W]``; places outside are passed over."""
+    """Add amounts to scores ``[B, S]`` at pairs (row, position) ``[W]``. Positions outside the block are ignored."""
     size = scores.shape[1]
     inside = jnp.where((places >= 0) & (places < size), places, size)
     return scores.at[rows, inside].add(amounts, mode="drop")
@@ -144,17 +154,17 @@ def best_of_all(
     k: int,
     amounts: Amounts | None = None,
 ) -> Best:
-    """The k best candidates of every query, and the total weight of those that are not known.
+    """Return the k best candidates of every query, and the total weight of candidates that are not known.
 
     Args:
       match: ``(q [B, d_q], candidates [S, d]) -> [B, S]``.
       q: ``[B, d_q]``.
-      candidates: ``[n, S, d]``, or a tree of such arrays, of which ``match`` is given a block each.
-      count: N, the candidates that are real.
-      sharpness: ``[B]``, what scores are multiplied by under the exponential.
-      masks: what does not count, and what is left out.
-      k: how many.
-      amounts: added to single scores; None: nothing.
+      candidates: ``[n, S, d]``, or a tree of such arrays, of which ``match`` gets one block each.
+      count: the number of real candidates N.
+      sharpness: ``[B]``, the factor of scores inside the exponential.
+      masks: the candidates that do not count, and those that are left out.
+      k: the number of candidates to return.
+      amounts: amounts to add to single scores; None for none.
     """
     blocks, size, _ = jax.tree.leaves(candidates)[0].shape
     rows = len(q)
