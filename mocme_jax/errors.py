@@ -1,4 +1,4 @@
-"""What is shown to a user without a traceback: errors that can be mended, and memory that has run out."""
+"""Errors that are shown to users without a traceback: ``UserError``, and errors of memory."""
 
 import contextlib
 import re
@@ -16,23 +16,23 @@ _OF_MEMORY = (
 
 
 def one_line(text: str) -> str:
-    """Text as a terminal may show it: on one line, what is not printable written as its escape.
+    """Convert text for a terminal: on one line, with escapes for characters that are not printable.
 
-    Names in a stranger's file could otherwise move the cursor, or be what no terminal's encoding holds.
+    Otherwise, names in a file of unknown origin could move the cursor, or have no encoding in the terminal.
     """
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in _BREAK.sub(" ", text))
 
 
 def printable(text: str) -> str:
-    """Lines as a terminal may show them, see ``one_line``."""
+    """Convert lines for a terminal; see ``one_line``."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
 class UserError(Exception):
-    """Something the user can mend: a file, a flag, a value.
+    """An error that the user can fix, such as a wrong file, flag or value.
 
-    The message is one line that names the place (file and line where there is one) and the cure. Command modules
-    print it after ``error:`` and exit with status 2.
+    The message is one line that names the place (file and line, if there is one) and what to do. Commands print it
+    after ``error:`` and exit with status 2.
     """
 
     def __str__(self) -> str:
@@ -40,12 +40,17 @@ class UserError(Exception):
 
 
 class MissingPackage(UserError):
-    """A package that is not installed, and the command that installs it: what needs it may be left out."""
+    """A package is not installed. The message has the command that installs it."""
 
 
 @contextlib.contextmanager
 def enough_memory(work: str, cure: str) -> Iterator[None]:
-    """Turns an error of memory that has run out, on the host or on a device, into a UserError with its cure."""
+    """Turn errors of exhausted memory, on the host or on a device, into a UserError that says what to do.
+
+    Args:
+      work: what needs the memory, for the message.
+      cure: what to do, for the message.
+    """
     try:
         yield
     except UserError:
@@ -59,5 +64,5 @@ def enough_memory(work: str, cure: str) -> Iterator[None]:
 
 
 def refuse(message: str) -> None:
-    """Raises a UserError: what a reader does about a bad part of a file, unless it is given another thing to do."""
+    """Raise a UserError with this message. Readers call it by default for a bad part of a file."""
     raise UserError(message)

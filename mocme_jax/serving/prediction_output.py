@@ -1,4 +1,4 @@
-"""What the command predict does: one query, a file of them, every new triple, or why a triple has its score."""
+"""The output of the command predict: answers to one query or to a file of queries, new triples, and explanations."""
 
 import dataclasses
 import hashlib
@@ -31,7 +31,7 @@ def predict_one(
     exclude: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Prints the answers to one query as a table or as JSON."""
+    """Print the answers to one query as a table or as JSON."""
     answers = model.complete(head, relation, tail, k, exclude=exclude)
     added = _added(model, answers, head, relation, tail)
     if as_json:
@@ -59,7 +59,7 @@ def predict_one(
 def predict_file(
     model: TrainedModel, queries: Path, out: Path, *, k: int, exclude: Sequence[str], console: Console
 ) -> None:
-    """Answers a file of queries into another file, and resumes where that one ends."""
+    """Answer a file of queries in another file, and resume after its last complete query."""
     settings = {"run": model.identity, "queries": digest(queries), "k": k, "exclude": list(exclude)}
     # Read to its end first: nobody should wait for an hour to hear of a row that is no query.
     names = model.entities, model.relations
@@ -89,7 +89,7 @@ def predict_new(
     as_json: bool,
     console: Console,
 ) -> None:
-    """Prints or writes the most probable triples that the excluded splits do not hold."""
+    """Print or write the most probable triples that the excluded splits do not hold."""
     if out is None:
         rows = _new_rows(model, k, relations, exclude, console)
         if as_json:
@@ -136,7 +136,7 @@ def _new_rows(
 
 
 def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: bool) -> None:
-    """Prints why a triple has its score."""
+    """Print an explanation of a triple's score."""
     why = model.explain(triple)
     if as_json:
         print_json(why.to_dict())
@@ -160,7 +160,7 @@ def read_model(
     features_dir: str | None,
     check: Callable[[Lookup, Lookup], None] | None = None,
 ) -> tuple[TrainedModel, Console]:
-    """The run's model, and a console for notes: standard output is for answers; see ``load``."""
+    """Load the model of a run, and make a console for notes on standard error; see ``load``."""
     from mocme_jax.serving.run_loading import load
 
     console = make_console(sys.stderr)
@@ -187,7 +187,7 @@ def _worth(why: Explanation) -> list[dict]:
 def _added(
     model: TrainedModel, answers: list[Answer], head: str | None, relation: str | None, tail: str | None
 ) -> list[dict[str, float]]:
-    """What each modality adds to each answer's score, in the direction that was asked; see ``added_to_score``."""
+    """Return what each modality adds to each answer's score, in the direction of the query; see ``added_to_score``."""
     if not answers:
         return []
     rows = [tuple(answer.id if key is None else key for key in (head, relation, tail)) for answer in answers]
@@ -197,7 +197,11 @@ def _added(
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file of queries; a UserError if it cannot be read."""
+    """Compute the SHA-256 of a file of queries.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

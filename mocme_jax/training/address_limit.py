@@ -1,4 +1,4 @@
-"""A limit of addresses, as ``ulimit -v`` sets it: told of before the first device, for XLA would end the process."""
+"""A check of the address space limit (``ulimit -v``) before JAX starts, because XLA gives no reason when it fails."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import resource
 from mocme_jax.errors import UserError
 
 LEAST = 2 << 30
-"""Bytes of addresses that JAX's libraries and threads map for the smallest of models; most are never touched."""
+"""Bytes of address space that JAX's libraries and threads map for the smallest models; most are never touched."""
 
 
 def check_addresses() -> None:
-    """Passes where the process may map what JAX needs.
+    """Check that the process may map the address space that JAX needs.
 
     Raises:
-      UserError: it may not; a thread that can't be started ends the process inside XLA, where nobody can tell why.
+      UserError: it may not. Without this check, a thread that cannot start would end the process inside XLA.
     """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY and limit < LEAST:

@@ -1,4 +1,4 @@
-"""A run's best model, its graph and its configuration, read back from the run's folder."""
+"""The function ``restore_best``, which reads a run's best model, its graph and its config from the run's folder."""
 
 from __future__ import annotations
 
@@ -29,8 +29,12 @@ class Restored:
     """The best checkpoint of a run, placed on the devices.
 
     Attributes:
-      config: the run's, with the devices and folders of today.
-      saved: what the checkpoint says of itself: ``config``, ``fingerprint``, ``position``, ``version``.
+      config: the run's config, with the devices and folders of this machine.
+      saved: the metadata of the checkpoint: ``config``, ``fingerprint``, ``position``, ``version`` and others.
+      dataset: the graph.
+      mapper: the devices.
+      model: the model.
+      params: its parameters.
     """
 
     config: ConfigDict
@@ -51,14 +55,16 @@ def restore_best(
     notify: Callable[[str], None] | None = None,
     check: Callable[[ConfigDict, KnowledgeGraph], None] = lambda config, graph: None,
 ) -> Restored:
-    """Reads a run's best checkpoint and the graph it was trained on.
+    """Read a run's best checkpoint and the graph it was trained on.
 
     Args:
-      workdir, notify: the run's folder, and what is told in one line of work that takes a while.
-      data_dir, features_dir: where graph and features lie now; None where the run found them.
-      graph: the graph, if it is at hand.
-      alone: on one device with whole tables, whatever the run used.
-      check: given configuration and graph before the model is read; raises where these do not fit what is asked.
+      workdir: the folder of the run.
+      data_dir: the folder of the graph, if it has moved since training.
+      features_dir: the folder of the feature files, if it has moved since training.
+      graph: the graph, if it is already loaded.
+      alone: use one device with whole tables, whatever the run used.
+      notify: called with one line before slow work; None for silence.
+      check: called with the config and the graph before the model is read. It may raise an error.
 
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.

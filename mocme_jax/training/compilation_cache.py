@@ -1,4 +1,4 @@
-"""Where compiled programs are kept between runs."""
+"""The folder in which compiled programs are kept between runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import jax
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's own cache folder, unless JAX was told of another one.
+    """Keep compiled programs in the user's cache folder, unless JAX is configured with another one.
 
-    The folder is made for its owner alone: the files in it are code that will be run.
+    Only its owner can access the folder, because the files in it are code that will be run.
     """
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return

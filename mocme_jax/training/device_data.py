@@ -1,4 +1,4 @@
-"""A graph as the arrays that the compiled programs read."""
+"""Functions that convert a graph to the arrays that compiled programs read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mocme_jax.training.train_state import TrainData
 
 
 def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -> Inputs:
-    """Standardised features, presence masks ``[N, M]`` (see ``presence``) and evidence, placed."""
+    """Make the encoder's inputs, placed: standardised features, presence masks ``[N, M]`` and evidence."""
     features: tuple[Any, ...] = tuple(standardise(modality).features for modality in graph.modalities)
     present: Any = presence(graph)
     counts: Any = evidence(graph.train, len(graph.entities))
@@ -29,7 +29,7 @@ def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -
 
 
 def evidence(train: np.ndarray, entities: int) -> np.ndarray:
-    """log(1 + training triples of each of N entities), float32 ``[N]``, for triples int ``[T, 3]``."""
+    """Compute log(1 + number of training triples) of N entities, float32 ``[N]``, for triples int ``[T, 3]``."""
     counts = np.zeros(entities, np.int64)
     for piece in pieces(train):
         # A triple from an entity to itself counts once.
@@ -39,12 +39,12 @@ def evidence(train: np.ndarray, entities: int) -> np.ndarray:
 
 
 def presence(graph: KnowledgeGraph) -> np.ndarray:
-    """Which modalities each entity has: bool ``[N, M]``, the structure first, which all have."""
+    """Return which modalities each entity has: bool ``[N, M]``, the structure first, which all entities have."""
     return np.stack([np.ones(len(graph.entities), bool), *(m.present for m in graph.modalities)], axis=1)
 
 
 def without(inputs: Inputs, graph: KnowledgeGraph, modality: int, mapper: Mapper, *, split: bool = False) -> Inputs:
-    """The inputs, placed, as if no entity had a modality, given by its number among the M; 0 is the structure."""
+    """Return the inputs, placed, as if no entity had one of the M modalities, by its number; 0 is the structure."""
     present: Any = presence(graph)
     present[:, modality] = False
     return inputs._replace(present=mapper.place(present, inputs_spec(split).present))
@@ -59,10 +59,17 @@ def make_train_data(
     bars: tuple[Bar, ...] = (),
     wanted: int = 0,
 ) -> TrainData:
-    """Training triples, known answers and inputs, placed.
+    """Make training triples, known answers and inputs, placed.
 
-    Where tables are split, so are triples and known answers: a process then keeps no more of them than its devices'
-    share. ``bars`` rule out negatives; ``wanted`` is how many held-out triples a step wants.
+    If tables are sharded, triples and known answers are too. A process then keeps only the share of its devices.
+
+    Args:
+      graph: the graph.
+      inputs: the encoder's inputs, placed.
+      mapper: the devices.
+      split: whether tables are sharded.
+      bars: rules that exclude negatives.
+      wanted: the number of held-out triples per step.
     """
     train = graph.train
     rows = choose_held_out(len(train), wanted)
@@ -83,14 +90,22 @@ def make_train_data(
 
 
 def _between(train: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    """The triples without some ascending rows, as views."""
+    """Return the triples without some ascending rows, as views."""
     return [train[low:high] for low, high in zip([0, *(rows + 1)], [*rows, len(train)], strict=True)]
 
 
 def make_known(
     parts: Sequence[np.ndarray], entities: int, relations: int, mapper: Mapper, *, split: bool = False
 ) -> KnownAnswers:
-    """The index of known answers, placed; parts int ``[T, 3]``, N entities, R relations; see ``index_known``."""
+    """Make the index of known answers, placed.
+
+    Args:
+      parts: int ``[T, 3]`` each, the triples.
+      entities: the number of entities N.
+      relations: the number of relations R.
+      mapper: the devices.
+      split: whether tables are sharded.
+    """
     held = padded_size(entities, mapper.count) // mapper.count if split else entities
     own = mapper.own_shares if split else [0]
     facts = entity_facts(parts, entities, relations, own[0] * held, (own[-1] + 1) * held)
@@ -115,5 +130,5 @@ def make_known(
 
 
 def _filled(rows: np.ndarray, length: int) -> np.ndarray:
-    """With rows of zeros up to a length, of one at least."""
+    """Pad rows with zeros to a length, at least one."""
     return np.concatenate([rows, np.zeros((max(length, 1) - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -1,4 +1,4 @@
-"""The encoding of all entities, each device its own rows, a block at a time."""
+"""The encoding of all entities, in which each device encodes its own rows in blocks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ def make_encode_program(
     block: int = 1024,
     additions: tuple[TableAddition, ...] = (),
 ) -> Program:
-    """``(params, inputs) -> (EntityVectors, shares)`` for all N entities, split by rows over the devices.
+    """Make ``(params, inputs) -> (EntityVectors, shares)`` for all N entities, sharded by rows over the devices.
 
-    In full float32, whatever the device's default: what it gives is ranked. ``shares [H]``: the mean over entities of
-    each expert's share of the weights, see ``MoCME.shares``.
+    It runs in full float32, whatever the device's default, because its result is ranked. ``shares [H]`` is the mean
+    over entities of each expert's share of the weights; see ``MoCME.shares``.
 
     Args:
-      block: entities encoded at once.
-      additions: change the structure table before anything is encoded. Whole tables only.
+      model: the model.
+      entities: the number of entities N.
+      mapper: the devices.
+      split: whether tables are sharded.
+      block: the number of entities encoded at a time.
+      additions: table additions, applied to the structure table before encoding; only without sharded tables.
     """
     devices = mapper.count
     held = padded_size(entities, devices) // devices
@@ -70,7 +74,7 @@ def make_encode_program(
 
 
 def _joined(blocks: jax.Array, rows: int) -> jax.Array:
-    """Blocks ``[n, block, d]`` as ``[rows, d]``; the last overlaps the one before it."""
+    """Join blocks ``[n, block, d]`` to ``[rows, d]``; the last block overlaps the one before."""
     number, block, width = blocks.shape
     whole = blocks[:-1].reshape(-1, width)
     return jnp.concatenate([whole, blocks[-1, number * block - rows :]])

@@ -1,4 +1,4 @@
-"""What each modality and each expert of a trained model adds to the others about the answers of dev."""
+"""The information that each modality and each expert of a trained model adds about the answers of dev."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INFORMATION = {
 """The shape of the file; see ``json_shape``."""
 
 SHOWN_RELATIONS = 20
-"""Relations in the printed table, the most frequent first."""
+"""The number of relations in the printed table, the most frequent first."""
 
 
 def measure_information(
@@ -49,15 +49,24 @@ def measure_information(
     *,
     split: bool,
 ) -> dict[str, dict]:
-    """``Added`` of each part: ``modalities`` and ``experts`` by name, and ``relations``, modalities by relation.
+    """Measure the information that each part adds.
 
-    A modality is left out as if no entity had it, an expert as if it weighed nothing. Empty for a model of structure
-    alone, which has nothing to compare.
+    A modality is left out as if no entity had it, an expert as if its weight were 0.
 
     Args:
+      model: the model.
+      params: its parameters.
+      graph: the graph, whose ``valid`` is dev.
+      evaluator: the evaluator.
       encode: see ``make_encode_program``.
-      vectors: what it gives for the inputs.
-      split: whether tables are split over the devices.
+      inputs: the encoder's inputs.
+      vectors: the output of ``encode`` for the inputs.
+      mapper: the devices.
+      split: whether tables are sharded.
+
+    Returns:
+      ``Added`` as dicts: ``modalities`` and ``experts`` by name, and ``relations``, modalities by relation. Empty for a
+      model of the structure alone, which has nothing to compare, and if dev is empty.
     """
     features = [modality.name for modality in graph.modalities]
     if not features or not len(graph.valid):
@@ -81,7 +90,7 @@ def measure_information(
 
 
 def write_information(workdir: Path, information: dict[str, dict], position: dict) -> bool:
-    """Keeps it in a run's folder, for the best step of a position; False where the folder can't be written."""
+    """Write it into a run's folder, for the best step of a position; return False if it cannot be written."""
     try:
         write_json(Path(workdir) / FILE, {"best_step": position["best_step"]} | information)
     except UserError:
@@ -90,7 +99,7 @@ def write_information(workdir: Path, information: dict[str, dict], position: dic
 
 
 def read_information(workdir: Path, position: dict) -> dict[str, dict]:
-    """What was kept in a run's folder; empty where nothing was, or of another checkpoint."""
+    """Read it from a run's folder; empty if there is none, or if it belongs to another checkpoint."""
     path = Path(workdir) / FILE
     found = read_json(path) if os.path.lexists(path) else {}
     fits = misfit(found, INFORMATION) is None
@@ -98,14 +107,14 @@ def read_information(workdir: Path, position: dict) -> dict[str, dict]:
 
 
 def in_nats(added: dict) -> str:
-    """``1.20 ± .31``, or the mean alone where one triple tells no more."""
+    """Format as ``1.20 ± .31``; without the margin if there is only one triple."""
     margin = "" if added["margin"] is None else f" ± {added['margin']:.2f}"
     # Adding 0 after rounding makes -0.00 a plain 0.00.
     return f"{round(added['nats'], 2) + 0.0:.2f}{margin}"
 
 
 def print_information(information: dict[str, dict], console: Console) -> None:
-    """Tables of what each modality adds, in all and for the most frequent relations, and each expert."""
+    """Print what each modality adds, overall and for the most frequent relations, and what each expert adds."""
     if not information:
         console.print("structure is the only modality of this model: there is nothing for it to add to")
         return

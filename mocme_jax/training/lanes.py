@@ -1,6 +1,6 @@
-"""How the seeds of a training lie in memory and on the disk: one as it is, several as lanes of one program.
+"""The storage of the seeds of a training, in memory and on disk: one seed as it is, or several as lanes of one program.
 
-Both classes have the same methods, and these are all that the loop knows of them.
+Both classes have the same methods, which are all that the training loop uses.
 """
 
 from __future__ import annotations
@@ -26,34 +26,40 @@ from mocme_jax.training.train_state import TrainState
 
 @dataclasses.dataclass
 class OneLane:
-    """One seed: its state as it is, its best parameters on the disk, under ``best/`` of the folder."""
+    """One seed, whose best parameters are on disk in ``best/`` of the folder.
+
+    Attributes:
+      training: the training.
+      saves: the checkpoints.
+      folder: the folder of the run.
+    """
 
     training: Training
     saves: Saves
     folder: Path
 
     def resume(self) -> tuple[TrainState, list[Position]]:
-        """The state to go on from, as the program takes it, and the position of each seed."""
+        """Return the state to continue from, in the form that the program takes, and the position of each seed."""
         state, position = resume(self.saves, self.training.plan, self.training.mapper, self.folder)
         return state, [position]
 
     def of(self, tree: Any, number: int) -> Any:
-        """What of a tree of parameters is a seed's."""
+        """Return the part of a tree of parameters that belongs to a seed."""
         return tree
 
     def improved(self, whole: TrainState, numbers: Sequence[int]) -> bool:
-        """Keeps the parameters of the seeds that got better; returns whether the evaluation is to be saved at once."""
+        """Keep the parameters of the seeds that improved; return whether to save the evaluation at once."""
         return True
 
     def save(self, whole: TrainState, positions: list[Position]) -> None:
-        """Saves where the run is."""
+        """Save the state and its position."""
         (position,) = positions
         if position.evaluated and position.best_step == position.step:
             self.saves.save("best", position, whole.evaluated)
         self.saves.save("last", position, whole)
 
     def best(self, position: Position, number: int) -> Params | None:
-        """The best parameters of a seed, whose position is brought in line; None where nothing was evaluated."""
+        """Return the best parameters of a seed, and update its position; None if nothing was evaluated."""
         best = self.saves.newest("best", self.training.plan.shapes.params)
         if best is None:
             return None
@@ -62,17 +68,26 @@ class OneLane:
 
 
 class _Arrays(NamedTuple):
-    """What a checkpoint of several seeds holds: their state, and each one's best parameters so far."""
+    """The arrays of a checkpoint of several seeds.
+
+    Attributes:
+      state: the stacked states.
+      best: each seed's best parameters so far.
+    """
 
     state: TrainState
     best: Params
 
 
 class StackedLanes(OneLane):
-    """Several seeds: their states stacked, their best parameters in memory, and saved with the state."""
+    """Several seeds, with stacked states. Their best parameters are in memory and are saved with the state."""
 
     def resume(self) -> tuple[TrainState, list[Position]]:
-        """The stacked states, and the position of each seed; a folder of other seeds is refused."""
+        """Return the stacked states, and the position of each seed.
+
+        Raises:
+          UserError: the folder holds another run, or another number of seeds.
+        """
         plan, mapper = self.training.plan, self.training.mapper
         self._keep = jax.jit(_keep_lane, donate_argnums=0)
 
@@ -93,22 +108,22 @@ class StackedLanes(OneLane):
         return mapper.place(saved.arrays.state, plan.spec), positions
 
     def of(self, tree: Any, number: int) -> Any:
-        """A lane of a stacked tree."""
+        """Return a lane of a stacked tree."""
         return jax.tree.map(lambda x: x[number], tree)
 
     def improved(self, whole: TrainState, numbers: Sequence[int]) -> bool:
-        """Copies the lanes that got better; they are saved with the state, when that is."""
+        """Copy the lanes that improved. They are saved together with the state."""
         for number in numbers:
             self._best = self._keep(self._best, whole.evaluated, np.int32(number))
         return False
 
     def save(self, whole: TrainState, positions: list[Position]) -> None:
-        """Saves the state and the best parameters of all lanes."""
+        """Save the state and the best parameters of all lanes."""
         arrays = _Arrays(whole, self._best)
         self.saves.save("last", furthest(positions), arrays, [dataclasses.asdict(one) for one in positions])
 
     def best(self, position: Position, number: int) -> Params | None:
-        """The lane's copy."""
+        """Return the lane's best parameters; None if it was never evaluated."""
         return self.of(self._best, number) if position.best_step else None
 
 

@@ -1,4 +1,4 @@
-"""Adagrad for the tables, Adam for the rest; the structure table whole, or the rows of a step alone."""
+"""The optimizers, Adagrad for tables and Adam for the rest, and the update of only those rows that a step read."""
 
 from __future__ import annotations
 
@@ -16,27 +16,39 @@ FUSION_RATE = 0.02
 
 
 class Optimizers(NamedTuple):
-    """Optimizers of the module's variables and of the structure table."""
+    """The optimizers.
+
+    Attributes:
+      model: of the module's variables.
+      structure: of the structure table.
+    """
 
     model: optax.GradientTransformation
     structure: optax.GradientTransformation
 
 
 class OptimizerState(NamedTuple):
-    """Their states; arrays of the second have a row an entity, as the table has."""
+    """The states of the optimizers.
+
+    Attributes:
+      model: of the module's variables.
+      structure: of the structure table; its arrays have one row per entity.
+    """
 
     model: Any
     structure: Any
 
 
 def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optimizers:
-    """Adagrad at ``table_learning_rate`` for the tables of structure and relations, Adam for all else.
+    """Create Adagrad for the tables of structure and relations, and Adam for all other parameters.
 
-    Adam's step size is ``FUSION_RATE`` for the fusion and ``learning_rate`` for the rest.
+    Rows of tables are looked up by id, so their gradients are sparse, which suits Adagrad's rates per coordinate (Duchi
+    et al., 2011). Its sums start at 0: a larger value would drown the small gradients of a mean loss, and so would
+    optax's default eps, which is under the root.
 
-    Rows of tables are looked up by id, so their gradients are sparse, which Adagrad's per-coordinate rates suit (Duchi
-    et al., 2011). Its sums start at 0: a larger start would drown the small gradients of a mean loss, and so would
-    optax's eps, which stands under the root.
+    Args:
+      learning_rate: Adam's step size, except for the fusion, which has ``FUSION_RATE``.
+      table_learning_rate: Adagrad's step size.
     """
     adagrad = optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20)
     model = optax.partition(
@@ -47,7 +59,7 @@ def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optim
 
 
 def _kind(path: tuple) -> str:
-    """Which optimizer moves a parameter of the module, by its path ``params/...``."""
+    """Return which optimizer updates a parameter of the module, by its path ``params/...``."""
     if path[1].key == "fusion":
         return "fusion"
     return "table" if path[1].key == "relation" else "rest"
@@ -62,20 +74,22 @@ def update_rows(
     *,
     split: bool,
 ) -> tuple[jax.Array, Any, jax.Array]:
-    """Updates the rows of a table that a step read, and no others, at a cost that does not depend on their number.
+    """Update only the rows of a table that a step read, at a cost that does not depend on the number of rows.
 
-    For an optimizer that leaves rows without a gradient as they are, as Adagrad does, this is what it does to the whole
-    table, up to the order in which gradients of repeated ids are added. (Adam's moments of the other rows would stand
-    still, where the dense one lets them fade.)
+    The optimizer must leave rows without a gradient unchanged, as Adagrad does. The result is then that of an update of
+    the whole table, up to the order in which gradients of repeated ids are added. (Adam's moments of the other rows
+    would not decay as in an update of the whole table.)
 
     Args:
-      optimizer: works on every coordinate by itself; its state holds arrays of the table's shape.
+      optimizer: acts on every coordinate separately; its state has arrays of the table's shape.
       table: ``[N, d]``, or this device's ``[S, d]``.
-      ids: int32 ``[n]``, the entities that this device read; repeats are added up.
-      gradients: ``[n, d]``, this device's own; they are summed over the devices.
+      state: the state of the optimizer.
+      ids: int32 ``[n]``, the entities that this device read; gradients of repeated ids are added.
+      gradients: ``[n, d]``, of this device; they are summed over the devices.
+      split: whether the table is sharded.
 
     Returns:
-      The table, the state, and the sum of the squares of the gradients of this device's rows.
+      The table, the state, and the sum of the squared gradients of this device's rows.
     """
     ids, gradients = gathered(ids), gathered(gradients)
     places = held_places(ids, len(table)) if split else ids

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: end in good order at the first, at once at the second."""
+"""The handling of SIGTERM and SIGINT: the first ends the run after its state is saved, the second at once."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _ECHO_SECONDS = 0.5
 
 
 class Stopped(BaseException):
-    """A signal has ended the run in good order; the text is the line that says how to go on, empty for none.
+    """A signal has ended the run after its state was saved. The text says how to resume, and is empty for no message.
 
-    Like KeyboardInterrupt no ``Exception``: it may be raised anywhere, and is nobody's to swallow.
+    Like KeyboardInterrupt, it is not an ``Exception``, because it may be raised anywhere and must not be swallowed.
     """
 
 
 class Preemption:
-    """A context manager that takes SIGTERM and SIGINT, and prints the line of the `Stopped` that leaves it.
+    """A context manager that handles SIGTERM and SIGINT, and prints the message of the ``Stopped`` that leaves it.
 
-    While there is nothing to save (from the start on, and after `nothing_to_save`), the first signal ends the process
-    with a line and status 0. After `something_to_save` it sets `requested`, and a line says that the run stops. A
-    second signal ends the process with status 130 (SIGINT) or 143 (SIGTERM). All of this happens at once, also in the
-    middle of a long compiled call: a thread sees to it, since Python's own handlers wait for the main thread to come
-    back, and what they raise may be lost there.
+    While there is nothing to save (from the start, and after ``nothing_to_save``), the first signal ends the process
+    with a message and status 0. After ``something_to_save``, the first signal sets ``requested``, and a message says
+    that the run stops. A second signal ends the process with status 130 (SIGINT) or 143 (SIGTERM). This happens at
+    once, even during a long compiled call: a thread handles it, because Python's own handlers wait for the main thread,
+    and what they raise may be lost there.
 
-    Signals that the process was started with as ignored stay so. Outside of the main thread nothing is taken.
+    Signals that were ignored when the process started stay ignored. Outside the main thread, no signals are handled.
 
     Args:
-      alone: False where other processes take part in the run. These must agree before one of them leaves, so that the
-        first signal never ends anything by itself.
+      alone: False if other processes take part in the run. They must agree before one of them leaves, so the first
+        signal never ends the process by itself.
     """
 
     def __init__(self, *, alone: bool = True):
@@ -45,17 +45,17 @@ class Preemption:
         self._undo = contextlib.ExitStack()
 
     def nothing_to_save(self, line: str) -> None:
-        """From now on a signal ends the run at once, with this line.
+        """From now on, a signal ends the run at once, with this line.
 
         Raises:
-          Stopped: there was one already.
+          Stopped: a signal has arrived already.
         """
         if self._alone and self.requested:
             raise Stopped(line)
         self._line = line
 
     def something_to_save(self) -> None:
-        """From now on a signal is a request, and whoever has something to save looks at it."""
+        """From now on, a signal sets ``requested``, which the code that has something to save must check."""
         self._line = None
 
     def __enter__(self) -> Preemption:
@@ -85,7 +85,7 @@ class Preemption:
         self.requested = True
 
     def _watch(self, pipe: int) -> None:
-        """Reads the numbers of arriving signals until the pipe's other end is closed."""
+        """Read the numbers of arriving signals until the other end of the pipe is closed."""
         first = None
         while number := os.read(pipe, 1):
             if number[0] not in SIGNALS:

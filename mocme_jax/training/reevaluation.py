@@ -1,4 +1,4 @@
-"""Repeats the scores of a run from its best checkpoint."""
+"""The command evaluate: a repeated evaluation of a run's best checkpoint."""
 
 from __future__ import annotations
 
@@ -24,16 +24,21 @@ def evaluate_workdir(
     as_json: bool = False,
     information: bool = False,
 ) -> bool:
-    """Prints the scores of a run's best checkpoint, and whether they are those of its ``results.json``.
+    """Print the metrics of a run's best checkpoint, and whether they equal those of its ``results.json``.
 
     Args:
-      workdir, data_dir, features_dir: see ``restore_best``, for errors too.
-      as_json: print a report in JSON, on standard output alone.
-      information: tell too what each modality and expert adds; the report has it as ``information``, see
-        ``measure_information``.
+      workdir: see ``restore_best``.
+      data_dir: see ``restore_best``.
+      features_dir: see ``restore_best``.
+      as_json: print only a JSON report on standard output.
+      information: also measure what each modality and expert adds, see ``measure_information``. The report has it as
+        ``information``.
 
     Returns:
-      False if ``results.json`` is there and its scores are others.
+      False if ``results.json`` exists and has other metrics.
+
+    Raises:
+      UserError: see ``restore_best``.
     """
     use_compilation_cache()
     console = make_console(sys.stderr if as_json else None)

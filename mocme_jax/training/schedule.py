@@ -1,4 +1,4 @@
-"""When a run is evaluated, saved and over, and how many steps are taken in one call."""
+"""The schedule of evaluations, saves and the end of a run, and the number of steps per call."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ CALL_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """The plan of a run: ``steps_per_epoch``, and the fields of ``config.train`` of the other names.
+    """The schedule of a run. The last epoch is always evaluated.
 
-    The last epoch is evaluated in any case.
+    Attributes:
+      steps_per_epoch: steps.
+      epochs: ``train.epochs``.
+      eval_every: ``train.eval_every``, in epochs.
+      patience: ``train.patience``, in evaluations; 0: no early stopping.
+      save_minutes: ``train.save_minutes``.
     """
 
     steps_per_epoch: int
@@ -27,19 +32,19 @@ class Schedule:
         return self.epochs * self.steps_per_epoch
 
     def next_evaluation(self, step: int) -> int:
-        """The first step at or after this one, itself above 0, that is evaluated; at most the last step."""
+        """Return the first step at or after this one (and after 0) that is evaluated; at most the last step."""
         period = self.eval_every * self.steps_per_epoch
         return min(max(1, -(-step // period)) * period, self.end)
 
     def evaluates(self, step: int) -> bool:
-        """Whether the state after this step is evaluated."""
+        """Return whether the state after this step is evaluated."""
         return step > 0 and self.next_evaluation(step) == step
 
 
 class Pace:
-    """How many steps to take in a call, by how long the last ones took; and the rate since it was asked for.
+    """Chooses the number of steps per call from the duration of the last calls, and measures the rate.
 
-    The first call compiles, which says nothing of a step's time.
+    The first call is not timed, because it compiles.
     """
 
     def __init__(self):
@@ -48,13 +53,13 @@ class Pace:
         self._steps, self._seconds = 0, 0.0
 
     def length(self, limit: int) -> int:
-        """Steps of the next call, from 1 to ``limit``; one while no step has been timed."""
+        """Return the number of steps of the next call, from 1 to ``limit``; 1 until a call has been timed."""
         if self._step_seconds is None:
             return 1
         return max(1, min(limit, int(CALL_SECONDS / max(self._step_seconds, 1e-9))))
 
     def took(self, steps: int, seconds: float) -> None:
-        """Notes a call."""
+        """Record the duration of a call."""
         self._calls += 1
         if self._calls == 1:
             return
@@ -63,7 +68,7 @@ class Pace:
         self._seconds += seconds
 
     def steps_a_second(self) -> float | None:
-        """Since the last time it was asked for; None where no call was timed."""
+        """Return the steps per second since the last call of this method; None if no call was timed."""
         rate = self._steps / self._seconds if self._seconds else None
         self._steps, self._seconds = 0, 0.0
         return rate

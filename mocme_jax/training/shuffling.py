@@ -1,8 +1,8 @@
-"""Which triples a step trains on: every epoch a shuffle of its own, computed for the places asked for alone.
+"""The order of the training triples: a new shuffle every epoch, computed only for the requested positions.
 
-A table of the order would be as long as the triples, on every device. A keyed permutation of the numbers below T gives
-the same without one: a Feistel network permutes the numbers of so many bits, and numbers from T on are permuted again
-until they fall below it (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002).
+A table of the order would be as long as the triples, on every device. A keyed permutation of the numbers below T needs
+no table: a Feistel network permutes the numbers of a fixed number of bits, and numbers from T on are permuted again
+until they are below T (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002).
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ _FEWEST_BITS = 6
 
 
 def run_keys(key_data: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A run's two PRNG keys, from the key data in its state: of the epochs' orders, and of the steps' other draws."""
+    """Return a run's two PRNG keys from the key data in its state: for the order of epochs, and for other draws."""
     order_key, draw_key = jax.random.split(jax.random.wrap_key_data(key_data))
     return order_key, draw_key
 
 
 def batch_rows(key: jax.Array, step: jax.Array, *, batch_size: int, triples: int) -> jax.Array:
-    """The triples of a step, int32 ``[B]`` in ``[0, T)``; in an epoch each comes once.
+    """Return the triples of a step, int32 ``[B]`` in [0, T); each occurs once per epoch.
 
-    The last batch of an epoch is filled up from its start. ``key`` is of the run's order, ``step`` an int32 scalar.
+    The last batch of an epoch is filled up from its start.
+
+    Args:
+      key: the key of the run's order.
+      step: int32 scalar.
+      batch_size: the batch size B.
+      triples: the number of triples T.
     """
     steps = -(-triples // batch_size)
     first = (step % steps) * batch_size
@@ -36,13 +42,13 @@ def batch_rows(key: jax.Array, step: jax.Array, *, batch_size: int, triples: int
 
 
 def shuffled(key: jax.Array, places: jax.Array, size: int) -> jax.Array:
-    """A random permutation of ``[0, size)``, size below 2^31, drawn by the key: int32 ``[n]`` at the places ``[n]``."""
+    """Return a random permutation of ``[0, size)`` at the positions ``[n]``: int32 ``[n]``; size is below 2^31."""
     bits = max((size - 1).bit_length(), _FEWEST_BITS)
     low, high = bits // 2, bits - bits // 2
     keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
 
     def permuted(value):
-        """Of numbers of so many bits: each half in turn is changed by a function of the other, which can be undone."""
+        """Permute numbers of ``bits`` bits: each half in turn is changed by a function of the other (invertible)."""
         left, right = value >> low, value & ((1 << low) - 1)
         for i in range(0, _ROUNDS, 2):
             left = left ^ (mixed(right ^ keys[i]) & ((1 << high) - 1))

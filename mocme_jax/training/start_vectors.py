@@ -1,4 +1,4 @@
-"""Vectors from elsewhere, from which the structure expert's tables begin in place of chance."""
+"""Initial vectors of the structure expert that the caller gives, instead of random ones."""
 
 from __future__ import annotations
 
@@ -21,25 +21,30 @@ PARTS = ("entities", "relations")
 
 
 class Table(NamedTuple):
-    """Initial rows float32 ``[n, d]``, and which of them are given, bool ``[n]``; the others begin by chance."""
+    """Initial rows of a table.
+
+    Attributes:
+      rows: float32 ``[n, d]``.
+      given: bool ``[n]``, whether the row is given; the others are random.
+    """
 
     rows: Any
     given: Any
 
 
 class Start(NamedTuple):
-    """Where the structure expert begins.
+    """The initial vectors of the structure expert.
 
     Attributes:
       entities: rows ``[N, d]``.
-      relations: rows ``[2R, d_r]``, row r + R being the reciprocal of r.
+      relations: rows ``[2R, d_r]``; row r + R is the reciprocal relation of r.
     """
 
     entities: Table
     relations: Table
 
     def parts(self) -> dict[str, str]:
-        """SHA-256 (hex) of each table that holds something, by what messages call it."""
+        """Return the SHA-256 (hex) of each table with given rows, by its name in messages."""
         return {
             f"{START_PART}{name}": hashlib.sha256(table.rows.tobytes() + table.given.tobytes()).hexdigest()
             for name, table in zip(PARTS, self, strict=True)
@@ -50,17 +55,18 @@ class Start(NamedTuple):
 def make_start(
     given: Mapping[str, Any], graph: KnowledgeGraph, model: MoCME, notify: Callable[[str], None] = print
 ) -> Start:
-    """Start vectors as a caller holds them, checked against a graph and a model.
+    """Check initial vectors against a graph and a model.
 
     Args:
-      given: ``entities``, and ``relations`` or not. Each is an array with one row per entity ``[N, d]`` or relation
-        ``[R, d_r]`` in the order of the ids, or vectors by name; what has no vector begins by chance. The reciprocal
-        relations' rows follow from the relations'; an array ``[2R, d_r]`` says both.
-      graph, model: what is trained; d is the model's width, d_r that of a relation's row.
-      notify: told in a line of names that the graph lacks.
+      given: ``entities``, and optionally ``relations``. Each is an array with one row per entity ``[N, d]`` or relation
+        ``[R, d_r]`` in the order of the ids, or vectors by name; other vectors are random. The rows of reciprocal
+        relations follow from those of the relations; an array ``[2R, d_r]`` gives both.
+      graph: the graph.
+      model: the model; d is its width, d_r the width of its relation rows.
+      notify: called with one line if names are not in the graph.
 
     Raises:
-      UserError: another word, shape or width, a value that is not finite, or no name of the graph.
+      UserError: a key, shape or width is wrong, a value is not finite, or no name is in the graph.
     """
     if not isinstance(given, Mapping) or "entities" not in given or not given.keys() <= set(PARTS):
         told = f"{', '.join(map(repr, given))}" if isinstance(given, Mapping) else f"a {type(given).__name__}"
@@ -85,7 +91,7 @@ def make_start(
 
 
 def begun(params: Params, start: Start) -> Params:
-    """Initial parameters with the rows that are given; the tables of other experts stay as they are."""
+    """Replace the given rows in initial parameters. Columns of other experts do not change."""
     inner = params.model["params"]
     table = _with_rows(params.structure, start.entities)
     model = params.model | {"params": inner | {"relation": _with_rows(inner["relation"], start.relations)}}
@@ -93,7 +99,7 @@ def begun(params: Params, start: Start) -> Params:
 
 
 def _with_rows(table: jax.Array, start: Table) -> jax.Array:
-    """The structure is the first expert, and its columns are a row's first; a split table is filled up with rows."""
+    """Replace the given rows of a table. The structure is the first expert, so its columns are the first."""
     count, width = start.rows.shape
     rows = jnp.where(start.given[:, None], start.rows, table[:count, :width])
     return table.at[:count, :width].set(rows)

@@ -1,4 +1,4 @@
-"""What a training step changes, what it reads, and how both lie on the devices."""
+"""The state that a training step changes, the data that it reads, and their placement on the devices."""
 
 from __future__ import annotations
 
@@ -22,26 +22,34 @@ Metrics = dict[str, jax.Array]
 
 
 class Sums(NamedTuple):
-    """Metrics added up step by step since the last evaluation: ``steps`` int32, ``totals`` float32 scalars by name."""
+    """Sums of metrics over the steps since the last evaluation.
+
+    Attributes:
+      steps: int32 scalar, the number of steps.
+      totals: float32 scalars by name.
+    """
 
     steps: jax.Array
     totals: Metrics
 
     def plus(self, metrics: Metrics) -> Sums:
-        """With one step more."""
+        """Add the metrics of one step."""
         totals = jax.tree.map(lambda total, new: total + new.astype(total.dtype), self.totals, metrics)
         return Sums(self.steps + 1, totals)
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes, and the key that it draws from.
+    """Everything that a step changes, and its PRNG key.
 
     Attributes:
-      average: a running average of the parameters, which is what is evaluated; None where none is wanted.
-      entropy: ``[N]``, running mean of the entropy in bits of the belief in each entity as a negative; None where pools
-        are not drawn by it.
-      step: int32 scalar, steps taken; the epoch and the place in it follow from it.
-      key: PRNG key data, never changed: a step's key is folded from it and the step.
+      params: the parameters.
+      opt_state: the state of the optimizers.
+      average: the running average of the parameters, which is evaluated; None if it is not used.
+      sums: sums of metrics.
+      entropy: ``[N]``, the running mean of the entropy in bits of each entity as a negative; None if pools are not
+        drawn by entropy.
+      step: int32 scalar, the number of steps taken. The epoch and the position in it follow from it.
+      key: PRNG key data, which never change. The key of a step is folded from them and the step.
     """
 
     params: Params
@@ -59,12 +67,13 @@ class TrainState(NamedTuple):
 
 
 class TrainData(NamedTuple):
-    """What training reads and never changes.
+    """The data that training reads and never changes.
 
     Attributes:
-      triples: int32 ``[T, 3]``, or this device's share of them where tables are split.
-      held: which of them are held out.
-      known: the facts of the others, by entity.
+      triples: int32 ``[T, 3]``, or this device's share if tables are sharded.
+      held: the held-out triples.
+      known: the facts of the other triples, by entity.
+      inputs: the encoder's inputs.
     """
 
     triples: jax.Array
@@ -74,19 +83,19 @@ class TrainData(NamedTuple):
 
 
 def params_spec(split: bool) -> Params:
-    """Which parameters are split over the devices."""
+    """Return which parameters are sharded over the devices."""
     return Params(WHOLE, ROWS if split else WHOLE)
 
 
 def state_spec(split: bool, averages: bool, guided: bool) -> TrainState:
-    """Which parts of the state are split over the devices."""
+    """Return which parts of the state are sharded over the devices."""
     params = params_spec(split)
     average, entropy = params if averages else None, WHOLE if guided else None
     return TrainState(params, OptimizerState(*params), average, WHOLE, entropy, WHOLE, WHOLE)
 
 
 def data_spec(split: bool) -> TrainData:
-    """Which parts of the data are split over the devices."""
+    """Return which parts of the data are sharded over the devices."""
     known = known_spec(split)
     return TrainData(ROWS if split else WHOLE, HeldOut(WHOLE, known), known, inputs_spec(split))
 
@@ -97,22 +106,23 @@ _SHARED: Any = None
 
 
 def state_axes(averages: bool, guided: bool) -> TrainState:
-    """Which axis of the states of several seeds, trained together, counts the seeds; None where they share a value."""
+    """Return the seed axis of each part of a state of several seeds; None for parts that the seeds share."""
     average, entropy = (_EACH if wanted else _SHARED for wanted in (averages, guided))
     return TrainState(_EACH, _EACH, average, Sums(_SHARED, _EACH), entropy, _SHARED, _EACH)
 
 
 def data_axes() -> TrainData:
-    """The same of what is read: all seeds share it."""
+    """Return the seed axis of each part of the data, which is None: all seeds share the data."""
     return TrainData(_SHARED, _SHARED, _SHARED, _SHARED)
 
 
 class StatePlan(NamedTuple):
-    """A state to be made or restored.
+    """A state to be created or restored.
 
     Attributes:
-      shapes: of all arrays, split ones as one table, with the places where they belong.
-      create: ``() -> TrainState``, the first state, as the programs take it.
+      spec: which parts are sharded.
+      shapes: the shapes of all arrays, with sharded ones as one table, and their shardings.
+      create: ``() -> TrainState``, makes the first state in the form that programs take.
     """
 
     spec: TrainState
@@ -133,9 +143,9 @@ def plan_train_state(
     seeds: Sequence[int],
     start: Start | None = None,
 ) -> StatePlan:
-    """Initial parameters and optimizer state from each seed, made where they belong; sums of the named metrics.
+    """Plan the initial state of one or several seeds: parameters, optimizer state, and sums of the named metrics.
 
-    The states of several seeds are one, stacked as ``state_axes`` says. Rows that ``start`` gives are the same in all.
+    States of several seeds are stacked as ``state_axes`` says. Rows given by ``start`` are the same for all seeds.
     """
     spec = state_spec(split, averages, guided)
 
@@ -163,7 +173,7 @@ def plan_train_state(
 
 
 def params_shapes(model: MoCME, *, entities: int, mapper: Mapper, split: bool) -> Params:
-    """The ``params`` of a plan's ``shapes``, where there is no training."""
+    """Return the ``params`` of a plan's ``shapes`` without a plan."""
     rows = mapper.table_rows(entities, split)
     shapes = jax.eval_shape(lambda key: init_params(model, key, rows), jax.random.key(0))
     return mapper.placed_shapes(shapes, params_spec(split))

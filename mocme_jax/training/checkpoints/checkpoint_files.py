@@ -1,7 +1,7 @@
-"""The files of checkpoints, looked at before any is opened: what they are, how many, and how long.
+"""Checks of the files of checkpoints before any is opened: their kinds, number and sizes.
 
-TensorStore and Orbax open whatever has the right name. A pipe would keep them waiting for ever, a device or a sparse
-file would fill the memory, and a few bytes can stand for an array of any size.
+TensorStore and Orbax open any file with the right name. A pipe would block them, a device or a sparse file could fill
+the memory, and a few bytes can stand for an array of any size.
 """
 
 from __future__ import annotations
@@ -14,33 +14,35 @@ from pathlib import Path
 from mocme_jax.errors import UserError
 
 MOST_FILES = 200_000
-"""In one folder of checkpoints. A process writes about 20 in each."""
+"""The maximum number of files in a folder of checkpoints. A process writes about 20 per checkpoint."""
 
 DEEPEST = 8
-"""Folders inside each other. Orbax makes five."""
+"""The maximum depth of nested folders. Orbax makes five."""
 
 LARGEST_TEXT = 1 << 22
-"""Bytes of a file that holds no array."""
+"""The maximum size in bytes of a file without arrays."""
 
 SPARE = 1 << 26
-"""Bytes: what the arrays' files may hold beside the arrays, and what arrays may take whatever their files hold."""
+"""Bytes that files of arrays may hold beyond the arrays, and that arrays may take whatever the size of their files."""
 
 SMALLEST_SHARE = 100
-"""Arrays take at most so many times the bytes of their files, beyond ``SPARE``: much of a new state is zeros."""
+"""The maximum ratio of the size of arrays to that of their files, beyond ``SPARE``. Much of a new state is zeros."""
 
 # Folders of the files that hold arrays; a checkpoint that is being written has them under another name.
 _OF_ARRAYS = "d"
 
 
 class Unreadable(Exception):
-    """A checkpoint can't be read, or is not what it was when it was saved; the message is one line and says why."""
+    """A checkpoint cannot be read, or has changed since it was saved. The message is one line with the reason."""
 
 
 def check_kinds(folder: Path) -> None:
-    """Passes where a folder of checkpoints holds nothing but files and folders, as many and as deep as a run makes.
+    """Check that a folder of checkpoints holds only files and folders, in numbers and depths that a run can make.
+
+    Nothing is opened.
 
     Raises:
-      UserError: it does not, is no folder itself, or can't be looked at; nothing was opened.
+      UserError: it does not, is not a folder itself, or cannot be read.
     """
     if not folder.is_dir() or folder.is_symlink():
         kind = "a link" if folder.is_symlink() else "no folder"
@@ -68,10 +70,10 @@ def _cure(folder: Path, path: Path) -> str:
 
 
 def check_sizes(checkpoint: Path, arrays: int) -> None:
-    """Passes where a checkpoint's files can hold arrays of so many bytes, and not much else.
+    """Check that a checkpoint's files can hold arrays of this many bytes, and not much more.
 
     Raises:
-      Unreadable: they are longer, or so short that they hold next to nothing.
+      Unreadable: the files are larger, or so small that they hold almost nothing.
     """
     held = sum(info.st_size for _, info, _ in _walk(checkpoint) if stat.S_ISREG(info.st_mode))
     if held > 2 * arrays + SPARE or arrays > SPARE + SMALLEST_SHARE * held:
@@ -79,10 +81,10 @@ def check_sizes(checkpoint: Path, arrays: int) -> None:
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result, int]]:
-    """What is in a folder, and how deep; links are not followed, and what goes away meanwhile is left out.
+    """Yield the content of a folder with its depth. Links are not followed, and files that disappear are left out.
 
     Raises:
-      UserError: a folder can't be looked at.
+      UserError: a folder cannot be read.
     """
     waiting = [(folder, 1)]
     while waiting:

@@ -1,8 +1,8 @@
-"""Checksums of arrays by their content, computed where they lie.
+"""Checksums of arrays, computed on their devices.
 
-The checksum of an array is ``sum_i bits_i * (2 * mix(i) + 1) mod 2^32`` over its elements in row-major order,
-``bits_i`` the element's bits as a 32-bit number. A factor is odd, so a single bit that flips always changes the sum;
-zeros add nothing; and the sum does not depend on how the array is split over devices.
+The checksum of an array is ``sum_i bits_i * (2 * mix(i) + 1) mod 2^32`` over its elements in row-major order, where
+``bits_i`` are the element's bits as a 32-bit number. The factor is odd, so a single flipped bit always changes the sum.
+Zeros add nothing, and the sum does not depend on how the array is sharded.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mocme_jax.training.bit_mixing import mixed
 
 
 def checksums(tree: Any, table: tuple[str, int] | None) -> tuple[dict[str, int], bool]:
-    """The checksum of every array by its path, and whether all floating-point elements are finite.
+    """Compute the checksum of every array by its path, and whether all floating-point elements are finite.
 
     Args:
-      tree: of arrays, on one device or over the devices of one mesh.
-      table: a name and a number of rows; of arrays with that name in their path and so many rows or more, only the
-        first so many count: those behind hold nothing. None: all count.
+      tree: a tree of arrays, on one device or sharded over the devices of one mesh.
+      table: a name and a number of rows. Of arrays with that name in their path and at least that many rows, only the
+        first rows count, because the others are padding. None: all rows count.
     """
     leaves = arrays_by_path(tree)
     rows = tuple(table[1] if table and is_table(path, leaf, table) else None for path, leaf in leaves.items())
@@ -36,13 +36,13 @@ def checksums(tree: Any, table: tuple[str, int] | None) -> tuple[dict[str, int],
 
 
 def arrays_by_path(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their paths, such as ``params/structure``."""
+    """Return the leaves of a tree by their paths, such as ``params/structure``."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def is_table(path: str, leaf: Any, table: tuple[str, int] | None) -> bool:
-    """Whether an array is one of the tables of that name and number of rows, filled up or not."""
+    """Return whether an array is a table of that name with at least that number of rows."""
     return table is not None and table[0] in path.split("/") and tuple(leaf.shape[:1]) >= (table[1],)
 
 
@@ -73,7 +73,7 @@ def _checksum(leaf: jax.Array, rows: int | None) -> jax.Array:
 
 
 def _bits(leaf: jax.Array) -> jax.Array:
-    """An array's bits as uint32; of 8-byte elements in an axis more."""
+    """Return an array's bits as uint32; 8-byte elements get another axis."""
     if leaf.dtype == bool:
         return leaf.astype(jnp.uint32)
     size = leaf.dtype.itemsize

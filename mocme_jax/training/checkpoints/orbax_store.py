@@ -1,9 +1,9 @@
-"""The run's checkpoints in its folder, by number: `last/`, to go on from, and `best/`, to evaluate.
+"""The class ``Checkpoints``: numbered checkpoints in a run's folder, in ``last/`` to resume and ``best/`` to evaluate.
 
-The newest two of each are kept. Two Orbax managers rather than one with a metric, which may delete the newest. A
-checkpoint holds `state`, a pytree of arrays, and `meta`, JSON that can be read before any model is built. Saving is
-asynchronous and atomic: a save that was cut off leaves a folder that is ignored and later removed. Whether one is still
-what was saved is known to `sealed_checkpoints`.
+The newest two of each are kept. There are two Orbax managers rather than one with a metric, which could delete the
+newest checkpoint. A checkpoint holds ``state``, a pytree of arrays, and ``meta``, JSON that can be read before a model
+is built. Saving is asynchronous and atomic: an interrupted save leaves a folder that is ignored and later removed. The
+module ``sealed_checkpoints`` checks that a checkpoint has not changed since it was saved.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ _PARTS = ("meta", "state", "_CHECKPOINT_METADATA")
 
 
 def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Checkpoints:
-    """The checkpoints under `workdir`, a relative path of the current folder.
+    """Open the checkpoints in a run's folder.
 
-    With `create`, missing folders are made, and what cut-off saves left is removed; without it nothing is written.
+    Args:
+      workdir: the folder; relative paths start at the current folder.
+      create: create missing folders, and remove what interrupted saves left. If False, nothing is written.
 
     Raises:
-      UserError: without `create`, there are no checkpoints in it; or they hold what no checkpoint does, see
+      UserError: there are no checkpoints and ``create`` is False, or the folder holds what no checkpoint does; see
         ``check_kinds``.
     """
     folder = Path(workdir).expanduser().absolute()
@@ -58,9 +60,9 @@ def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Chec
 
 
 def _refuse_what_is_not_ours(folder: Path) -> None:
-    """Raises a UserError where opening the checkpoints to write could delete what this program did not make.
+    """Raise a UserError if opening the checkpoints for writing could delete other files.
 
-    Orbax takes every folder with a number for a name as a checkpoint, and deletes the oldest.
+    Orbax treats every folder with a number as its name as a checkpoint, and deletes the oldest.
     """
     emptied: list[Path] = []
     for name in NAMES:
@@ -86,7 +88,7 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
 
 @functools.cache
 def _silence() -> None:
-    """Keeps from the person who trains what Orbax tells of its options, and of errors beside raising them."""
+    """Hide Orbax's log of its options, and of errors that it also raises."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     # Of many parts of a save that fail, one is raised and the others are "never retrieved".
     logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
@@ -101,10 +103,10 @@ def _silence() -> None:
 
 
 class Checkpoints:
-    """Saves, reads and deletes; a context manager that waits for its saves.
+    """Saves, reads and deletes checkpoints; a context manager that waits for its saves.
 
-    Arrays are copied before `save` returns, so that they may be donated, and written in the background. A save that
-    can't be written is a UserError of that call or of the next that waits for it.
+    Arrays are copied before ``save`` returns, so they may be donated, and are written in the background. If a save
+    cannot be written, that call or the next that waits for it raises a UserError.
     """
 
     def __init__(self, folder: Path, create: bool):
@@ -115,11 +117,13 @@ class Checkpoints:
         self._unflushed: set[Which] = set()
 
     def save(self, which: Which, number: int, state: Any, meta: dict) -> None:
-        """Saves in the background; the oldest is deleted once this one is complete and there are more than two.
+        """Save a checkpoint in the background. When it is complete, the oldest is deleted if there are more than two.
 
         Args:
-          number: above all that are there.
-          state, meta: a pytree of arrays, and what JSON can hold.
+          which: ``last`` or ``best``.
+          number: the number of the checkpoint, higher than all existing ones.
+          state: a pytree of arrays.
+          meta: a value for JSON.
         """
         if not self._create:
             raise ValueError(f"{self.folder} was opened with create=False, for reading only")
@@ -134,17 +138,17 @@ class Checkpoints:
             raise RuntimeError(f"{self.folder / which}: Orbax did not save {number}, after {manager.all_steps()}")
 
     def numbers(self, which: Which) -> list[int]:
-        """What is there, oldest first, once saves under way are complete."""
+        """Return the numbers of the checkpoints, oldest first, after pending saves are complete."""
         if not self._create and not (self.folder / which).is_dir():
             return []
         self.wait()
         return sorted(self._manager(which).all_steps())
 
     def read_meta(self, which: Which, number: int) -> dict:
-        """The JSON saved with a checkpoint; no array is read.
+        """Read the JSON of a checkpoint without reading arrays.
 
         Raises:
-          Unreadable: it can't be.
+          Unreadable: it cannot be read.
         """
         path = self.folder / which / str(number) / "meta" / "metadata"
         try:
@@ -156,16 +160,18 @@ class Checkpoints:
         return meta
 
     def restore(self, which: Which, number: int, target: Any, table: tuple[str, int] | None = None) -> Any:
-        """A saved state.
+        """Read a saved state.
 
         Args:
-          target: pytree of the state's structure, of arrays or `jax.ShapeDtypeStruct`; their shardings say
-            where the arrays go, and those without one go to the first local device.
+          which: ``last`` or ``best``.
+          number: the number of the checkpoint.
+          target: a pytree of arrays or ``jax.ShapeDtypeStruct`` with the structure of the state. Arrays are placed by
+            their shardings; those without one go to the first local device.
           table: a name and a number of rows. Arrays with that name in their path may have been saved with another
-            number of rows, so many or more: those behind hold nothing, and are cut off or filled up with zeros.
+            number of rows, at least as many. The additional rows are padding, which is cut off or filled up with zeros.
 
         Raises:
-          Unreadable: it can't be read, or its arrays are not those of `target`.
+          Unreadable: it cannot be read, or its arrays are not those of ``target``.
         """
         home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
@@ -193,14 +199,14 @@ class Checkpoints:
         raise Unreadable(f"it is of another model or version of this program: {difference}")
 
     def delete(self, which: Which, number: int) -> None:
-        """Deletes a checkpoint, readable or not."""
+        """Delete a checkpoint, readable or not."""
         try:
             self._manager(which).delete(number)
         except OSError as error:
             raise self._unwritable(which, error) from error
 
     def wait(self) -> None:
-        """Returns once every save is on the disk, and would be there after a power cut."""
+        """Wait until every save is on disk and would survive a power cut."""
         for which, manager in self._managers.items():
             try:
                 manager.wait_until_finished()
@@ -263,7 +269,7 @@ def _reason(error: Exception) -> str:
 
 
 def _larger_chunk(saved: Any) -> str | None:
-    """The first array whose pieces are said to be larger than it is, in words: a piece is read as a whole."""
+    """Describe the first array whose chunks claim to be larger than the array, because a chunk is read as a whole."""
     for path, leaf in arrays_by_path(saved).items():
         pieces = leaf.storage.chunk_shape
         if len(pieces) != len(leaf.shape) or any(map(operator.gt, pieces, [max(size, 1) for size in leaf.shape])):
@@ -272,9 +278,10 @@ def _larger_chunk(saved: Any) -> str | None:
 
 
 def first_difference(saved: Any, target: Any, table: tuple[str, int] | None = None) -> str | None:
-    """The first path, shape or type in which two trees of arrays differ, in words; None where they agree.
+    """Describe the first path, shape or type in which two trees of arrays differ; None if they agree.
 
-    Arrays of ``table``, a name in their path and a number of rows, may differ in their rows, if both have so many.
+    Arrays of ``table``, a name in their path and a number of rows, may differ in their rows if both have at least as
+    many.
     """
 
     def words(leaf):

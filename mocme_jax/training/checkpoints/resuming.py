@@ -1,4 +1,4 @@
-"""Where a run begins: anew, or from the newest of its checkpoints that is as it was saved."""
+"""The function ``resume``, which starts a run anew or from the newest checkpoint that is intact."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mocme_jax.training.train_state import StatePlan, TrainState
 
 
 def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tuple[TrainState, Position]:
-    """The state to go on from, as the programs take it, and its position; the folder is locked.
+    """Return the state to continue from, in the form that programs take, and its position. The folder must be locked.
 
     Raises:
-      UserError: the folder holds another run, or nothing but damaged checkpoints; then nothing was changed.
+      UserError: the folder holds another run, or only corrupt checkpoints. Nothing has been changed.
     """
 
     def same_run(meta: dict) -> None:

@@ -1,4 +1,4 @@
-"""The run's folder: one training at a time in it, files whole or not at all, the disk's errors in a line."""
+"""The folder of a run: a lock that allows one training at a time, atomic writes, and messages for disk errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOCK = "lock"
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """A block that writes ``path``; what the system refuses, as a full disk does, is raised as a UserError."""
+    """Turn the system's errors in a block that writes ``path``, such as a full disk, into a UserError."""
     try:
         yield
     except OSError as error:
@@ -27,7 +27,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
 
 
 def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
-    """What to tell of a file that could not be written."""
+    """Make the UserError for a file that could not be written."""
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
     if number := re.search(r"os_error_code='(\d+)'", str(error)):
         # TensorStore's errors are a page long.
@@ -39,29 +39,33 @@ def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file of the run's folder, see ``write_atomically``; an error of the disk is a UserError."""
+    """Write a file of the run's folder atomically; see ``write_atomically``.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     with writing(path):
         write_atomically(path, lambda file: file.write(content.encode() if isinstance(content, str) else content))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value that JSON can hold; see ``write_whole``."""
+    """Write a value as JSON; see ``write_whole``."""
     write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
 def locked(workdir: str | os.PathLike, lock: bool = True) -> Iterator[None]:
-    """Makes the folder and keeps other trainings out of it, for the time of a block.
+    """Create the folder, and keep other trainings out of it for the time of a ``with`` block.
 
-    The kernel releases the lock with its holder, however that ends; the file stays.
+    The kernel releases the lock when its process ends, however it ends. The lock file stays.
 
     Args:
       workdir: the folder.
-      lock: False keeps nobody out, where the file system has no locks.
+      lock: False takes no lock, for file systems without locks.
 
     Raises:
-      UserError: the folder can't be made or written, is a file, another process trains in it, or the file system has
-        no locks.
+      UserError: the folder cannot be created or written, is a file, is in use by another process, or the file system
+        has no locks.
     """
     folder = Path(workdir).expanduser().absolute()
     if folder.exists() and not folder.is_dir():

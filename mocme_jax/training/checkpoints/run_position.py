@@ -1,4 +1,4 @@
-"""Where a run is beside its arrays, and what makes two runs the same."""
+"""The position of a run, and what identifies a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
 from mocme_jax.errors import UserError
 
 START_PART = "start vectors of "
-"""What the parts of a run that are vectors from elsewhere begin with, see ``start_vectors``."""
+"""The prefix of the names of those parts of a run that are initial vectors; see ``start_vectors``."""
 
 # Of what a checkpoint holds; raised whenever that changes.
 FORMAT = 5
@@ -30,17 +30,19 @@ _TOLD_FIELDS = 8
 
 @dataclasses.dataclass
 class Position:
-    """Saved with every checkpoint as JSON.
+    """The position of a run, which every checkpoint saves as JSON.
 
     Attributes:
-      step: steps taken.
-      epoch: epochs finished; the place in the next follows from the step.
-      evaluated: whether the state of this step has been evaluated.
-      best_epoch, best_step, best_mrr: the best evaluation on dev so far; 0, 0, -1 before the first.
-      stale: evaluations since then.
-      minutes: time spent so far, in training and evaluation.
+      step: the number of steps taken.
+      epoch: the number of epochs finished; the position in the next one follows from the step.
+      evaluated: whether the state after this step has been evaluated.
+      best_epoch: the epoch of the best evaluation on dev so far; 0 before the first.
+      best_step: its step; 0 before the first.
+      best_mrr: its MRR; -1 before the first.
+      stale: the number of evaluations since then.
+      minutes: the time spent on training and evaluation so far.
       stopped: whether early stopping ended the run.
-      diverged: the step after which something was not finite, which ended it; 0: none.
+      diverged: the step after which a value was not finite, which ended the run; 0: none.
     """
 
     step: int = 0
@@ -56,7 +58,7 @@ class Position:
 
     @property
     def number(self) -> int:
-        """Of a checkpoint made here; later ones are higher: a step has one before its evaluation, one after it."""
+        """The number of a checkpoint at this position; it is higher after the step's evaluation than before."""
         return 2 * self.step + self.evaluated
 
     @property
@@ -66,11 +68,16 @@ class Position:
 
     @property
     def best_number(self) -> int:
-        """Of the checkpoint in best/ that belongs to it."""
+        """The number of the checkpoint in ``best/`` that belongs to this position."""
         return 2 * self.best_step + 1
 
     def judge(self, mrr: float, patience: int) -> bool:
-        """Takes in an evaluation on dev, and returns whether it is the best so far; ``patience`` 0 is without end."""
+        """Record an evaluation on dev, and return whether it is the best so far.
+
+        Args:
+          mrr: the MRR on dev.
+          patience: the number of evaluations without improvement after which the run stops; 0: no early stopping.
+        """
         self.evaluated, better = True, mrr > self.best_mrr
         if better:
             self.best_epoch, self.best_step, self.best_mrr = self.epoch, self.step, mrr
@@ -79,17 +86,23 @@ class Position:
         return better
 
     def take_best(self, other: Position) -> None:
-        """Makes the best evaluation of another position this one's."""
+        """Copy the best evaluation of another position."""
         self.best_epoch, self.best_step, self.best_mrr = other.best_epoch, other.best_step, other.best_mrr
 
 
 def furthest(positions: Sequence[Position]) -> Position:
-    """Of several seeds, the one with the most steps."""
+    """Return the position with the most steps."""
     return max(positions, key=lambda position: position.number)
 
 
 def identity_of(config: dict, parts: dict[str, str], fingerprint: str) -> dict:
-    """What a run is a run of, as JSON; ``parts`` are digests of the graph's and of start vectors', by their names."""
+    """Return what identifies a run, as JSON.
+
+    Args:
+      config: the config as a dict.
+      parts: the digests of the parts of the graph and of initial vectors, by name.
+      fingerprint: the digest of the graph.
+    """
     return {
         "config": config,
         "parts": parts,
@@ -100,7 +113,11 @@ def identity_of(config: dict, parts: dict[str, str], fingerprint: str) -> dict:
 
 
 def check_format(workdir: Any, saved: dict) -> None:
-    """Raises a UserError where this version does not read a checkpoint's kind."""
+    """Check that this version reads the format of a checkpoint.
+
+    Raises:
+      UserError: it does not.
+    """
     if saved.get("format") != FORMAT:
         raise UserError(
             f"{workdir}: holds a run of mocme_jax {saved.get('version')} in format {saved.get('format')}, and this one "
@@ -109,10 +126,10 @@ def check_format(workdir: Any, saved: dict) -> None:
 
 
 def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
-    """Passes where a checkpoint's run may go on as this one.
+    """Check that a checkpoint's run may be resumed as this one.
 
     Raises:
-      UserError: graph, features or config are others; the message says which parts or fields.
+      UserError: the graph, the features or the config differ. The message names the parts or fields.
     """
     check_format(workdir, saved)
     elsewhere = "or name another folder with --workdir=DIR"
@@ -137,10 +154,10 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
 
 
 def differing(then: dict[str, str], now: dict[str, str]) -> list[str]:
-    """The parts of a graph that are not the same, by their digests."""
+    """Return the names of the parts whose digests differ."""
     return [name for name in {**then, **now} if then.get(name) != now.get(name)]
 
 
 def as_json(value: Any) -> Any:
-    """As JSON gives it back: tuples as lists."""
+    """Convert a value to what JSON returns: tuples become lists."""
     return json.loads(json.dumps(value))

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, checked once when it is read: whoever wrote it may have made its digest too."""
+"""The validation of a checkpoint's metadata when it is read, because a digest may be forged as well."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _LONGEST = 4096
 
 
 def checked(meta: Any, number: int) -> dict:
-    """The meta of a checkpoint, as ``Saves`` writes it; of another format, no more than what tells which.
+    """Validate the metadata of a checkpoint; for another format, return only its format and version.
 
     Args:
-      number: of the checkpoint's folder.
+      meta: the metadata.
+      number: the number of the checkpoint's folder.
 
     Raises:
-      Unreadable: a part is missing or can't be what a run saves; the message names the part.
+      Unreadable: a part is missing or not possible for a run. The message names the part.
     """
     if not isinstance(meta, dict):
         raise Unreadable(f"meta holds a {type(meta).__name__}, where a mapping is expected")
@@ -63,7 +64,7 @@ def _is_checksums(value: Any) -> bool:
 
 
 def _is_config(value: Any) -> bool:
-    """Whether it is values by their names, and groups of these: what they may be is checked where they are used."""
+    """Return whether it consists of values by name, and groups of these. Values are checked where they are used."""
 
     def is_value(one: Any) -> bool:
         if isinstance(one, float):

@@ -1,4 +1,4 @@
-"""Checkpoints whose content is known: sealed when saved, checked when read, and the one before where one is damaged."""
+"""Checkpoints with checksums, which are checked when read; a corrupt checkpoint is replaced by the previous one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from mocme_jax.training.checkpoints.saved_meta import checked
 
 
 class Saved(NamedTuple):
-    """A checkpoint that was read and found as it was saved.
+    """A checkpoint that was read and is intact.
 
     Attributes:
+      number: the number of the checkpoint.
       meta: the run's identity, and ``position``.
-      arrays: the state, placed as the target said; None if only `meta` was asked for.
+      arrays: the state, placed as the target said; None if only ``meta`` was requested.
     """
 
     number: int
@@ -33,12 +34,14 @@ class Saved(NamedTuple):
 
 
 class Saves:
-    """The sealed checkpoints of one run.
+    """The checkpoints of one run, with checksums.
 
     Args:
-      identity: see ``identity_of``; not needed for reading.
-      entities: N; tables may be saved with more rows, which fill them up. None: arrays are as they are.
-      notify: takes a line on every checkpoint that is not as it was saved.
+      checkpoints: the folder's checkpoints.
+      identity: see ``identity_of``; None for reading only.
+      entities: the number of entities N. Tables may be saved with more rows, which are padding. None: arrays have no
+        padding.
+      notify: called with one line for every corrupt checkpoint.
     """
 
     def __init__(
@@ -48,16 +51,22 @@ class Saves:
         self.table = None if entities is None else ("structure", entities)
 
     def save(self, which: Which, position: Position, arrays: Any, lanes: list[dict] | None = None) -> None:
-        """Saves in the background, with a checksum of each array and a digest of the rest.
+        """Save a checkpoint in the background, with a checksum of each array and a digest of the rest.
 
-        A checkpoint of ``best`` begins once all before it are on the disk, and so does one of ``last`` that does not
-        belong to it. So a kill never leaves a ``last`` whose best is neither there nor its own state.
+        A checkpoint of ``best`` starts when all earlier ones are on disk, and so does a checkpoint of ``last`` that
+        does not belong to it. So a kill never leaves a ``last`` whose best checkpoint is neither on disk nor its own
+        state.
 
-        ``lanes`` are the positions of several seeds, one of which may have diverged without an end to the others.
+        Args:
+          which: ``last`` or ``best``.
+          position: the position of the run.
+          arrays: the state.
+          lanes: the positions of several seeds, of which one may have diverged while the others continue; None for one
+            seed.
 
         Raises:
-          FloatingPointError: an array is not finite, and nothing was saved.
-          UserError: a save can't be written.
+          FloatingPointError: an array is not finite. Nothing has been saved.
+          UserError: a save cannot be written.
         """
         together = which == "last" and position.evaluated and position.best_step == position.step
         # Two saves under way at once would mix up the barriers of several processes.
@@ -81,19 +90,20 @@ class Saves:
         up_to: int | None = None,
         needed: bool = True,
     ) -> Saved | None:
-        """The newest checkpoint that is as it was saved; a line for each newer one that is not.
+        """Return the newest intact checkpoint, and report every newer one that is corrupt in one line.
 
         Args:
-          target: of the arrays, see ``Checkpoints.restore``; None for `meta` alone.
-          accept: sees the meta before any array is read, and raises what is to end the search.
-          up_to: the highest number to look at; None for all.
-          needed: whether it is an error if all that there are, are damaged.
+          which: ``last`` or ``best``.
+          target: the arrays, see ``Checkpoints.restore``; None to read only ``meta``.
+          accept: called with the metadata before arrays are read. It may raise an error to end the search.
+          up_to: the highest number to consider; None for all.
+          needed: whether it is an error if all existing checkpoints are corrupt.
 
         Returns:
-          None where there is none.
+          The checkpoint; None if there is none.
 
         Raises:
-          UserError: one is needed, and all are damaged.
+          UserError: ``needed``, and all checkpoints are corrupt.
         """
         numbers = [n for n in self.checkpoints.numbers(which) if up_to is None or n <= up_to]
         for number in reversed(numbers):
@@ -113,7 +123,7 @@ class Saves:
         return None
 
     def _read(self, which: Which, number: int, target: Any, accept: Callable | None) -> tuple[Saved | None, str]:
-        """A checkpoint as every process finds it, or None and why not."""
+        """Return a checkpoint that every process can read, or None and the reason."""
         meta: dict = {}
         arrays = None
         reason = "another process can't read it"
@@ -139,22 +149,22 @@ class Saves:
         return (Saved(number, meta, arrays), "") if everyone([arrays is not None]).all() else (None, reason)
 
     def forget_after(self, which: Which, number: int) -> None:
-        """Deletes what has a higher number: damaged, or of steps that will be taken again."""
+        """Delete checkpoints with a higher number: corrupt ones, or those of steps that will be taken again."""
         for later in self.checkpoints.numbers(which):
             if later > number:
                 self.checkpoints.delete(which, later)
 
 
 def sealed(meta: dict) -> dict:
-    """The meta with a digest of its content."""
+    """Return the metadata with a digest of its content."""
     return {"content": meta, "digest": digest_of(meta)}
 
 
 def opened(meta: dict) -> dict:
-    """What was sealed.
+    """Return the content of sealed metadata.
 
     Raises:
-      Unreadable: the content is not what the digest was made of.
+      Unreadable: the content does not match its digest.
     """
     if "digest" not in meta and "config" in meta and meta.get("format") != FORMAT:
         # From before checkpoints were sealed; whose it is will be told, and it is not gone on from.
@@ -170,6 +180,6 @@ def opened(meta: dict) -> dict:
 
 
 def digest_of(meta: dict) -> str:
-    """SHA-256 of what JSON can hold, in hexadecimal digits."""
+    """Compute the SHA-256 (hex) of a value for JSON."""
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The run's trace: one JSON object a line in `metrics.jsonl`, and the same numbers for trackers."""
+"""The metrics of a run in ``metrics.jsonl``, one JSON object per line, and the same metrics for trackers."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from mocme_jax.training.logs.trackers import TensorBoard, Tracker
 
 FILE_NAME = "metrics.jsonl"
 ROW = {"epoch?": int, "step?": int, "seed?": int, str: object}
-"""The shape of a row, see ``json_shape``; what is no row is dropped."""
+"""The shape of a row, see ``json_shape``; other lines are dropped."""
 
 
 class MetricsLog:
-    """Appends rows to `metrics.jsonl`; a context manager.
+    """Appends rows to ``metrics.jsonl``; a context manager.
 
-    TensorBoard files go to `tensorboard/` beside it where the package tensorboardX is installed.
+    TensorBoard files are written to ``tensorboard/`` next to it if the package tensorboardX is installed.
 
     Args:
-      workdir: the run's folder, made where missing.
-      keep_until_step: when a run goes on, the last step that was evaluated before: rows of later steps, which will be
-        written again, are dropped, and so is the row `test` that ended the run. None keeps all. Half a line,
-        left by a run that was killed, is dropped in any case.
-      tensorboard: False leaves TensorBoard out.
-      trackers: take the numbers of each evaluation as well; they are the caller's to close.
-      writes: False writes nothing at all, for processes beside the one that does.
+      workdir: the folder of the run, created if it does not exist.
+      keep_until_step: when a run resumes, the last step that was evaluated before. Rows of later steps are dropped,
+        because they will be written again, and so is the row ``test`` that ended the run. None keeps all. A partial
+        line, left by a killed run, is always dropped.
+      tensorboard: whether to write TensorBoard files.
+      trackers: receive the metrics of each evaluation as well. The caller closes them.
+      writes: False writes nothing, for processes other than the writing one.
 
     Raises:
-      UserError: the file cannot be written; so does ``write``.
+      UserError: the file cannot be written, in the constructor or in ``write``.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class MetricsLog:
             self._trackers.append(self._tensorboard)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a row, which is on the disk when this returns.
+        """Append a row, which is on disk when this returns.
 
         Args:
-          row: what JSON can hold, NumPy and JAX numbers and small arrays too, nested as deep as wanted. NaN
-            and infinities become null. `epoch` is TensorBoard's step; rows without one go to the file alone.
+          row: values for JSON, including NumPy and JAX numbers and small arrays, nested to any depth. NaN and
+            infinities become null. ``epoch`` is the step of trackers; rows without it are written to the file only.
         """
         if self._file is None:
             return
@@ -116,7 +116,7 @@ class MetricsLog:
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
-    """The complete rows of a run's `metrics.jsonl`, oldest first; see ``rows_of``."""
+    """Return the complete rows of a run's ``metrics.jsonl``, oldest first; see ``rows_of``."""
     return [row for _, row in _complete_rows(Path(workdir) / FILE_NAME)]
 
 

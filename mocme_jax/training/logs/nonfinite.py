@@ -31,12 +31,16 @@ def describe(
     held: int,
     until: int,
 ) -> dict:
-    """The step in words and numbers, ready for JSON; numbers that are not finite are the words nan, inf, -inf.
+    """Describe the step, ready for JSON; numbers that are not finite become the words nan, inf and -inf.
 
     Args:
-      whole: the state after the step, arrays of all processes.
-      latest: the step's metrics.
-      held, until: see ``step_rows``.
+      graph: the graph.
+      whole: the state after the step, as arrays of all processes.
+      latest: the metrics of the step.
+      batch_size: the batch size B.
+      steps_per_epoch: steps.
+      held: the number of held-out triples per step; see ``step_rows``.
+      until: see ``step_rows``.
     """
     # The state counts the step as taken.
     step = int(whole.step) - 1
@@ -62,7 +66,7 @@ def describe(
 
 
 def write(path: Path, description: dict) -> None:
-    """Writes it; see ``write_whole``."""
+    """Write the description; see ``write_whole``."""
     write_whole(path, json.dumps(description, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 

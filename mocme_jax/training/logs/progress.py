@@ -1,4 +1,4 @@
-"""What a person watching sees: a bar on a terminal, tidy lines in a file or a pipe, a table at the end."""
+"""The display of a run: a progress bar on a terminal, plain lines in a file or a pipe, and tables of results."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ _LONGEST_CELL = 120
 
 
 def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console:
-    """A console on `file`, or on standard output; colours and width only where it is a terminal. No line is folded.
+    """Make a console on a file, or on standard output.
 
-    A `quiet` one prints nothing.
+    Colours and the terminal's width are used only on a terminal. No line is folded.
+
+    Args:
+      file: the file; None for standard output.
+      quiet: print nothing.
     """
     # No markup: names of graphs and relations hold square brackets.
     plain: dict[str, Any] = {"highlight": False, "markup": False, "quiet": quiet, "soft_wrap": True}
@@ -32,23 +36,25 @@ def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console
 
 
 class _Console(Console):
-    """A console for text of unknown origin: what is not printable is shown as its escape."""
+    """A console for text of unknown origin, which shows characters that are not printable as escapes."""
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """As ``Console.print``."""
+        """Print as ``Console.print`` does."""
         super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **how)
 
 
 def print_json(value: Any) -> None:
-    """Prints JSON that a terminal may show: letters of any language, and what is not printable as its escape."""
+    """Print JSON for a terminal: letters of any language, and escapes for characters that are not printable."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     print("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
 class Progress:
-    """Progress through epochs, of which early stopping may leave some out; a context manager.
+    """Progress through epochs, which early stopping may cut short; a context manager.
 
-    It prints on a console from `make_console`, or on standard output.
+    Args:
+      total_epochs: the number of epochs.
+      console: a console from ``make_console``; None for standard output.
     """
 
     def __init__(self, total_epochs: int, *, console: Console | None = None):
@@ -76,13 +82,14 @@ class Progress:
             self._bar.stop()
 
     def update(self, epoch: int, steps_done: int, steps_total: int, metrics: Mapping[str, Any] | None = None) -> None:
-        """Shows how far training has come.
+        """Show how far training has come.
 
         Args:
-          epoch: the epoch under way, from 1.
-          steps_done, steps_total: steps taken of this epoch's steps.
-          metrics: names and values to show, in order, such as loss, dev MRR, triples/s. With any, one line is
-            printed, so pass them once an evaluation; without, only the bar moves.
+          epoch: the current epoch, from 1.
+          steps_done: steps taken in this epoch.
+          steps_total: steps of this epoch.
+          metrics: names and values to show, in order, such as loss, dev MRR, triples/s. With metrics, one line is
+            printed, so pass them once per evaluation. Without, only the bar moves.
         """
         shown = format_metrics(metrics or {})
         completed = epoch - 1 + (steps_done / steps_total if steps_total else 1.0)
@@ -94,17 +101,17 @@ class Progress:
             self.note(f"epoch {epoch:>{width}}/{self.total_epochs}  {shown}")
 
     def evaluating(self, epoch: int) -> None:
-        """Shows, where there is a bar, that dev is being scored after an epoch."""
+        """Show on the bar that dev is being evaluated after an epoch."""
         self._bar.update(self._task, description=f"epoch {epoch}/{self.total_epochs}, scoring dev", refresh=True)
 
     def note(self, line: str) -> None:
-        """Prints a line as it is, above the bar where there is one."""
+        """Print a line unchanged, above the bar if there is one."""
         # Text and not a string, for consoles that read markup.
         self.console.print(Text(line), soft_wrap=True)
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:
-    """Names and values on one line: rates as ``1,523 triples/s``, other fractions to four digits."""
+    """Format names and values on one line: rates as ``1,523 triples/s``, other fractions with four digits."""
     words = []
     for name, value in metrics.items():
         if name.endswith("/s"):
@@ -115,11 +122,13 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
 
 
 def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console: Console | None = None) -> None:
-    """Prints rows of results as a table, or as lines where the console is too narrow for a table of whole words.
+    """Print rows of results as a table, or as lines if the console is too narrow for whole words.
 
     Args:
-      rows: column name -> value; the columns are those of all rows in order of appearance, and what a row
-        lacks is left empty. Numbers stand to the right.
+      rows: values by column name. The columns are those of all rows in order of appearance; missing values are left
+        empty. Numbers are right-aligned.
+      title: the title.
+      console: the console; None for standard output.
     """
     console = console or make_console()
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -145,7 +154,7 @@ def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console
 
 
 def _shown(text: str) -> str:
-    """A cell: printable, and no longer than a person reads."""
+    """Make a cell printable, and cut it if it is very long."""
     text = one_line(text)
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
 

@@ -1,4 +1,4 @@
-"""What a finished run writes and prints: ``results.json`` and a table of scores."""
+"""The results of a finished run: ``results.json`` and a table of metrics."""
 
 from __future__ import annotations
 
@@ -52,9 +52,15 @@ RESULTS = {
 
 
 def results_of(config: dict, dataset: Dataset, position: dict, *, dev: dict, test: dict | None, weights: dict) -> dict:
-    """Everything a reader needs to judge a run, ready for JSON.
+    """Return the content of ``results.json``.
 
-    ``dev`` and ``test`` are reports of the evaluator, None where the graph has no test; ``weights`` are means.
+    Args:
+      config: the config as a dict.
+      dataset: the graph.
+      position: the position of the run as a dict.
+      dev: a report of the evaluator.
+      test: a report of the evaluator; None if the graph has no test split.
+      weights: each expert's mean share of the weights.
     """
     return {
         "graph": graph_of(dataset),
@@ -72,7 +78,7 @@ def results_of(config: dict, dataset: Dataset, position: dict, *, dev: dict, tes
 
 
 def graph_of(dataset: Dataset) -> dict:
-    """What a reader needs to know of a graph, ready for JSON."""
+    """Return a description of the graph, ready for JSON."""
     graph = dataset.graph
     return {
         "name": graph.name,
@@ -86,13 +92,13 @@ def graph_of(dataset: Dataset) -> dict:
 
 
 def weight_names(graph: KnowledgeGraph, shares: jax.Array) -> dict[str, float]:
-    """Each expert's mean share of the weights ``[H]`` by its name, for JSON."""
+    """Return each expert's mean share of the weights ``[H]`` by its name, for JSON."""
     names = expert_names([modality.name for modality in graph.modalities], len(shares))
     return dict(zip(names, np.asarray(shares, np.float64).tolist(), strict=True))
 
 
 def expert_names(modalities: Sequence[str], experts: int) -> list[str]:
-    """What H experts are called: the structure, each of several feature modalities, and the joint ones."""
+    """Return the names of H experts: the structure, feature modalities if there are several, and joint experts."""
     own = list(modalities) if len(modalities) > 1 else []
     joint = experts - 1 - len(own)
     word = "joint expert"
@@ -100,7 +106,11 @@ def expert_names(modalities: Sequence[str], experts: int) -> list[str]:
 
 
 def read_results(workdir: Path) -> dict | None:
-    """What a finished run wrote, see ``results_of``, or None; a file that holds something else is a UserError."""
+    """Read ``results.json`` of a finished run; None if there is none.
+
+    Raises:
+      UserError: the file has other content.
+    """
     path = Path(workdir) / "results.json"
     if not os.path.lexists(path):
         return None
@@ -114,7 +124,10 @@ def read_results(workdir: Path) -> dict | None:
 
 
 def scores_of(results: dict) -> dict[str, dict]:
-    """The metrics of dev, of test, and of its rows that train does not hold where these are fewer, by name."""
+    """Return the metrics of dev, of test, and of test's clean rows if there are fewer, by name.
+
+    Clean rows are the test triples that train does not hold.
+    """
     found, test = {"dev": results["dev"]["overall"]}, results["test"]
     if test is not None:
         found["test"] = test["overall"]
@@ -124,7 +137,7 @@ def scores_of(results: dict) -> dict[str, dict]:
 
 
 def print_results(results: dict, console: Console) -> None:
-    """A table of the scores: dev, test, test's clean rows where it leaks, and each direction."""
+    """Print a table of the metrics: dev, test, test's clean rows if there are fewer, and each direction."""
     directions = {} if results["test"] is None else results["test"]["groups"].get("direction", {})
     scores = scores_of(results) | {f"test, {name}s": directions[name] for name in sorted(directions, reverse=True)}
     rows = [_row(name, metrics) for name, metrics in scores.items()]
