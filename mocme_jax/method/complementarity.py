@@ -35,7 +35,7 @@ class Fusion(nn.Module):
     relations: int
 
     fitted_on = "nothing"
-    """Which triples the parameters are fitted on: ``held_out``, ``train``, or ``nothing`` for no fit."""
+    """The triples that the parameters are fitted on, one of ``held_out``, ``train`` and ``nothing`` (no fit)."""
 
     def entity(self, vectors: jax.Array, has: jax.Array, evidence: jax.Array, *, answers: bool) -> jax.Array:
         """Compute the log weights of the experts for entities in one role.
@@ -70,8 +70,8 @@ class Complementarity(Fusion):
     """Log weights that are linear in the evidence, with a constant by available features and a term per relation.
 
     ``log question_j = a_j + b_j log(1 + n_h) + c_jr`` and ``log answer_j = a'_j + b'_j log(1 + n_t)``. Here n_h and n_t
-    are the numbers of training triples of the head and the tail. a_j and a'_j have one value for entities with features
-    for the expert and another for entities without.
+    are the numbers of training triples of the head and the tail. ``a_j`` and ``a'_j`` have one value for entities with
+    features for the expert and another for entities without.
     """
 
     fitted_on = "held_out"

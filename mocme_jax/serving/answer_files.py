@@ -20,13 +20,13 @@ from mocme_jax.errors import UserError
 from mocme_jax.printed_commands import to_install
 
 COLUMNS = ("query", "head", "relation", "tail", "rank", "score", "probability", "known")
-# Of new triples; the number of the query is the rank.
+# The columns of new triples, whose query number is the rank.
 NEW_COLUMNS = (*COLUMNS[:-1], "chance", "known")
 _PARQUET_ROWS = 65_536
-# Of a query's answers in JSON; a longer one is taken for what a broken end has left.
+# The maximum length of a query's answers in JSON. A longer line counts as left by an interrupted write.
 _LONGEST_LINE = 1 << 28
 
-# A value for each column; the query's number is from 1.
+# One value per column; query numbers start at 1.
 Row = tuple[int | str | float, ...]
 
 
@@ -96,14 +96,14 @@ class RowFile:
             try:
                 number = self._number(line)
             except (ValueError, KeyError, TypeError, RecursionError):
-                # A power cut may leave anything behind the last row that was on the disk.
+                # A power cut may leave anything after the last row that was on disk.
                 break
             if number is not None and number != last:
                 last, last_start = number, offset
             offset += len(line)
             end = offset
         if last is not None:
-            # A row of JSON is a whole query.
+            # A row of JSON is a complete query.
             whole = self._plain.suffix == ".jsonl"
             self.done, end = (last, end) if whole else (last - 1, last_start)
         self._file.seek(end)
@@ -180,7 +180,7 @@ class RowFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        # After a full disk, what is left in the buffer is refused again.
+        # After a full disk, writing the rest of the buffer fails again.
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             self._file.close()
 
@@ -207,7 +207,7 @@ def check_format(path: Path) -> None:
         _pyarrow()
 
 
-# Of a name, what would end a cell or a row, or move the cursor of whoever prints the file.
+# Characters of names that would end a cell or a row, or move the cursor of a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 

@@ -42,7 +42,7 @@ REPORT = {
 }
 """The shape of a report; see ``json_shape``."""
 
-# The best answers of a test question whose probabilities are judged beside the very best.
+# The number of best answers per query whose probabilities are evaluated, in addition to the very best.
 _LISTED = 10
 
 

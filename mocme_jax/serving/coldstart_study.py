@@ -47,14 +47,14 @@ def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, gi
     """
     console = make_console()
     dataset = builders.load_dataset(config, notify=console.print)
-    # The released splits: a dev split that was carved out of train would be held out twice.
+    # The released splits, because a dev split taken from train would be held out twice.
     graph = dataset.graph.replace(**dict(zip(dataset.graph.splits, dataset.known, strict=True)))
     held = hold_out(graph, share, held_seed)
     counts = f"{len(held.ids):,} of {len(graph.entities):,} entities held out, with {len(held.triples):,} triples"
     console.print(f"{graph.name}: {counts}")
     folder = Path(workdir) / "graph"
     write_graph(folder, held.rest)
-    # By name: what an earlier study left in the folder is none of this one's.
+    # By name, so that files of an earlier study in the folder are not used.
     modalities = tuple(modality.name for modality in held.modalities) or ("structure",)
     places = {"data.name": graph.name, "data.dir": str(folder), "data.features_dir": None}
     config = with_fields(config, places | {"data.modalities": modalities})
@@ -163,12 +163,12 @@ def neighbour_ranks(
     for place, (entity, relation, answer) in enumerate(asked.tolist()):
         scores = rng.random(total) if near is None else np.zeros(total)
         if near is not None and entity >= old:
-            # Its neighbours' answers to the same question.
+            # Its neighbours' answers to the same query.
             ids, weights = near[0][entity - old], near[1][entity - old]
             rows, tails = train.pairs(np.stack([ids, np.full(len(ids), relation)], axis=1))
             np.add.at(scores, tails, weights[rows])
         elif near is not None:
-            # A new entity answers as far as its neighbours do.
+            # The score of a new entity is the weight of its neighbours among the answers.
             answers = train.tails[train_starts[place] : train_starts[place] + train_counts[place]]
             scores[old:] = (np.isin(near[0], answers) * near[1]).sum(axis=1)
         gold = scores[answer]

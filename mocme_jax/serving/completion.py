@@ -18,7 +18,7 @@ from mocme_jax.serving.compiled_queries import Tables
 from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.top_candidates import amounts_of, masks_of
 
-# Questions answered at once: the first that holds what is left.
+# Batch sizes. The first that holds the remaining queries is used.
 BATCHES = (1, 16, 256)
 
 
@@ -111,7 +111,7 @@ def complete_questions(
             kept = known[1] != gold[known[0]]
             known = tuple(pair[kept] for pair in known)
         listed = facts.tails(exclude).pairs(rows) if asked is None else known
-        # Some pairs may stand twice.
+        # Some pairs may occur twice.
         left = tuple(map(np.concatenate, zip(listed, out, strict=True)))
         best = programs.complete_questions(
             served.model,

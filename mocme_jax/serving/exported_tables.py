@@ -108,7 +108,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
         made = makers[kind]()
         files |= zip(FORMATS[kind], made if isinstance(made, list) else [made], strict=True)
     gone = _of_another_model(out, described) - files.keys()
-    # Removed first and put in its place last: where a model is described, its tables are there.
+    # Removed first and written last, so that a folder with a description also has the tables.
     files[_MODEL] = described
     try:
         return write_together(out, files, [_MODEL, *sorted(gone)])

@@ -29,7 +29,7 @@ from mocme_jax.serving.top_candidates import Masks, cleared, masks_of
 STEPS = 30
 
 _MOST = BATCHES[-1]
-# Of what is no candidate; an infinite one would have no gradient.
+# The score of an entity that is not a candidate. An infinite score would have no gradient.
 _NO_SCORE = -1e30
 
 
@@ -98,7 +98,7 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
         real = np.arange(size) < len(own)
         back = (rows.relation + relations) % (2 * relations)
         ids = (served.facts.num_entities + entities[rows.place]).astype(np.int32)
-        # What the other entities weigh as answers to the questions that a new one answers: it moves none of them.
+        # The weight of the other entities as answers to the reverse queries, which the fit does not change.
         _, totals = programs.weigh_questions(
             model,
             served.params.model,

@@ -38,7 +38,7 @@ class Facts:
         for place, triples in enumerate(self.splits.values()):
             keys.append(self._keys(reciprocal(triples, num_relations)))
             places.append(np.full(len(keys[-1]), place, np.int8))
-        # Of a fact in several splits, the first counts.
+        # The first split counts for a fact in several splits.
         self._facts, first = np.unique(np.concatenate(keys), return_index=True)
         self._places = np.concatenate(places)[first]
 

@@ -90,7 +90,7 @@ def extended(
     features = [modality.features for modality in modalities]
     structure, has = np.zeros((count, served.model.encoder.structure_width), np.float32), np.zeros(count, bool)
     if infer and features:
-        # Rows of entities that were added before are guesses themselves, or nothing.
+        # Rows of entities that were added before are inferred themselves, or missing.
         known = len(served.params.structure) - served.added
         old = [np.asarray(rows[:known]) for rows in served.inputs.features]
         structure, has = infer_structure(np.asarray(served.params.structure[:known]), old, features)

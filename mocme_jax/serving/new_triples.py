@@ -101,7 +101,7 @@ def new_triples(
         return _Found(*found), value[:, -1]
 
     kept = _Found(np.zeros(0, np.int64), np.zeros(0, np.int32), *(np.zeros(0) for _ in range(4)))
-    # Places of questions among all, of which there may be more than memory holds.
+    # Positions of queries among all, which may be too many for memory.
     questions: range | np.ndarray = range(len(directed) * entities)
     depth = min(_FIRST, entities)
     while len(questions):
@@ -114,7 +114,7 @@ def new_triples(
             kept = _Found(*map(np.concatenate, zip(others, answers, strict=True)))
             kept = kept.take(np.lexsort((kept.answer, kept.question, -kept.value))[:most])
             least = max(kept.value[-1], 0.0) if len(kept.value) == most else 0.0
-            # Questions whose last answer is still among the best.
+            # Queries whose last answer is still among the best.
             deeper, lasts = np.concatenate([deeper, part]), np.concatenate([lasts, last])
             deeper, lasts = deeper[lasts >= least], lasts[lasts >= least]
             if told is not None:

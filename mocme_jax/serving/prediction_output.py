@@ -61,7 +61,7 @@ def predict_file(
 ) -> None:
     """Answer a file of queries in another file, and resume after its last complete query."""
     settings = {"run": model.identity, "queries": digest(queries), "k": k, "exclude": list(exclude)}
-    # Read to its end first: nobody should wait for an hour to hear of a row that is no query.
+    # Read completely first, so that a malformed row is reported before the work starts.
     names = model.entities, model.relations
     total = count_questions(queries, *names)
     with RowFile(out, settings) as file:
@@ -98,7 +98,7 @@ def predict_new(
             results_table(rows, title="most probable new triples", console=make_console())
         return
     settings = {"run": model.identity, "k": k, "relations": list(relations), "exclude": list(exclude)}
-    # Opened first: nobody should wait for an hour to hear that a file cannot be written.
+    # Opened first, so that a file that cannot be written is reported before the work starts.
     with RowFile(out, settings | {"columns": list(NEW_COLUMNS)}, NEW_COLUMNS) as file:
         if file.finished:
             console.print(f"{out}: already complete")

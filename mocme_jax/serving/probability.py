@@ -19,7 +19,7 @@ import numpy as np
 
 SHARPNESSES = np.round(np.geomspace(0.1, 8.0, 23), 4).astype(np.float32)
 DOUBTS = np.array([0.0, 0.003, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8])
-# A relation with fewer dev questions in a direction shares the fit of all such relations.
+# Relations with fewer dev queries in a direction share one fit.
 ENOUGH = 100
 BINS = 15
 THRESHOLDS = (0.5, 0.7, 0.9, 0.95)
@@ -87,7 +87,7 @@ def fit_curve(share: np.ndarray, right: np.ndarray) -> Curve:
     fitted = isotonic_regression(np.asarray(right, np.float64)[order])
     starts = fitted.blocks
     counts = np.diff(starts)
-    # A point in the middle of each level, so that nothing jumps.
+    # A point in the middle of each level, so that the curve is continuous.
     middle = np.add.reduceat(share[order], starts[:-1]) / counts
     level = fitted.x[starts[:-1]]
     return Curve(np.concatenate([[0.0], middle]), np.concatenate([[0.0], level]))
@@ -137,7 +137,7 @@ def fit_groups(weighed: Weighed, groups: np.ndarray, number: int) -> tuple[Fit, 
     counts = np.bincount(groups, minlength=number)
     own = counts >= ENOUGH
     few = ~own[groups]
-    # With hardly a question left over, the rest would be fitted to noise.
+    # With few remaining queries, their fit would be noise.
     shared = fit_weighed(weighed.take(few) if few.sum() >= ENOUGH else weighed)
     fits = [fit_weighed(weighed.take(groups == group)) if own[group] else shared for group in range(number)]
     sharpness, doubt = np.array(fits, np.float64).T

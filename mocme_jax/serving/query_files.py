@@ -114,7 +114,7 @@ def _rows(model: TrainedModel, questions: list[Question], answered: Answered, na
     found = []
     for question, ids, scores, probability, known in zip(questions, *columns, strict=True):
         number, (head, relation, tail), asked = question
-        # One of the three has no id yet: -1 would name the last.
+        # The missing one is replaced below; -1 would be the last name.
         ends = [model.entities.names[head], model.relations.names[relation], model.entities.names[tail]]
         listed = []
         for place, index in enumerate(ids):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Candidates of a block, about, and how many of them share a maximum while the best are looked for.
+# The approximate number of candidates per block, and per group with one maximum in the search for the best.
 _BLOCK = 4096
 _GROUP = 64
 
@@ -185,7 +185,7 @@ def best_of_all(
         before = jnp.where(jnp.isfinite(best.top), jnp.exp(sharpness * (best.top - safe)), 0)
         total = best.total * before + jnp.sum(jnp.exp(sharpness[:, None] * (counted - safe[:, None])), axis=1)
         values, inside = block_top_k(listed, taken)
-        # What was found before stands first: of equal scores the lower id wins.
+        # Earlier results come first, so the lower id wins among equal scores.
         values = jnp.concatenate([best.scores, values], axis=1)
         ids = jnp.concatenate([best.ids, first + inside.astype(jnp.int32)], axis=1)
         values, chosen = jax.lax.top_k(values, k)

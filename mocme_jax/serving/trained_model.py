@@ -74,7 +74,7 @@ class TrainedModel:
 
     @property
     def results(self) -> Results:
-        """The content of ``results.json``: the graph, the metrics on dev and test, also by group, and the config.
+        """The content of ``results.json``, such as the graph, the config, and metrics on dev and test, also by group.
 
         Raises:
           UserError: the run is not finished.
@@ -184,6 +184,12 @@ class TrainedModel:
             r. Repeated queries are computed once.
           k: the number of answers per query.
           exclude: splits whose triples are left out.
+
+        Returns:
+          An ``Answered``, in the order of the queries.
+
+        Raises:
+          UserError: k is less than 1, or a split is unknown.
         """
         self._check_k(k)
         questions, place = np.unique(np.asarray(questions, np.int32), axis=0, return_inverse=True)
@@ -200,6 +206,12 @@ class TrainedModel:
           pairs: int ``[Q, 2]``, head and tail.
           k: the number of answers per query.
           exclude: splits whose triples are left out.
+
+        Returns:
+          An ``Answered``, in the order of the pairs.
+
+        Raises:
+          UserError: k is less than 1.
         """
         self._check_k(k)
         scores = completion.score_relations(self.served, pairs).astype(np.float64)
@@ -265,6 +277,9 @@ class TrainedModel:
 
         Returns:
           float32 ``[n, W]``.
+
+        Raises:
+          UserError: a name is unknown.
         """
         table = self.served.tables.answers if answers else self.served.tables.questions
         return np.asarray(programs.rows_of(table, self.entities.ids(entities)))
@@ -280,6 +295,9 @@ class TrainedModel:
 
         Returns:
           A list of ``Neighbour``, most similar first. For several keys, a list of such lists, one per key.
+
+        Raises:
+          UserError: a name is unknown, or k is less than 1.
         """
         self._check_k(k)
         ids = self.entities.ids(entity)
@@ -316,6 +334,9 @@ class TrainedModel:
 
         Returns:
           An ``Explanation``.
+
+        Raises:
+          UserError: it is not a triple, or a name is unknown.
         """
         row = self.triples([triple])[0]
         measured = read_information(self.workdir, self.saved["position"]).get("relations", {})

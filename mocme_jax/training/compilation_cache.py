@@ -19,7 +19,7 @@ def use_compilation_cache() -> None:
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:
-        # A home that can't be written costs a minute of compiling, not the run.
+        # If the folder cannot be written, programs are compiled again in every run.
         return
     jax.config.update("jax_compilation_cache_dir", str(root))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

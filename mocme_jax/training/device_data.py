@@ -115,12 +115,12 @@ def make_known(
     known = {device: index_known(facts, hubs, entities, relations, device * held, held) for device in own}
     if not split:
         return mapper.place(known[0], known_spec(False))
-    # Every device's arrays must be as long as the longest, whoever holds it.
+    # All devices' arrays must have the same length, also in other processes.
     longest = everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0)
 
     def share(device: int) -> KnownAnswers:
         own = known[device]
-        # Hubs are whole, and without any a step spares what they cost.
+        # Hubs are replicated, and not padded, because a step without hubs is cheaper.
         pairs: Any = zip(own[:-1], longest[:-1], strict=True)
         filled: list[Any] = [_filled(*pair) for pair in pairs]
         known_here = KnownAnswers(*filled)

@@ -45,7 +45,7 @@ def make_encode_program(
         start = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
 
         def one(number):
-            # The last block starts early enough to lie within this device's rows; what it repeats counts once.
+            # The last block starts earlier to stay within this device's rows. Repeated rows count once.
             first = jnp.minimum(number * block, held - block)
             ids = start + first + jnp.arange(block, dtype=jnp.int32)
             real = (ids < entities) & (first + jnp.arange(block) >= number * block)

@@ -97,7 +97,7 @@ def update_rows(
     places = places[order]
     slot = jnp.cumsum(jnp.concatenate([jnp.zeros((1,), jnp.int32), (places[1:] != places[:-1]).astype(jnp.int32)]))
     summed = jax.ops.segment_sum(gradients[order], slot, len(ids), indices_are_sorted=True)
-    # Slots that no id fills, and rows that another device holds, lie behind the table: writing there does nothing.
+    # Unused slots, and rows on other devices, are positions after the table, where writing does nothing.
     target = jnp.full((len(ids),), len(table), jnp.int32).at[slot].set(places, indices_are_sorted=True)
 
     def rows(array):

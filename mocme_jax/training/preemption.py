@@ -11,7 +11,7 @@ from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-# One Ctrl-C may arrive twice, from the terminal and from a script that passes it on.
+# Ctrl-C may arrive twice, from the terminal and from a script that forwards it.
 _ECHO_SECONDS = 0.5
 
 
@@ -92,7 +92,7 @@ class Preemption:
                 continue
             line = self._line
             if first is None and self._alone and line is not None:
-                # In one piece: other threads may be printing.
+                # In one call, because other threads may be printing.
                 print(f"{line}\n", end="", flush=True)
                 os._exit(0)
             elif first is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-# Long enough that a trip to the host costs nothing, short enough that a signal is answered at once.
+# Long enough that the overhead of a call is negligible, short enough for a quick reaction to signals.
 CALL_SECONDS = 2.0
 
 

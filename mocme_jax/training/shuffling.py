@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from mocme_jax.training.bit_mixing import mixed
 
-# Luby and Rackoff's four rounds look random to anyone with few queries; twice as many, to a sceptic.
+# Luby and Rackoff need four rounds for pseudorandomness; this has twice as many.
 _ROUNDS = 8
-# With fewer, permutations of a handful of triples are visibly uneven (a test counts them).
+# With fewer bits, permutations of a few triples are visibly uneven (a test counts them).
 _FEWEST_BITS = 6
 
 

@@ -17,7 +17,7 @@ from mocme_jax.training.held_out import HeldOut
 from mocme_jax.training.optimizers import Optimizers, OptimizerState
 from mocme_jax.training.start_vectors import Start, begun
 
-# By name, scalars.
+# Scalars by name.
 Metrics = dict[str, jax.Array]
 
 
@@ -100,7 +100,7 @@ def data_spec(split: bool) -> TrainData:
     return TrainData(ROWS if split else WHOLE, HeldOut(WHOLE, known), known, inputs_spec(split))
 
 
-# Axes of trees of several seeds. Not typed as arrays, whose places in the trees they take.
+# Seed axes. Typed as Any, because they take the place of arrays in the trees.
 _EACH: Any = 0
 _SHARED: Any = None
 
@@ -154,10 +154,10 @@ def plan_train_state(
         params = init_params(model, init_key, mapper.table_rows(entities, split))
         params = params if start is None else begun(params, start)
         opt_state = OptimizerState(*(one.init(part) for one, part in zip(optimizers, params, strict=True)))
-        # A copy: the parameters' own memory is given to the first step.
+        # A copy, because the memory of the parameters is donated to the first step.
         average = jax.tree.map(jnp.copy, params) if averages else None
         sums = Sums(jnp.zeros((), jnp.int32), {name: jnp.zeros((), jnp.float32) for name in metrics})
-        # Of what has not been seen yet the model is as unsure as can be.
+        # Entities that have not been seen yet have the maximum entropy.
         entropy = jnp.ones((entities,), jnp.float32) if guided else None
         key = jax.random.key_data(step_key)
         return TrainState(params, opt_state, average, sums, entropy, jnp.zeros((), jnp.int32), key)

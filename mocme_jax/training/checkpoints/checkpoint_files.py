@@ -28,7 +28,7 @@ SPARE = 1 << 26
 SMALLEST_SHARE = 100
 """The maximum ratio of the size of arrays to that of their files, beyond ``SPARE``. Much of a new state is zeros."""
 
-# Folders of the files that hold arrays; a checkpoint that is being written has them under another name.
+# The name of folders with array files. Checkpoints that are being written use another name.
 _OF_ARRAYS = "d"
 
 
@@ -95,7 +95,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result, int]]:
                     try:
                         info = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:
-                        # A training that goes on has deleted it.
+                        # A running training has deleted it.
                         continue
                     path = place / entry.name
                     yield path, info, depth

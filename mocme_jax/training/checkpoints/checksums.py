@@ -29,7 +29,7 @@ def checksums(tree: Any, table: tuple[str, int] | None) -> tuple[dict[str, int],
     rows = tuple(table[1] if table and is_table(path, leaf, table) else None for path, leaf in leaves.items())
     sharding = next(iter(leaves.values())).sharding
     if isinstance(sharding, jax.sharding.NamedSharding):
-        # Whole everywhere, since every process reads it.
+        # Replicated, because every process reads it.
         sharding = jax.sharding.NamedSharding(sharding.mesh, jax.P())
     sums, finite = _compiled(rows, sharding)(tuple(leaves.values()))
     return dict(zip(leaves, np.asarray(sums).tolist(), strict=True)), bool(finite)
@@ -57,7 +57,7 @@ def _compiled(rows: tuple[int | None, ...], sharding: jax.sharding.Sharding):
     return jax.jit(everything, out_shardings=(sharding, sharding))
 
 
-# Traced once for all arrays of a shape; many of a state have the same.
+# Traced once per shape; many arrays of a state have the same.
 @functools.partial(jax.jit, static_argnums=1)
 def _checksum(leaf: jax.Array, rows: int | None) -> jax.Array:
     bits = _bits(leaf)

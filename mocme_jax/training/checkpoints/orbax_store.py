@@ -32,7 +32,7 @@ from mocme_jax.training.checkpoints.run_folder import unwritable, writing
 Which = Literal["last", "best"]
 NAMES: tuple[Which, ...] = ("last", "best")
 KEPT = 2
-# What a checkpoint has, some of it even if it is damaged.
+# The parts of a checkpoint; a corrupt one has some of them.
 _PARTS = ("meta", "state", "_CHECKPOINT_METADATA")
 
 
@@ -80,7 +80,7 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
                     f"{entry}: is no checkpoint of this program, and could be deleted as one; move it elsewhere, or "
                     "name another folder with --workdir=DIR"
                 )
-    # A kill in the last moment of a deletion leaves a folder with nothing in it.
+    # A kill at the end of a deletion leaves an empty folder.
     for entry in emptied:
         with writing(entry):
             entry.rmdir()
@@ -90,12 +90,12 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
 def _silence() -> None:
     """Hide Orbax's log of its options, and of errors that it also raises."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    # Of many parts of a save that fail, one is raised and the others are "never retrieved".
+    # If several parts of a save fail, one error is raised and the others are "never retrieved".
     logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
     told = sys.unraisablehook
 
     def tell(unraisable: Any) -> None:
-        # Storage that failed calls back an event loop that has ended with the save.
+        # Failed storage calls back an event loop that ended with the save.
         if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
             told(unraisable)
 
@@ -113,7 +113,7 @@ class Checkpoints:
         self.folder = folder
         self._create = create
         self._managers: dict[Which, ocp.CheckpointManager] = {}
-        # Those with saves whose names may not be on the disk.
+        # Folders with saves whose names may not be on disk yet.
         self._unflushed: set[Which] = set()
 
     def save(self, which: Which, number: int, state: Any, meta: dict) -> None:
@@ -188,13 +188,13 @@ class Checkpoints:
         try:
             saved = manager.item_metadata(number)["state"]
             saved = getattr(saved, "tree", saved)
-            # Orbax would print every array of both trees.
+            # Checked here, because Orbax would print every array of both trees.
             difference = first_difference(saved, target, table) or _larger_chunk(saved)
             if difference is None:
                 wanted = ocp.args.StandardRestore(target, strict=table is None)
                 return manager.restore(number, args=ocp.args.Composite(state=wanted)).state
         except Exception as error:
-            # Whatever a damaged file makes the libraries raise.
+            # Corrupt files can cause any exception in the libraries.
             raise Unreadable(_reason(error)) from error
         raise Unreadable(f"it is of another model or version of this program: {difference}")
 
@@ -223,12 +223,12 @@ class Checkpoints:
         try:
             self.wait()
         except UserError:
-            # What ended the block is told, be it this or another error.
+            # An error that ended the block has priority.
             if kind is None:
                 raise
         finally:
             for manager in self._managers.values():
-                # A save that has failed before, which `wait` has told, fails here again.
+                # A failed save, which `wait` has reported, fails here again.
                 with contextlib.suppress(Exception):
                     manager.close()
             self._managers.clear()
@@ -236,8 +236,8 @@ class Checkpoints:
     def _manager(self, which: Which) -> ocp.CheckpointManager:
         if which not in self._managers:
             folder, create = self.folder / which, self._create
-            # TensorStore flushes the arrays; what Orbax writes beside them, and the names of all, are not flushed. This
-            # comes before a checkpoint is called by its number, and before the one before the last is deleted.
+            # TensorStore flushes the arrays, but not Orbax's other files and the names of all files. This happens before
+            # a checkpoint is renamed to its number, and before the oldest is deleted.
             written = functools.partial(flush_tree, folder) if create else None
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=KEPT,
@@ -245,7 +245,7 @@ class Checkpoints:
                 cleanup_tmp_directories=create,
                 read_only=not create,
                 async_options=ocp.AsyncOptions(post_finalization_callback=written),
-                # Else what each checkpoint says of its time is read, and believed.
+                # Otherwise each checkpoint's own timestamp would be read and trusted.
                 lightweight_initialize=True,
             )
             handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}

@@ -20,24 +20,24 @@ def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tupl
     def same_run(meta: dict) -> None:
         check_same_run(workdir, meta, saves.identity)
 
-    # The order of resuming:
+    # The steps of resuming:
     # 1. The folder is locked: no other process trains in it. (done by the caller)
     # 2. The newest checkpoint of last/ whose meta has its digest must be of this graph, features and config.
-    # 3. Its arrays must have their checksums. A damaged one costs a line, and the one before it is tried.
+    # 3. Its arrays must match their checksums. A corrupt checkpoint is reported, and the previous one is tried.
     # 4. Its arrays become the state, and its meta the position: step, best result, patience.
     saved = saves.newest("last", plan.shapes, accept=same_run)
     if saved is None:
-        # Nothing to go on from; but what another run left in best/ is not ours to delete.
+        # Nothing to resume from, but a checkpoint of another run in best/ must not be deleted.
         saves.newest("best", accept=same_run, needed=False)
         state, position = plan.create(), Position()
     else:
         state, position = mapper.place(saved.arrays, plan.spec), Position(**saved.meta["position"])
-    # 5. The best checkpoint must be whole too. If the state was just evaluated as the best, it is made anew from that;
-    #    else the one before counts as the best.
+    # 5. The best checkpoint must be intact too. If the state was just evaluated as the best, it is saved again from that;
+    #    otherwise the previous one counts as the best.
     best = None
     if position.best_step:
         best = saves.newest("best", plan.shapes.params, up_to=position.number, needed=False)
-    # 6. From here on the folder is changed. Checkpoints after the position go: damaged, or to be made again.
+    # 6. From here on, the folder is changed. Checkpoints after the position are deleted.
     saves.forget_after("last", position.number)
     saves.forget_after("best", -1 if best is None else best.number)
     if position.best_step and (best is None or best.number != position.best_number):
@@ -48,6 +48,6 @@ def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tupl
             saves.notify(
                 f"the best checkpoint that is left is of epoch {position.best_epoch}; scores may become others"
             )
-    # 7. Rows of metrics.jsonl after the last evaluated step are dropped; they will be written again. (by the caller)
-    # 8. A step that was to be evaluated is; a run that had ended goes straight to the test score. (by the caller)
+    # 7. Rows of metrics.jsonl after the last evaluated step are dropped, and written again. (by the caller)
+    # 8. A pending evaluation is done; a run that had ended continues with the test score. (by the caller)
     return state, position

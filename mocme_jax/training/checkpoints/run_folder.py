@@ -30,7 +30,7 @@ def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
     """Make the UserError for a file that could not be written."""
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
     if number := re.search(r"os_error_code='(\d+)'", str(error)):
-        # TensorStore's errors are a page long.
+        # Errors of TensorStore are a page long.
         reason = os.strerror(int(number[1]))
     return UserError(
         f"{path}: can't be written ({reason[:200]}); what was saved before is untouched; make room there or mend its "

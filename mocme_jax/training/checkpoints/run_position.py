@@ -15,12 +15,12 @@ from mocme_jax.errors import UserError
 START_PART = "start vectors of "
 """The prefix of the names of those parts of a run that are initial vectors; see ``start_vectors``."""
 
-# Of what a checkpoint holds; raised whenever that changes.
+# The format of a checkpoint's content; increased with every change.
 FORMAT = 5
 
-# Fields that may differ when a run goes on: they change how long or where it runs, not what it computes.
+# Fields that may differ when a run resumes: they change how long or where it runs, not what it computes.
 _FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_minutes", "eval.", "parallel.")
-# Which modalities these lead to is told by the parts of the graph.
+# The modalities that these lead to are compared as parts of the graph.
 _FREE_FIELDS += ("data.dir", "data.features_dir", "data.modalities", "data.make")
 
 

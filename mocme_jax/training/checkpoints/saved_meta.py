@@ -10,7 +10,7 @@ from typing import Any
 from mocme_jax.training.checkpoints.checkpoint_files import Unreadable
 from mocme_jax.training.checkpoints.run_position import FORMAT, Position
 
-# Steps and their numbers are int32 in the state.
+# Steps and checkpoint numbers are int32 in the state.
 _MOST_STEPS = 1 << 30
 _LONGEST = 4096
 
@@ -38,7 +38,7 @@ def checked(meta: Any, number: int) -> dict:
         "checksums": _is_checksums,
     }
     wrong = [name for name, fits in parts.items() if not fits(meta.get(name))]
-    # Earlier versions had neither.
+    # Earlier versions have neither.
     wrong += [] if _is_texts(meta.get("places", {})) else ["places"]
     lanes = meta.get("lanes")
     wrong += [] if lanes is None or (isinstance(lanes, list) and all(map(_is_position, lanes))) else ["lanes"]

@@ -69,7 +69,7 @@ class Saves:
           UserError: a save cannot be written.
         """
         together = which == "last" and position.evaluated and position.best_step == position.step
-        # Two saves under way at once would mix up the barriers of several processes.
+        # Two concurrent saves would confuse the barriers of several processes.
         if not together or jax.process_count() > 1:
             self.checkpoints.wait()
         sums, finite = checksums(arrays, self.table)
@@ -167,12 +167,12 @@ def opened(meta: dict) -> dict:
       Unreadable: the content does not match its digest.
     """
     if "digest" not in meta and "config" in meta and meta.get("format") != FORMAT:
-        # From before checkpoints were sealed; whose it is will be told, and it is not gone on from.
+        # From a version without digests. It is reported by `check_format` and not resumed.
         return meta
     try:
         whole = set(meta) == {"content", "digest"} and digest_of(meta["content"]) == meta["digest"]
     except (ValueError, RecursionError):
-        # JSON is read with NaN in it, and written without.
+        # JSON may be read with NaN, but not written.
         whole = False
     if not whole:
         raise Unreadable("meta has another digest than when it was saved")

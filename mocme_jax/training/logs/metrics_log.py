@@ -91,7 +91,7 @@ class MetricsLog:
         with writing(self.path):
             self._file.write(json.dumps(plain, allow_nan=False) + "\n")
             self._file.flush()
-            # Before the checkpoint of the same step, which would let nobody write the row again.
+            # On disk before the checkpoint of the same step, after which the row would not be written again.
             os.fsync(self._file.fileno())
         if isinstance(plain.get("epoch"), int):
             numbers = {
@@ -99,7 +99,7 @@ class MetricsLog:
                 for name, value in flat(plain, between="/").items()
                 if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool)
             }
-            # What a tracker's server refuses is no error of the file.
+            # Outside `writing`, because errors of trackers are not errors of the file.
             for tracker in self._trackers:
                 tracker.log(numbers, plain["epoch"])
 
@@ -108,7 +108,7 @@ class MetricsLog:
 
     def __exit__(self, *_: Any) -> None:
         if self._file is not None:
-            # What a full disk refused stays in the buffer, and has been told of.
+            # After a full disk, the buffer still holds data; the error has been reported.
             with contextlib.suppress(OSError):
                 self._file.close()
         if self._tensorboard is not None:

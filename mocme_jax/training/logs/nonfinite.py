@@ -42,7 +42,7 @@ def describe(
       held: the number of held-out triples per step; see ``step_rows``.
       until: see ``step_rows``.
     """
-    # The state counts the step as taken.
+    # The state already counts the step.
     step = int(whole.step) - 1
     key = jnp.asarray(jax.device_get(whole.key))
     sizes = dict(batch_size=batch_size, triples=len(graph.train), wanted=held, until=until)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mocme_jax.errors import one_line, printable
 
-# Wide enough that a table in a log file is neither cut nor folded.
+# Wide enough for tables in a log file.
 PLAIN_WIDTH = 160
 _LONGEST_CELL = 120
 
@@ -29,7 +29,7 @@ def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console
       file: the file; None for standard output.
       quiet: print nothing.
     """
-    # No markup: names of graphs and relations hold square brackets.
+    # No markup, because names of graphs and relations may contain square brackets.
     plain: dict[str, Any] = {"highlight": False, "markup": False, "quiet": quiet, "soft_wrap": True}
     console = _Console(file=file, **plain)
     return console if console.is_terminal else _Console(file=file, width=PLAIN_WIDTH, **plain)
@@ -77,7 +77,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        # Some versions of rich end one that is disabled with an empty line.
+        # Some versions of rich print an empty line when a disabled bar stops.
         if not self._bar.disable:
             self._bar.stop()
 
@@ -106,7 +106,7 @@ class Progress:
 
     def note(self, line: str) -> None:
         """Print a line unchanged, above the bar if there is one."""
-        # Text and not a string, for consoles that read markup.
+        # Text instead of a string, for consoles with markup.
         self.console.print(Text(line), soft_wrap=True)
 
 
@@ -144,7 +144,7 @@ def results_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", console
     table = Table(title=title or None, title_justify="left")
     for name, column, word in zip(columns, cells, words, strict=True):
         numeric = all(isinstance(row[name], int | float) for row in rows if row.get(name) is not None)
-        # The first columns take what there is beyond the longest words.
+        # The first columns get the remaining width.
         width = min(max(map(cell_len, column)), word + spare)
         spare -= width - word
         table.add_column(Text(_shown(name)), justify="right" if numeric else "left", width=width)
