@@ -236,7 +236,7 @@ class Checkpoints:
     def _manager(self, which: Which) -> ocp.CheckpointManager:
         if which not in self._managers:
             folder, create = self.folder / which, self._create
-            # TensorStore flushes the arrays, but not Orbax's other files and the names of all files. This happens before
+            # TensorStore flushes the arrays, but not Orbax's other files and all file names. This happens before
             # a checkpoint is renamed to its number, and before the oldest is deleted.
             written = functools.partial(flush_tree, folder) if create else None
             options = ocp.CheckpointManagerOptions(

@@ -32,7 +32,7 @@ def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tupl
         state, position = plan.create(), Position()
     else:
         state, position = mapper.place(saved.arrays, plan.spec), Position(**saved.meta["position"])
-    # 5. The best checkpoint must be intact too. If the state was just evaluated as the best, it is saved again from that;
+    # 5. The best checkpoint must be intact too. If the state was just evaluated as the best, it is saved again;
     #    otherwise the previous one counts as the best.
     best = None
     if position.best_step:
