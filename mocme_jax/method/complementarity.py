@@ -86,12 +86,12 @@ class Complementarity(Fusion):
         self.relations_table = self.param("relation", zeros, (2 * self.relations, self.experts))
 
     def entity(self, vectors, has, evidence, *, answers):
-        """See ``Fusion``."""
+        """Compute log weights from the evidence and the available features; see ``Fusion.entity``."""
         side = int(answers)
         return jnp.where(has, self.has[side], self.lacks[side]) + self.evidence[side] * evidence[:, None]
 
     def relation(self, relations):
-        """See ``Fusion``."""
+        """Return the relation terms; see ``Fusion.relation``."""
         return self.relations_table[relations]
 
     def penalty(self):
@@ -103,7 +103,7 @@ class Mean(Fusion):
     """An ablation: all experts have the same weight."""
 
     def entity(self, vectors, has, evidence, *, answers):
-        """See ``Fusion``."""
+        """Return zeros; see ``Fusion.entity``."""
         return jnp.zeros(has.shape, vectors.dtype)
 
 
@@ -117,7 +117,7 @@ class Gate(Fusion):
         self.kernel = self.param("kernel", nn.initializers.zeros, (2, self.experts, self.width))
 
     def entity(self, vectors, has, evidence, *, answers):
-        """See ``Fusion``."""
+        """Compute log weights from the encodings; see ``Fusion.entity``."""
         return jnp.einsum("nhd,hd->nh", vectors, self.kernel[int(answers)])
 
 
@@ -131,7 +131,7 @@ class Attention(Fusion):
         self.kernel = self.param("kernel", nn.initializers.zeros, (2, self.width))
 
     def entity(self, vectors, has, evidence, *, answers):
-        """See ``Fusion``."""
+        """Compute log weights from the encodings; see ``Fusion.entity``."""
         return jnp.einsum("nhd,d->nh", vectors, self.kernel[int(answers)]) / self.width**0.5
 
 
