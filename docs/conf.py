@@ -28,6 +28,7 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 default_role = "py:obj"

@@ -95,10 +95,16 @@ def show_notebook(app, name: str, source: list[str]) -> None:
     source[0] = "\n\n".join(parts)
 
 
+def skip_fields(app, what: str, name: str, found: object, skip: bool, options) -> bool | None:
+    """Leaves out the fields of a named tuple, which its docstring describes."""
+    return True if type(found).__name__ == "_tuplegetter" else None
+
+
 def setup(app) -> dict:
     """Registers the directives and the rewriting of links."""
     app.add_directive("commands", Commands)
     app.add_directive("config-fields", ConfigFields)
     app.connect("source-read", show_notebook)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("source-read", link_files)
     return {"parallel_read_safe": True}
