@@ -153,7 +153,9 @@ def drill(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     undisturbed = Training(folder / "undisturbed", flags)
     if status := undisturbed.wait():
-        return kills, [f"the undisturbed run ended with status {status}: {undisturbed.text[-500:]}"]
+        wrong.append(f"the undisturbed run ended with status {status}: {undisturbed.text[-500:]}")
+        print(f"WRONG {wrong[0]}", flush=True)
+        return kills, wrong
     expected, run, told = left(folder / "undisturbed"), 0, 0
     while sum(kills.values()) < times:
         run += 1
