@@ -12,8 +12,8 @@ from mocme_jax.config_fields import Field
 from mocme_jax.flags import parse_options
 
 OPTIONS = {
-    "data": Field(None, "folder of the graph; none: the embedded graph", kind=str),
-    "features": Field(None, "folder of the feature files; none: the same folder", kind=str),
+    "data": Field(None, "folder of the graph; default: the embedded graph", kind=str),
+    "features": Field(None, "folder of the feature files; default: the same folder", kind=str),
     "name": Field("", "name of the graph, if feature files have it in their names; default: the name of the folder"),
 }
 

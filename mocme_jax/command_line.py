@@ -26,7 +26,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     and keeps its traceback.
     """
     try:
-        with enough_memory("this command", "free some, or take a machine or devices with more"):
+        with enough_memory("this command", "free some memory, or use a machine or devices with more"):
             status = main() or 0
         # None where it was closed before the start.
         if sys.stdout is not None:
@@ -48,7 +48,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         # An error without a file's name is one of standard output.
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
             raise
-        print(f"error: standard output can't be written ({error.strerror})", file=sys.stderr)
+        print(f"error: standard output cannot be written ({error.strerror})", file=sys.stderr)
         _end_output()
         status = USER_ERROR
     sys.exit(status)

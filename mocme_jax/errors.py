@@ -59,8 +59,8 @@ def enough_memory(work: str, cure: str) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OF_MEMORY):
             raise
         size = re.search(r"allocating (\d+) bytes", str(error))
-        more = f" ({int(size[1]) / 1e9:,.1f} GB more are wanted)" if size else ""
-        raise UserError(f"memory has run out in {work}{more}; {cure}") from error
+        more = f" ({int(size[1]) / 1e9:,.1f} GB more are needed)" if size else ""
+        raise UserError(f"out of memory in {work}{more}; {cure}") from error
 
 
 def refuse(message: str) -> None:

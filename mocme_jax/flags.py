@@ -40,7 +40,7 @@ OF_A_RUN = {
     "features-dir": Field(None, "folder of the feature files, if it has moved since the training", kind=str),
 }
 # Of commands that answer from the model that comes with the package if there is no run.
-OF_A_RUN_OR_NONE = Field(None, "folder of a run; none: the model of atlas that comes with the package", kind=str)
+OF_A_RUN_OR_NONE = Field(None, "folder of a run; default: the model of atlas that comes with the package", kind=str)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _texts(argv: Sequence[str], known: Mapping[str, Field]) -> dict[str, str]:
             continue
         if not argument.startswith("--") or argument == "--":
             flags = ", ".join(f"--{name}" for name in known if not name.startswith(_PREFIX))
-            raise UserError(f"stray argument {argument!r}: only flags are taken ({flags}; see --help)")
+            raise UserError(f"unexpected argument {argument!r}: only flags are accepted ({flags}; see --help)")
         flag, equals, text = argument[2:].partition("=")
         if flag not in known:
             _refuse(flag, known)

@@ -240,7 +240,7 @@ def _keep(graph: KnowledgeGraph, folder: Path) -> None:
     if not (folder / LAST_FILE).exists():
         graph.save(folder)
     elif KnowledgeGraph.from_folder(folder, make=()).fingerprints() != graph.fingerprints():
-        raise UserError(f"{folder.parent}: holds a run on another graph; name another workdir")
+        raise UserError(f"{folder.parent}: contains a run on another graph; name another workdir")
 
 
 @contextlib.contextmanager

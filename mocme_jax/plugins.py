@@ -67,9 +67,9 @@ def add_encoder(modality: str, name: str, encoder: Encode) -> None:
     from mocme_jax.data.media.file_encoders import ADDED, MEDIA
 
     if modality in (*TAKEN, "text", "numeric"):
-        raise UserError(f"add_encoder: {modality} is not made of files; give its vectors as features")
+        raise UserError(f"add_encoder: {modality} is not made from files; give its vectors as features")
     if ":" in name or (modality in MEDIA and name in MEDIA[modality].encoders):
-        raise UserError(f"add_encoder: the program has {name} already, or it holds a colon; give yours another name")
+        raise UserError(f"add_encoder: {name} is already in use or contains a colon; choose another name")
     ADDED[modality, name] = encoder
 
 
@@ -81,6 +81,6 @@ def _name(path: str, name: str) -> None:
     field = FIELDS[path]
     choices = field.choices or ()
     if name in choices and (path, name) not in _added:
-        raise UserError(f"{path}: the program has {name} already; give yours another name")
+        raise UserError(f"{path}: {name} is already in use; choose another name")
     _added.add((path, name))
     FIELDS[path] = dataclasses.replace(field, choices=tuple(dict.fromkeys([*choices, name])))

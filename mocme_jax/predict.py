@@ -37,8 +37,8 @@ OPTIONS = {
     "k": Field(10, "number of answers per query, or of triples with --all-new", low=1),
     "exclude-known": Field(
         None,
-        "splits whose triples are left out of the answers, such as train,valid,test; none: known answers are kept and "
-        "marked; --all-new leaves out all three by default",
+        "splits whose triples are left out of the answers, such as train,valid,test; default: known answers are kept "
+        "and marked; --all-new leaves out all three by default",
         kind=tuple,
         element=str,
         choices=SPLITS,
@@ -94,18 +94,18 @@ def _checked(options: Mapping[str, Value], given: int) -> str:
     """What is asked: ``queries``, ``all-new``, ``explain``, or ``one`` question; ``given``: of head, relation, tail."""
     asked = [name for name in ("queries", "all-new", "explain") if options[name.replace("-", "_")]]
     if len(asked) > 1:
-        raise UserError(f"--{asked[0]} and --{asked[1]} don't go together")
+        raise UserError(f"--{asked[0]} and --{asked[1]} cannot be combined")
     kind = asked[0] if asked else "one"
     if kind in ("queries", "all-new") and given:
         raise UserError(f"--{kind} takes no --head, --relation or --tail")
     if kind == "queries" and options["out"] is None:
-        raise UserError("--queries needs --out=FILE, where the answers go")
+        raise UserError("--queries needs --out=FILE for the answers")
     if kind == "one" and given != 2:
         raise UserError("give two of --head, --relation and --tail, or --queries, --all-new or --explain")
     if kind == "explain" and given != 3:
         raise UserError("--explain needs --head, --relation and --tail")
     if kind in ("one", "explain") and options["out"] is not None:
-        raise UserError("--out goes with --queries or --all-new; redirect what is printed instead")
+        raise UserError("--out needs --queries or --all-new; redirect the printed output instead")
     return kind
 
 

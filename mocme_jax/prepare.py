@@ -46,7 +46,7 @@ OPTIONS = {
     "list-entities": Field(
         False, "write entities.txt with one name per line, in the order of the rows of a feature matrix"
     ),
-    "triples": Field(False, "write the graph itself, its triples as arrays that are read from disk"),
+    "triples": Field(False, "write the graph itself, with its triples as memory-mapped arrays"),
     "dev-fraction": Field(None, "with --triples: share of train that becomes the valid split", kind=float),
     "seed": Field(0, "seed of --dev-fraction"),
     "skip-bad": Field(False, "leave out rows, values and files that cannot be read, and print each"),
@@ -68,9 +68,7 @@ def main() -> None:
     made_alone = {name: options.pop(name) for name in ("triples", "list_entities")}
     asked = [options["text"], options["numeric"], *folders.values()]
     if any(made_alone.values()) and (all(made_alone.values()) or any(asked)):
-        raise UserError(
-            "--triples writes the graph alone, --list-entities its names alone; make features by another call"
-        )
+        raise UserError("--triples and --list-entities each run alone; use separate commands to make features")
     if made_alone["list_entities"]:
         list_entities(options["data"], options["out"], overwrite=options["overwrite"])
         return
@@ -78,10 +76,10 @@ def main() -> None:
         prepare_triples(options["data"], options["out"], **of_triples, overwrite=options["overwrite"])
         return
     if of_triples["dev_fraction"] is not None:
-        raise UserError("--dev-fraction goes with --triples")
+        raise UserError("--dev-fraction needs --triples")
     for flag, encoder in encoders.items():
         if encoder and not folders[flag]:
-            raise UserError(f"--{flag.removesuffix('s')}-encoder goes with --{flag}")
+            raise UserError(f"--{flag.removesuffix('s')}-encoder needs --{flag}")
     files = {FOLDERS[flag]: (Path(folder), encoders[flag] or "") for flag, folder in folders.items() if folder}
     prepare(**options, files=files)
 

@@ -28,7 +28,7 @@ def main() -> None:
         last = results["run"]["epoch"]
         if results["run"]["best_epoch"] == last and not process:
             command = to_train_on(sys.argv[1:], 2 * last)
-            print(f"the best epoch on dev is the last, so more may be better; to go on: {command}")
+            print(f"the best epoch is the last one, so training longer may help: {command}")
 
 
 if __name__ == "__main__":

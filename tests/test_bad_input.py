@@ -110,7 +110,7 @@ def cut(name: str, keep: int):
     ("change", "words"),
     [
         (remove("entity2id.txt"), ["entity2id.txt: no such file"]),
-        (remove("test2id.txt"), ["test2id.txt: no such file", "one line 0"]),
+        (remove("test2id.txt"), ["test2id.txt: no such file", "single line 0"]),
         (cut("train2id.txt", 14), ["train2id.txt:1", "count says 3 rows but 2 follow", "truncated"]),
         (cut("train2id.txt", 12), ["train2id.txt:"]),
         (edit("entity2id.txt", "3\n", "4\n"), ["entity2id.txt:1", "count says 4 rows but 3 follow"]),
@@ -199,7 +199,7 @@ def test_folders_that_are_not_there(graph, tmp_path, monkeypatch, capsys):
         ("train", tiny_flags(graph, tmp_path / "run", data__features_dir=gone), "no such folder"),
         ("audit", [f"--data={gone}"], "no such folder"),
         ("prepare", [f"--data={gone}", f"--out={tmp_path / 'out'}"], "no such folder"),
-        ("evaluate", [f"--workdir={gone}"], "holds no checkpoint"),
+        ("evaluate", [f"--workdir={gone}"], "contains no checkpoint"),
         ("benchmark", ["--config=tiva", f"--config.data.dir={gone}"], "no such folder"),
     ]
     before = contents(tmp_path)
@@ -220,7 +220,7 @@ def test_names_that_are_no_text_ask_for_labels(tmp_path, monkeypatch, capsys):
     folder = openke(tmp_path / "graph")
     (folder / "entity2id.txt").write_text("3\nQ1\t0\nQ2\t1\nQ3\t2\n")
     status = run_here("train", *tiny_flags(folder, tmp_path / "run", data__modalities="text"), monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, "no text", LABELS_FILE)
+    assert_one_error(status, capsys.readouterr().err, "not text", LABELS_FILE)
 
 
 def test_making_features_replaces_nothing_unasked(graph, tmp_path, monkeypatch, capsys):
@@ -228,12 +228,12 @@ def test_making_features_replaces_nothing_unasked(graph, tmp_path, monkeypatch, 
     before = contents(tmp_path)
     flags = [f"--data={graph}", f"--out={graph}", f"--numeric={graph / 'numbers.tsv'}"]
     status = run_here("prepare", *flags, monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, "numeric.npz", "is there already", "--overwrite")
+    assert_one_error(status, capsys.readouterr().err, "numeric.npz", "already exists", "--overwrite")
     assert contents(tmp_path) == before
     (graph / "numbers.tsv").write_text("place 1\tage\tthree\nplace 2\tage\t3\n")
     before = contents(tmp_path)
     status = run_here("prepare", *flags, "--overwrite", monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, "numbers.tsv:1", "no finite number")
+    assert_one_error(status, capsys.readouterr().err, "numbers.tsv:1", "not a finite number")
     assert contents(tmp_path) == before
 
 

@@ -119,7 +119,7 @@ def test_only_the_named_table_may_differ_in_its_rows():
 
 
 def test_missing_checkpoints_are_named_and_nothing_is_made(tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="contains no checkpoint"):
         open_checkpoints(tmp_path / "none", create=False)
     assert not (tmp_path / "none").exists()
     with open_checkpoints(tmp_path / "run") as checkpoints:

@@ -167,10 +167,10 @@ def test_the_command_that_installs_an_extra_works_from_a_clone(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MemoryError(), "memory has run out in a step; lower it"),
+        (MemoryError(), "out of memory in a step; lower it"),
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 41910933376 bytes."),
-            "memory has run out in a step (41.9 GB more are wanted); lower it",
+            "out of memory in a step (41.9 GB more are needed); lower it",
         ),
     ],
 )
@@ -189,14 +189,14 @@ def test_memory_that_has_run_out_is_one_line_with_its_cure(error, words, capsys)
     with pytest.raises(SystemExit) as caught:
         run(elsewhere)
     assert caught.value.code == 2
-    assert "memory has run out in this command" in capsys.readouterr().err
+    assert "out of memory in this command" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize(
     ("redirection", "status", "told"),
     [
-        (">/dev/full", 2, "error: standard output can't be written (No space left on device)\n"),
+        (">/dev/full", 2, "error: standard output cannot be written (No space left on device)\n"),
         (">&-", 0, ""),
         ("| true", 0, ""),
     ],

@@ -222,8 +222,8 @@ BAD_ARGUMENTS = (
     ("--config=nowhere.py", "bundled: atlas, db15k, kvc16k, mkg_w, mkg_y, tiva"),
     ("--config", "--config needs a value"),
     ("--workdir=", "--workdir: expected a folder"),
-    ("stray", "stray argument 'stray'"),
-    ("-v", "stray argument '-v'"),
+    ("stray", "unexpected argument 'stray'"),
+    ("-v", "unexpected argument '-v'"),
 )
 
 

@@ -152,7 +152,10 @@ def test_batches_come_back_in_order(tmp_path, parameters):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"_bn0.running_var": None}, r"no weights of EfficientNet-Lite0 \(_bn0\.running_var should be float32 \[32\]"),
+        (
+            {"_bn0.running_var": None},
+            r"not the weights of EfficientNet-Lite0 \(_bn0\.running_var should be float32 \[32\]",
+        ),
         ({"_blocks.3._depthwise_conv.weight": np.zeros((144, 1, 3, 3), np.float32)}, r"\[144, 1, 5, 5\]"),
         ({"_conv_head.weight": np.zeros((1280, 320, 1, 1))}, r"_conv_head\.weight should be float32"),
     ],
@@ -167,5 +170,7 @@ def test_weights_of_another_model(monkeypatch, change, message):
 
 def test_a_file_of_something_else(tmp_path):
     path = write_zip(tmp_path / "a.pth", {"a": tensor(MATRIX)}, {"0": MATRIX.tobytes()})
-    with pytest.raises(UserError, match=r"a\.pth: no weights of EfficientNet-Lite0 \(_conv_stem\.weight should be"):
+    with pytest.raises(
+        UserError, match=r"a\.pth: not the weights of EfficientNet-Lite0 \(_conv_stem\.weight should be"
+    ):
         load(path)

@@ -132,14 +132,14 @@ KEYS, ROWS = np.zeros((2, 32), np.uint8), np.ones((2, 304), np.float32)
         (spoil_nothing, ""),
         (spoil_bits, "truncated or damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "truncated or damaged"),
-        (spoil_to(keys=KEYS, rows=ROWS[:1]), "something else than keys"),
-        (spoil_to(keys=KEYS[:, :8], rows=ROWS), "something else than keys"),
-        (spoil_to(keys=KEYS, rows=ROWS.astype(float)), "something else than keys"),
-        (spoil_to(keys=KEYS, rows=ROWS * np.nan), "something else than keys"),
-        (spoil_to(keys=KEYS), "something else than keys"),
+        (spoil_to(keys=KEYS, rows=ROWS[:1]), "expected keys"),
+        (spoil_to(keys=KEYS[:, :8], rows=ROWS), "expected keys"),
+        (spoil_to(keys=KEYS, rows=ROWS.astype(float)), "expected keys"),
+        (spoil_to(keys=KEYS, rows=ROWS * np.nan), "expected keys"),
+        (spoil_to(keys=KEYS), "expected keys"),
         (spoil_to(keys=KEYS, rows=ROWS, more=ROWS), "holds keys, more, rows"),
         (spoil_to(keys=KEYS, rows=np.array([{}], object)), "Python objects"),
-        (lambda path: zipfile.ZipFile(path, "w").close(), "something else than keys"),
+        (lambda path: zipfile.ZipFile(path, "w").close(), "expected keys"),
     ],
 )
 def test_rows_that_are_not_as_they_were_written_are_made_again(pictures, seen, tmp_path, spoil, told):
@@ -193,5 +193,5 @@ def test_prepare_reuses_and_says_so(tmp_path):
     for path in (out / ".encoded").rglob("*.npz"):
         path.unlink()
     assert made() == both
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         made(overwrite=False)

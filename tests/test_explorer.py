@@ -166,7 +166,7 @@ def test_what_cannot_be_added_is_told_and_kept_in_the_form(client, explored):
         ({"name": "", "text": "x"}, "give the entity a name"),
         ({"name": "new", "text": " "}, "give a picture or a text"),
         ({"name": explored.model.entities.names[0], "text": "x"}, "already exists"),
-        ({"name": "new", "text": "x"}, "does not tell what made it"),
+        ({"name": "new", "text": "x"}, "does not name its encoder"),
     ):
         answer = client.post("/add", data=form, files={"picture": ("", b"")})
         assert answer.status_code == 400

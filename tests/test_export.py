@@ -187,7 +187,10 @@ def test_parquet_tables_hold_names_and_numbers(model, tmp_path):
 def test_what_can_not_be_exported_is_said_in_a_line(tiny_run, model, tmp_path, monkeypatch, capsys):
     status = run_here("export", f"--workdir={tiny_run}", f"--out={tmp_path}", "--formats=onnx", monkeypatch=monkeypatch)
     assert_one_error(status, capsys.readouterr().err, "formats", "pykeen")
-    for other, words in ((model, "knows no weights of experts"), (with_score(model, "transe"), "score complex")):
+    for other, words in (
+        (model, "supports only models of structure alone"),
+        (with_score(model, "transe"), "score complex"),
+    ):
         with pytest.raises(mocme_jax.errors.UserError, match=words):
             export(other, tmp_path, ("pykeen",))
 

@@ -86,7 +86,7 @@ def test_a_signal_saves_where_it_is_and_the_same_command_goes_on_exactly(graph, 
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, ""), printed
-    (line,) = (line for line in printed.splitlines() if "the same command goes on from there" in line)
+    (line,) = (line for line in printed.splitlines() if "rerun the same command to resume" in line)
     step = int(line.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
     assert step >= 1
     assert (workdir / "last" / str(2 * step)).is_dir()
@@ -101,8 +101,12 @@ def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, fini
     (workdir / "results.json").unlink()
     before = completed(workdir / "last"), completed(workdir / "best")
     for shown, number, words in (
-        ("tiny: 48 entities", signal.SIGTERM, "stopped before training began; the same command begins it"),
-        ("going on after", signal.SIGINT, f"stopped before the test score; the same command gives it, from {workdir}"),
+        ("tiny: 48 entities", signal.SIGTERM, "stopped before training began; rerun the same command to start it"),
+        (
+            "resuming after",
+            signal.SIGINT,
+            f"stopped before the test score; rerun the same command to get it from {workdir}",
+        ),
     ):
         process = start("train", *flags(graph, workdir), folder=tmp_path)
         assert any(shown in line for line in process.stdout)
@@ -144,7 +148,7 @@ def test_a_loss_that_is_not_finite_leaves_its_batch_in_a_file(graph, tmp_path, m
     assert run_here("train", *flags(graph, workdir, **choices), monkeypatch=monkeypatch) == 1
     printed = capsys.readouterr()
     assert printed.err == error
-    assert "going on after step 1 " in printed.out
+    assert "resuming after step 1 " in printed.out
     assert completed(workdir / "last") == kept
 
 
@@ -187,7 +191,7 @@ def test_a_full_disk_is_one_line_and_what_was_saved_stays(small_disk, finished, 
     before = completed(workdir)
     # What the runs of this file compiled is there, so that nothing else is written.
     process = train_under("pass" if small_disk else LIMIT_FILES, *flags(graph, workdir, train__epochs=6))
-    assert_one_error(process.returncode, process.stderr, str(workdir), "can't be written", "untouched", "make room")
+    assert_one_error(process.returncode, process.stderr, str(workdir), "cannot be written", "unchanged", "free space")
     assert {n: d for n, d in before.items() if n.startswith(("last", "best", "results"))}.items() <= completed(
         workdir
     ).items()
@@ -216,7 +220,7 @@ def test_a_folder_that_is_read_only_is_one_line(place, workdir, graph, tmp_path)
     finally:
         for path in (*folders, *files):
             path.chmod(0o755)
-    assert_one_error(process.returncode, process.stderr, str(target), "can't be written (Permission denied)")
+    assert_one_error(process.returncode, process.stderr, str(target), "cannot be written (Permission denied)")
     assert contents(tmp_path) == before
 
 
@@ -265,7 +269,7 @@ def test_a_damaged_checkpoint_costs_a_line_and_no_number(workdir, graph, finishe
     told = [line for line in result.stdout.splitlines() if "is damaged" in line]
     assert len(told) == 1
     assert told[0].startswith(f"{workdir / 'last' / '33'}: is damaged (")
-    assert "going on after step 8 (epoch 2 finished)" in result.stdout
+    assert "resuming after step 8 (epoch 2 finished)" in result.stdout
     assert numbers(workdir) == numbers(finished)
 
 
@@ -275,9 +279,11 @@ def test_nothing_but_damaged_checkpoints_is_an_error(workdir, graph, tmp_path, m
         damage(workdir, "best", number)
     before = contents(workdir)
     status = run_here("train", *flags(graph, workdir), monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, str(workdir / "last" / "17"), "none before it", "--workdir")
+    assert_one_error(
+        status, capsys.readouterr().err, str(workdir / "last" / "17"), "no earlier one exists", "--workdir"
+    )
     status = run_here("evaluate", f"--workdir={workdir}", monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, str(workdir / "best" / "17"), "none before it")
+    assert_one_error(status, capsys.readouterr().err, str(workdir / "best" / "17"), "no earlier one exists")
     assert contents(workdir) == before
 
 

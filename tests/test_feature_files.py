@@ -149,7 +149,7 @@ def test_rows_of_what_the_graph_lacks_are_left_out_and_move_nothing(tmp_path, su
     (line,) = told
     lacking = "'1', '-1', '0'" if is_name else "'7', '-1', '5', '4'"
     first, count = ("ids[1]", 3) if is_name else ("ids[0]", 4)
-    assert line == f"{path}: {first}: {count} of 6 ids are of names that the graph lacks, and left out: {lacking}"
+    assert line == f"{path}: {first}: {count} of 6 ids have names that are not in the graph and are left out: {lacking}"
 
 
 def test_what_is_written_for_names_that_are_numbers_is_read_by_name(tmp_path):
@@ -172,7 +172,7 @@ def test_a_matrix_of_entities_that_are_called_by_numbers_says_its_order(tmp_path
     told = []
     read_feature_file(write(tmp_path / "image.npy", rows=ROWS), "image", entities, told.append)
     assert len(told) == said
-    assert all("not in ascending order: row 0 and what follows are taken to be of 9, 1, 5" in line for line in told)
+    assert all("not in ascending order: the first rows are read as those of 9, 1, 5" in line for line in told)
 
 
 def one_nan() -> np.ndarray:
@@ -185,10 +185,10 @@ BAD = {
     "height": (
         "image.npy",
         {"rows": ROWS[:2]},
-        "has 2 rows but the graph has 3 entities; give one row an entity",
+        "has 2 rows but the graph has 3 entities; give one row per entity",
     ),
     "height torch": ("image.pt", {}, None),
-    "one NaN": ("image.npy", {"rows": one_nan()}, "row 1 .* holds NaN or infinite values and is not masked"),
+    "one NaN": ("image.npy", {"rows": one_nan()}, "row 1 .* contains NaN or infinite values and is not masked"),
     "infinite": ("image.npy", {"rows": ROWS + np.inf}, "row 0 .* NaN or infinite"),
     "too large for float32": (
         "image.npy",
@@ -208,7 +208,7 @@ BAD = {
         {"ids": np.array([3, -1]), "rows": ROWS[:2]},
         r"ids\[0\]: the graph has none of the names in its 2 ids, such as '3', '-1'; write names",
     ),
-    "ids and rows": ("image.npz", {"ids": np.array([0]), "rows": ROWS}, "give one id a row"),
+    "ids and rows": ("image.npz", {"ids": np.array([0]), "rows": ROWS}, "give one id per row"),
     "other arrays": ("image.npz", {"x": ROWS, "y": ROWS}, "holds x, y; expected the array rows"),
     "made by lines": ("image.npz", {"rows": ROWS, "made_by": np.array("a\nb")}, "made_by is of type <U3, .*one line"),
     "made by two": ("image.npz", {"rows": ROWS, "made_by": np.array(["a", "b"])}, "made_by is of type <U1, shape"),
@@ -238,7 +238,7 @@ def test_truncated_files(tmp_path, name, left):
     path = write(tmp_path / name, rows=np.ones((3, 40), np.float32))
     data = path.read_bytes()
     path.write_bytes(data[: int(left * len(data)) if left == 0.5 else left])
-    with pytest.raises(UserError, match=f"{name}: (truncated|cannot be read|no file of torch.save)"):
+    with pytest.raises(UserError, match=f"{name}: (truncated|cannot be read|not a file of torch.save)"):
         read_features(tmp_path, ENTITIES, "g")
 
 
@@ -252,7 +252,7 @@ def test_two_files_for_one_modality(tmp_path):
 def test_several_datasets_none_of_them_this(tmp_path):
     write(tmp_path / "DB15K-visual.pth")
     write(tmp_path / "TIVA-visual.pth")
-    with pytest.raises(UserError, match="holds features of DB15K, TIVA but none named for mine"):
+    with pytest.raises(UserError, match="contains features of DB15K, TIVA but none named after mine"):
         read_features(tmp_path, ENTITIES, "mine")
 
 
@@ -266,15 +266,15 @@ def refused(path: Path, data: bytes, message: str) -> None:
 
 
 ARCHIVES = {
-    "inflates": r"claims 3,221,225,600 bytes from .* compressed ones; write it uncompressed",
-    "inflates a little less": "compressed ones; write it uncompressed",
+    "inflates": r"claims 3,221,225,600 bytes from .* compressed bytes; write it uncompressed",
+    "inflates a little less": "compressed bytes; write it uncompressed",
     "inflates secretly": "Bad CRC-32",
     "claims 4 GiB": "claims 4,294,967,294 bytes",
-    "bzip2": "compressed in a way",
-    "lzma": "compressed in a way",
+    "bzip2": "unsupported compression",
+    "lzma": "unsupported compression",
     "members": "its list of members is .* bytes long",
-    "claims terabytes": r"shape \[1000000000000, 2\] where the file holds 24 bytes",
-    "claims exabytes": "a size that is no whole number in range",
+    "claims terabytes": r"shape \[1000000000000, 2\], for which the file contains 24 bytes",
+    "claims exabytes": "a size that is not a whole number in range",
 }
 
 
@@ -293,17 +293,17 @@ def test_a_member_named_out_of_the_folder_leads_nowhere(tmp_path):
 
 def test_an_archive_with_a_member_twice(tmp_path):
     rows = npy("'<f4'", "(3, 2)", "False", ROWS.tobytes())
-    refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows.npy", rows)]), "a member is there twice")
-    refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows", rows)]), "an array is there twice")
+    refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows.npy", rows)]), "a member is stored twice")
+    refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows", rows)]), "an array is stored twice")
 
 
 HEADERS = {
-    "terabytes": ("'<f4'", "(1000000000000, 2)", "where the file holds 24 bytes"),
-    "beyond 64 bits when multiplied": ("'<f4'", "(4294967296, 4294967296)", "where the file holds 24 bytes"),
-    "beyond 64 bits": ("'<f4'", "(9223372036854775808,)", "a size that is no whole number in range"),
-    "nothing, of a size that wraps": ("'<f8'", "(0, 999999999999999999)", "where the file holds"),
+    "terabytes": ("'<f4'", "(1000000000000, 2)", "for which the file contains 24 bytes"),
+    "beyond 64 bits when multiplied": ("'<f4'", "(4294967296, 4294967296)", "for which the file contains 24 bytes"),
+    "beyond 64 bits": ("'<f4'", "(9223372036854775808,)", "a size that is not a whole number in range"),
+    "nothing, of a size that wraps": ("'<f8'", "(0, 999999999999999999)", "for which the file contains"),
     "a number of 5,000 digits": ("'<f4'", "(" + "9" * 5000 + ",)", "malformed header"),
-    "negative": ("'<f4'", "(-3, 2)", "a size that is no whole number in range"),
+    "negative": ("'<f4'", "(-3, 2)", "a size that is not a whole number in range"),
     "100 axes": ("'<f4'", "(" + "1, " * 100 + ")", "an array of 100 axes"),
     "nested": ("'<f4'", "(" + "(" * 2000 + ")" * 2000 + ")", "malformed header"),
     "objects": ("'|O'", "(3, 2)", "holds Python objects; save it as an array of numbers"),
@@ -325,9 +325,9 @@ def test_numpy_headers_are_not_believed(tmp_path, name, suffix):
 
 def test_an_archive_or_a_pickle_called_npy(tmp_path):
     rows = npy("'<f4'", "(3, 2)", "False", ROWS.tobytes())
-    refused(tmp_path / "image.npy", zip_of([("rows.npy", rows)]), "no NumPy file")
+    refused(tmp_path / "image.npy", zip_of([("rows.npy", rows)]), "not a NumPy file")
     for attack in bombs.attacks(tmp_path / "ran"):
-        refused(tmp_path / "image.npy", attack, "no NumPy file")
+        refused(tmp_path / "image.npy", attack, "not a NumPy file")
         objects = zip_of([("rows.npy", npy("'|O'", "(3, 2)", "False", attack))])
         refused(tmp_path / "image.npz", objects, "holds Python objects")
     assert not (tmp_path / "ran").exists()
@@ -354,9 +354,9 @@ def test_safetensors_headers_are_not_believed(tmp_path, name):
 def test_ids_that_are_no_text(tmp_path):
     ids = np.array([0x110000, 97], "<u4").view("<U1")
     np.savez(tmp_path / "image.npz", ids=ids, rows=ROWS[:2])
-    refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "ids hold what is no text")
+    refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "ids contain a value that is not text")
     np.savez(tmp_path / "image.npz", rows=ROWS, made_by=ids[:1].reshape(()))
-    refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "made_by hold what is no text")
+    refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "made_by contain a value that is not text")
 
 
 def test_a_bool_that_is_neither_0_nor_1_is_true(tmp_path):
@@ -371,7 +371,7 @@ def test_a_bool_that_is_neither_0_nor_1_is_true(tmp_path):
 def test_what_is_no_file_is_not_waited_for(tmp_path, name):
     for path, make in ((tmp_path / name, os.mkfifo), (tmp_path / "folder" / name, os.makedirs)):
         make(path)
-        with pytest.raises(UserError, match=f"{name}: is a folder, a pipe or a device"):
+        with pytest.raises(UserError, match=f"{name}: expected a file, found a folder, a pipe or a device"):
             read_feature_file(path, "image", ENTITIES)
 
 
@@ -411,7 +411,7 @@ def test_what_safetensors_writes_is_read(tmp_path, tensors):
 @pytest.mark.parametrize("name", ["structure.npy", "Structure_embeddings.npz", "joint expert.npy"])
 def test_words_of_the_model_are_no_modalities(tmp_path, name):
     write(tmp_path / name, rows=ROWS)
-    with pytest.raises(UserError, match=r"is the model's own word for one of its experts; give the file another name"):
+    with pytest.raises(UserError, match=r"is reserved for one of the model's own experts; rename the file"):
         feature_paths(tmp_path, "tiny")
 
 
@@ -429,7 +429,7 @@ def test_a_feature_file_that_is_not_read_is_told_with_a_cure(tmp_path):
     load_graph(tmp_path, make=(), notify=lines.append)
     told = {line.partition(": ")[0].rpartition("/")[2]: line.partition(": ")[2] for line in lines}
     assert list(told) == ["image.pkl", "notes.csv", "numbers.tsv", "visual_features.mat"]
-    assert told["notes.csv"] == "is not read unless the modality is asked for: --config.data.modalities=notes,..."
+    assert told["notes.csv"] == "is read only if you ask for its modality: --config.data.modalities=notes,..."
     assert f"numpy.save('{tmp_path}/image.npy', array)" in told["image.pkl"]
 
 
@@ -466,13 +466,13 @@ def test_a_csv_of_vectors(tmp_path, table):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("e,x,y\na,1,x\n", r"image\.csv:2: column 'y': value 'x' is no finite number; give numbers alone"),
-        ("e,x,y\na,1,\n", r"image\.csv:2: column 'y': value '' is no finite number"),
-        ("e,x,y\na,1,nan\n", r"image\.csv:2: column 'y': value 'nan' is no finite number"),
+        ("e,x,y\na,1,x\n", r"image\.csv:2: column 'y': value 'x' is not a finite number; give numbers only"),
+        ("e,x,y\na,1,\n", r"image\.csv:2: column 'y': value '' is not a finite number"),
+        ("e,x,y\na,1,nan\n", r"image\.csv:2: column 'y': value 'nan' is not a finite number"),
         ("e,x,y\na,1,1e300\n", r"image\.csv: .*NaN or infinite"),
         ("e,x\nz,1\n", r"image\.csv: ids\[0\]: the graph has none of the names"),
         ("e,x\na,1\n0,1\n", r"image\.csv: entity id 0 is given 2 times"),
-        ("e;x\na;1\n", r"image\.csv:1: no commas between columns; write commas for semicolons"),
+        ("e;x\na;1\n", r"image\.csv:1: no commas between columns; write commas instead of semicolons"),
         ("", r"image\.csv: has shape \[0, 0\]"),
     ],
 )

@@ -98,8 +98,8 @@ BOMBS = {
     "text": "cannot read the image .*too large",
     "profile": "cannot read the image .*too large",
     "scans": "more than 200 scans",
-    "PostScript": "no image that can be read",
-    "SVG": "no image that can be read",
+    "PostScript": "not a readable image",
+    "SVG": "not a readable image",
 }
 
 
@@ -127,7 +127,7 @@ def test_a_damaged_tiff_says_one_line_alone(tmp_path, capfd):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(UserError, match="is a folder, a pipe or a device"):
+    with pytest.raises(UserError, match="found a folder, a pipe or a device"):
         image_vectors([tmp_path / "a.png"])
 
 

@@ -73,7 +73,7 @@ def test_a_bad_picture_is_left_out_of_what_a_model_sees(tmp_path, monkeypatch, p
     rows = encode_files(encoder, [broken, *pictures], told.append)
     np.testing.assert_array_equal(rows, [[np.nan, np.nan], [40, 50], [40, 50], [30, 60]])
     assert [line.partition(":")[0] for line in told] == [str(broken)]
-    with pytest.raises(UserError, match="no image that can be read"):
+    with pytest.raises(UserError, match="not a readable image"):
         encode_files(encoder, [*pictures, broken])
 
 

@@ -41,7 +41,7 @@ def test_what_fits_fits():
         ({"parts": []}, "parts is a list, expected a mapping"),
         ({"parts": {"x": None}}, "parts.x is None, expected a text"),
         ({"more": deep(21)}, "more is nested deeper than 20"),
-        ({"more": [float("inf")]}, "more is nested deeper than 20, or holds a number that is not finite"),
+        ({"more": [float("inf")]}, "more is nested deeper than 20, or contains a number that is not finite"),
     ],
 )
 def test_the_first_misfit_is_told_by_its_place(change, told):

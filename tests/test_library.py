@@ -77,12 +77,12 @@ def test_whole_numbers_are_ids_if_they_are_0_to_n_and_names_otherwise():
 @pytest.mark.parametrize(
     ("triples", "told"),
     [
-        ([], "there are none"),
-        ([("a", "r")], "row 0 is"),
+        ([], "none were given"),
+        ([("a", "r")], "row 0: expected"),
         ([("a", "r", "b"), ("a", "r", None)], "row 1 lacks a value"),
         ([("a", "r", float("nan"))], "row 0 lacks a value"),
         ([("a", "r", " ")], "row 0 lacks a value"),
-        (np.array([[0.0, 1.0, 2.0]]), "turn the column into integers"),
+        (np.array([[0.0, 1.0, 2.0]]), "convert the column to integers"),
         (pandas.DataFrame([["a", "r", "b", 1]], columns=["x", "y", "z", "n"]), "the columns are x, y, z, n"),
     ],
 )
@@ -129,7 +129,7 @@ def test_by_time_the_latest_are_test_and_those_before_them_valid():
     for split, part in expected.items():
         names = [[graph.entities[h], graph.relations[r], graph.entities[t]] for h, r, t in graph.splits[split].tolist()]
         assert names == part[["head", "relation", "tail"]].astype(str).to_numpy().tolist()
-    for time, told in (("month", "no column"), (years[:5], "shape"), (np.zeros(100), "too alike")):
+    for time, told in (("month", "no column"), (years[:5], "shape"), (np.zeros(100), "too many times are equal")):
         with pytest.raises(UserError, match=told):
             KnowledgeGraph.from_triples(frame, test=0.2, time=time)
     for shares in (dict(test=1.5), dict(test=0.6, valid=0.5)):
@@ -202,8 +202,8 @@ def test_pictures_are_encoded_as_prepare_does(tmp_path):
 @pytest.mark.parametrize(
     ("features", "told"),
     [
-        ({"image": np.ones((3, 2))}, "say whose each row is"),
-        ({"structure": {"a": [1.0]}}, "the model's own word"),
+        ({"image": np.ones((3, 2))}, "give {entity: row}"),
+        ({"structure": {"a": [1.0]}}, "reserved for one of the model's own experts"),
         ({"image": {"a": [1.0]}, "visual": {"a": [1.0]}}, "given twice"),
         ({"image": {"a": [1.0], "b": [1.0, 2.0]}}, "differ in length"),
         ({"image": {"a": [1.0], "b": "text"}}, "files and vectors"),
@@ -212,11 +212,11 @@ def test_pictures_are_encoded_as_prepare_does(tmp_path):
         ({"image": {"a": "a.png"}}, r"a\.png: no such file"),
         ({"taste": {"a": "sweet"}}, "give texts under the name text"),
         ({"image": pandas.Series([[1.0], [2.0]], index=["a", "a"])}, "given twice, or by its name"),
-        ({"image": 5}, "say whose each row is"),
+        ({"image": 5}, "give {entity: row}"),
         ({"image": {}}, "is empty"),
-        ({"image": "names"}, "one word"),
-        ({"numeric": {"a": {"x": None}}}, "holds no number"),
-        ({"smell": {"a": Path("a.wav")}}, "files are read for image, audio, video alone"),
+        ({"image": "names"}, "accepted word"),
+        ({"numeric": {"a": {"x": None}}}, "contains no number"),
+        ({"smell": {"a": Path("a.wav")}}, "files are read only for image, audio, video"),
     ],
 )
 def test_features_that_do_not_fit_are_told(features, told):
@@ -234,7 +234,7 @@ def test_a_graph_that_is_saved_is_read_as_it_was(graph, tmp_path):
     separators.save(tmp_path / "separators")
     assert KnowledgeGraph.from_folder(tmp_path / "separators", make=()).entities == separators.entities
     for name in ("a\tb", "a\nb", "a\0b"):
-        with pytest.raises(UserError, match="can't hold"):
+        with pytest.raises(UserError, match="cannot contain"):
             KnowledgeGraph.from_triples([(name, "r", "c")]).save(tmp_path / "refused")
 
 

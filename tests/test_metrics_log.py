@@ -93,5 +93,5 @@ def test_lines_that_no_run_writes_are_dropped(tmp_path):
 def test_a_folder_in_its_place(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     for read in (read_metrics, lambda folder: MetricsLog(folder, keep_until_step=1)):
-        with pytest.raises(UserError, match=r"metrics\.jsonl: is a folder, a pipe or a device"):
+        with pytest.raises(UserError, match=r"metrics\.jsonl: expected a file, found a folder, a pipe or a device"):
             read(tmp_path)

@@ -132,7 +132,7 @@ def test_a_file_does_not_choose_what_is_loaded_to_encode_texts(model, monkeypatc
 
 def test_texts_are_refused_where_it_is_not_known_what_encoded_those_of_the_graph(model):
     """The tiny graph's text is a bare matrix, as any encoder may have made it."""
-    with pytest.raises(UserError, match=r"does not tell what made it.*; give vectors of width 8, or train on"):
+    with pytest.raises(UserError, match=r"does not name its encoder.*; give vectors of width 8, or train on"):
         model.add_entities(["newcomer"], {"text": ["a place"]})
 
 

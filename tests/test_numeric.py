@@ -59,11 +59,11 @@ def test_several_values_count_with_their_mean_and_ids_serve_as_well(write_files)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"n\.tsv: holds no rows"),
+        ("", r"n\.tsv: contains no rows"),
         ("a\tx\n", r"n\.tsv:1: expected 'entity<TAB>attribute<TAB>value'"),
-        ("a\tx\t1\nb\tx\tbig\n", r"n\.tsv:2: value 'big' is no finite number"),
-        ("a\tx\tnan\n", r"n\.tsv:1: value 'nan' is no finite number"),
-        ("a\tx\tinf\n", r"n\.tsv:1: value 'inf' is no finite number"),
+        ("a\tx\t1\nb\tx\tbig\n", r"n\.tsv:2: value 'big' is not a finite number"),
+        ("a\tx\tnan\n", r"n\.tsv:1: value 'nan' is not a finite number"),
+        ("a\tx\tinf\n", r"n\.tsv:1: value 'inf' is not a finite number"),
         ("z\tx\t1\n4\tx\t1\n", r"n\.tsv:1: the graph has none of the names in its 2 rows, such as 'z', '4'"),
     ],
 )
@@ -82,7 +82,7 @@ def test_rows_of_entities_that_the_graph_lacks_are_said_and_change_nothing(write
     modality = numeric_modality(folder / "n.tsv", ENTITIES, notify=told.append)
     np.testing.assert_array_equal(modality.features, numeric_modality(folder / "rest.tsv", ENTITIES).features)
     assert told == [
-        f"{folder / 'n.tsv'}:2: 1 of 3 rows are of names that the graph lacks, and left out: {lacking}",
+        f"{folder / 'n.tsv'}:2: 1 of 3 rows have names that are not in the graph and are left out: {lacking}",
     ]
 
 
@@ -99,7 +99,7 @@ def test_benchmarks(benchmark_data, name, entities, attributes):
 
 @pytest.mark.parametrize("value", ["1_000", "\u0663", "9" * 400, "1e400", "0x10"])
 def test_numbers_in_other_writings(write_files, value):
-    with pytest.raises(UserError, match=r"n\.tsv:2: value '.*' is no finite number"):
+    with pytest.raises(UserError, match=r"n\.tsv:2: value '.*' is not a finite number"):
         numeric_modality(write_files({"n.tsv": f"a\tx\t1\nb\tx\t{value}\n"}) / "n.tsv", ENTITIES)
 
 
@@ -107,7 +107,7 @@ def test_a_table_that_the_rows_do_not_fill_is_refused_before_it_is_made(write_fi
     # 30,000 attributes of 5,000 entities: 1.2 GB for 700 kB of rows.
     rows = "".join(f"{index % 3}\tattribute {index}\t1\n" for index in range(30_000))
     path = write_files({"n.tsv": rows}) / "n.tsv"
-    with pytest.raises(UserError, match=r"30,000 attributes of 5,000 entities would be 150,000,000 cells for 30,000"):
+    with pytest.raises(UserError, match=r"30,000 attributes of 5,000 entities would take 150,000,000 cells for 30,000"):
         numeric_modality(path, [f"entity {index}" for index in range(5000)])
     assert numeric_modality(path, ["a", "b", "c"]).features.shape == (3, 60_000)
 
@@ -146,7 +146,7 @@ def test_names_with_commas_quotes_and_line_ends(write_files):
     entities = ["Washington, D.C.", 'the "old" town', "two\nlines", "plain"]
     table = 'name,"size, km2"\n"Washington, D.C.",1\n"the ""old"" town",2\n"two\nlines",3\nplain,x\n'
     path = write_files({"n.csv": table}) / "n.csv"
-    with pytest.raises(UserError, match=r"n\.csv:6: column 'size, km2': value 'x' is no finite number"):
+    with pytest.raises(UserError, match=r"n\.csv:6: column 'size, km2': value 'x' is not a finite number"):
         numeric_modality(path, entities)
     path.write_text(table.replace("x", "4"))
     assert numeric_modality(path, entities).features[:, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
@@ -155,21 +155,21 @@ def test_names_with_commas_quotes_and_line_ends(write_files):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"n\.csv: holds no values"),
-        ("e,x,y\n", r"n\.csv: holds no values"),
-        ("e,x\na,\nb,\n", r"n\.csv: holds no values"),
+        ("", r"n\.csv: contains no values"),
+        ("e,x,y\n", r"n\.csv: contains no values"),
+        ("e,x\na,\nb,\n", r"n\.csv: contains no values"),
         ("e,x,y\na,1,2\nb,1,2,3\n", r"n\.csv:3: 4 cells in a table of 3 columns"),
         ("e,x,y\na,1\n", r"n\.csv:2: 2 cells in a table of 3 columns"),
         ("e,x,,y\na,1,2,3\n", r"n\.csv:1: column 3 has no name"),
-        ("e,x,y,x\na,1,2,3\n", r"n\.csv:1: column 4: another is called 'x'"),
-        ("e,x,y\na,1,2\nb,1,big\n", r"n\.csv:3: column 'y': value 'big' is no finite number; correct it or leave"),
-        ("e,x\na,nan\n", r"n\.csv:2: column 'x': value 'nan' is no finite number"),
-        ("e,x\na,1_000\n", r"n\.csv:2: column 'x': value '1_000' is no finite number"),
-        ('e,x\na,"1,5"\n', r"n\.csv:2: column 'x': value '1,5' is no finite number; write a decimal point"),
-        ("e;x\na;1,5\n", r"n\.csv:1: no commas between columns; write commas for semicolons"),
-        ("e\tx\na\t1\n", r"n\.csv:1: no commas between columns; write commas for tabs"),
+        ("e,x,y,x\na,1,2,3\n", r"n\.csv:1: column 4: another column is also called 'x'"),
+        ("e,x,y\na,1,2\nb,1,big\n", r"n\.csv:3: column 'y': value 'big' is not a finite number; correct it or leave"),
+        ("e,x\na,nan\n", r"n\.csv:2: column 'x': value 'nan' is not a finite number"),
+        ("e,x\na,1_000\n", r"n\.csv:2: column 'x': value '1_000' is not a finite number"),
+        ('e,x\na,"1,5"\n', r"n\.csv:2: column 'x': value '1,5' is not a finite number; write a decimal point"),
+        ("e;x\na;1,5\n", r"n\.csv:1: no commas between columns; write commas instead of semicolons"),
+        ("e\tx\na\t1\n", r"n\.csv:1: no commas between columns; write commas instead of tabs"),
         ("e\na\n", r"n\.csv:1: no commas between columns; a table starts with a header"),
-        ("e,x\na,1\nb,2\na,1\n", r"n\.csv:4: 'a' has a row already, in line 2"),
+        ("e,x\na,1\nb,2\na,1\n", r"n\.csv:4: 'a' already has a row, on line 2"),
         ("e,x\n,1\n", r"n\.csv:2: names no entity"),
         ("e,x\na,\nz,1\ny,\n", r"n\.csv:3: the graph has none of the names in its 1 rows, such as 'z'"),
         ('e,x\na,"1\nb,2\n', r"n\.csv:2: malformed \(unexpected end of data\)"),
@@ -184,7 +184,7 @@ def test_bad_tables(write_files, content, message):
 
 
 def test_a_decimal_comma_in_a_row(write_files):
-    with pytest.raises(UserError, match=r"n\.tsv:1: value '-1,5' is no finite number; write a decimal point"):
+    with pytest.raises(UserError, match=r"n\.tsv:1: value '-1,5' is not a finite number; write a decimal point"):
         numeric_modality(write_files({"n.tsv": "a\tx\t-1,5\n"}) / "n.tsv", ENTITIES)
 
 
@@ -223,20 +223,20 @@ def test_columns_of_words_become_one_hot(write_files, monkeypatch):
 @pytest.mark.parametrize("cell", ["1st", "nan", "inf", "1,5", "12 km", "-"])
 def test_a_column_with_numbers_is_no_column_of_words(write_files, cell):
     path = write_files({"n.csv": f'e,x\na,"{cell}"\nb,{"2" if cell == "-" else "none"}\n'}) / "n.csv"
-    with pytest.raises(UserError, match=r"n\.csv:[23]: column 'x': value '.*' is no finite number"):
+    with pytest.raises(UserError, match=r"n\.csv:[23]: column 'x': value '.*' is not a finite number"):
         numeric_modality(path, ENTITIES)
 
 
 def test_words_that_would_fill_the_memory_are_refused(write_files):
     words = "".join(f"{row}" + "".join(f",w{row % 30}" for _ in range(90)) + "\n" for row in range(4000))
     path = write_files({"n.csv": "e" + "".join(f",c{column}" for column in range(90)) + "\n" + words}) / "n.csv"
-    with pytest.raises(UserError, match=r"columns of words would be more than 8,388,608 cells; leave some out"):
+    with pytest.raises(UserError, match=r"columns of words would take more than 8,388,608 cells; leave some out"):
         numeric_modality(path, [f"entity {index}" for index in range(4000)])
 
 
 def test_a_table_needs_no_header(write_files):
     folder = write_files({"n.csv": "a,1,2\nb,3,\n", "h.csv": "e,x,y\na,1,2\nb,3,\n", "w.csv": "a,1,2\nb,3,5 km\n"})
-    with pytest.raises(UserError, match=r"w\.csv:2: column 'column 3': value '5 km' is no finite number"):
+    with pytest.raises(UserError, match=r"w\.csv:2: column 'column 3': value '5 km' is not a finite number"):
         numeric_modality(folder / "w.csv", ENTITIES)
     bare, headed = (numeric_modality(folder / name, ENTITIES) for name in ("n.csv", "h.csv"))
     np.testing.assert_array_equal(bare.features, headed.features)

@@ -59,7 +59,7 @@ def test_an_empty_split_is_a_split(write_files, openke_files):
         ("train2id.txt", "4\n0 1 0\n1 2 1\n0 2 0\n", r"train2id\.txt:1: the count says 4 rows but 3 follow"),
         ("train2id.txt", "0 1 0\n1 2 1\n", r"train2id\.txt:1: expected a line with the count"),
         ("train2id.txt", "", r"train2id\.txt:1: expected a line with the count"),
-        ("train2id.txt", "0\n", r"train2id\.txt: holds no triples"),
+        ("train2id.txt", "0\n", r"train2id\.txt: contains no triples"),
         ("train2id.txt", "2\n0 1 0\n0 3 0\n", r"train2id\.txt:3: entity id 3 is out of range; .*ids 0 to 2"),
         (
             "train2id.txt",
@@ -75,7 +75,7 @@ def test_an_empty_split_is_a_split(write_files, openke_files):
         ("train2id.txt", "2\n0 1 0 1\n0 1\n", r"train2id\.txt:2: expected three ids"),
         ("train2id.txt", "1\n0 1 99999999999999999999\n", r"train2id\.txt:2: expected three ids"),
         ("train2id.txt", "1\nAda London 0\n", r"train2id\.txt:2: expected three ids"),
-        ("entity2id.txt", "3\na\t0\nb\t1\na\t2\n", r"entity2id\.txt:4: name 'a' stands on line 2 too"),
+        ("entity2id.txt", "3\na\t0\nb\t1\na\t2\n", r"entity2id\.txt:4: name 'a' is also on line 2"),
         ("entity2id.txt", "3\na\t0\nb\t1\nc\t1\n", r"entity2id\.txt:4: id 1 is given twice"),
         ("entity2id.txt", "3\na\t0\nb\t1\nc\t3\n", r"entity2id\.txt:4: id 3 is out of range"),
         ("entity2id.txt", "3\na\t0\nb\nc\t2\n", r"entity2id\.txt:3: expected 'name id'"),
@@ -87,7 +87,7 @@ def test_an_empty_split_is_a_split(write_files, openke_files):
         ("train2id.txt", "1\n0 1 9223372036854775808\n", r"train2id\.txt:2: expected three ids"),
         ("entity2id.txt", f"3\na\t0\nb\t1\nc\t{'9' * 5000}\n", r"entity2id\.txt:4: expected 'name id'"),
         ("entity2id.txt", "3\na\t0\nb\t1\nc\t\u0662\n", r"entity2id\.txt:4: expected 'name id'"),
-        ("entity2id.txt", "3\na\t0\nb\0\t1\nc\t2\n", r"entity2id\.txt:3: holds a zero byte, .*fetch or convert it"),
+        ("entity2id.txt", "3\na\t0\nb\0\t1\nc\t2\n", r"entity2id\.txt:3: contains a zero byte, .*fetch or convert it"),
         ("relation2id.txt", "2\nborn in 0\n", r"relation2id\.txt:1: the count says 2 rows but 1 follow"),
     ],
 )
@@ -122,7 +122,7 @@ def test_benchmarks_load_as_counted(benchmark_data, name):
 
 def test_text_of_two_bytes_a_letter_is_named(write_files, openke_files):
     folder = write_files(openke_files)
-    for codec, message in (("utf-16", r"entity2id\.txt:1: "), ("utf-16-le", r"entity2id\.txt:1: holds a zero byte")):
+    for codec, message in (("utf-16", r"entity2id\.txt:1: "), ("utf-16-le", r"entity2id\.txt:1: contains a zero byte")):
         (folder / "entity2id.txt").write_bytes(openke_files["entity2id.txt"].encode(codec))
         with pytest.raises(UserError, match=message):
             read_openke(folder)
@@ -134,7 +134,9 @@ def test_what_is_no_file_is_not_waited_for(write_files, openke_files):
         path = folder / "relation2id.txt"
         path.unlink()
         make(path)
-        with pytest.raises(UserError, match=r"relation2id\.txt: (is a folder, a pipe or a device|cannot be read)"):
+        with pytest.raises(
+            UserError, match=r"relation2id\.txt: (expected a file, found a folder, a pipe or a device|cannot be read)"
+        ):
             read_openke(folder)
         shutil.rmtree(folder)
 

@@ -98,15 +98,15 @@ def test_a_number_is_no_id_beside_names_that_are_numbers(write_files):
         ("head\trelation\ttail", ""),
         ("Subject\tPredicate\tObject", ""),
         ("h\tr\tt", ""),
-        ("relation\thead\ttail", ", and the columns are read in its order"),
-        ("head_id\ttail_id\trelation_id", ", and the columns are read in its order"),
+        ("relation\thead\ttail", "; the columns are read in its order"),
+        ("head_id\ttail_id\trelation_id", "; the columns are read in its order"),
     ],
 )
 def test_a_header_is_no_triple_and_is_said(write_files, header, said):
     path, told = write_files({"train.txt": f"{header}\na\tb\tc\nd\te\tf\n"}) / "train.txt", []
     _, rows, lines, ordered = read_rows(path, told.append)
     assert (len(rows), list(lines), ordered) == (2, [2, 3], True)
-    assert told == [f"{path}:1: the header {header.replace(chr(9), ' ')!r} is no triple and is left out{said}"]
+    assert told == [f"{path}:1: the header {header.replace(chr(9), ' ')!r} is not a triple and is left out{said}"]
 
 
 @pytest.mark.parametrize("text", ["h\tr\tt\n", "h\tr\tt\nt\tr\th\n", "head\tpart of\ttail\na\tb\tc\n"])
@@ -171,11 +171,14 @@ def test_two_files_of_one_split_are_refused(write_files, other):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"a\tr\tb\n", "truncated or no gzip file"),
-        (gzip.compress(b"a\tr\tb\n")[:-9], "truncated or no gzip file"),
-        (gzip.compress(b"a\tr\tb\n")[:-8] + bytes(8), "truncated or no gzip file"),
-        (gzip.compress(bytes(INFLATED + 1)), "holds more than 67,108,864 bytes from .* compressed ones; decompress it"),
-        (gzip.compress(b"a\tr\tb\0\n"), "holds a zero byte"),
+        (b"a\tr\tb\n", "truncated or not a gzip file"),
+        (gzip.compress(b"a\tr\tb\n")[:-9], "truncated or not a gzip file"),
+        (gzip.compress(b"a\tr\tb\n")[:-8] + bytes(8), "truncated or not a gzip file"),
+        (
+            gzip.compress(bytes(INFLATED + 1)),
+            "contains more than 67,108,864 bytes from .* compressed bytes; decompress it",
+        ),
+        (gzip.compress(b"a\tr\tb\0\n"), "contains a zero byte"),
     ],
     ids=["plain", "cut", "checksum", "bomb", "zero byte"],
 )
@@ -211,7 +214,9 @@ def test_names_that_a_file_without_a_count_lacks_come_behind_and_are_said(write_
     graph = read_plain(folder, told.append)
     assert graph.entities == ["a b", "c", "d", "e", "f"]
     assert graph.train.tolist() == [[3, 0, 0], [1, 1, 4]]
-    assert told == [f"{folder / next(iter(names))}: lacks 2 names of the triples; they get the ids from 3 on: 'e', 'f'"]
+    assert told == [
+        f"{folder / next(iter(names))}: 2 names of the triples are missing here; they get ids from 3 on: 'e', 'f'"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +224,7 @@ def test_names_that_a_file_without_a_count_lacks_come_behind_and_are_said(write_
     [
         (
             {"relations.txt": "0\tr\n", "train.txt": "a\tr\tb\n"},
-            r"relations\.txt:1: expected a name, and no tab, found",
+            r"relations\.txt:1: expected a name without a tab, found",
         ),
         (
             {**DICTIONARIES, "entities.dict": "a\t0\n", "train.txt": "a\t4\ta\n"},
@@ -230,8 +235,8 @@ def test_names_that_a_file_without_a_count_lacks_come_behind_and_are_said(write_
             r"train\.txt:2: entity id 3 .*; entities\.dict has 3 names",
         ),
         ({}, r"train\.txt: no such file"),
-        ({"train.txt": ""}, r"train\.txt: holds no triples"),
-        ({"train.txt": "0\n"}, r"train\.txt: holds no triples"),
+        ({"train.txt": ""}, r"train\.txt: contains no triples"),
+        ({"train.txt": "0\n"}, r"train\.txt: contains no triples"),
         ({"train.txt": "3\na\tr\tb\n"}, r"train\.txt:1: the count says 3 rows but 1 follow"),
         (
             {"train.txt": "a\tr\tb\na\tr\n"},

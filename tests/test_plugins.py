@@ -126,7 +126,7 @@ def test_an_encoder_of_ones_own_encodes_the_graph_and_what_comes_later(undone, t
     np.testing.assert_allclose(encode_raw(mesh, [tmp_path / "p20.mesh", None])[0], rows[20], atol=1e-6)
     # In a process that knows nothing of it.
     ADDED.clear()
-    with pytest.raises(UserError, match="encoded with 'numbers'; encode the new ones with that"):
+    with pytest.raises(UserError, match="encoded with 'numbers'; encode the new values with it"):
         encode_raw(mesh, [tmp_path / "p20.mesh"])
 
 
@@ -134,19 +134,19 @@ def test_encoders_by_name(tmp_path, undone):
     triples = [("a", "next", "b"), ("b", "next", "c")]
     make = mocme_jax.KnowledgeGraph.from_triples
     for features, encoders, told in (
-        ({"image": {"a": [1.0]}}, {"image": "layout"}, "the values are not encoded"),
+        ({"image": {"a": [1.0]}}, {"image": "layout"}, "these values are not encoded"),
         ({"image": {"a": [1.0]}}, {"audio": "mel"}, "audio is not among the features"),
         ({"image": {"a": tmp_path / "a.png"}}, {"image": "lay"}, r"did you mean layout\?"),
         ({"text": {"a": "words"}}, {"text": "usem4"}, "text encoder 'usem4' is unknown"),
-        ({"mesh": {"a": tmp_path / "a.png"}}, {"mesh": "numbers"}, "files are read for image, audio, video alone"),
+        ({"mesh": {"a": tmp_path / "a.png"}}, {"mesh": "numbers"}, "files are read only for image, audio, video"),
     ):
         with pytest.raises(UserError, match=told):
             make(triples, features=features, encoders=encoders)
     for modality, name, told in (
-        ("text", "mine", "not made of files"),
-        ("structure", "mine", "not made of files"),
-        ("image", "layout", "the program has layout already"),
-        ("image", "a:b", "holds a colon"),
+        ("text", "mine", "not made from files"),
+        ("structure", "mine", "not made from files"),
+        ("image", "layout", "layout is already in use"),
+        ("image", "a:b", "contains a colon"),
     ):
         with pytest.raises(UserError, match=told):
             add_encoder(modality, name, np.zeros)

@@ -137,5 +137,5 @@ def test_a_training_goes_on_from_what_a_power_cut_leaves(training, tmp_path, mon
         status, printed = run_here("train", *flags, monkeypatch=monkeypatch), "".join(capfd.readouterr())
         assert status == 0, printed
         assert "is damaged" not in printed
-        assert not before or "going on" in printed
+        assert not before or "resuming" in printed
         assert kill.left(run) == expected

@@ -252,6 +252,6 @@ def test_a_bad_row_is_named_with_its_line(predict, tmp_path, row, words):
 
 def test_rows_of_nobody_are_not_gone_on_with(tmp_path):
     (tmp_path / "a.tsv").write_text("1\tx\n", encoding="utf-8")
-    with pytest.raises(UserError, match="no file of this command's"):
+    with pytest.raises(UserError, match="not written by this command"):
         RowFile(tmp_path / "a.tsv", {"k": 1})
     assert (tmp_path / "a.tsv").read_text(encoding="utf-8") == "1\tx\n"

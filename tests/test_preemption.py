@@ -44,7 +44,7 @@ def start(phase="preemption.something_to_save()", after="pass", alone=True) -> s
 
 
 # At once, from the thread that sees to signals; the program's own lines may be sooner.
-STOPPING = "stopping after this step; a second signal ends it at once"
+STOPPING = "stopping after this step; a second signal stops it at once"
 
 
 def told(process: subprocess.Popen) -> tuple[int, list[str], str]:

@@ -87,17 +87,17 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path, mo
     os.kill(process_id(graph, 1), signal.SIGTERM)
     printed, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
-    killed = int(printed.partition("going on after step ")[2].partition(" ")[0].replace(",", ""))
+    killed = int(printed.partition("resuming after step ")[2].partition(" ")[0].replace(",", ""))
     stopped = int(printed.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
     assert 0 < killed < stopped
-    assert printed.count("the same command goes on from there") == 1
+    assert printed.count("rerun the same command to resume") == 1
     assert max(saved_steps(workdir)) == stopped
 
     epochs = max(saved_steps(workdir)) // 4 + 4
     again = cluster(tmp_path, *tiny_flags(graph, workdir, **SETTINGS, train__epochs=epochs))
     printed, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
-    assert printed.count(f"going on after step {stopped:,} ") == 1, printed
+    assert printed.count(f"resuming after step {stopped:,} ") == 1, printed
     assert printed.count("results:") == 1, printed
     flags = tiny_flags(graph, tmp_path / "alone", **SETTINGS, train__epochs=epochs)
     assert run_here("train", *flags, monkeypatch=monkeypatch) == 0

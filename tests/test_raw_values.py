@@ -69,12 +69,12 @@ def test_numbers_that_do_not_fit(numeric):
     for given, told in (
         ({"width": 3}, "the graph has no attribute 'width'; it has colour=blue, colour=green"),
         ({"height": "tall"}, "no attribute 'height=tall'"),
-        ({"height": np.inf}, "'height' is 'inf', and no finite number"),
-        ({"height": [1]}, "no finite number"),
+        ({"height": np.inf}, "'height' is 'inf', which is not a finite number"),
+        ({"height": [1]}, "not a finite number"),
     ):
         with pytest.raises(UserError, match=told):
             encode_raw(numeric, [given])
-    with pytest.raises(UserError, match="'tall' is given where numbers by attribute is expected"):
+    with pytest.raises(UserError, match="expected numbers by attribute, found 'tall'"):
         encode_raw(numeric, ["tall"])
 
 
@@ -120,7 +120,7 @@ def test_names_that_are_no_text_are_refused(tmp_path, numeric):
     arrays = to_arrays(numeric.attributes)
     arrays["attributes"] = np.full((4, 8), 0x7FFFFFFF, np.uint32).view("<U8").reshape(4)
     np.savez(tmp_path / "numeric.npz", rows=numeric.features, **arrays)
-    with pytest.raises(UserError, match="attributes hold what is no text"):
+    with pytest.raises(UserError, match="attributes contain a value that is not text"):
         read_feature_file(tmp_path / "numeric.npz", "numeric", NAMES)
 
 
@@ -191,7 +191,9 @@ def test_all_bad_files_are_told_together(tmp_path):
     for name in ("e2.wav", "e3.flac"):
         (sounds / name).write_bytes(b"no sound")
     told: list[str] = []
-    with pytest.raises(UserError, match="2 problems, told above; mend them, or leave out what is bad with --skip-bad"):
+    with pytest.raises(
+        UserError, match="2 problems, listed above; correct them, or leave out bad input with --skip-bad"
+    ):
         prepare(graph, tmp_path / "out", files={"audio": (sounds, "")}, notify=told.append)
     assert sum("cannot read the sound" in line for line in told) == 2
     assert not list((tmp_path / "out").glob("*.npz"))
@@ -215,13 +217,15 @@ def test_what_a_file_says_it_was_made_by_loads_nothing(monkeypatch):
         assert not can_encode(modality)
         with pytest.raises(UserError, match=f"encoded with '{made_by}'; .* give vectors of width 4"):
             encode_raw(modality, ["x"])
-    with pytest.raises(UserError, match="does not tell what made it"):
+    with pytest.raises(UserError, match="does not name its encoder"):
         encode_raw(make_modality("image", rows), ["x"])
 
 
 def test_an_encoder_of_another_width_is_told(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"layout gives vectors of width 304, those of the graph have 4; its feature"):
+    with pytest.raises(
+        UserError, match=r"layout gives vectors of width 304, but the graph's features have width 4; the feature"
+    ):
         encode_raw(make_modality("image", np.ones((8, 4), np.float32), None, "layout"), [tmp_path / "a.png"])
 
 

@@ -158,7 +158,7 @@ def test_a_bit_that_only_the_checksum_sees(two, tmp_path, monkeypatch):
     shutil.copytree(two, tmp_path / "run")
     position, lines, _ = go_on(tmp_path / "run")
     assert position.step == 2
-    assert "params/structure has another checksum than when it was saved" in lines[0]
+    assert "params/structure has a different checksum than when it was saved" in lines[0]
 
 
 def test_meta_that_was_changed_is_no_meta(two, tmp_path):
@@ -170,7 +170,7 @@ def test_meta_that_was_changed_is_no_meta(two, tmp_path):
     path.write_text(json.dumps(meta))
     position, lines, _ = go_on(folder)
     assert position.step == 2
-    assert "meta has another digest" in lines[0]
+    assert "meta has a different digest" in lines[0]
     assert opened(sealed({"a": (1, 2.5, None)})) == {"a": (1, 2.5, None)}
 
 
@@ -189,7 +189,7 @@ def test_nothing_is_changed_where_all_are_damaged(tmp_path):
     damage(tmp_path, "last", 7)
     damage(tmp_path, "last", 5)
     before = contents(tmp_path)
-    with pytest.raises(UserError, match=r"last/5: is damaged \(.*\), and there is none before it") as raised:
+    with pytest.raises(UserError, match=r"last/5: is damaged \(.*\), and no earlier one exists") as raised:
         go_on(tmp_path)
     assert "\n" not in str(raised.value)
     assert contents(tmp_path) == before
@@ -218,7 +218,7 @@ def test_a_best_that_is_lost_is_not_pretended(tmp_path):
     assert (position.step, position.best_step, position.best_mrr) == (4, 2, 0.02)
     assert kept["best"] == [5]
     assert "best/7: is damaged" in lines[0]
-    assert "the best checkpoint that is left is of epoch 2" in lines[1]
+    assert "the best remaining checkpoint is from epoch 2" in lines[1]
     damage(tmp_path, "best", 5)
     position, lines, kept = go_on(tmp_path)
     assert (position.best_step, position.best_mrr) == (0, -1.0)
@@ -287,5 +287,7 @@ def test_how_long_and_where_may_change_and_other_versions_are_told(two, tmp_path
     shutil.copytree(two, tmp_path / "run")
     assert go_on(tmp_path / "run", identity_of(free, PARTS, "f"))[0].step == 3
     save(tmp_path / "old", last=[position_of(2)], identity=IDENTITY | {"format": 1, "version": "0.1"})
-    with pytest.raises(UserError, match=r"holds a run of mocme_jax 0\.1 in format 1, and this one .* reads format 5"):
+    with pytest.raises(
+        UserError, match=r"contains a run of mocme_jax 0\.1 in format 1, but this version .* reads format 5"
+    ):
         go_on(tmp_path / "old")

@@ -117,7 +117,7 @@ def test_a_finished_run_only_repeats_its_results(finished, graph, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_numbers(finished, graph, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "run"
-    for epochs, words in ((2, "epoch 2/2"), (4, "going on after step 8 (epoch 2 finished)")):
+    for epochs, words in ((2, "epoch 2/2"), (4, "resuming after step 8 (epoch 2 finished)")):
         flags = tiny_flags(graph, workdir, **FULL, train__epochs=epochs)
         assert run_here("train", *flags, monkeypatch=monkeypatch) == 0
         assert words in capsys.readouterr().out
@@ -212,7 +212,7 @@ def test_a_run_goes_on_without_a_feature_file_that_was_added(finished, graph, tm
     after = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
     assert after["test"] == before["test"]
     assert run_here("train", *flags, "--config.data.modalities=text", monkeypatch=monkeypatch) == 2
-    assert "modality numeric differs; put them back" in capsys.readouterr().err
+    assert "modality numeric differs; restore the originals" in capsys.readouterr().err
 
 
 def test_the_number_of_devices_does_not_matter(graph, tmp_path, monkeypatch, capsys):
@@ -252,21 +252,21 @@ def test_a_batch_larger_than_the_graph_is_cut_and_the_command_that_goes_on_works
     flags = tiny_flags(graph, workdir, train__batch_size=100_000, train__epochs=1)
     assert run_here("train", *flags, monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr().out
-    assert f"train.batch_size is {triples}, not 100,000: there are {triples} training triples\n" in printed
+    assert f"train.batch_size is {triples}, not 100,000: the graph has {triples} training triples\n" in printed
     assert read_results(workdir)["config"]["train"]["batch_size"] == triples
     # The only epoch is the best and the last.
-    (line,) = (line for line in printed.splitlines() if "the best epoch on dev is the last" in line)
-    command = shlex.split(line.partition("to go on: ")[2])
+    (line,) = (line for line in printed.splitlines() if "the best epoch is the last one" in line)
+    command = shlex.split(line.partition("may help: ")[2])
     assert command[1:3] == ["-m", "mocme_jax.train"]
     assert run_here("train", *command[3:], monkeypatch=monkeypatch) == 0
-    assert "going on after step 1 (epoch 1 finished)" in capsys.readouterr().out
+    assert "resuming after step 1 (epoch 1 finished)" in capsys.readouterr().out
     assert read_results(workdir)["run"]["epoch"] == 2
 
 
 def test_a_best_epoch_before_the_last_has_no_command_to_go_on(finished):
     workdir, result = finished
     run = read_results(workdir)["run"]
-    assert ("the best epoch on dev is the last" in result.stdout) == (run["best_epoch"] == run["epoch"])
+    assert ("the best epoch is the last one" in result.stdout) == (run["best_epoch"] == run["epoch"])
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_memory_that_runs_out_is_one_line_that_names_a_field(work, fields, cure,
         monkeypatch.setattr("mocme_jax.evaluation.evaluator.make_ranker", lambda *_, **__: too_much)
     status = run_here("train", *tiny_flags(graph, tmp_path / "run", **fields), monkeypatch=monkeypatch)
     told = capsys.readouterr().err
-    assert_one_error(status, told, "memory has run out", "40,000.0 GB", cure)
+    assert_one_error(status, told, "out of memory", "40,000.0 GB", cure)
     assert ("or set negatives.batch_candidates=false" in told) == (work == "training" and not fields)
 
 

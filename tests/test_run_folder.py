@@ -47,7 +47,7 @@ def test_what_somebody_else_put_there_is_not_deleted(how, theirs, tmp_path, monk
     before = contents(tmp_path)
     graph = write_tiny_graph(tmp_path / "graph")
     status = run_here("train", *tiny_flags(graph, run, train__epochs=2), monkeypatch=monkeypatch)
-    words = ("is no checkpoint of this program", "2019") if how.startswith("numbers") else ("is a link",)
+    words = ("is not a checkpoint of this program", "2019") if how.startswith("numbers") else ("is a link",)
     assert_one_error(status, capsys.readouterr().err, name, *words)
     after = contents(tmp_path)
     assert {path: after[path] for path in before} == before
@@ -69,7 +69,7 @@ def test_the_empty_folder_of_a_deletion_that_was_cut_off_is_in_nobodys_way(their
     (tmp_path / "last" / "7").mkdir()
     shutil.copytree(theirs, tmp_path / "best")
     before = contents(tmp_path)
-    with pytest.raises(UserError, match="is no checkpoint"):
+    with pytest.raises(UserError, match="is not a checkpoint"):
         open_checkpoints(tmp_path)
     assert contents(tmp_path) == before
 
@@ -101,7 +101,7 @@ def test_links_at_temporary_names_are_not_followed(theirs, tmp_path):
 def test_a_linked_lock_or_tensorboard_is_refused(theirs, tmp_path):
     pytest.importorskip("tensorboardX")
     (tmp_path / "lock").symlink_to(theirs / "new")
-    with pytest.raises(UserError, match="can't be written"), locked(tmp_path):
+    with pytest.raises(UserError, match="cannot be written"), locked(tmp_path):
         pass
     (tmp_path / "metrics.jsonl").write_text('{"test": 1}\n')
     (tmp_path / "tensorboard").symlink_to(theirs)
@@ -156,7 +156,7 @@ def test_a_full_disk_is_told_in_a_line(tmp_path):
         file.write(ROWS[:1])
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
         try:
-            with pytest.raises(UserError, match=r"a\.jsonl: can't be written \(File too large\); make room there"):
+            with pytest.raises(UserError, match=r"a\.jsonl: cannot be written \(File too large\); free space there"):
                 file.write(ROWS * 20)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -31,7 +31,7 @@ def test_files_of_modalities_that_are_not_wanted_may_be_called_anything(tmp_path
     add_unrelated(folder)
     assert list(feature_paths(folder, "tiny", {"text", "numeric"})) == ["numeric", "text"]
     assert feature_paths(folder, "tiny", ()) == {}
-    with pytest.raises(UserError, match="holds features of DB15K, TIVA but none named for tiny"):
+    with pytest.raises(UserError, match="contains features of DB15K, TIVA but none named after tiny"):
         feature_paths(folder, "tiny")
 
 
@@ -62,7 +62,7 @@ def test_a_run_on_relative_folders_is_loaded_from_anywhere(tmp_path, monkeypatch
     assert mocme_jax.load("run").complete("place 3", "next", k=48) == before
     with np.load(moved / "features" / "numeric.npz") as arrays:
         np.savez(moved / "features" / "numeric.npz", **{**arrays, "rows": 2 * arrays["rows"]})
-    with pytest.raises(UserError, match=r"than tiny holds now \(modality numeric\); say where"):
+    with pytest.raises(UserError, match=r"than tiny has now \(modality numeric\); give the originals"):
         mocme_jax.load("run")
 
 

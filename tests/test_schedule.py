@@ -30,7 +30,9 @@ def test_a_batch_is_no_larger_than_the_graph(wanted, triples, devices, batch):
     # A step an epoch, and no more than the config names is changed.
     assert schedule_of(found, triples).end == found.train.epochs * -(-triples // batch)
     assert with_fields(found, {"train.batch_size": wanted}) == config
-    assert told == ([f"train.batch_size is {batch}, not 512: there are {triples} training triples"] * (wanted > batch))
+    assert told == (
+        [f"train.batch_size is {batch}, not 512: the graph has {triples} training triples"] * (wanted > batch)
+    )
 
 
 def test_calls_are_one_step_until_one_was_timed_and_then_as_long_as_wanted():

@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_refused_in_a_line(graph, model):
         ({"entities": {}}, "is empty"),
         ({"entities": spoilt}, f"{graph.entities[5]}.* not finite"),
         ({"entities": good.astype(np.complex64)}, "complex numbers"),
-        ({"entities": [["a"] * width] * entities}, "no array of numbers"),
+        ({"entities": [["a"] * width] * entities}, "not an array of numbers"),
         ({"entities": good, "relations": good[:2]}, rf"shape \[2, {width}\]; expected \[3, {width}\]"),
     ):
         with pytest.raises(UserError, match=told) as raised:
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused_in_a_line(graph, model):
         assert "\n" not in str(raised.value)
     tucker = tiny_model(widths=(), relations=3, score="tucker")
     own = tucker.score.relation_width(width, tucker.core_width)
-    with pytest.raises(UserError, match="do not follow"):
+    with pytest.raises(UserError, match="cannot be derived"):
         make_start({"entities": good, "relations": vectors(3, own)}, graph, tucker)
     assert make_start({"entities": good, "relations": vectors(6, own)}, graph, tucker).relations.given.all()
 
@@ -159,7 +159,7 @@ def test_a_good_start_is_ahead_of_chance_and_another_one_is_another_run(tmp_path
         ({"entities": tables["entities"]}, "start vectors of relations differs"),
         (None, "start vectors of entities, start vectors of relations differ;"),
     ):
-        with pytest.raises(UserError, match=f"from other vectors: {parts}"):
+        with pytest.raises(UserError, match=f"from other start vectors: {parts}"):
             dev_curve(graph, tmp_path / "run", start=start, epochs=4)
-    with pytest.raises(UserError, match="from other vectors"):
+    with pytest.raises(UserError, match="from other start vectors"):
         dev_curve(graph, tmp_path / "long", start=tables, epochs=21)

@@ -118,7 +118,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_end(seeds, modalities, 
         train(graph, tmp_path / "parts", seeds, Told(stop_after_two), preemption, **fields)
     told = Told()
     rest = train(graph, tmp_path / "parts", seeds, told, **fields)
-    assert told.lines[0].startswith("going on after step 8 (epoch 2 finished), from ")
+    assert told.lines[0].startswith("resuming after step 8 (epoch 2 finished) from ")
     assert [line[:7] for line in told.lines if line.startswith("epoch")] == ["epoch 3", "epoch 4"]
     assert [one.row for one in rest] == [one.row for one in whole]
     for one, other in zip(rest, whole, strict=True):
@@ -306,7 +306,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(graph, study_file, tmp_path, 
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0
     assert stderr == ""
-    assert "the same command goes on from there" in stdout
+    assert "rerun the same command to resume" in stdout
     assert read_rows(tmp_path / "study") == []
     assert list((tmp_path / "study" / "under_way").iterdir())
 
@@ -442,7 +442,7 @@ def test_a_cell_that_goes_on_is_of_the_same_graph(graph, tmp_path):
         train_without(0.25, Told())
     told = Told()
     train_without(0.5, told)
-    assert told.lines[0].startswith("going on after step 8")
+    assert told.lines[0].startswith("resuming after step 8")
 
 
 KINDS = (("full", ""), ("structure", ":structure"))

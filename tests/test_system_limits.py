@@ -33,7 +33,7 @@ def test_a_file_system_without_locks_is_told_with_the_way_to_go_on(number, tmp_p
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    words = rf"lock: can't be locked \({os.strerror(number)}\): .* --config\.parallel\.lock=false, or name another"
+    words = rf"lock: cannot be locked \({os.strerror(number)}\): .* --config\.parallel\.lock=false, or name another"
     with pytest.raises(UserError, match=words), locked(tmp_path):
         pass
     with locked(tmp_path, lock=False):
@@ -44,7 +44,7 @@ def test_a_file_system_without_locks_is_told_with_the_way_to_go_on(number, tmp_p
 def test_train_goes_on_without_a_lock(no_locks, tmp_path, monkeypatch, capsys):
     graph = write_tiny_graph(tmp_path / "graph")
     flags = tiny_flags(graph, tmp_path / "run", train__epochs=2)
-    assert_one_error(run_here("train", *flags, monkeypatch=monkeypatch), capsys.readouterr().err, "can't be locked")
+    assert_one_error(run_here("train", *flags, monkeypatch=monkeypatch), capsys.readouterr().err, "cannot be locked")
     assert run_here("train", *flags, "--config.parallel.lock=false", monkeypatch=monkeypatch) == 0
     assert (tmp_path / "run" / "results.json").exists()
 
@@ -68,7 +68,9 @@ def test_fewer_addresses_than_jax_maps(monkeypatch):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
         check_addresses()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**9, 10**9))
-    with pytest.raises(UserError, match=r"may map 1\.0 GB of addresses, .* at least 2\.1 GB, .* ulimit -v unlimited"):
+    with pytest.raises(
+        UserError, match=r"address space is limited to 1\.0 GB, .* at least 2\.1 GB, .* ulimit -v unlimited"
+    ):
         check_addresses()
 
 
@@ -82,7 +84,7 @@ def test_fewer_addresses_than_jax_maps(monkeypatch):
     ],
 )
 def test_libraries_and_threads_without_memory(error):
-    with pytest.raises(UserError, match="memory has run out in this; free some"), enough_memory("this", "free some"):
+    with pytest.raises(UserError, match="out of memory in this; free some"), enough_memory("this", "free some"):
         raise error
 
 

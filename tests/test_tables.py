@@ -66,9 +66,9 @@ def test_every_form_of_parquet(tmp_path, form):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"e": ["a", "b"], "v": [[1.0], [1.0, 2.0]]}, "column 'v' holds lists of different lengths"),
+        ({"e": ["a", "b"], "v": [[1.0], [1.0, 2.0]]}, "column 'v' contains lists of different lengths"),
         ({"e": ["a", "b"], "f": ["x", "y"]}, "column 'f' is text; expected numbers"),
-        ({"e": ["a", None], "x": [1, 2]}, "column 'e' leaves entities out"),
+        ({"e": ["a", None], "x": [1, 2]}, "column 'e' has empty cells"),
         ({"e": [0.5, 1.5], "x": [1, 2]}, "column 'e' is of type double; expected one column of text"),
         ({"e": ["a", "b"]}, "columns e; expected one of entities and others of numbers"),
         ({"e": ["a", "a"], "x": [1, 2]}, "entity id 0 is given 2 times"),
@@ -82,13 +82,13 @@ def test_bad_parquet(tmp_path, columns, message):
     parquet.write_table(pyarrow.table(columns), path)
     refused(path, message)
     path.write_bytes(path.read_bytes()[:-20])
-    refused(path, "truncated or no Parquet file")
+    refused(path, "truncated or not a Parquet file")
 
 
 def test_a_malformed_column_of_parquet_ends_no_process():
     """Of this one pyarrow 26 can't be asked how long it is: it calls std::terminate."""
     pytest.importorskip("pyarrow")
-    refused(FIXTURES / "malformed.parquet", "truncated or no Parquet file")
+    refused(FIXTURES / "malformed.parquet", "truncated or not a Parquet file")
 
 
 def test_parquet_that_makes_much_of_little(tmp_path):
@@ -99,7 +99,7 @@ def test_parquet_that_makes_much_of_little(tmp_path):
     assert path.stat().st_size < 200_000
     refused(path, r"20,000,000 rows of 2 columns in [\d,]+ bytes")
     parquet.write_table(pyarrow.table({"e": ["a"], "v": [np.zeros(10_000_000)]}), path)
-    refused(path, r"holds more than 67,108,864 bytes from [\d,]+ compressed ones")
+    refused(path, r"contains more than 67,108,864 bytes from [\d,]+ compressed bytes")
 
 
 HDF5 = {
@@ -147,12 +147,12 @@ def test_hdf5_leads_to_no_other_file(tmp_path):
     makers = {
         "is a link": lambda file: file.__setitem__("rows", h5py.ExternalLink(str(other), "rows")),
         "'rows' is a link": lambda file: file.__setitem__("rows", h5py.SoftLink("/elsewhere")),
-        "kept in other files": lambda file: file.create_virtual_dataset("rows", layout),
-        "array 'rows' is kept in other": lambda file: file.create_dataset(
+        "stored in other files": lambda file: file.create_virtual_dataset("rows", layout),
+        "array 'rows' is stored in other": lambda file: file.create_dataset(
             "rows", (3, 2), np.float32, external=[(str(tmp_path / "raw"), 0, 24)]
         ),
         "'deep' is a group": lambda file: file.create_dataset("deep/rows", data=HOLED),
-        "packed by filters that are not read": lambda file: file.create_dataset("rows", data=HOLED, compression="lzf"),
+        "unsupported compression filters": lambda file: file.create_dataset("rows", data=HOLED, compression="lzf"),
         "is of type": lambda file: file.create_dataset("rows", data=np.zeros((3, 2), np.complex64)),
         "holds nothing": lambda file: None,
         "holds x, y; expected the array rows": lambda file: file.update({"x": HOLED, "y": HOLED}),
@@ -162,7 +162,7 @@ def test_hdf5_leads_to_no_other_file(tmp_path):
             make(file)
         refused(path, message)
     path.write_bytes(other.read_bytes()[:900])
-    refused(path, "truncated or no HDF5 file")
+    refused(path, "truncated or not an HDF5 file")
 
 
 def test_hdf5_that_makes_much_of_little(tmp_path):
@@ -170,18 +170,18 @@ def test_hdf5_that_makes_much_of_little(tmp_path):
     path = tmp_path / "image.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("rows", (1 << 40, 4), np.float32, chunks=(64, 4))
-    refused(path, r"shape \[1099511627776, 4\] where the file holds")
+    refused(path, r"shape \[1099511627776, 4\], for which the file contains")
     with h5py.File(path, "w") as file:
         file.create_dataset("ids", (1 << 22,), h5py.string_dtype(), chunks=(64,))
-    refused(path, "array 'ids' is text in pieces; save a plain list of entities")
+    refused(path, "array 'ids' is chunked text; save a plain list of entities")
     with h5py.File(path, "w") as file:
         file.create_dataset("rows", (3, 2), np.float32, chunks=(1 << 14, 1 << 14), maxshape=(None, None))
-    refused(path, r"shape \[16384, 16384\] where the file holds")
+    refused(path, r"shape \[16384, 16384\], for which the file contains")
     with h5py.File(path, "w") as file:
         rows = file.create_dataset("rows", (3, 2), np.float32, chunks=(3, 2), compression="gzip")
         rows.id.write_direct_chunk((0, 0), zlib.compress(bytes(1 << 28), 1))
     tracemalloc.start()
-    refused(path, "a piece of another length than it should have")
+    refused(path, "a chunk of the wrong length")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 23
@@ -205,7 +205,7 @@ def test_texts_of_hdf5_that_are_one_long_text(tmp_path):
     assert peak < 1 << 25
     data[start + 8 : start + 16] = bytes(8)
     path.write_bytes(data)
-    refused(path, "array 'ids' has a text where there is none")
+    refused(path, "array 'ids' points to a text that does not exist")
 
 
 def test_texts_of_hdf5_are_what_h5py_reads(tmp_path):

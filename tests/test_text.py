@@ -103,9 +103,9 @@ def test_bad_labels_and_descriptions(write_files, openke_files, file, content, m
 )
 def test_texts_of_entities_that_the_graph_lacks_are_said_and_move_nothing(write_files, entities, found):
     path = write_files({"t.tsv": "0\tT0\n7\tT7\n1\tT1\n5\tT5\n7\tT7\n"}) / "t.tsv"
-    lacking = "3 of 5 rows are of names that the graph lacks, and left out: '7', '5'"
+    lacking = "3 of 5 rows have names that are not in the graph and are left out: '7', '5'"
     if "5" in entities:
-        lacking = "2 of 5 rows are of names that the graph lacks, and left out: '7'"
+        lacking = "2 of 5 rows have names that are not in the graph and are left out: '7'"
     for read in (read_descriptions, read_labels):
         told = []
         assert read(path, entities, told.append) == found
@@ -187,7 +187,7 @@ def test_many_rows_of_one_entity_are_joined_once(write_files):
         (read_labels, "9" * 5000 + "\tx\n", r"t\.tsv:1: expected 'id<TAB>QID<TAB>label'"),
         (read_labels, "0\tx\n\u0661\tx\n", r"t\.tsv:2: expected 'id<TAB>QID<TAB>label'"),
         (read_labels, "0\tx\n9223372036854775807\tx\n", r"t\.tsv:2: expected 'id<TAB>QID<TAB>label'"),
-        (read_labels, "0\tx\0\n", r"t\.tsv:1: holds a zero byte"),
+        (read_labels, "0\tx\0\n", r"t\.tsv:1: contains a zero byte"),
         (read_descriptions, "9" * 5000 + "\tx\n", r"t\.tsv:1: the graph has none of the names .* such as '9{60}'"),
     ],
 )

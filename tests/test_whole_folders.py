@@ -82,13 +82,13 @@ def test_a_killed_graph_is_the_old_one_or_the_new_one_or_said_not_to_be_whole(ri
         if line is None:
             seen.add(wanted.index(read_triples(out).fingerprints()))
         else:
-            seen.add("nothing" if "holds no graph" in line or "no such folder" in line else line)
+            seen.add("nothing" if "contains no graph" in line or "no such folder" in line else line)
         if line is not None or start == "old":
             # The same command again mends it, and leaves nothing of the killed one.
             write()
             assert read_triples(out).fingerprints() == wanted[1]
             assert len(contents(out)) == 5
-    told = f"{out}: is not whole, because the command that wrote "
+    told = f"{out}: is incomplete, because the command that wrote "
     seen = {"not whole" if str(one).startswith(told) else one for one in seen}
     assert seen == {0 if start == "old" else "nothing", 1, "not whole"}
 
@@ -116,7 +116,7 @@ def test_killed_features_are_all_old_or_all_new_or_said_not_to_be_whole(tmp_path
         if not files:
             seen.add("nothing")
         elif line := refused(lambda: load_graph(graph, out, modalities=("text", "numeric"))):
-            assert "is not whole" in line
+            assert "is incomplete" in line
             seen.add("not whole")
         else:
             seen.add("old" if files == contents(first) else "new")
@@ -133,7 +133,7 @@ def test_what_an_interrupted_command_left_stays_in_doubt_until_it_is_written_aga
     (out / UNFINISHED).write_text("text.npz\nnumeric.npz\n", encoding="utf-8")
     write_together(out, {"numeric.npz": b"other"})
     assert unfinished(out) == ["text.npz"]
-    assert "is not whole, because the command that wrote text.npz was" in refused(lambda: load_graph(graph, out))
+    assert "is incomplete, because the command that wrote text.npz was" in refused(lambda: load_graph(graph, out))
     # What is not in doubt can be asked for; and the same command goes on without --overwrite.
     assert load_graph(graph, out, modalities=("structure",)).modalities == ()
     prepare(graph, out, text="names", notify=lambda line: None)
@@ -208,6 +208,6 @@ def test_triples_are_not_put_beside_a_graph_that_is_read_first(rings, tmp_path):
     _, new = rings
     for out in rings:
         before = contents(out)
-        with pytest.raises(UserError, match="holds a graph in another layout"):
+        with pytest.raises(UserError, match="contains a graph in another layout"):
             prepare_triples(new, out, overwrite=True, notify=lambda line: None)
         assert contents(out) == before

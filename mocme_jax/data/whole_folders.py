@@ -75,8 +75,8 @@ def refuse_unfinished(folder: Path, concerned: Callable[[str], bool]) -> None:
     if names := [name for name in unfinished(folder) if concerned(name)]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise UserError(
-            f"{folder}: is not whole, because the command that wrote {', '.join(names[:_NAMED])}{more} was cut off; "
-            "run it again"
+            f"{folder}: is incomplete, because the command that wrote {', '.join(names[:_NAMED])}{more} was "
+            "interrupted; run it again"
         )
 
 
@@ -103,7 +103,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"{folder}: another process is writing there; wait for its end") from None
+                raise UserError(f"{folder}: another process is writing there; wait until it ends") from None
         yield
     finally:
         os.close(place)

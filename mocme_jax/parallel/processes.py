@@ -38,7 +38,7 @@ def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
         if not host or not port.isdigit():
             raise UserError(f"parallel.coordinator {coordinator!r}: expected HOST:PORT, auto, or nothing")
         if process >= count:
-            raise UserError(f"parallel.process is {process}, but there are {count} processes, from 0 on")
+            raise UserError(f"parallel.process is {process}, but the {count} processes are numbered from 0")
         arguments = dict(coordinator_address=coordinator, num_processes=count, process_id=process)
     import jax
 
@@ -46,7 +46,7 @@ def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
         jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=HEARTBEAT)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
-        raise UserError(f"parallel.coordinator {coordinator}: the processes can't be joined ({reason})") from error
+        raise UserError(f"parallel.coordinator {coordinator}: the processes cannot be joined ({reason})") from error
     try:
         yield
     except KeyboardInterrupt:

@@ -67,7 +67,7 @@ class RowFile:
             except BlockingIOError:
                 self._file.close()
                 raise UserError(
-                    f"{self.path}: another process is writing it; wait for its end, or give another --out=FILE"
+                    f"{self.path}: another process is writing it; wait until it ends, or give another --out=FILE"
                 ) from None
         self._cut()
 
@@ -83,7 +83,7 @@ class RowFile:
         if before != settings:
             before = before if isinstance(before, dict) else {}
             changed = [name for name in settings if before and before.get(name) != settings[name]]
-            reason = f"was written with another {', '.join(changed)}" if changed else "is no file of this command's"
+            reason = f"was written with another {', '.join(changed)}" if changed else "was not written by this command"
             raise UserError(f"{self.path}: {reason}; delete it or name another with --out=FILE")
 
     def _cut(self) -> None:
@@ -159,7 +159,7 @@ class RowFile:
             try:
                 write_atomically(self.path, write)
             except (ValueError, KeyError, TypeError, RecursionError, arrow.ArrowException) as error:
-                raise UserError(f"{self._plain}: holds rows that this command does not write; delete it") from error
+                raise UserError(f"{self._plain}: contains rows that this command does not write; delete it") from error
         self._plain.unlink()
 
     @contextlib.contextmanager
@@ -168,8 +168,8 @@ class RowFile:
             yield
         except OSError as error:
             raise UserError(
-                f"{self.path}: can't be written ({error.strerror or error}); make room there, and the same command "
-                "goes on after the last whole row"
+                f"{self.path}: cannot be written ({error.strerror or error}); free space there and rerun the same "
+                "command, which continues after the last whole row"
             ) from error
 
     def _json_line(self, rows: Sequence[Row]) -> str:
@@ -191,7 +191,7 @@ def _opened(path: Path) -> IO[bytes]:
     place = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(place).st_mode):
         os.close(place)
-        raise UserError(f"{path}: is a pipe or a device, where a file is expected; give another --out=FILE")
+        raise UserError(f"{path}: expected a file, found a pipe or a device; give another --out=FILE")
     return os.fdopen(place, "r+b")
 
 

@@ -23,8 +23,8 @@ from mocme_jax.training.checkpoints.sealed_checkpoints import digest_of
 
 FILE = "calibration.json"
 MEANING = (
-    "a question has one answer that is missing; the probability is that this candidate is it, out of all entities but "
-    "the other known answers"
+    "each query is assumed to have one missing answer; this is the probability that the candidate is that answer, "
+    "among all entities except the other known answers"
 )
 _SHARE = (float, None)
 _JUDGED = {

@@ -96,11 +96,11 @@ def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, gi
         | {"Hits@10": one["all"]["hits@10"]}
         for name, one in results["ranks"].items()
     ]
-    results_table(rows, title=f"{graph.name}, cold start: {len(asked):,} questions", console=console)
+    results_table(rows, title=f"{graph.name}, cold start: {len(asked):,} queries", console=console)
     counts = {name: int(chosen.sum()) for name, chosen in groups.items()}
     console.print(
-        f"about: the {counts['about']:,} questions that ask about a held-out entity; for: the {counts['for']:,} that a "
-        "held-out entity answers; a question may be both"
+        f"about: the {counts['about']:,} queries about a held-out entity; for: the {counts['for']:,} queries whose "
+        "answer is a held-out entity; a query may be both"
     )
     return results
 

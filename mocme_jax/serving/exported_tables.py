@@ -211,11 +211,11 @@ def pykeen_state(model: TrainedModel, tables: dict[str, np.ndarray]) -> dict[str
     """
     if model.served.model.score.name != "complex":
         raise UserError(
-            f"format pykeen: is written for the score complex; this model has {model.served.model.score.name}"
+            f"format pykeen: supports only the score complex; this model has {model.served.model.score.name}"
         )
     if model.served.model.encoder.experts > 1:
         raise UserError(
-            "format pykeen: knows no weights of experts, so that it is for models of the structure alone; leave it out "
+            "format pykeen: supports only models of structure alone, because it has no expert weights; leave it out "
             "with --formats"
         )
 

@@ -56,7 +56,7 @@ class Facts:
         names = tuple(self.splits) if splits is None else tuple(splits)
         for name in names:
             if name not in self.splits:
-                raise UserError(f"split {name!r}: there are {', '.join(self.splits)}")
+                raise UserError(f"split {name!r}: expected one of {', '.join(self.splits)}")
         if names not in self._tails:
             chosen = [self.splits[name] for name in names]
             self._tails[names] = known_tails(chosen, self.num_entities, self.num_relations)

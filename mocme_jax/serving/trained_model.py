@@ -81,7 +81,7 @@ class TrainedModel:
         """
         results = read_results(self.workdir)
         if results is None:
-            raise UserError(f"{self.workdir}: holds no results.json; the run has not come to its end")
+            raise UserError(f"{self.workdir}: contains no results.json: the run has not finished")
         return Results(results)
 
     @functools.cached_property
@@ -102,7 +102,7 @@ class TrainedModel:
         ):
             return kept
         if self.notify is not None:
-            self.notify("fitting probabilities on dev (once; kept in the run's folder)")
+            self.notify("fitting probabilities on dev (once; saved in the run's folder)")
         fitted = calibrate(self.served, self.graph.train, self.graph.valid, self.graph.test)
         # A corrupt results.json is reported where it is needed.
         with contextlib.suppress(UserError):
@@ -152,7 +152,7 @@ class TrainedModel:
         given = {"head": head, "relation": relation, "tail": tail}
         missing = [name for name, key in given.items() if key is None]
         if len(missing) != 1:
-            raise UserError("give two of head, relation and tail; the third is what is asked for")
+            raise UserError("give two of head, relation and tail; the third is predicted")
         single = all(key is None or isinstance(key, str | int | np.integer) for key in given.values())
         ids = {
             name: (self.relations if name == "relation" else self.entities).ids(key)
@@ -163,7 +163,7 @@ class TrainedModel:
             first, second = np.broadcast_arrays(*ids.values())
         except ValueError:
             sizes = " and ".join(f"{len(array)} of {name}" for name, array in ids.items())
-            raise UserError(f"{sizes} do not go together; give one, or equally many") from None
+            raise UserError(f"{sizes} have different lengths; give one value or lists of equal length") from None
         if not len(first):
             return ListOfRows()
         if missing[0] == "relation":

@@ -19,6 +19,6 @@ def check_addresses() -> None:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY and limit < LEAST:
         raise UserError(
-            f"the process may map {limit / 1e9:.1f} GB of addresses, and JAX maps at least {LEAST / 1e9:.1f} GB, most "
-            "of it never touched; lift the limit with ulimit -v unlimited"
+            f"the address space is limited to {limit / 1e9:.1f} GB, but JAX maps at least {LEAST / 1e9:.1f} GB (most "
+            "of it is never used); lift the limit with ulimit -v unlimited"
         )

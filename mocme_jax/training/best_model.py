@@ -74,19 +74,21 @@ def restore_best(
     with open_checkpoints(workdir, create=False) as checkpoints:
         newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))
         if newest is None:
-            raise UserError(f"{Path(workdir) / 'best'}: holds no checkpoint; train there first, or mend --workdir")
+            raise UserError(
+                f"{Path(workdir) / 'best'}: contains no checkpoint; train there first, or correct --workdir"
+            )
         try:
             config = here(newest.meta, data_dir, features_dir, alone=alone)
         except UserError as error:
             place = Path(workdir) / "best" / str(newest.number)
-            raise UserError(f"{place}: its meta has a config that is not of this version: {str(error)[:300]}") from None
+            raise UserError(f"{place}: the config in its meta is not valid in this version: {str(error)[:300]}") from None
         dataset = builders.load_dataset(config, notify, graph)
         if dataset.fingerprint != newest.meta["fingerprint"]:
             of_graph = {name: part for name, part in newest.meta["parts"].items() if not name.startswith(START_PART)}
             other = ", ".join(differing(of_graph, dataset.parts))
             raise UserError(
-                f"{workdir}: was trained on another graph or other features than {dataset.graph.name} holds now "
-                f"({other}); say where they are with --data-dir=FOLDER and --features-dir=FOLDER"
+                f"{workdir}: was trained on another graph or other features than {dataset.graph.name} has now "
+                f"({other}); give the originals with --data-dir=FOLDER and --features-dir=FOLDER"
             )
         check(config, dataset.graph)
         mapper, split = builders.build_mapper(config), settings_of(config).shard_entities

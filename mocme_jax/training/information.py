@@ -116,7 +116,7 @@ def in_nats(added: dict) -> str:
 def print_information(information: dict[str, dict], console: Console) -> None:
     """Print what each modality adds, overall and for the most frequent relations, and what each expert adds."""
     if not information:
-        console.print("structure is the only modality of this model: there is nothing for it to add to")
+        console.print("structure is the only modality of this model: it has nothing to add to")
         return
     shown = [("all", information["modalities"]), *list(information["relations"].items())[:SHOWN_RELATIONS]]
     rows = []
@@ -129,4 +129,4 @@ def print_information(information: dict[str, dict], console: Console) -> None:
     if left > 0:
         console.print(f"{left} less frequent relations are not shown; --json lists all")
     rows = [{"expert": name, "nats": in_nats(added)} for name, added in information["experts"].items()]
-    results_table(rows, title="the same of each expert", console=console)
+    results_table(rows, title="the same for each expert", console=console)

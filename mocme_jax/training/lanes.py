@@ -94,7 +94,7 @@ class StackedLanes(OneLane):
         def same_run(meta: dict) -> None:
             check_same_run(self.folder, meta, self.saves.identity)
             if len(meta["lanes"] or ()) != len(plan.shapes.key):
-                raise UserError(f"{self.folder}: holds another number of seeds; delete it to begin anew")
+                raise UserError(f"{self.folder}: contains a run with another number of seeds; delete it to start again")
 
         arrays = _Arrays(plan.shapes, plan.shapes.evaluated)
         saved = self.saves.newest("last", arrays, accept=same_run, needed=False)

@@ -96,7 +96,7 @@ class Loop:
         self.checkpoints, self.folder = checkpoints, folder
         lanes, entities = (OneLane, len(self.dataset.graph.entities)) if len(self.seeds) == 1 else (StackedLanes, None)
         self.lanes = lanes(self.training, Saves(checkpoints, self.identity, entities, notify), folder)
-        with enough_memory("the parameters", "lower model.width, or take more devices with parallel.shard_entities"):
+        with enough_memory("the parameters", "lower model.width, or use more devices with parallel.shard_entities"):
             state, self.positions = self.lanes.resume()
         # A run that stopped early resumes with a higher patience, unless another seed is ahead of it.
         patience, step = self.schedule.patience or np.inf, self.position.step
@@ -105,7 +105,7 @@ class Loop:
         # A resumed run has its position saved; a new one has nothing to save.
         self._saved = self.position.number
         if step:
-            notify(f"going on after step {step:,} (epoch {self.position.epoch} finished), from {folder}")
+            notify(f"resuming after step {step:,} (epoch {self.position.epoch} finished) from {folder}")
         return state
 
     @property
@@ -237,7 +237,7 @@ class Loop:
         self._progress.update(epoch, steps, steps, shown | {"triples/s": rate})
         for number in stopped:
             stale = self.positions[number].stale
-            self._tell(number, f"dev has not got better for {stale} evaluations: stopped at epoch {epoch}")
+            self._tell(number, f"dev has not improved for {stale} evaluations: stopped at epoch {epoch}")
         return state
 
     def encoded(self, params: Params) -> tuple[EntityVectors, dict]:
@@ -280,12 +280,12 @@ class Loop:
             self._save(self.whole(state))
         self.checkpoints.wait()
         if not position.step:
-            line = "stopped before training began; the same command begins it"
+            line = "stopped before training began; rerun the same command to start it"
         elif position.evaluated and (not self.going or position.step >= schedule.end):
-            line = f"stopped before the test score; the same command gives it, from {self.folder}"
+            line = f"stopped before the test score; rerun the same command to get it from {self.folder}"
         else:
             line = (
                 f"stopped after step {position.step:,} of {schedule.end:,} (epochs finished: {position.epoch} of "
-                f"{schedule.epochs}), which is saved; the same command goes on from there, in {self.folder}"
+                f"{schedule.epochs}), which is saved; rerun the same command to resume in {self.folder}"
             )
         raise Stopped(line if jax.process_index() == 0 else "")

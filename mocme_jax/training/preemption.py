@@ -41,7 +41,7 @@ class Preemption:
     def __init__(self, *, alone: bool = True):
         self.requested = False
         self._alone = alone
-        self._line: str | None = "stopped before training began; the same command begins it"
+        self._line: str | None = "stopped before training began; rerun the same command to start it"
         self._undo = contextlib.ExitStack()
 
     def nothing_to_save(self, line: str) -> None:
@@ -97,7 +97,7 @@ class Preemption:
                 os._exit(0)
             elif first is None:
                 first = time.monotonic()
-                print("stopping after this step; a second signal ends it at once\n", end="", flush=True)
+                print("stopping after this step; a second signal stops it at once\n", end="", flush=True)
             elif time.monotonic() - first > _ECHO_SECONDS:
                 os._exit(128 + number[0])
         os.close(pipe)

@@ -62,7 +62,7 @@ def evaluate_workdir(
         split = settings_of(config).shard_entities
         results["information"] = measure_information(model, *measured, split=split)
         if jax.process_index() == 0 and not write_information(workdir, results["information"], results["run"]):
-            console.print(f"{workdir} can't be written: report and explain will not show this")
+            console.print(f"{workdir} cannot be written, so report and explain will not show this")
     if as_json:
         print_json(results)
     else:
@@ -71,13 +71,13 @@ def evaluate_workdir(
         print_information(results["information"], console)
     before = read_results(workdir)
     if before is None:
-        console.print(f"{workdir} holds no results.json to compare with: the run has not finished")
+        console.print(f"{workdir} contains no results.json to compare with: the run has not finished")
         return True
     same = all(before[split] == results[split] for split in ("dev", "test"))
     console.print(
         f"the same numbers as {workdir / 'results.json'}"
         if same
-        else f"NOT the numbers of {workdir / 'results.json'}; that file was written on {before['device']}, "
-        f"jax {before['jax']}, and this is {results['device']}, jax {results['jax']}"
+        else f"NOT the numbers of {workdir / 'results.json'}; that file was written on {before['device']} "
+        f"with jax {before['jax']}, this run is on {results['device']} with jax {results['jax']}"
     )
     return same

@@ -87,8 +87,8 @@ def train_and_evaluate(
             nonfinite.write(path, told)
         checkpoints.wait()
         raise FloatingPointError(
-            f"{error}; {path} holds its triples and norms; checkpoints are of steps before it; lower "
-            "train.learning_rate or train.table_learning_rate, in another --workdir"
+            f"{error}; {path} contains the triples and norms of this step; checkpoints are from earlier "
+            "steps; lower train.learning_rate or train.table_learning_rate and use another --workdir"
         )
 
     # From here on, the loop handles signals, because it knows the position of the run.
@@ -101,11 +101,13 @@ def train_and_evaluate(
             with Progress(schedule.epochs, console=console) as progress:
                 loop.run(state, log, progress, diverged)
             checkpoints.wait()
-            preemption.nothing_to_save(f"stopped before the test score; the same command gives it, from {workdir}")
+            preemption.nothing_to_save(
+                f"stopped before the test score; rerun the same command to get it from {workdir}"
+            )
             params = loop.best(0)
             if params is None:
                 raise UserError(
-                    f"{workdir}: nothing was evaluated up to epoch {schedule.epochs}, the last; raise train.epochs"
+                    f"{workdir}: no epoch was evaluated up to the last one, {schedule.epochs}; raise train.epochs"
                 )
             vectors, weights = loop.encoded(params)
             results = results_of(
@@ -137,7 +139,7 @@ def _held(workdir: Path, writes: bool, lock: bool):
             except UserError as error:
                 refused = error
         if everyone([refused is not None]).any():
-            raise refused or UserError(f"{workdir}: process 0 can't train there, and says why")
+            raise refused or UserError(f"{workdir}: process 0 cannot train there; see its error")
         yield
 
 

@@ -70,7 +70,7 @@ def make_start(
     """
     if not isinstance(given, Mapping) or "entities" not in given or not given.keys() <= set(PARTS):
         told = f"{', '.join(map(repr, given))}" if isinstance(given, Mapping) else f"a {type(given).__name__}"
-        raise UserError(f"start: holds {told or 'nothing'}; expected {{'entities': ...}}, and 'relations' where wanted")
+        raise UserError(f"start: expected {{'entities': ...}} and optionally 'relations', found {told or 'nothing'}")
     score, width = model.score, model.encoder.width
     entities = _table("entities", given["entities"], graph.entities, width, notify)
     count, own = len(graph.relations), score.relation_width(width, model.core_width)
@@ -83,8 +83,8 @@ def make_start(
     rows, there = _table("relations", values, graph.relations, own, notify)
     if score.reciprocal is None:
         raise UserError(
-            f"start relations: reciprocal relations do not follow from these for model.score={score.name}; give an "
-            f"array [{2 * count}, {own}], whose row r + {count} asks for the head of relation r"
+            f"start relations: for model.score={score.name} the vectors of reciprocal relations cannot be derived; "
+            f"give an array [{2 * count}, {own}] whose row r + {count} is the reciprocal of relation r"
         )
     both_rows = np.concatenate([rows, np.asarray(score.reciprocal(rows), np.float32)])
     return Start(entities, Table(both_rows, np.concatenate([there, there])))
@@ -124,8 +124,8 @@ def _table(kind: str, values: Any, names: Sequence[str], width: int, notify: Cal
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise UserError(
-            f"{where}: the vector of {names[bad[0]][:60]!r} holds a value that is not finite; give vectors by name, "
-            "and leave out those that are to begin by chance"
+            f"{where}: the vector of {names[bad[0]][:60]!r} contains a value that is not finite; give vectors by name, "
+            "and leave out those to initialise at random"
         )
     return Table(rows, given)
 
@@ -135,13 +135,13 @@ def _array(where: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
         array = np.asarray(values)
         if np.iscomplexobj(array):
             raise UserError(
-                f"{where}: holds complex numbers; give numpy.concatenate([x.real, x.imag], axis=-1), or for the "
+                f"{where}: contains complex numbers; give numpy.concatenate([x.real, x.imag], axis=-1), or for the "
                 "relations of rotate numpy.angle(x)"
             )
         array = array.astype(np.float32)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: is no array of numbers ({error})") from error
+        raise UserError(f"{where}: is not an array of numbers ({error})") from error
     if array.shape != shape:
-        rows = "the model's width" if len(shape) == 1 else "one row for each, as wide as the model (model.width)"
+        rows = "the model's width" if len(shape) == 1 else "one row per name, as wide as the model (model.width)"
         raise UserError(f"{where}: has shape {list(array.shape)}; expected {list(shape)}, {rows}")
     return array

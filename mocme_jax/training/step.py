@@ -176,7 +176,7 @@ def make_train_program(
     devices = mapper.count
     if batch_size % devices:
         raise UserError(
-            f"train.batch_size {batch_size} does not divide by the {devices} devices; take a multiple of {devices}"
+            f"train.batch_size {batch_size} is not a multiple of the {devices} devices; choose a multiple of {devices}"
         )
     train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse, until=until)
 

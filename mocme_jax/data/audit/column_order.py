@@ -39,7 +39,8 @@ def column_order_doubt(graph: KnowledgeGraph) -> str | None:
     shared = sorted(name for name in {*graph.relations} & {*graph.entities} if read_whole_number(name) is None)
     if len(shared) > max(_FEW_SHARED, _SHARE_SHARED * len(graph.relations)):
         reason = (
-            f"{len(shared):,} of {len(graph.relations):,} relations are names of entities too, as {shared[0][:40]!r}"
+            f"{len(shared):,} of {len(graph.relations):,} relations are also names of entities, such as "
+            f"{shared[0][:40]!r}"
         )
     elif relations > max(_FEW_RELATIONS, min(heads, tails)):
         names = [
@@ -53,6 +54,6 @@ def column_order_doubt(graph: KnowledgeGraph) -> str | None:
         return None
     likely = "relation, head, tail" if heads <= tails else "head, tail, relation"
     return (
-        f"columns: {reason}: they were read as head, relation, tail, and may be {likely}; if so, put them into "
-        f"the first order, or begin each plain file with a header such as {likely.replace(', ', '<TAB>')}."
+        f"columns: {reason}: they were read as head, relation, tail, but may be {likely}; if so, reorder them "
+        f"or start each plain file with a header such as {likely.replace(', ', '<TAB>')}."
     )

@@ -83,8 +83,8 @@ class Audit:
         train = self.splits["train"]
         if train.duplicates:
             lines.append(
-                f"train: {train.duplicates:,} of {train.rows:,} rows are duplicates: they weigh double in a "
-                "loss; do not compare epochs with runs on distinct triples."
+                f"train: {train.duplicates:,} of {train.rows:,} rows are duplicates, which count twice in a "
+                "loss: do not compare epochs with runs on distinct triples."
             )
         for modality in self.modalities:
             # Equal rows are the rule among numeric attributes: many entities have one, and round values.
@@ -92,26 +92,26 @@ class Audit:
             if fills and modality.name != "numeric":
                 lines.append(
                     f"{modality.name}: {modality.same_row:,} of {modality.present:,} entities share one "
-                    "row, as if missing ones were filled in: do not believe the coverage; mark missing "
-                    "ones by NaN rows."
+                    "row, as if missing rows were filled in: do not trust the coverage; mark missing "
+                    "entities with NaN rows."
                 )
         return [f"{self.name}: {line}" for line in lines]
 
     def _valid_warnings(self) -> list[str]:
         valid = self.splits["valid"]
         if not valid.rows:
-            return ["valid is empty: a dev split has to be carved from train."]
+            return ["valid is empty: a dev split must be carved out of train."]
         in_train, in_test = valid.distinct_in["train"], valid.distinct_in["test"]
         if not self.valid_is_clean:
             return [
-                f"valid: of {valid.rows:,} rows {valid.distinct:,} are distinct; {in_train:,} of those are "
-                f"in train, {in_test:,} in test, {valid.distinct_clean:,} are clean: do not choose a model "
-                "on valid, that is choosing on train and test, and believe no score on it."
+                f"valid: {valid.distinct:,} of {valid.rows:,} rows are distinct; {in_train:,} of those are in train, "
+                f"{in_test:,} in test and {valid.distinct_clean:,} in neither: do not choose a model on valid or "
+                "trust a score on it, because it repeats train and test."
             ]
         if in_train or in_test:
             return [
                 f"valid: {in_train:,} of {valid.distinct:,} distinct rows are in train, {in_test:,} in "
-                "test: few, but leave them out of a score on valid."
+                "test: these are few, but leave them out of a score on valid."
             ]
         return []
 
@@ -123,22 +123,21 @@ class Audit:
         if test.rows_in["train"]:
             lines.append(
                 f"test: {test.rows_in['train']:,} of {test.rows:,} rows are training triples: do not "
-                f"believe a score on all of test, but the one on its {test.clean:,} clean rows."
+                f"trust a score on all of test; use the score on its {test.clean:,} clean rows."
             )
         if test.reversed_in_train > LEAK_WORTH_A_WARNING * test.rows:
             lines.append(
-                f"test: {_share(test.reversed_in_train, test.rows)} have their reverse in train by an "
-                "inverse or symmetric relation: a one-line rule answers them; do not take their score for "
-                "reasoning."
+                f"test: {_share(test.reversed_in_train, test.rows)} have their reverse in train through an "
+                "inverse or symmetric relation: a one-line rule answers them, so their score does not show reasoning."
             )
         if test.unseen_entity:
             lines.append(
-                f"test: {_share(test.unseen_entity, test.rows)} have an entity that train never shows: "
+                f"test: {_share(test.unseen_entity, test.rows)} have an entity that does not occur in train: "
                 "structure alone cannot rank it; compare scores with and without these rows."
             )
         if test.unseen_relation:
             lines.append(
-                f"test: {_share(test.unseen_relation, test.rows)} have a relation that train never shows: "
+                f"test: {_share(test.unseen_relation, test.rows)} have a relation that does not occur in train: "
                 "no model can rank these; leave them out of a comparison."
             )
         return lines
@@ -161,9 +160,9 @@ class Audit:
         lines += _table(header, rows)
         lines += [
             "",
-            "All but distinct count rows. clean: in no other split (test: not in train). unseen: with an entity",
-            "or a relation that train never shows. reversed: with the reverse in train, by an inverse or",
-            "symmetric relation.",
+            "All columns except distinct count rows. clean: in no other split (test: not in train). unseen: with",
+            "an entity or a relation that does not occur in train. reversed: with the reverse in train, through",
+            "an inverse or symmetric relation.",
             "",
         ]
         if self.modalities:
@@ -181,9 +180,9 @@ class Audit:
             ]
             lines += _table(["(t, r, h) in relation", "has (h, r', t) in", "triples", "share"], rows)
             if len(self.inverses) > 10:
-                lines.append(f"... and {len(self.inverses) - 10} pairs more")
+                lines.append(f"... and {len(self.inverses) - 10} more pairs")
             lines.append("")
-        lines += [f"! {line}" for line in self.warnings()] or ["nothing to warn of"]
+        lines += [f"! {line}" for line in self.warnings()] or ["no warnings"]
         return "\n".join(map(one_line, lines))
 
     def _relation(self, index: int) -> str:

@@ -66,7 +66,7 @@ def _as_numbers(numbers: Mapping[str, Any], names: Sequence[str]) -> list[tuple[
         except (TypeError, ValueError):
             number = np.inf
         if not np.isfinite(number):
-            raise UserError(f"features numeric: {name[:60]!r} is {str(value)[:40]!r}, and no finite number")
+            raise UserError(f"features numeric: {name[:60]!r} is {str(value)[:40]!r}, which is not a finite number")
         pairs.append((name, number))
     return pairs
 
@@ -108,8 +108,8 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], width: int) -> Att
         and bool(np.isfinite(values).all())
     )
     if not whole or len(set(names.tolist())) < len(names):
-        raise UserError(f"{path}: attributes, values and counts do not belong together; make the file again")
+        raise UserError(f"{path}: attributes, values and counts do not match; make the file again")
     parts = np.split(values, np.cumsum(counts.astype(np.int64))[:-1])
     if any((np.diff(part) < 0).any() for part in parts):
-        raise UserError(f"{path}: the values of an attribute do not ascend; make the file again")
+        raise UserError(f"{path}: the values of an attribute are not in ascending order; make the file again")
     return dict(zip(map(str, names.tolist()), parts, strict=True))

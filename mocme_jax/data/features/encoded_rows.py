@@ -46,7 +46,7 @@ class EncodedRows:
             except UserError as error:
                 notify(f"{error}; its files are encoded again")
         if len({len(row) for row in self._rows.values()}) > 1:
-            notify(f"{self._folder}: holds vectors of several widths; all files are encoded again")
+            notify(f"{self._folder}: contains vectors of several widths; all files are encoded again")
             self._rows = {}
 
     def encode(
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[bytes, np.ndarray]:
         or not rows.shape[1]
         or not np.isfinite(rows).all()
     ):
-        raise UserError(f"{path}: holds something else than keys [n, 32] and finite rows [n, d]; remove it")
+        raise UserError(f"{path}: expected keys [n, 32] and finite rows [n, d], found other content; remove it")
     return {key.tobytes(): row for key, row in zip(keys, rows, strict=True)}
 
 

@@ -49,8 +49,8 @@ def entity_files(folder: Path, entities: Sequence[str], modality: str) -> tuple[
             found.setdefault(index, []).append(path)
     if not found:
         raise UserError(
-            f"{folder}: none of its {len(named)} {media.plural} is named for an entity; name them by entity, as "
-            f"12{media.suffixes[0]} or {entities[0][:40]}{media.suffixes[0]}"
+            f"{folder}: none of its {len(named)} {media.plural} is named after an entity; name each file after its "
+            f"entity, such as 12{media.suffixes[0]} or {entities[0][:40]}{media.suffixes[0]}"
         )
     return {index: found[index] for index in sorted(found)}, unmatched
 

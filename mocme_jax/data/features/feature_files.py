@@ -60,17 +60,18 @@ def unread_features(folder: Path, read: Collection[Path]) -> list[str]:
             continue
         if kind in _PICKLES and name in USUAL:
             lines.append(
-                f"{path}: is not read, because a pickle runs what is in it; open it yourself if you trust it, and save "
-                f"an array with numpy.save({str(path.with_name(name + '.npy'))!r}, array), or a dict of vectors with "
-                f"numpy.savez({str(path.with_name(name + '.npz'))!r}, ids=list(vectors), rows=list(vectors.values()))"
+                f"{path}: is not read, because loading a pickle can run code; if you trust it, open it yourself and "
+                f"save an array with numpy.save({str(path.with_name(name + '.npy'))!r}, array), or a dict of vectors "
+                f"with numpy.savez({str(path.with_name(name + '.npz'))!r}, ids=list(vectors), "
+                "rows=list(vectors.values()))"
             )
         elif kind in _UNREAD and name in USUAL:
             lines.append(
-                f"{path}: is not read; features are read from {', '.join(_READERS)}: save it as one of these, or make "
-                "them of pictures, numbers and descriptions with python -m mocme_jax.prepare"
+                f"{path}: is not read; features are read from {', '.join(_READERS)}: save it in one of these "
+                "formats, or make features from images, numbers and descriptions with python -m mocme_jax.prepare"
             )
         elif kind in _OFTEN_OTHERS and name not in USUAL:
-            lines.append(f"{path}: is not read unless the modality is asked for: --config.data.modalities={name},...")
+            lines.append(f"{path}: is read only if you ask for its modality: --config.data.modalities={name},...")
     return lines
 
 
@@ -109,8 +110,8 @@ def feature_paths(folder: Path, graph_name: str, wanted: Collection[str] | None 
     chosen = {key for key in datasets if key == graph_key} or {key for key in datasets if graph_key.startswith(key)}
     if not chosen and len(datasets) > 1:
         raise UserError(
-            f"{folder}: holds features of {', '.join(datasets.values())} but none named for {graph_name}; "
-            "name the data folder for its dataset or keep its feature files alone in a folder"
+            f"{folder}: contains features of {', '.join(datasets.values())} but none named after {graph_name}; "
+            "name the data folder after its dataset, or keep only its feature files in the folder"
         )
     found: dict[str, Path] = {}
     for path in files:
@@ -119,9 +120,7 @@ def feature_paths(folder: Path, graph_name: str, wanted: Collection[str] | None 
             continue
         name = _modality_of(path)
         if name in TAKEN:
-            raise UserError(
-                f"{path}: {name!r} is the model's own word for one of its experts; give the file another name"
-            )
+            raise UserError(f"{path}: {name!r} is reserved for one of the model's own experts; rename the file")
         if name in found:
             raise UserError(f"{path}: gives the modality {name}, and so does {found[name]}; remove one of the two")
         found[name] = path
@@ -174,11 +173,11 @@ def read_feature_file(
     made_by = _word(path, np.asarray(arrays.pop("made_by"))) if "made_by" in arrays else ""
     kept = {key: np.asarray(arrays.pop(key)) for key in attribute_values.ARRAYS if key in arrays}
     if 0 < len(kept) < len(attribute_values.ARRAYS):
-        raise UserError(f"{path}: holds {', '.join(kept)} without the rest of the attributes; make the file again")
+        raise UserError(f"{path}: contains {', '.join(kept)} without the rest of the attributes; make the file again")
     arrays = _named(arrays)
     if arrays.keys() - set(_ARRAYS) or "rows" not in arrays:
         names = ", ".join(sorted(arrays))[:200] or "nothing"
-        raise UserError(f"{path}: holds {names}; expected the array rows, with ids or present")
+        raise UserError(f"{path}: contains {names}; expected the array rows, with ids or present")
     # A bool is a byte, and in a stranger's file not always 0 or 1.
     arrays = {
         key: array.view(np.uint8) != 0 if isinstance(array, np.ndarray) and array.dtype == bool else array
@@ -186,17 +185,17 @@ def read_feature_file(
     }
     rows, present = np.asarray(arrays["rows"]), arrays.get("present")
     if rows.dtype.kind not in "fiub":
-        raise UserError(f"{path}: holds values of type {rows.dtype}; save the features as a float32 array")
+        raise UserError(f"{path}: contains values of type {rows.dtype}; save the features as a float32 array")
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise UserError(f"{path}: has shape {list(rows.shape)}; expected a matrix [entities, width]")
     if "ids" in arrays:
         if present is not None:
-            raise UserError(f"{path}: holds both ids and present; give one of them")
+            raise UserError(f"{path}: contains both ids and present; keep only one of them")
         rows, present = _spread(path, rows, arrays["ids"], entities, notify)
     elif len(rows) != len(entities):
         raise UserError(
             f"{path}: has {len(rows)} rows but the graph has {len(entities)} entities; "
-            "give one row an entity in the order of its ids (python -m mocme_jax.prepare --list-entities), "
+            "give one row per entity in the order of the ids (python -m mocme_jax.prepare --list-entities), "
             "or an .npz of ids and rows"
         )
     elif present is not None:
@@ -207,8 +206,8 @@ def read_feature_file(
     if "ids" not in arrays and _order_may_surprise(entities):
         first = ", ".join(entity[:40] for entity in entities[:3])
         notify(
-            f"{path}: entities are called by whole numbers, but not in ascending order: row 0 and what follows are "
-            f"taken to be of {first}; python -m mocme_jax.prepare --list-entities writes the whole order"
+            f"{path}: the names of the entities are whole numbers, but not in ascending order: the first rows are read "
+            f"as those of {first}; python -m mocme_jax.prepare --list-entities writes the full order"
         )
     try:
         # A float64 too large for float32 turns infinite, and is then reported as such.
@@ -254,7 +253,7 @@ def _spread(
     """Rows by entity and their mask, from rows by position and the entity of each."""
     keys = ids if isinstance(ids, list) else _names_of(path, ids)
     if len(keys) != len(rows):
-        raise UserError(f"{path}: ids has shape [{len(keys)}] and rows {list(rows.shape)}; give one id a row")
+        raise UserError(f"{path}: ids has shape [{len(keys)}] and rows {list(rows.shape)}; give one id per row")
     find = entity_finder(entities)
     # Once per name: a compressed file may repeat a long one.
     found = {key: find(key) for key in dict.fromkeys(keys)}
@@ -265,7 +264,7 @@ def _spread(
     owners, rows = np.array([place for place in places if place is not None], np.int64), rows[known]
     counts = np.bincount(owners, minlength=len(entities))
     if len(owners) and counts.max() > 1:
-        raise UserError(f"{path}: entity id {counts.argmax()} is given {counts.max()} times; give one row an entity")
+        raise UserError(f"{path}: entity id {counts.argmax()} is given {counts.max()} times; give one row per entity")
     # A row of NaN under an id is as missing as no row.
     given = ~np.isnan(rows).all(1) if rows.dtype.kind == "f" else np.ones(len(rows), bool)
     spread = np.zeros((len(entities), rows.shape[1]), rows.dtype)
@@ -277,7 +276,7 @@ def _spread(
 
 def _names_of(path: Path, ids: np.ndarray) -> list[str]:
     if ids.ndim != 1:
-        raise UserError(f"{path}: ids has shape {list(ids.shape)}; give one id a row")
+        raise UserError(f"{path}: ids has shape {list(ids.shape)}; give one id per row")
     if ids.dtype.kind == "U":
         _refuse_no_text(path, "ids", ids)
     elif ids.dtype.kind not in "iu":
@@ -298,4 +297,4 @@ def _word(path: Path, array: np.ndarray) -> str:
 def _refuse_no_text(path: Path, name: str, words: np.ndarray) -> None:
     codes = np.ascontiguousarray(words).view(words.dtype.byteorder + "u4")
     if (codes > 0x10FFFF).any():
-        raise UserError(f"{path}: {name} hold what is no text; write them again")
+        raise UserError(f"{path}: {name} contain a value that is not text; write them again")

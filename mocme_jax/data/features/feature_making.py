@@ -101,7 +101,8 @@ def prepare(
                     texts[index] = description
             if not is_readable(texts):
                 raise UserError(
-                    f"{data}: the entities' names are numbers or ids, no text; give --text=FILE with rows name<TAB>text"
+                    f"{data}: the entities' names are numbers or ids, not text; give --text=FILE with rows "
+                    "name<TAB>text"
                 )
     for kind, (folder, name) in files.items():
         with _kept_for_later(fatal):
@@ -138,12 +139,12 @@ def _of_files(
     encoder, plural = encoder or MEDIA[kind].encoders[0], MEDIA[kind].plural
     if unmatched:
         some = ", ".join(path.name for path in unmatched[:5])
-        notify(f"{folder}: {len(unmatched)} {plural} are named for no entity and left out: {some}")
+        notify(f"{folder}: {len(unmatched)} {plural} are not named after an entity and are left out: {some}")
     notify(f"encoding {sum(map(len, paths.values())):,} {plural} with {encoder}")
     kept = EncodedRows(encoded, kind, encoder, notify)
     modality = files_modality(kind, paths, len(entities), encoder, bad, Countdown(plural, notify), kept)
     if kept.reused:
-        notify(f"{kept.reused:,} of these {plural} were encoded before, and their vectors in {encoded} are reused")
+        notify(f"{kept.reused:,} of these {plural} were encoded before; their vectors in {encoded} are reused")
     if not modality.present.any():
         raise UserError(f"{folder}: none of its {plural} can be read; replace them")
     return modality
@@ -169,9 +170,11 @@ def _tell_problems(bad: list[str], fatal: list[str], skip_bad: bool, notify: Cal
         return
     if len(problems) > 1:
         _tell(problems, notify)
-    cure = "" if fatal else ", or leave out what is bad with --skip-bad"
+    cure = "" if fatal else ", or leave out bad input with --skip-bad"
     raise UserError(
-        f"{problems[0]}{cure}" if len(problems) == 1 else f"{len(problems):,} problems, told above; mend them{cure}"
+        f"{problems[0]}{cure}"
+        if len(problems) == 1
+        else f"{len(problems):,} problems, listed above; correct them{cure}"
     )
 
 
@@ -207,7 +210,7 @@ def prepare_triples(
     out = Path(out)
     # Of the two graphs, readers would take the names of one and the triples of the other.
     if out.resolve() == Path(data).resolve() or any((out / f"{split}2id.txt").exists() for split in SPLITS):
-        raise UserError(f"{out}: holds a graph in another layout; give another --out")
+        raise UserError(f"{out}: contains a graph in another layout; give another --out")
     graph = read_triples(data, notify)
     for line in audit(graph).warnings():
         notify(f"warning: {line}")
@@ -218,7 +221,7 @@ def prepare_triples(
         graph = graph.replace(train=train, valid=valid)
     there = out / f"train{SUFFIX}"
     if there.exists() and not overwrite and there.name not in unfinished(out):
-        raise UserError(f"{there}: is there already; give --overwrite or another --out")
+        raise UserError(f"{there}: already exists; give --overwrite or another --out")
     try:
         written = write_mapped(out, graph)
     except OSError as error:
@@ -242,7 +245,7 @@ def list_entities(data: Path, out: Path, *, overwrite: bool = False, notify: Cal
     """
     entities, path = read_triples(data, notify).entities, Path(out) / "entities.txt"
     if path.exists() and not overwrite:
-        raise UserError(f"{path}: is there already; give --overwrite or another --out")
+        raise UserError(f"{path}: already exists; give --overwrite or another --out")
     text = "".join(f"{name}\n" for name in entities)
     try:
         write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogatepass")))
@@ -257,4 +260,4 @@ def _keep_what_is_there(out: Path, graph_name: str, targets: dict[str, Path], ov
     for kind, target in targets.items():
         if kind in there and not (there[kind] == target and (overwrite or target.name in broken_off)):
             cure = "give --overwrite or another --out" if there[kind] == target else "remove it or give another --out"
-            raise UserError(f"{there[kind]}: is there already and gives the modality {kind}; {cure}")
+            raise UserError(f"{there[kind]}: already exists and provides the modality {kind}; {cure}")

@@ -34,11 +34,11 @@ def modalities_of(
     for given, values in features.items():
         name = modality_name(given)
         if name in TAKEN or name in found:
-            why = "is the model's own word for one of its experts" if name in TAKEN else "is given twice"
+            why = "is reserved for one of the model's own experts" if name in TAKEN else "is given twice"
             raise UserError(f"features {given!r}: {name} {why}; give it another name")
         found[name] = _modality(name, values, entities, named.get(name, ""), notify)
         if name in named and found[name].made_by != named[name]:
-            raise UserError(f"encoders {name!r}: the values are not encoded; an encoder takes texts or files")
+            raise UserError(f"encoders {name!r}: these values are not encoded; an encoder takes texts or files")
     if named.keys() - found.keys():
         raise UserError(f"encoders: {', '.join(sorted(named.keys() - found.keys()))} is not among the features")
     return tuple(found[name] for name in sorted(found))
@@ -58,14 +58,14 @@ def _modality(name: str, values: Any, entities: Sequence[str], encoder: str, not
     where = f"features {name}"
     if isinstance(values, str):
         if name != "text" or values != "names":
-            raise UserError(f"{where}: is {values!r}; the one word that is known is text='names'")
+            raise UserError(f"{where}: is {values!r}; the only accepted word is text='names'")
         return text_modality([readable_name(entity) for entity in entities], encoder or DEFAULT_ENCODER)
     pairs = _pairs(values)
     if pairs is None:
         rows = np.asarray(values)
         # Only ids have an order that the caller knows as well.
         if list(entities) != list(map(str, range(len(entities)))):
-            raise UserError(f"{where}: say whose each row is, as {{entity: row}}; only ids 0 to N-1 have an order")
+            raise UserError(f"{where}: give {{entity: row}}, because only ids 0 to N-1 have an order")
         if rows.shape[:1] != (len(entities),):
             raise UserError(f"{where}: has shape {list(rows.shape)}, but the graph has {len(entities)} entities")
         return make_modality(name, rows)
@@ -76,7 +76,7 @@ def _modality(name: str, values: Any, entities: Sequence[str], encoder: str, not
     known = {}
     for place, (key, value) in zip(places, pairs, strict=True):
         if place in known:
-            raise UserError(f"{where}: {key!r} is given twice, or by its name and by its id; give one value an entity")
+            raise UserError(f"{where}: {key!r} is given twice, or by its name and by its id; give one value per entity")
         if place is not None:
             known[place] = value
     if not known:
@@ -85,7 +85,7 @@ def _modality(name: str, values: Any, entities: Sequence[str], encoder: str, not
         known = {place: _paths(value) for place, value in known.items()}
     kinds = {_kind(value) for value in known.values()}
     if len(kinds) > 1:
-        raise UserError(f"{where}: holds {' and '.join(sorted(kinds))}; give all entities values of one kind")
+        raise UserError(f"{where}: contains {' and '.join(sorted(kinds))}; give all entities values of one kind")
     (kind,) = kinds
     if kind == "numbers by attribute":
         if name != "numeric":
@@ -93,16 +93,16 @@ def _modality(name: str, values: Any, entities: Sequence[str], encoder: str, not
         else:
             rows = {place: given for place, row in known.items() if (given := _given(where, row))}
             if not rows:
-                raise UserError(f"{where}: holds no number")
+                raise UserError(f"{where}: contains no number")
             return attribute_modality(list(rows.values()), list(rows), len(entities), where)
     if kind == "texts":
         if name != "text":
-            raise UserError(f"{where}: holds texts; give texts under the name text, or vectors")
+            raise UserError(f"{where}: contains texts; give texts under the name text, or vectors")
         texts = [str(known.get(place, "")) for place in range(len(entities))]
         return text_modality(texts, encoder or DEFAULT_ENCODER)
     if kind == "files":
         if not encoders_of(name):
-            raise UserError(f"{where}: files are read for {', '.join(MEDIA)} alone; give vectors, or add an encoder")
+            raise UserError(f"{where}: files are read only for {', '.join(MEDIA)}; give vectors, or add an encoder")
         return files_modality(name, known, len(entities), encoder)
     return _vectors(name, known, len(entities))
 

@@ -74,7 +74,7 @@ def attribute_modality(
     kept = np.flatnonzero(counts >= min_rows) if (counts >= min_rows).any() else np.arange(len(counts))
     if len(kept) * height > max(_CELLS, _LEAST_SHARE * len(cells)):
         raise UserError(
-            f"{where}: {len(kept):,} attributes of {height:,} entities would be {len(kept) * height:,} cells for "
+            f"{where}: {len(kept):,} attributes of {height:,} entities would take {len(kept) * height:,} cells for "
             f"{len(cells):,} values; leave out attributes that few entities have"
         )
     features = np.zeros((height, 2 * len(kept)), np.float32)

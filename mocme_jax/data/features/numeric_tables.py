@@ -60,7 +60,7 @@ def read_numeric_rows(
     rows = _table_rows(path, notify, bad) if is_table else _triple_rows(path, bad)
     if not any(row.values for row in rows):
         expected = "values" if is_table else "rows 'entity<TAB>attribute<TAB>value'"
-        raise UserError(f"{path}: holds no {expected}")
+        raise UserError(f"{path}: contains no {expected}")
     return rows
 
 
@@ -122,7 +122,7 @@ def _columns_of_words(
             continue
         made += len(words) * len(cells)
         if made > _MOST_CELLS:
-            raise UserError(f"{path}: columns of words would be more than {_MOST_CELLS:,} cells; leave some out")
+            raise UserError(f"{path}: columns of words would take more than {_MOST_CELLS:,} cells; leave some out")
         # The pairs are shared by all rows.
         zeros, ones = ([(f"{name}={word}", value) for word in words] for value in (0.0, 1.0))
         found[name] = {word: [*zeros[:at], ones[at], *zeros[at + 1 :]] for at, word in enumerate(words)}

@@ -57,12 +57,12 @@ def encode_raw(modality: Modality, given: Sequence[Any]) -> np.ndarray:
     if not can_encode(modality):
         if not modality.made_by:
             raise UserError(
-                f"features {name}: the graph's feature file does not tell what made it, so that new values can't be "
-                f"encoded alike; give vectors of width {width}, or train on what mocme_jax.prepare writes"
+                f"features {name}: the graph's feature file does not name its encoder, so new values cannot be "
+                f"encoded the same way; give vectors of width {width}, or train on a file that mocme_jax.prepare wrote"
             )
         raise UserError(
-            f"features {name}: those of the graph were encoded with {modality.made_by[:60]!r}; encode the new "
-            f"ones with that, and give vectors of width {width}"
+            f"features {name}: the graph's features were encoded with {modality.made_by[:60]!r}; encode the new "
+            f"values with it and give vectors of width {width}"
         )
     if name == "numeric":
         found = attribute_rows(modality.attributes or {}, [_of_kind(name, value, Mapping) for value in values])
@@ -76,8 +76,8 @@ def encode_raw(modality: Modality, given: Sequence[Any]) -> np.ndarray:
         found = files_modality(name, files, len(files), modality.made_by).features
     if found.shape[1] != width:
         raise UserError(
-            f"features {name}: {modality.made_by} gives vectors of width {found.shape[1]}, those of the graph have "
-            f"{width}; its feature file names the wrong encoder"
+            f"features {name}: {modality.made_by} gives vectors of width {found.shape[1]}, but the graph's features "
+            f"have width {width}; the feature file names the wrong encoder"
         )
     rows[present] = found
     return rows
@@ -94,5 +94,5 @@ def _is_there(value: Any) -> bool:
 def _of_kind(name: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
         wanted = {"text": "a text", "numeric": "numbers by attribute"}.get(name, "the path of a file")
-        raise UserError(f"features {name}: {str(value)[:60]!r} is given where {wanted} is expected")
+        raise UserError(f"features {name}: expected {wanted}, found {str(value)[:60]!r}")
     return value

@@ -108,6 +108,8 @@ def tell_left_out(
     if len(missing) == total:
         raise UserError(
             f"{first}: the graph has none of the names in its {total:,} {what}, such as {some}; "
-            "write names as they are in the triples"
+            "write names as they appear in the triples"
         )
-    notify(f"{first}: {len(missing):,} of {total:,} {what} are of names that the graph lacks, and left out: {some}")
+    notify(
+        f"{first}: {len(missing):,} of {total:,} {what} have names that are not in the graph and are left out: {some}"
+    )

@@ -74,7 +74,7 @@ def load_graph(
     graph = graph.replace(name=name or graph.name)
     features_dir = directory if features_dir is None else Path(features_dir)
     if not features_dir.is_dir():
-        raise UserError(f"{features_dir}: no such folder; it should hold the feature files")
+        raise UserError(f"{features_dir}: no such folder; give the folder that contains the feature files")
     folders = list(dict.fromkeys([features_dir, directory]))
     wanted = {modality_name(word) for word in modalities} - {"structure"}
     take_all = not modalities
@@ -106,7 +106,7 @@ def read_triples(directory: Path, notify: Callable[[str], None] = print) -> Know
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such folder; give the folder that holds the graph's files")
+        raise UserError(f"{directory}: no such folder; give the folder that contains the graph's files")
     refuse_unfinished(directory, _of_graph)
     if any((directory / f"{split}2id.txt").exists() for split in ("train", "valid", "test")):
         return read_openke(directory)
@@ -115,7 +115,7 @@ def read_triples(directory: Path, notify: Callable[[str], None] = print) -> Know
     if split_file(directory, "train") is not None:
         return read_plain(directory, notify)
     raise UserError(
-        f"{directory}: holds no graph; expected entity2id.txt, relation2id.txt and "
+        f"{directory}: contains no graph; expected entity2id.txt, relation2id.txt and "
         f"{{train,valid,test}}2id.txt (or {SUFFIX}), or train.txt (.tsv, .nt, .del, .gz) with rows head, relation, tail"
     )
 
@@ -138,7 +138,7 @@ def is_readable(texts: Sequence[str]) -> bool:
 def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders: Sequence[Path]) -> str:
     if kind == "text":
         return (
-            f"{graph.name}: the entities' names are numbers or ids, no text; "
+            f"{graph.name}: the entities' names are numbers or ids, not text; "
             f"put {LABELS_FILE} or {DESCRIPTIONS_FILE} into {features_dir}"
         )
     if kind == "numeric":
@@ -149,7 +149,7 @@ def _not_to_be_had(kind: str, graph: KnowledgeGraph, features_dir: Path, folders
     if is_readable(entity_texts(graph, *folders, notify=lambda line: None)):
         there.add("text")
     offered = ", ".join(sorted(there)) or "none"
-    return f"{features_dir}: no features for {kind}; there are: {offered}. Add a file such as {kind}.npy"
+    return f"{features_dir}: no features for {kind}; available: {offered}. Add a file such as {kind}.npy"
 
 
 def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None]) -> Modality:
@@ -163,13 +163,15 @@ def _encoded(texts: list[str], features_dir: Path, notify: Callable[[str], None]
         rows = _read_made(folder / file_name, len(texts))
         if rows is not None:
             return make_modality("text", rows, present, DEFAULT_ENCODER)
-    notify(f"encoding {present.sum():,} texts with {DEFAULT_ENCODER} (once; kept for the next run)")
+    notify(f"encoding {present.sum():,} texts with {DEFAULT_ENCODER} (once; later runs reuse them)")
     rows = encode_texts(texts)
     place = beside if _may_write(features_dir) else fallback
     try:
         write_atomically(place / file_name, lambda file: np.save(file, rows))
     except OSError as error:
-        notify(f"{place}: text features could not be kept there ({error.strerror}); going on without")
+        notify(
+            f"{place}: text features could not be saved there ({error.strerror}); the next run will encode them again"
+        )
     return make_modality("text", rows, present, DEFAULT_ENCODER)
 
 

@@ -25,7 +25,7 @@ def write_graph(graph: KnowledgeGraph, folder: Path) -> None:
     """
     folder = Path(folder)
     if graph.mapped:
-        raise UserError(f"{graph.name}: its triples are files already; copy its folder")
+        raise UserError(f"{graph.name}: its triples are already files; copy its folder")
     tables = zip(NAME_FILES, (graph.entities, graph.relations), strict=True)
     files: dict[str, Content] = {file: as_name_file(file, names) for file, names in tables}
     for modality in graph.modalities:
@@ -37,4 +37,4 @@ def write_graph(graph: KnowledgeGraph, folder: Path) -> None:
     try:
         write_together(folder, files)
     except OSError as error:
-        raise UserError(f"{folder}: can't be written ({error.strerror})") from error
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error

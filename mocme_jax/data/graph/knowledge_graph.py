@@ -262,7 +262,7 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise UserError(
-            f"modality {name}: row {bad[0]} ({len(bad)} rows in all) holds NaN or infinite values and is not masked; "
-            "fill the row with NaN to mark the entity as missing it"
+            f"modality {name}: row {bad[0]} ({len(bad)} rows in all) contains NaN or infinite values and is not "
+            "masked; to mark the entity as missing, fill the row with NaN"
         )
     return Modality(name, features, np.asarray(present, bool), made_by)

@@ -129,4 +129,4 @@ def _check_ids(triples: np.ndarray, limits: tuple[int, int, int]) -> None:
     for column, limit in enumerate(limits):
         low, high = triples[:, column].min(), triples[:, column].max()
         if low < 0 or high >= limit:
-            raise ValueError(f"column {column} of the triples holds ids {low} to {high}, not within [0, {limit})")
+            raise ValueError(f"column {column} of the triples contains ids {low} to {high}, not within [0, {limit})")

@@ -30,7 +30,7 @@ def read_mapped(folder: Path) -> KnowledgeGraph:
     names = [read_names(folder / file).names for file in NAME_FILES]
     splits = {split: _map_triples(folder / f"{split}{SUFFIX}", *map(len, names)) for split in SPLITS}
     if not len(splits["train"]):
-        raise UserError(f"{folder / ('train' + SUFFIX)}: holds no triples; a graph needs training triples")
+        raise UserError(f"{folder / ('train' + SUFFIX)}: contains no triples; a graph needs training triples")
     return KnowledgeGraph(folder.resolve().name, *names, **splits, mapped=True)
 
 

@@ -49,8 +49,8 @@ def as_name_file(file: str, names: Sequence[str]) -> bytes:
         # As read_lines: only line feeds end a line.
         if not name or name != name.strip() or not {"\t", "\n", "\0"}.isdisjoint(name):
             raise UserError(
-                f"{name[:60]!r}: {file} can't hold a name that is empty, or has a tab, a line feed, a zero "
-                "byte, or a blank at an end"
+                f"{name[:60]!r}: {file} cannot contain a name that is empty, contains a tab, a line feed or a zero "
+                "byte, or starts or ends with a blank"
             )
     lines = [str(len(names)), *(f"{name}\t{index}" for index, name in enumerate(names))]
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
@@ -91,16 +91,14 @@ def read_names(path: Path) -> NameFile:
         name, index = name.strip(), read_whole_number(digits.strip())
         if not name or index is None:
             form = "'id name'" if path.suffix in _ID_FIRST else "'name id'"
-            form = "a name, and no tab," if listed else f"{form} with a tab or a space between,"
+            form = "a name without a tab," if listed else f"{form} with a tab or a space between them,"
             raise UserError(f"{path}:{number}: expected {form} found {line[:60]!r}")
         if index >= total:
             raise UserError(f"{path}:{number}: id {index} is out of range; {total} names have ids 0 to {total - 1}")
         if names[index] is not None:
             raise UserError(f"{path}:{number}: id {index} is given twice; ids must be 0 to {total - 1}, each once")
         if name in line_of:
-            raise UserError(
-                f"{path}:{number}: name {name[:60]!r} stands on line {line_of[name]} too; give each name once"
-            )
+            raise UserError(f"{path}:{number}: name {name[:60]!r} is also on line {line_of[name]}; give each name once")
         names[index] = name
         line_of[name] = number
     return NameFile(path, names, counted)  # type: ignore[arg-type]  # total distinct ids below total leave no gap

@@ -29,10 +29,12 @@ def read_openke(folder: Path) -> KnowledgeGraph:
     for split in SPLITS:
         path = folder / f"{split}2id.txt"
         if not path.exists():
-            raise UserError(f"{path}: no such file; a graph without {split} triples has a file with the one line 0")
+            raise UserError(
+                f"{path}: no such file; if there are no {split} triples, write a file with the single line 0"
+            )
         splits[split] = read_id_triples(path, len(entities), len(relations))
     if not len(splits["train"]):
-        raise UserError(f"{folder / 'train2id.txt'}: holds no triples; a graph needs training triples")
+        raise UserError(f"{folder / 'train2id.txt'}: contains no triples; a graph needs training triples")
     return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
 
 

@@ -40,7 +40,7 @@ def read_plain(folder: Path, notify: Callable[[str], None] = print) -> Knowledge
     train = paths["train"] or folder / "train.txt"
     files = {split: read_rows(path, notify) for split, path in {**paths, "train": train}.items() if path is not None}
     if not files["train"].rows:
-        raise UserError(f"{train}: holds no triples; a graph needs training triples")
+        raise UserError(f"{train}: contains no triples; a graph needs training triples")
     coded = all(file.path.suffix == CODED for file in files.values())
     if not coded and not any(file.ordered for file in files.values()):
         files = _in_order(files, notify)
@@ -92,8 +92,8 @@ def _in_order(files: dict[str, PlainRows], notify: Callable[[str], None]) -> dic
     order = {0: (1, 0, 2), 2: (0, 2, 1)}[column]
     words = {0: "relation, head, tail", 2: "head, tail, relation"}[column]
     notify(
-        f"{files['train'].path}: columns are read as {words}: the other two name the same things; if that is wrong, "
-        "begin each file with a header, head<TAB>relation<TAB>tail"
+        f"{files['train'].path}: columns are read as {words}, because the other two share names; if that is wrong, "
+        "start each file with the header head<TAB>relation<TAB>tail"
     )
     return {
         split: file._replace(rows=[[row[place] for place in order] for row in file.rows])
@@ -124,7 +124,8 @@ def _ids_by_token(
     if more:
         some = ", ".join(repr(token[:60]) for token in more[:5])
         notify(
-            f"{file.path}: lacks {len(more):,} names of the triples; they get the ids from {len(known):,} on: {some}"
+            f"{file.path}: {len(more):,} names of the triples are missing here; they get ids from {len(known):,} on: "
+            f"{some}"
         )
     names = file.names + more
     return names, {name: index for index, name in enumerate(names)}

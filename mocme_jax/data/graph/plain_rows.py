@@ -85,8 +85,8 @@ def read_rows(path: Path, notify: Callable[[str], None] = print) -> PlainRows:
     if order is None:
         return PlainRows(path, rows, range(first, first + len(rows)))
     words = " ".join(rows[0])[:60]
-    how = "" if order == [0, 1, 2] else ", and the columns are read in its order"
-    notify(f"{path}:{first}: the header {words!r} is no triple and is left out{how}")
+    how = "" if order == [0, 1, 2] else "; the columns are read in its order"
+    notify(f"{path}:{first}: the header {words!r} is not a triple and is left out{how}")
     reordered = [[row[column] for column in order] for row in rows[1:]]
     return PlainRows(path, reordered, range(first + 1, first + len(rows)), ordered=True)
 
@@ -161,5 +161,6 @@ def _refuse_other_separators(path: Path, first: int, body: list[str]) -> None:
         by_words = all(len(row) == 3 for row in words)
         if not by_words or len({row[1] for row in columns}) <= len({row[1] for row in words}):
             raise UserError(
-                f"{path}:{first}: columns are separated by {kind}, found {body[0][:60]!r}; write tabs for the {kind}"
+                f"{path}:{first}: columns are separated by {kind}, found {body[0][:60]!r}; write tabs instead of the "
+                f"{kind}"
             )

@@ -33,14 +33,14 @@ def graph_of_rows(
         if not 0 < share < 1:
             raise UserError(f"{split} is {share}: expected a share between 0 and 1, or triples")
     if sum(shares.values()) >= 1:
-        raise UserError(f"valid and test are {sum(shares.values()):.0%} of the triples, which leaves none to train on")
+        raise UserError(f"valid and test are {sum(shares.values()):.0%} of the triples, which leaves none for training")
     given = {"train": triples, "valid": valid, "test": test}
     rows = {split: names_of(part, split) for split, part in given.items() if part is not None and split not in shares}
     if not rows["train"]:
-        raise UserError("triples: there are none; a graph needs training triples")
+        raise UserError("triples: none were given; a graph needs training triples")
     graph = graph_of_names(name, rows)
     if time is not None and not shares:
-        raise UserError("time divides what valid and test take a share of; give valid=0.1 or test=0.1")
+        raise UserError("time is used only to split off a share; give valid=0.1 or test=0.1")
     total = len(graph.train)
     times = None if time is None else _times(triples, time, total)
     for split, share in shares.items():
@@ -51,7 +51,7 @@ def graph_of_rows(
             late = times > np.sort(times)[-1 - round(share * total)]
             if not late.any():
                 raise UserError(
-                    f"{split}: no triples are later than all others; times are too alike, give a larger share"
+                    f"{split}: no triples are later than all others; too many times are equal: give a larger share"
                 )
             train, part, times = graph.train[~late], graph.train[late], times[~late]
         graph = graph.replace(**{"train": train, split: part})
@@ -71,7 +71,7 @@ def names_of(triples: Any, what: str = "triples") -> list[list[str]]:
         columns = [str(column) for column in triples.columns]
         order = order_of(columns)
         if order is None and len(columns) != 3:
-            raise UserError(f"{what}: the columns are {', '.join(columns)}; call three of them head, relation and tail")
+            raise UserError(f"{what}: the columns are {', '.join(columns)}; name three of them head, relation and tail")
         table = triples.to_numpy()[:, order or [0, 1, 2]]
         rows = table.tolist()
     else:
@@ -79,14 +79,14 @@ def names_of(triples: Any, what: str = "triples") -> list[list[str]]:
     found = []
     for number, row in enumerate(rows):
         if not isinstance(row, list | tuple) or len(row) != 3:
-            raise UserError(f"{what}: row {number} is {str(row)[:60]}; a triple is head, relation, tail")
+            raise UserError(f"{what}: row {number}: expected head, relation, tail, found {str(row)[:60]}")
         found.append([_name(value, f"{what}: row {number}") for value in row])
     return found
 
 
 def _name(value: Any, where: str) -> str:
     if isinstance(value, float) and value.is_integer():
-        raise UserError(f"{where} holds {value}; ids are whole numbers: turn the column into integers")
+        raise UserError(f"{where} contains {value}; ids are whole numbers: convert the column to integers")
     text = "" if value is None or isinstance(value, float) else str(value).strip()
     if not text:
         raise UserError(f"{where} lacks a value ({value!r})")
@@ -101,7 +101,7 @@ def _times(triples: Any, time: Any, count: int) -> np.ndarray:
         time = triples[time]
     times = np.asarray(time)
     if times.shape != (count,):
-        raise UserError(f"time has shape {list(times.shape)} for {count} triples; give one a triple")
+        raise UserError(f"time has shape {list(times.shape)} for {count} triples; give one time per triple")
     return times
 
 
@@ -111,7 +111,7 @@ def graph_of_pykeen(dataset: Any, name: str = "") -> KnowledgeGraph:
     names = []
     for ids in (parts["train"].entity_to_id, parts["train"].relation_to_id):
         if sorted(ids.values()) != list(range(len(ids))):
-            raise UserError("the dataset's ids are not 0 to N-1; number its entities and relations anew")
+            raise UserError("the dataset's ids are not 0 to N-1; renumber its entities and relations")
         names.append(sorted(ids, key=ids.__getitem__))
     splits = {}
     for split, factory in parts.items():

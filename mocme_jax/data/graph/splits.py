@@ -71,7 +71,7 @@ def carve_dev(
             break
     if not taken:
         raise UserError(
-            f"train: none of its {len(distinct)} distinct triples can be spared for a dev split; "
+            f"train: none of its {len(distinct)} distinct triples can be moved to a dev split; "
             "give a valid split that shares no triple with train and test"
         )
     return train[~in_dev[copy_of]], train[np.sort(first[in_dev])]

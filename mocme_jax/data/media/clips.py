@@ -43,10 +43,10 @@ def read_frames(path: Path, count: int = FRAMES) -> list[Image.Image]:
     """
     with _opened(path) as container:
         if not container.streams.video:
-            raise UserError(f"{path}: holds no pictures; replace or remove it")
+            raise UserError(f"{path}: contains no video frames; replace or remove it")
         stream = container.streams.video[0]
         if stream.codec_context is None:
-            raise UserError(f"{path}: is encoded in a way that is not known here; convert it to MP4 with H.264")
+            raise UserError(f"{path}: has an unknown video encoding; convert it to MP4 with H.264")
         size = stream.codec_context.width * stream.codec_context.height
         if not 0 < size <= MOST_PIXELS:
             raise UserError(f"{path}: has frames of {size:,} pixels; at most {MOST_PIXELS:,} are read: scale it down")
@@ -56,7 +56,7 @@ def read_frames(path: Path, count: int = FRAMES) -> list[Image.Image]:
         frames = _search(container, stream, count) if long else _decode(container, stream, length, count)
         pictures = [_picture(path, frame) for frame in frames]
     if not pictures:
-        raise UserError(f"{path}: holds no frame that can be read; replace or remove it")
+        raise UserError(f"{path}: contains no readable frame; replace or remove it")
     return pictures
 
 
@@ -75,7 +75,7 @@ def read_sound_track(path: Path) -> np.ndarray:
         to_mono = av.AudioResampler(format="fltp", layout="mono", rate=RATE)
         left = RATE * MOST_SECONDS
         if container.streams.audio[0].codec_context is None:
-            raise UserError(f"{path}: its sound is encoded in a way that is not known here; convert it to AAC")
+            raise UserError(f"{path}: has an unknown sound encoding; convert it to AAC")
         # None at the end asks for what the resampler still holds.
         for frame in itertools.chain(container.decode(container.streams.audio[0]), [None]):
             for part in to_mono.resample(frame):

@@ -88,7 +88,7 @@ def load(path: Path | None = None) -> Parameters:
     def take(name: str, *shape: int) -> np.ndarray:
         array = weights.get(name)
         if array is None or array.shape != shape or array.dtype != np.float32:
-            raise UserError(f"{path}: no weights of EfficientNet-Lite0 ({name} should be float32 {list(shape)})")
+            raise UserError(f"{path}: not the weights of EfficientNet-Lite0 ({name} should be float32 {list(shape)})")
         return array
 
     def layer(convolution: str, norm: str, size: int, inward: int, outward: int) -> Parameters:

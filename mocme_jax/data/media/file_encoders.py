@@ -85,8 +85,8 @@ def file_encoder(modality: str, name: str) -> FileEncoder:
         encode = ADDED[modality, name]
         return FileEncoder(lambda path: path, lambda paths: np.asarray(encode(paths), np.float32))
     if modality not in MEDIA:
-        known = ", ".join(encoders_of(modality)) or "none is added"
-        raise UserError(f"{modality} encoder {name!r} is unknown; there are: {known}")
+        known = ", ".join(encoders_of(modality)) or "none"
+        raise UserError(f"{modality} encoder {name!r} is unknown; known encoders: {known}")
     if modality == "audio":
         model = transformers_model(modality, name, (MEL,))
         if model:
@@ -122,7 +122,7 @@ def encode_files(
             rows = encoder.vectors(list(read.values()))
             if rows.ndim != 2 or len(rows) != len(read):
                 raise UserError(
-                    f"an encoder gave an array {list(rows.shape)} for {len(read)} files; expected one row each"
+                    f"an encoder gave an array {list(rows.shape)} for {len(read)} files; expected one row per file"
                 )
             found |= dict(zip(read, rows, strict=True))
         told(min(start + _AT_ONCE, len(paths)), len(paths))

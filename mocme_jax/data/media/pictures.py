@@ -46,7 +46,7 @@ def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:
         try:
             return _of_file(file, use)
         except UnidentifiedImageError:
-            raise UserError(f"{path}: no image that can be read; convert it to PNG or JPEG") from None
+            raise UserError(f"{path}: not a readable image; convert it to PNG or JPEG") from None
         # A damaged image may raise anything inside of Pillow, and all of it means this.
         except Exception as error:
             reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

@@ -44,7 +44,7 @@ def read_sound(path: Path) -> np.ndarray:
         try:
             with quiet(), soundfile.SoundFile(file) as sound:
                 if sound.format not in FORMATS:
-                    raise UserError(f"{path}: is a sound of the kind {sound.format}; convert it to WAV or FLAC")
+                    raise UserError(f"{path}: is a sound file of type {sound.format}; convert it to WAV or FLAC")
                 rate, channels = sound.samplerate, sound.channels
                 if rate not in _RATES or channels > _MOST_CHANNELS:
                     raise UserError(f"{path}: has {channels} channels at {rate} Hz; convert it to one at {RATE} Hz")
@@ -56,7 +56,7 @@ def read_sound(path: Path) -> np.ndarray:
             raise UserError(f"{path}: cannot read the sound ({str(error)[:200]}); replace or remove it") from error
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     if not len(samples):
-        raise UserError(f"{path}: holds no sound; replace or remove it")
+        raise UserError(f"{path}: contains no sound; replace or remove it")
     return resampled(samples, rate, RATE)
 
 

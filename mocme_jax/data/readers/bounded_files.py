@@ -35,7 +35,7 @@ def open_file(path: Path) -> BinaryIO:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UserError(f"{path}: is a folder, a pipe or a device; put a file in its place")
+        raise UserError(f"{path}: expected a file, found a folder, a pipe or a device; put a file in its place")
     return os.fdopen(descriptor, "rb")
 
 
@@ -48,7 +48,7 @@ def read_file(path: Path, largest: int | None = None) -> bytes:
     with open_file(path) as file:
         length = os.fstat(file.fileno()).st_size
         if largest is not None and length > largest:
-            raise UserError(f"{path}: is {length:,} bytes long, and such a file has at most {largest:,}")
+            raise UserError(f"{path}: is {length:,} bytes long, but such a file may have at most {largest:,}")
         try:
             return file.read()
         except OSError as error:
@@ -73,7 +73,7 @@ def map_file(path: Path) -> mmap.mmap | bytes:
 def whole_number(value: object, what: str = "a size") -> int:
     """``value`` if it can be a size, a place or an id; else Damaged is raised."""
     if type(value) is not int or not 0 <= value < _MOST:
-        raise Damaged(f"{what} that is no whole number in range")
+        raise Damaged(f"{what} that is not a whole number in range")
     return value
 
 
@@ -90,5 +90,5 @@ def claimed_count(shape: Sequence[object], itemsize: int, held: int) -> int:
         raise Damaged(f"an array of {len(shape):,} axes")
     sizes = [whole_number(size) for size in shape]
     if math.prod(max(size, 1) for size in sizes) * max(itemsize, 1) >= _MOST or math.prod(sizes) * itemsize > held:
-        raise Damaged(f"an array of shape {str(sizes)[:60]} where the file holds {held:,} bytes for it")
+        raise Damaged(f"an array of shape {str(sizes)[:60]}, for which the file contains {held:,} bytes")
     return math.prod(sizes)

@@ -47,7 +47,7 @@ def read_csv(path: Path, bad: Callable[[str], None] = refuse) -> tuple[list[str]
         except StopIteration:
             return header, rows
         except csv.Error as error:
-            raise UserError(f"{path}:{line}: malformed ({error}); write it as a table with commas") from None
+            raise UserError(f"{path}:{line}: malformed ({error}); write a comma-separated table") from None
         if not header:
             has_names = not key or any(read_number(cell) is None for cell in cells)
             header = _check_header(f"{path}:{line}", key, cells, has_names)
@@ -58,12 +58,12 @@ def read_csv(path: Path, bad: Callable[[str], None] = refuse) -> tuple[list[str]
         if len(cells) != len(header):
             bad(
                 f"{path}:{line}: {len(cells) + 1} cells in a table of {len(header) + 1} columns; add or remove commas, "
-                "and quote a cell that holds one"
+                "and quote cells that contain a comma"
             )
         elif not key:
             bad(f"{path}:{line}: names no entity; fill in the first column or remove the line")
         elif line_of.setdefault(key, line) != line:
-            bad(f"{path}:{line}: {key[:60]!r} has a row already, in line {line_of[key]}; keep one of them")
+            bad(f"{path}:{line}: {key[:60]!r} already has a row, on line {line_of[key]}; keep one of them")
         else:
             rows.append(TableRow(line, key, cells))
 
@@ -76,7 +76,7 @@ def read_csv_vectors(path: Path) -> dict[str, list[str] | np.ndarray]:
     """
     names, table = read_csv(path)
     rows = np.full((len(table), len(names)), np.nan)
-    cure = "give numbers alone, or give the file another name; descriptions are read from descriptions.tsv"
+    cure = "give numbers only, or rename the file; descriptions are read from descriptions.tsv"
     for vector, row in zip(rows, table, strict=True):
         if any(row.cells):
             vector[:] = [
@@ -89,7 +89,7 @@ def read_csv_vectors(path: Path) -> dict[str, list[str] | np.ndarray]:
 def _check_header(place: str, key: str, cells: list[str], has_names: bool) -> list[str]:
     if not cells:
         kind = "tabs" if "\t" in key else "semicolons" if ";" in key else ""
-        cure = f"write commas for {kind}" if kind else "a table starts with a header: entity,attribute,attribute"
+        cure = f"write commas instead of {kind}" if kind else "a table starts with a header: entity,attribute,attribute"
         raise UserError(f"{place}: no commas between columns; {cure}")
     if not has_names:
         return [f"column {column}" for column in range(2, len(cells) + 2)]
@@ -98,6 +98,8 @@ def _check_header(place: str, key: str, cells: list[str], has_names: bool) -> li
         if not name:
             raise UserError(f"{place}: column {column} has no name; write one in the header")
         if name in seen:
-            raise UserError(f"{place}: column {column}: another is called {name[:40]!r}, too; rename or remove one")
+            raise UserError(
+                f"{place}: column {column}: another column is also called {name[:40]!r}; rename or remove one"
+            )
         seen.add(name)
     return cells

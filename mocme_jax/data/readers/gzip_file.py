@@ -23,7 +23,9 @@ def read_gzip(path: Path) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
             data = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: truncated or no gzip file ({str(error)[:120]}); fetch or write it again") from None
+        raise UserError(f"{path}: truncated or not a gzip file ({str(error)[:120]}); fetch or write it again") from None
     if len(data) > most:
-        raise UserError(f"{path}: holds more than {most:,} bytes from {len(packed):,} compressed ones; decompress it")
+        raise UserError(
+            f"{path}: contains more than {most:,} bytes from {len(packed):,} compressed bytes; decompress it"
+        )
     return data

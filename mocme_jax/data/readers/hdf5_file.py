@@ -49,23 +49,25 @@ def read_hdf5(path: Path) -> dict[str, list[str] | np.ndarray]:
     # What is no HDF5 file may raise anything inside of h5py, and all of it means this.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: truncated or no HDF5 file ({reason[:120]}); write it again") from None
+        raise UserError(f"{path}: truncated or not an HDF5 file ({reason[:120]}); write it again") from None
 
 
 def _read(dataset: Any, what: str, most: int, data: mmap.mmap | bytes) -> list[str] | np.ndarray:
     from h5py import check_string_dtype
 
     if dataset.is_virtual or dataset.external:
-        raise Damaged(f"{what} is kept in other files; save it in this one")
+        raise Damaged(f"{what} is stored in other files; save it in this one")
     settings = dataset.id.get_create_plist()
     filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
     if filters not in ([], [_DEFLATE], [_SHUFFLE, _DEFLATE]):
-        raise Damaged(f"{what} is packed by filters that are not read; save it with compression='gzip' or none")
+        raise Damaged(f"{what} uses unsupported compression filters; save it with compression='gzip' or none")
     for shape in (dataset.shape or (), dataset.chunks or ()):
         claimed_count(shape, dataset.dtype.itemsize, most)
     if check_string_dtype(dataset.dtype):
         if filters or dataset.ndim != 1:
-            raise Damaged(f"{what} is text of shape {list(dataset.shape)}, or packed; save a plain list of entities")
+            raise Damaged(
+                f"{what} is text of shape {list(dataset.shape)}, or compressed; save a plain list of entities"
+            )
         return _texts(dataset, what, data)
     if dataset.dtype.kind not in "fiub":
         raise Damaged(f"{what} is of type {dataset.dtype}; save numbers, or entities as text")
@@ -81,7 +83,7 @@ def _texts(dataset: Any, what: str, data: mmap.mmap | bytes) -> list[str]:
         return [text.decode() for text in dataset[()].tolist()]
     start, file = dataset.id.get_offset(), dataset.file
     if start is None or file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):
-        raise Damaged(f"{what} is text in pieces; save a plain list of entities")
+        raise Damaged(f"{what} is chunked text; save a plain list of entities")
     size = 16 * claimed_count(dataset.shape, 16, len(data))
     places = np.frombuffer(data[start : start + size], [("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
     heaps: dict[int, dict[int, tuple[int, int]]] = {}
@@ -98,7 +100,7 @@ def _texts(dataset: Any, what: str, data: mmap.mmap | bytes) -> list[str]:
             left -= end - heap
         first, longest = heaps[heap].get(index, (0, 0))
         if length > longest or left < 0:
-            raise Damaged(f"{what} has a text where there is none")
+            raise Damaged(f"{what} points to a text that does not exist")
         found[length, heap, index] = data[first : first + length].decode()
     return [found[place] for place in places.tolist()]
 
@@ -107,13 +109,13 @@ def _heap(data: mmap.mmap | bytes, start: int, what: str) -> tuple[dict[int, tup
     """Where the objects of a heap begin and how long they are, by their index; and the heap's end."""
     end = start + int.from_bytes(data[start + 8 : start + 16], "little")
     if data[start : start + 4] != b"GCOL" or end > len(data):
-        raise Damaged(f"{what} has a text where there is none")
+        raise Damaged(f"{what} points to a text that does not exist")
     objects: dict[int, tuple[int, int]] = {}
     place = start + 16
     while place + 16 <= end and (index := int.from_bytes(data[place : place + 2], "little")):
         size = int.from_bytes(data[place + 8 : place + 16], "little")
         if place + 16 + size > end:
-            raise Damaged(f"{what} has a text where there is none")
+            raise Damaged(f"{what} points to a text that does not exist")
         objects[index] = place + 16, size
         place += 16 + (size + 7) // 8 * 8
     return objects, end
@@ -130,7 +132,7 @@ def _unpacked(dataset: Any, what: str, most: int, filters: list[int]) -> np.ndar
         if not left_out >> (len(filters) - 1) & 1:
             data = zlib.decompressobj().decompress(data, size + 1)
         if len(data) != size:
-            raise Damaged(f"{what} has a piece of another length than it should have")
+            raise Damaged(f"{what} has a chunk of the wrong length")
         if filters[0] == _SHUFFLE and not left_out & 1:
             data = np.frombuffer(data, np.uint8).reshape(dataset.dtype.itemsize, -1).T.tobytes()
         within = tuple(slice(at, at + length) for at, length in zip(start, dataset.chunks, strict=True))

@@ -204,7 +204,7 @@ def _run(stream: io.BytesIO) -> Any:
 
 def _expect(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
-        raise Damaged(f"malformed pickle (a {type(value).__name__} where none belongs)")
+        raise Damaged(f"malformed pickle (a {type(value).__name__} in the wrong place)")
     return value
 
 
@@ -227,7 +227,7 @@ def _persistent(identity: Any) -> Storage | _Global:
         return _expect(identity[1], _Global)
     kind = identity[1] if isinstance(identity, tuple) and len(identity) in (5, 6) else None
     if not isinstance(kind, _Global) or kind.name not in STORAGE_TYPES or identity[0] != "storage":
-        raise Refused("a persistent object that is no tensor storage")
+        raise Refused("a persistent object that is not a tensor storage")
     if len(identity) == 6 and identity[5] is not None:
         raise Refused("a view of a storage (written by torch 0.3 or older)")
     count = whole_number(identity[4], "a count")

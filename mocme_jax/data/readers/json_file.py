@@ -51,7 +51,7 @@ def parse_json(data: bytes) -> Any:
       Damaged: longer than LARGEST, not UTF-8, no JSON, nested too deeply, or a name is given twice in an object.
     """
     if len(data) > LARGEST:
-        raise Damaged(f"{len(data):,} bytes, where such a text has at most {LARGEST:,}")
+        raise Damaged(f"{len(data):,} bytes, but such a text may have at most {LARGEST:,}")
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_each_once)
     except UnicodeDecodeError as error:

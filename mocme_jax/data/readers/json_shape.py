@@ -48,7 +48,7 @@ def _misfits(value: Any, shape: Any, place: str) -> Iterator[str]:
         yield from _misfits_of_mapping(value, shape, place)
     elif shape is object:
         if not _shallow(value, DEEPEST):
-            yield f"{place} is nested deeper than {DEEPEST}, or holds a number that is not finite or a text too long"
+            yield f"{place} is nested deeper than {DEEPEST}, or contains a number that is not finite or a text too long"
     elif not _is_scalar(value, shape):
         yield f"{place} is {_kind(value)}, expected {_name(shape)}"
 

@@ -50,10 +50,10 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
         with Archive(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.names}
             if len(members) < len(archive.names):
-                raise Damaged("an array is there twice")
+                raise Damaged("an array is stored twice")
             if len(members) > 1 and not members.keys() <= set(wanted):
                 held, rest = ", ".join(sorted(members))[:200], " or ".join(wanted[1:])
-                raise UserError(f"{path}: holds {held}; expected the array {wanted[0]}, with {rest}")
+                raise UserError(f"{path}: contains {held}; expected the array {wanted[0]}, with {rest}")
             return {key: _array(archive.read(name, compressed=True)) for key, name in members.items()}
     except Damaged as error:
         raise _damaged(path, error) from None
@@ -61,7 +61,7 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 def _damaged(path: Path, error: Damaged) -> UserError:
     if isinstance(error, _Unfit):
-        return UserError(f"{path}: holds {error}; save it as an array of numbers")
+        return UserError(f"{path}: contains {error}; save it as an array of numbers")
     return UserError(f"{path}: truncated or damaged ({error}); write it again")
 
 
@@ -70,7 +70,7 @@ def _array(data: mmap.mmap | bytes) -> np.ndarray:
     try:
         read_header = _HEADERS[np.lib.format.read_magic(start)]
     except (ValueError, KeyError):
-        raise Damaged("no NumPy file") from None
+        raise Damaged("not a NumPy file") from None
     try:
         with warnings.catch_warnings():
             # Of headers that Python 2 wrote.

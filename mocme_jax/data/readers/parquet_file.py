@@ -46,7 +46,7 @@ def read_parquet(path: Path) -> dict[str, list[str] | np.ndarray]:
     # What is no Parquet file may raise anything inside of pyarrow, and all of it means this.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: truncated or no Parquet file ({reason[:120]}); write it again") from None
+        raise UserError(f"{path}: truncated or not a Parquet file ({reason[:120]}); write it again") from None
 
 
 def _check_size(file: Any, held: int) -> None:
@@ -62,7 +62,7 @@ def _check_size(file: Any, held: int) -> None:
         # A value that is repeated takes hardly a byte in the file, and eight of them once it is read.
         size = 8 * sum(group.column(index).num_values for group in groups for index in range(group.num_columns))
     if size > most:
-        raise Damaged(f"holds more than {most:,} bytes from {held:,} compressed ones; write it uncompressed")
+        raise Damaged(f"contains more than {most:,} bytes from {held:,} compressed bytes; write it uncompressed")
 
 
 def _is_text(kind: Any) -> bool:
@@ -76,7 +76,7 @@ def _ids(column: Any, name: str) -> list[str]:
     from pyarrow import types
 
     if column.null_count:
-        raise Damaged(f"column {name[:40]!r} leaves entities out; fill it in")
+        raise Damaged(f"column {name[:40]!r} has empty cells; fill in the entities")
     if types.is_integer(column.type):
         return list(map(str, column.to_pylist()))
     if not types.is_dictionary(column.type):
@@ -105,7 +105,7 @@ def _numbers(column: Any, name: str) -> np.ndarray:
     lengths = np.concatenate([chunk.value_lengths().to_numpy(zero_copy_only=False) for chunk in column.chunks] or [[]])
     width = int(lengths[there][0]) if there.any() else 0
     if (lengths[there] != width).any() or not width:
-        raise Damaged(f"column {name[:40]!r} holds lists of different lengths, or empty ones")
+        raise Damaged(f"column {name[:40]!r} contains lists of different lengths, or empty ones")
     rows = np.full((len(there), width), np.nan)
     rows[there] = np.concatenate([part.to_numpy(zero_copy_only=False) for part in values]).reshape(-1, width)
     return rows

@@ -37,7 +37,9 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             return {name: _array(name, **tensor) for name, tensor in deserialize(data)}
         except (Damaged, SafetensorError) as error:
             reason = str(error)[:120]
-            raise UserError(f"{path}: truncated or no safetensors file ({reason}); fetch or write it again") from None
+            raise UserError(
+                f"{path}: truncated or not a safetensors file ({reason}); fetch or write it again"
+            ) from None
 
 
 def _array(name: str, dtype: str, shape: list[int], data: bytearray) -> np.ndarray:

@@ -24,7 +24,7 @@ def read_lines(path: Path) -> list[str]:
     zero = data.find(b"\0")
     if zero >= 0:
         line = data.count(b"\n", 0, zero) + 1
-        raise UserError(f"{path}:{line}: holds a zero byte, so it is damaged or no UTF-8 text; fetch or convert it")
+        raise UserError(f"{path}:{line}: contains a zero byte, so it is damaged or not UTF-8 text; fetch or convert it")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -62,8 +62,8 @@ def number_in(text: str, place: str, cure: str) -> float:
     """The finite number in a cell; a UserError that begins with ``place`` and ends with ``cure`` if there is none."""
     value = read_number(text)
     if value is None:
-        cure = "write a decimal point for the comma" if _DECIMAL_COMMA.fullmatch(text) else cure
-        raise UserError(f"{place} {text[:40]!r} is no finite number; {cure}")
+        cure = "write a decimal point instead of the comma" if _DECIMAL_COMMA.fullmatch(text) else cure
+        raise UserError(f"{place} {text[:40]!r} is not a finite number; {cure}")
     return value
 
 

@@ -18,8 +18,8 @@ from mocme_jax.errors import UserError
 _DEEPEST = 8
 _MAY_HOLD = (Tensor, SparseTensor, dict, list, tuple)
 _CURE = (
-    "load it with torch if you trust it, and save a matrix with torch.save(x.to_dense().contiguous(), path), where x "
-    "is a tensor, the weight of a module or torch.tensor(array), or vectors by name with "
+    "if you trust it, load it with torch; then save a matrix with torch.save(x.to_dense().contiguous(), path) for a "
+    "tensor x, such as the weight of a module or torch.tensor(array), or save vectors by name with "
     "torch.save({name: torch.tensor(vector) for name, vector in x.items()}, path)"
 )
 
@@ -62,15 +62,15 @@ class _Found:
         tensors = _tensors(self.path, root)
         matrices = [pair for pair in tensors if len(pair[1].shape) == 2]
         if not tensors:
-            raise UserError(f"{self.path}: holds no tensor; {_CURE}")
+            raise UserError(f"{self.path}: contains no tensor; {_CURE}")
         names = ", ".join(name for name, _ in tensors[:8]) + (", ..." if len(tensors) > 8 else "")
         if len(tensors) > 1 and len(matrices) != 1:
-            raise UserError(f"{self.path}: holds {len(tensors)} tensors ({names}); save the one that is wanted alone")
+            raise UserError(f"{self.path}: contains {len(tensors)} tensors ({names}); save only the one you need")
         ((_, tensor),) = matrices or tensors
         if any(_may_be_ids(other, tensor) for _, other in tensors):
             raise UserError(
-                f"{self.path}: holds {len(tensors)} tensors ({names}), of which one may say whose the rows are; save "
-                "the matrix alone, or torch.save({'rows': matrix, 'ids': ids}, path)"
+                f"{self.path}: contains {len(tensors)} tensors ({names}), and one of them may contain the ids; save "
+                "only the matrix, or torch.save({'rows': matrix, 'ids': ids}, path)"
             )
         self._take_names(root, tensor)
         if isinstance(tensor, SparseTensor):
@@ -84,8 +84,8 @@ class _Found:
         named = [names for names in lists if names and all(isinstance(name, (str, int)) for name in names)]
         if len(named) > 1:
             raise UserError(
-                f"{self.path}: holds {len(named)} lists beside the tensor, each of which may name its rows; "
-                "keep the one with the entities"
+                f"{self.path}: contains {len(named)} lists besides the tensor, and each may contain the names of its "
+                "rows; keep only the list of entities"
             )
         if named:
             self.named["ids"] = list(map(str, named[0]))
@@ -133,10 +133,10 @@ def _dense(path: Path, shape: tuple[int, ...], indices: np.ndarray, values: np.n
     try:
         claimed_count(shape, values.itemsize, max(INFLATED, RATIO * path.stat().st_size))
     except Damaged as error:
-        raise UserError(f"{path}: too sparse a tensor: {error}; save a smaller one") from None
+        raise UserError(f"{path}: the tensor is too sparse: {error}; save a smaller one") from None
     fits = indices.ndim == 2 and indices.dtype.kind == "i" and indices.shape == (len(shape), len(values))
     if not fits or values.ndim != 1 or (indices < 0).any() or (indices >= np.array(shape)[:, None]).any():
-        raise UserError(f"{path}: a sparse tensor of another form; save tensor.to_dense() with torch.save")
+        raise UserError(f"{path}: a sparse tensor in an unsupported layout; save tensor.to_dense() with torch.save")
     rows = np.zeros(shape, values.dtype)
     np.add.at(rows, tuple(indices), values)
     return rows

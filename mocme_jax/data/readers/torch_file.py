@@ -58,10 +58,12 @@ def read_tensors(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray
         if start.startswith(b"\x80"):
             return _read_legacy(path, choose, cure)
     except Refused as error:
-        raise UserError(f"{path}: refused, its pickle asks for {error}; only plain tensors are read: {cure}") from None
+        raise UserError(
+            f"{path}: refused, because its pickle asks for {error}; only plain tensors are read: {cure}"
+        ) from None
     except Damaged as error:
         raise UserError(f"{path}: truncated or damaged ({error}); fetch it again") from None
-    raise UserError(f"{path}: no file of torch.save; {cure}")
+    raise UserError(f"{path}: not a file of torch.save; {cure}")
 
 
 def _read_zip(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
@@ -72,7 +74,7 @@ def _read_zip(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray]:
             if name.count("/") == 1 and name.endswith("/data.pkl")
         ]
         if len(roots) != 1:
-            raise UserError(f"{path}: a zip archive, but none of torch.save (no data.pkl); {cure}")
+            raise UserError(f"{path}: a zip archive, but not one of torch.save (no data.pkl); {cure}")
         root = roots[0]
         there = root + "byteorder" in archive.names
         order = archive.read(root + "byteorder", largest=16) if there else b"little"
@@ -100,7 +102,7 @@ def _read_legacy(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray
         with contextlib.suppress(Damaged):
             magic = inert_pickle.load(stream, _LONGEST_HEAD)
         if magic != _LEGACY_MAGIC:
-            raise UserError(f"{path}: a pickle, but none of torch.save; {cure}")
+            raise UserError(f"{path}: a pickle, but not one of torch.save; {cure}")
         version, system = (inert_pickle.load(stream, _LONGEST_HEAD) for _ in range(2))
         if version != _LEGACY_VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UserError(f"{path}: written by an unknown torch version or on a big-endian machine; {cure}")
@@ -117,7 +119,7 @@ def _read_legacy(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray
         for key in keys:
             names = waiting.pop(key, None) if isinstance(key, str) else None
             if names is None:
-                raise Damaged("a storage of no tensor, or one that is there twice")
+                raise Damaged("a storage that belongs to no tensor or is stored twice")
             data = _next_storage(stream, tensors[names[0]].storage)
             for name in names:
                 arrays[name] = _to_array(tensors[name], lambda _, data=data: data, "<")
@@ -127,7 +129,7 @@ def _read_legacy(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray
 def _next_storage(stream: mmap.mmap, storage: Storage) -> bytes:
     count = int.from_bytes(stream.read(8), "little")
     if count != storage.count:
-        raise Damaged(f"storage of {count} elements, {storage.count} announced")
+        raise Damaged(f"storage of {count} elements, expected {storage.count}")
     left = len(stream) - stream.tell()
     return stream.read(min(count * _width(storage), left))
 
@@ -135,7 +137,7 @@ def _next_storage(stream: mmap.mmap, storage: Storage) -> bytes:
 def _named_tensors(path: Path, root: Any) -> dict[str, Tensor]:
     named = isinstance(root, dict) and all(isinstance(name, str) for name in root)
     if not named or not root or not all(isinstance(tensor, Tensor) for tensor in root.values()):
-        raise UserError(f"{path}: no tensors by name; {_STATE_DICT}")
+        raise UserError(f"{path}: contains no named tensors; {_STATE_DICT}")
     # A thousand of one storage would take a thousand times the memory of the file.
     if len({tensor.storage.key for tensor in root.values()}) < len(root):
         raise UserError(f"{path}: two of its tensors share a storage; {_STATE_DICT}, each tensor cloned")
@@ -164,7 +166,7 @@ def _to_array(tensor: Tensor, fetch: _Fetch, order: str) -> np.ndarray:
             raise Damaged(f"a tensor that ends at element {last} of a storage of {storage.count}")
     data = fetch(storage)
     if len(data) != storage.count * width:
-        raise Damaged(f"storage {storage.key[:60]} has {len(data)} bytes, {storage.count * width} announced")
+        raise Damaged(f"storage {storage.key[:60]} has {len(data)} bytes, expected {storage.count * width}")
     is_bfloat = storage.kind == "bf16"
     flat = np.frombuffer(data, np.dtype(order + ("u2" if is_bfloat else storage.kind)))
     if not elements:

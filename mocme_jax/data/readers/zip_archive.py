@@ -42,7 +42,7 @@ class Archive:
             infos = self._zip.infolist()
             self._members = {info.filename: info for info in infos}
             if len(self._members) < len(infos):
-                raise Damaged("a member is there twice")
+                raise Damaged("a member is stored twice")
         except _FAULTS as error:
             self._file.close()
             raise Damaged(str(error)[:120]) from None
@@ -72,12 +72,12 @@ class Archive:
         packed, size = info.compress_size, info.file_size
         stored = info.compress_type == zipfile.ZIP_STORED
         if not stored and not (compressed and info.compress_type == zipfile.ZIP_DEFLATED):
-            raise Damaged(f"member {name[:60]} is compressed in a way that it should not be")
+            raise Damaged(f"member {name[:60]} uses an unsupported compression")
         if (largest is not None and size > largest) or packed > self._file.length or (stored and packed != size):
             raise Damaged(f"member {name[:60]} claims {size:,} bytes, more than it can have")
         if size > max(INFLATED, RATIO * packed):
             raise Damaged(
-                f"member {name[:60]} claims {size:,} bytes from {packed:,} compressed ones; write it uncompressed"
+                f"member {name[:60]} claims {size:,} bytes from {packed:,} compressed bytes; write it uncompressed"
             )
         try:
             with self._zip.open(info) as member:

@@ -45,28 +45,30 @@ def check_kinds(folder: Path) -> None:
       UserError: it does not, is not a folder itself, or cannot be read.
     """
     if not folder.is_dir() or folder.is_symlink():
-        kind = "a link" if folder.is_symlink() else "no folder"
-        raise UserError(f"{folder}: is {kind}, and holds checkpoints of a run; put the run's folder back, or remove it")
+        kind = "a link" if folder.is_symlink() else "not a folder"
+        raise UserError(f"{folder}: is {kind}, but should be a run's folder of checkpoints; restore or remove it")
     count = 0
     for path, info, depth in _walk(folder):
         count += 1
         regular = stat.S_ISREG(info.st_mode)
         if not regular and not stat.S_ISDIR(info.st_mode):
-            wrong = f"is {'a link' if stat.S_ISLNK(info.st_mode) else 'a pipe, a socket or a device'}, where a file"
+            wrong = (
+                f"expected a file, found {'a link' if stat.S_ISLNK(info.st_mode) else 'a pipe, a socket or a device'}"
+            )
         elif regular and depth == 1:
-            wrong = "is a file, where a checkpoint's folder"
+            wrong = "expected a checkpoint's folder, found a file"
         elif regular and path.parent.name != _OF_ARRAYS and info.st_size > LARGEST_TEXT:
-            wrong = f"is {info.st_size:,} bytes long, where a text of at most {LARGEST_TEXT:,}"
+            wrong = f"expected a text of at most {LARGEST_TEXT:,} bytes, found {info.st_size:,} bytes"
         elif depth > DEEPEST or count > MOST_FILES:
-            wrong = f"is one of more than {MOST_FILES:,} files, or deeper than any file that"
+            wrong = f"one of more than {MOST_FILES:,} files, or deeper than any file of a checkpoint"
         else:
             continue
-        raise UserError(f"{path}: {wrong} is expected in checkpoints; {_cure(folder, path)}")
+        raise UserError(f"{path}: {wrong}; {_cure(folder, path)}")
 
 
 def _cure(folder: Path, path: Path) -> str:
     checkpoint = folder / path.relative_to(folder).parts[0]
-    return f"put the run's own file back, or delete {checkpoint}: the checkpoint before it is used then"
+    return f"restore the run's own file, or delete {checkpoint} to use the previous checkpoint"
 
 
 def check_sizes(checkpoint: Path, arrays: int) -> None:
@@ -77,7 +79,7 @@ def check_sizes(checkpoint: Path, arrays: int) -> None:
     """
     held = sum(info.st_size for _, info, _ in _walk(checkpoint) if stat.S_ISREG(info.st_mode))
     if held > 2 * arrays + SPARE or arrays > SPARE + SMALLEST_SHARE * held:
-        raise Unreadable(f"its files hold {held:,} bytes, and the arrays of its config take {arrays:,}")
+        raise Unreadable(f"its files contain {held:,} bytes, but the arrays of its config take {arrays:,}")
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result, int]]:
@@ -104,4 +106,4 @@ def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result, int]]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UserError(f"{place}: can't be read ({error.strerror}); mend its permissions") from None
+            raise UserError(f"{place}: cannot be read ({error.strerror}); correct its permissions") from None

@@ -50,7 +50,7 @@ def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Chec
     folder = Path(workdir).expanduser().absolute()
     places = [folder / name for name in NAMES if os.path.lexists(folder / name)]
     if not create and not places:
-        raise UserError(f"{folder}: holds no checkpoint; train there first, or mend --workdir")
+        raise UserError(f"{folder}: contains no checkpoint; train there first, or correct --workdir")
     if create:
         _refuse_what_is_not_ours(folder)
     for place in places:
@@ -68,7 +68,7 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
     for name in NAMES:
         place = folder / name
         if place.is_symlink():
-            raise UserError(f"{place}: is a link; checkpoints are made and deleted there: remove the link")
+            raise UserError(f"{place}: is a link, but checkpoints are created and deleted there: remove the link")
         if not place.is_dir():
             continue
         for entry in sorted(place.iterdir()):
@@ -77,7 +77,7 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
                     emptied.append(entry)
                     continue
                 raise UserError(
-                    f"{entry}: is no checkpoint of this program, and could be deleted as one; move it elsewhere, or "
+                    f"{entry}: is not a checkpoint of this program, but could be deleted as one; move it elsewhere, or "
                     "name another folder with --workdir=DIR"
                 )
     # A kill at the end of a deletion leaves an empty folder.
@@ -156,7 +156,7 @@ class Checkpoints:
         except UserError as error:
             raise Unreadable(str(error)) from error
         if not isinstance(meta, dict):
-            raise Unreadable(f"{path} holds no mapping")
+            raise Unreadable(f"{path} does not contain a mapping")
         return meta
 
     def restore(self, which: Which, number: int, target: Any, table: tuple[str, int] | None = None) -> Any:
@@ -273,7 +273,7 @@ def _larger_chunk(saved: Any) -> str | None:
     for path, leaf in arrays_by_path(saved).items():
         pieces = leaf.storage.chunk_shape
         if len(pieces) != len(leaf.shape) or any(map(operator.gt, pieces, [max(size, 1) for size in leaf.shape])):
-            return f"{path} is {list(leaf.shape)} in pieces of {list(pieces)}"
+            return f"{path} is {list(leaf.shape)} in chunks of {list(pieces)}"
     return None
 
 
@@ -296,7 +296,7 @@ def first_difference(saved: Any, target: Any, table: tuple[str, int] | None = No
     saved, target = arrays_by_path(saved), arrays_by_path(target)
     for path, leaf in target.items():
         if path not in saved:
-            return f"it has no {path}, where the model has {words(leaf)}"
+            return f"it has no {path}, but the model has {words(leaf)}"
         if not same(path, saved[path], leaf):
             return f"{path} is {words(saved[path])} in it and {words(leaf)} in the model"
     extra = sorted(set(saved) - set(target))

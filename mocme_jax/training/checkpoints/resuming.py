@@ -45,9 +45,7 @@ def resume(saves: Saves, plan: StatePlan, mapper: Mapper, workdir: Path) -> tupl
             saves.save("best", position, saved.arrays.evaluated)
         else:
             position.take_best(Position(**best.meta["position"]) if best else Position())
-            saves.notify(
-                f"the best checkpoint that is left is of epoch {position.best_epoch}; scores may become others"
-            )
+            saves.notify(f"the best remaining checkpoint is from epoch {position.best_epoch}; scores may differ")
     # 7. Rows of metrics.jsonl after the last evaluated step are dropped, and written again. (by the caller)
     # 8. A pending evaluation is done; a run that had ended continues with the test score. (by the caller)
     return state, position

@@ -33,8 +33,8 @@ def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
         # Errors of TensorStore are a page long.
         reason = os.strerror(int(number[1]))
     return UserError(
-        f"{path}: can't be written ({reason[:200]}); what was saved before is untouched; make room there or mend its "
-        "permissions, and the same command goes on, or name another folder with --workdir=DIR"
+        f"{path}: cannot be written ({reason[:200]}); earlier checkpoints are unchanged; free space there or correct "
+        "its permissions and rerun the same command to resume, or name another folder with --workdir=DIR"
     )
 
 
@@ -79,12 +79,12 @@ def locked(workdir: str | os.PathLike, lock: bool = True) -> Iterator[None]:
                 fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"{folder}: another process is training there; wait for its end, or name another folder with "
+                f"{folder}: another process is training there; wait until it ends, or name another folder with "
                 "--workdir=DIR"
             ) from error
         except OSError as error:
             raise UserError(
-                f"{folder / LOCK}: can't be locked ({error.strerror}): this file system has no locks; see to it that "
+                f"{folder / LOCK}: cannot be locked ({error.strerror}): this file system has no locks; make sure that "
                 "no other process trains there and add --config.parallel.lock=false, or name another folder with "
                 "--workdir=DIR"
             ) from error

@@ -120,8 +120,9 @@ def check_format(workdir: Any, saved: dict) -> None:
     """
     if saved.get("format") != FORMAT:
         raise UserError(
-            f"{workdir}: holds a run of mocme_jax {saved.get('version')} in format {saved.get('format')}, and this one "
-            f"({__version__}) reads format {FORMAT}; use that version, or name another folder with --workdir=DIR"
+            f"{workdir}: contains a run of mocme_jax {saved.get('version')} in format {saved.get('format')}, but "
+            f"this version ({__version__}) reads format {FORMAT}; use that version, or name another folder with "
+            "--workdir=DIR"
         )
 
 
@@ -136,11 +137,11 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
     if other := differing(saved["parts"], identity["parts"]):
         new = [part for part in other if part.startswith(MODALITY_PART) and part not in saved["parts"]]
         kept = ",".join(part.removeprefix(MODALITY_PART) for part in saved["parts"] if part.startswith(MODALITY_PART))
-        back = f"leave out what is new with --config.data.modalities={kept or 'structure'}"
-        what = "from other vectors" if all(part.startswith(START_PART) for part in other) else None
+        back = f"leave out the new modalities with --config.data.modalities={kept or 'structure'}"
+        what = "from other start vectors" if all(part.startswith(START_PART) for part in other) else None
         raise UserError(
-            f"{workdir}: holds a run {what or 'on another graph or other features'}: {', '.join(other)[:300]} "
-            f"differ{'s' if len(other) == 1 else ''}; {back[:300] if new == other else 'put them back'}, {elsewhere}"
+            f"{workdir}: contains a run {what or 'on another graph or other features'}: {', '.join(other)[:300]} "
+            f"differ{'s' if len(other) == 1 else ''}; {back[:300] if new == other else 'restore the originals'}, {elsewhere}"
         )
     then, now = (as_json(flat(one["config"])) for one in (saved, identity))
     changed = [
@@ -150,7 +151,7 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
     ]
     if changed:
         told = ", ".join(one[:100] for one in changed[:_TOLD_FIELDS])
-        raise UserError(f"{workdir}: holds a run whose config differs in {told}; set back, {elsewhere}")
+        raise UserError(f"{workdir}: contains a run whose config differs in {told}; restore these values, {elsewhere}")
 
 
 def differing(then: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -26,7 +26,7 @@ def checked(meta: Any, number: int) -> dict:
       Unreadable: a part is missing or not possible for a run. The message names the part.
     """
     if not isinstance(meta, dict):
-        raise Unreadable(f"meta holds a {type(meta).__name__}, where a mapping is expected")
+        raise Unreadable(f"meta is a {type(meta).__name__}, expected a mapping")
     if meta.get("format") != FORMAT or isinstance(meta["format"], bool):
         return {"format": _short(meta.get("format")), "version": _short(meta.get("version"))}
     parts = {
@@ -43,7 +43,7 @@ def checked(meta: Any, number: int) -> dict:
     lanes = meta.get("lanes")
     wrong += [] if lanes is None or (isinstance(lanes, list) and all(map(_is_position, lanes))) else ["lanes"]
     if wrong:
-        raise Unreadable(f"its meta has no {wrong[0]} that a run can have saved")
+        raise Unreadable(f"its meta has no valid {wrong[0]}")
     return meta
 
 

@@ -75,8 +75,8 @@ class Saves:
         sums, finite = checksums(arrays, self.table)
         if not finite and lanes is None:
             raise FloatingPointError(
-                f"step {position.step}: a parameter or an optimizer's state is not finite, and is not saved; lower "
-                "train.learning_rate or train.table_learning_rate, in another --workdir"
+                f"step {position.step}: a parameter or an optimizer's state is not finite and is not saved; lower "
+                "train.learning_rate or train.table_learning_rate and use another --workdir"
             )
         meta = self.identity | {"position": dataclasses.asdict(position), "lanes": lanes, "checksums": sums}
         self.checkpoints.save(which, position.number, arrays, sealed(meta))
@@ -112,21 +112,21 @@ class Saves:
                 return saved
             told = f"{self.checkpoints.folder / which / str(number)}: is damaged ({reason})"
             if number != numbers[0]:
-                self.notify(f"{told}; the one before it is taken")
+                self.notify(f"{told}; the previous one is used")
             elif needed:
                 raise UserError(
-                    f"{told}, and there is none before it; nothing was changed; name another folder with "
-                    "--workdir=DIR, or delete this one to begin anew"
+                    f"{told}, and no earlier one exists; nothing was changed; name another folder with "
+                    "--workdir=DIR, or delete this one to start again"
                 )
             else:
-                self.notify(f"{told}, and there is none before it")
+                self.notify(f"{told}, and no earlier one exists")
         return None
 
     def _read(self, which: Which, number: int, target: Any, accept: Callable | None) -> tuple[Saved | None, str]:
         """Return a checkpoint that every process can read, or None and the reason."""
         meta: dict = {}
         arrays = None
-        reason = "another process can't read it"
+        reason = "another process cannot read it"
         try:
             meta = checked(opened(self.checkpoints.read_meta(which, number)), number)
         except Unreadable as error:
@@ -143,7 +143,7 @@ class Saves:
             arrays = self.checkpoints.restore(which, number, target, self.table)
             found, expected = checksums(arrays, self.table)[0], meta["checksums"]
             if other := [path for path, value in found.items() if expected.get(path) != value]:
-                arrays, reason = None, f"{other[0]} has another checksum than when it was saved"
+                arrays, reason = None, f"{other[0]} has a different checksum than when it was saved"
         except Unreadable as error:
             reason = str(error)
         return (Saved(number, meta, arrays), "") if everyone([arrays is not None]).all() else (None, reason)
@@ -175,7 +175,7 @@ def opened(meta: dict) -> dict:
         # JSON may be read with NaN, but not written.
         whole = False
     if not whole:
-        raise Unreadable("meta has another digest than when it was saved")
+        raise Unreadable("meta has a different digest than when it was saved")
     return meta["content"]
 
 

@@ -122,7 +122,7 @@ def build_mapper(config: ConfigDict) -> Mapper:
         return Mapper("none", 1)
     if parallel.devices > here:
         raise UserError(
-            f"parallel.devices is {parallel.devices}, but there are only {here} {jax.default_backend()} devices here"
+            f"parallel.devices is {parallel.devices}, but only {here} {jax.default_backend()} devices are available"
         )
     return Mapper(parallel.mapper, parallel.devices or here)
 
@@ -175,7 +175,7 @@ def build_training(
     """
     split, sizes = config.parallel.shard_entities, dict(entities=len(graph.entities), triples=len(graph.train))
     if split and len(seeds) > 1:
-        raise UserError("several seeds at once want whole tables; set parallel.shard_entities to False")
+        raise UserError("several seeds at once need whole tables; set parallel.shard_entities to False")
     inputs = build_inputs(config, graph, mapper)
     plan, program, loss = build_program(config, model, mapper, **sizes, seeds=seeds, start=start)
     bars = bars_of(config, graph.train, len(graph.relations))

@@ -66,11 +66,12 @@ def load_dataset(
         return Dataset(_with_clean_valid(graph), known, fingerprint, parts, warnings, "released valid split")
     if data.dev == "valid":
         warnings.append(
-            "the released valid split can't choose a model: dev is carved out of train instead (data.dev=train)"
+            "the released valid split cannot be used to choose a model: dev is carved out of train instead "
+            "(data.dev=train)"
         )
     train, dev = carve_dev(graph.train, data.dev_fraction, config.seed, avoid=graph.test)
     if not len(dev):
-        raise UserError(f"{graph.name}: no triple can leave train for a dev split; raise data.dev_fraction")
+        raise UserError(f"{graph.name}: no triple of train can be moved to a dev split; raise data.dev_fraction")
     share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
     return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, parts, warnings, share)
 
@@ -95,7 +96,7 @@ def _with_clean_valid(graph: KnowledgeGraph) -> KnowledgeGraph:
 def _read(config: ConfigDict, notify: Callable[[str], None] | None) -> KnowledgeGraph:
     data = config.data
     if data.dir is None and data.name != "atlas":
-        raise UserError(f"config {data.name}: say where the graph is, with --config.data.dir=FOLDER")
+        raise UserError(f"config {data.name}: give the folder of the graph with --config.data.dir=FOLDER")
     return load_graph(
         atlas_directory() if data.dir is None else Path(data.dir),
         Path(data.features_dir) if data.features_dir else None,
@@ -113,5 +114,5 @@ def _chosen(config: ConfigDict, graph: KnowledgeGraph) -> KnowledgeGraph:
     if "all" in config.data.modalities:
         return graph
     if missing := sorted(wanted - there.keys()):
-        raise UserError(f"{graph.name}: has no features for {missing[0]}; there are: {', '.join(there) or 'none'}")
+        raise UserError(f"{graph.name}: has no features for {missing[0]}; available: {', '.join(there) or 'none'}")
     return graph.replace(modalities=tuple(there[name] for name in there if name in wanted))

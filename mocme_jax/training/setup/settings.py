@@ -53,7 +53,7 @@ def with_batch_that_fits(
     wanted, most = config["train"]["batch_size"], max(triples // devices, 1) * devices
     if wanted <= max(triples, most):
         return config
-    notify(f"train.batch_size is {most:,}, not {wanted:,}: there are {triples:,} training triples")
+    notify(f"train.batch_size is {most:,}, not {wanted:,}: the graph has {triples:,} training triples")
     return with_fields(config, {"train.batch_size": most})
 
 
