@@ -134,7 +134,7 @@ def test_columns_are_read_in_the_order_that_names_leave_no_doubt_of(write_files,
     found = [(graph.relations[r], graph.entities[h], graph.entities[t]) for s in graph.splits.values() for h, r, t in s]
     assert found == RELATION_FIRST
     (line,) = told
-    assert line.startswith(f"{folder / 'train.txt'}: columns are read as {order}: ")
+    assert line.startswith(f"{folder / 'train.txt'}: columns are read as {order}, ")
     assert audit(graph).columns is None
     # A header is a word that no guess overrules.
     train = "head\trelation\ttail\n" + (folder / "train.txt").read_text()

@@ -180,7 +180,7 @@ def outside(folder: Path) -> None:
         (cut("numeric.npz", 200), ["numeric.npz", "truncated or damaged"]),
         (outside, ["numeric.npz", "ids[0]", "none of the names in its 2 ids", "'48', '49'"]),
         (save_bytes("numeric.npz", archive_bombs("rows.npy")["inflates"]), ["numeric.npz", "claims 3,221,225,600"]),
-        (save_bytes("text.npy", lambda: npy("'<f4'", "(1000000000000, 2)", "False", b"")), ["text.npy", "holds 0"]),
+        (save_bytes("text.npy", lambda: npy("'<f4'", "(1000000000000, 2)", "False", b"")), ["text.npy", "contains 0"]),
         (remove("numeric.npz"), ["tiny", "no features for numeric", "numeric.npz"]),
     ],
 )

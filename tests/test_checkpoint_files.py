@@ -76,7 +76,9 @@ def test_what_is_no_file_of_a_checkpoint_is_not_opened(kind, part, create, folde
     place.unlink(missing_ok=True)
     KINDS[kind](place)
     before = sorted(folder.rglob("*"))
-    with pytest.raises(UserError, match=rf"{re.escape(str(place))}: is {kind}.*delete .*/last/8: ") as raised:
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(place))}: expected .*found {kind}.*delete .*/last/8 to use"
+    ) as raised:
         open_checkpoints(folder, create=create)
     assert "\n" not in str(raised.value)
     assert sorted(folder.rglob("*")) == before

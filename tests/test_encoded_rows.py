@@ -137,7 +137,7 @@ KEYS, ROWS = np.zeros((2, 32), np.uint8), np.ones((2, 304), np.float32)
         (spoil_to(keys=KEYS, rows=ROWS.astype(float)), "expected keys"),
         (spoil_to(keys=KEYS, rows=ROWS * np.nan), "expected keys"),
         (spoil_to(keys=KEYS), "expected keys"),
-        (spoil_to(keys=KEYS, rows=ROWS, more=ROWS), "holds keys, more, rows"),
+        (spoil_to(keys=KEYS, rows=ROWS, more=ROWS), "contains keys, more, rows"),
         (spoil_to(keys=KEYS, rows=np.array([{}], object)), "Python objects"),
         (lambda path: zipfile.ZipFile(path, "w").close(), "expected keys"),
     ],

@@ -199,8 +199,8 @@ BAD = {
     "vector": ("image.npy", {"rows": ROWS[0]}, r"has shape \[2\]; expected a matrix"),
     "no width": ("image.npy", {"rows": ROWS[:, :0]}, r"has shape \[3, 0\]; expected a matrix"),
     "words": ("image.npy", {"rows": ROWS.astype(str)}, "values of type"),
-    "objects": ("image.npy", {"rows": np.array([[None]])}, "holds Python objects; save it as an array of numbers"),
-    "objects in npz": ("image.npz", {"rows": np.array([[{}]])}, "holds Python objects"),
+    "objects": ("image.npy", {"rows": np.array([[None]])}, "contains Python objects; save it as an array of numbers"),
+    "objects in npz": ("image.npz", {"rows": np.array([[{}]])}, "contains Python objects"),
     "id twice": ("image.npz", {"ids": np.array([2, 2]), "rows": ROWS[:2]}, "entity id 2 is given 2 times"),
     "ids are floats": ("image.npz", {"ids": np.array([0.0, 1]), "rows": ROWS[:2]}, "ids are of type float64"),
     "no id of the graph": (
@@ -209,7 +209,7 @@ BAD = {
         r"ids\[0\]: the graph has none of the names in its 2 ids, such as '3', '-1'; write names",
     ),
     "ids and rows": ("image.npz", {"ids": np.array([0]), "rows": ROWS}, "give one id per row"),
-    "other arrays": ("image.npz", {"x": ROWS, "y": ROWS}, "holds x, y; expected the array rows"),
+    "other arrays": ("image.npz", {"x": ROWS, "y": ROWS}, "contains x, y; expected the array rows"),
     "made by lines": ("image.npz", {"rows": ROWS, "made_by": np.array("a\nb")}, "made_by is of type <U3, .*one line"),
     "made by two": ("image.npz", {"rows": ROWS, "made_by": np.array(["a", "b"])}, "made_by is of type <U1, shape"),
     "made by 3": (
@@ -306,10 +306,10 @@ HEADERS = {
     "negative": ("'<f4'", "(-3, 2)", "a size that is not a whole number in range"),
     "100 axes": ("'<f4'", "(" + "1, " * 100 + ")", "an array of 100 axes"),
     "nested": ("'<f4'", "(" + "(" * 2000 + ")" * 2000 + ")", "malformed header"),
-    "objects": ("'|O'", "(3, 2)", "holds Python objects; save it as an array of numbers"),
-    "records": ("[('a', '<f4')]", "(3, 2)", "holds records; save it as an array of numbers"),
+    "objects": ("'|O'", "(3, 2)", "contains Python objects; save it as an array of numbers"),
+    "records": ("[('a', '<f4')]", "(3, 2)", "contains records; save it as an array of numbers"),
     "no length": ("'<U0'", "(4000000000, 2)", "values of the type <U0, which have no length"),
-    "records in a string": ("'f4,f4'", "(3, 2)", "holds records"),
+    "records in a string": ("'f4,f4'", "(3, 2)", "contains records"),
     "a call": ("__import__('os').system('true')", "(3, 2)", "malformed header"),
     "too long": ("'<f4'", "(3, 2)" + " " * 20_000, "malformed header"),
 }
@@ -329,7 +329,7 @@ def test_an_archive_or_a_pickle_called_npy(tmp_path):
     for attack in bombs.attacks(tmp_path / "ran"):
         refused(tmp_path / "image.npy", attack, "not a NumPy file")
         objects = zip_of([("rows.npy", npy("'|O'", "(3, 2)", "False", attack))])
-        refused(tmp_path / "image.npz", objects, "holds Python objects")
+        refused(tmp_path / "image.npz", objects, "contains Python objects")
     assert not (tmp_path / "ran").exists()
 
 

@@ -133,7 +133,7 @@ def test_by_time_the_latest_are_test_and_those_before_them_valid():
         with pytest.raises(UserError, match=told):
             KnowledgeGraph.from_triples(frame, test=0.2, time=time)
     for shares in (dict(test=1.5), dict(test=0.6, valid=0.5)):
-        with pytest.raises(UserError, match=r"share|is 0 triples"):
+        with pytest.raises(UserError, match=r"share|leaves none for training"):
             KnowledgeGraph.from_triples(frame, **shares)
 
 
@@ -163,7 +163,7 @@ def test_a_graph_in_memory_is_asked_for_modalities_in_any_of_their_words():
 
 def test_words_among_numbers_are_refused_with_a_cure_that_works():
     triples, frame = [("a", "r", "b")], pandas.DataFrame({"kind": ["town", "city"], "size": [1, 2]}, index=["a", "b"])
-    with pytest.raises(UserError, match=r"numeric: 'kind' is 'town', no number; .* as pandas\.get_dummies does"):
+    with pytest.raises(UserError, match=r"numeric: 'kind' is 'town', not a number; .* as pandas\.get_dummies does"):
         KnowledgeGraph.from_triples(triples, features={"numeric": frame})
     graph = KnowledgeGraph.from_triples(triples, features={"numeric": pandas.get_dummies(frame)})
     # In the order of names: kind_city, kind_town, size; then which of them are given.

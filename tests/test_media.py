@@ -147,7 +147,7 @@ class TestClips:
         }
         for name, content in files.items():
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(UserError, match=rf"{name}: (cannot read the clip|holds no)"):
+            with pytest.raises(UserError, match=rf"{name}: (cannot read the clip|contains no)"):
                 clips.read_frames(tmp_path / name)
 
     def test_a_list_of_other_files_is_not_followed(self, tmp_path):

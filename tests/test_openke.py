@@ -55,7 +55,7 @@ def test_an_empty_split_is_a_split(write_files, openke_files):
     ("file", "text", "message"),
     [
         ("entity2id.txt", None, r"entity2id\.txt: no such file"),
-        ("test2id.txt", None, r"test2id\.txt: no such file; .*one line 0"),
+        ("test2id.txt", None, r"test2id\.txt: no such file; .*single line 0"),
         ("train2id.txt", "4\n0 1 0\n1 2 1\n0 2 0\n", r"train2id\.txt:1: the count says 4 rows but 3 follow"),
         ("train2id.txt", "0 1 0\n1 2 1\n", r"train2id\.txt:1: expected a line with the count"),
         ("train2id.txt", "", r"train2id\.txt:1: expected a line with the count"),

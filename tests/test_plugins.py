@@ -87,9 +87,9 @@ def test_a_score_and_a_fusion_of_ones_own_train_and_load(undone, tmp_path):
 
 
 def test_a_name_that_is_taken_is_refused(undone):
-    with pytest.raises(mocme_jax.UserError, match="has complex already"):
+    with pytest.raises(mocme_jax.UserError, match="complex is already in use"):
         add_score(QUATERNION._replace(name="complex"))
-    with pytest.raises(mocme_jax.UserError, match="has mean already"):
+    with pytest.raises(mocme_jax.UserError, match="mean is already in use"):
         add_fusion("mean", Complementarity)
     assert FUSIONS["mean"] is not Complementarity
 

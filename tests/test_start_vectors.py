@@ -102,8 +102,8 @@ def test_what_does_not_fit_is_refused_in_a_line(graph, model):
     spoilt = good.copy()
     spoilt[5, 1] = np.nan
     for given, told in (
-        (good, "a ndarray; expected"),
-        ({}, "nothing; expected"),
+        (good, "found a ndarray"),
+        ({}, "found nothing"),
         ({"entities": good, "relation": good}, "'relation'"),
         ({"entities": good[:-1]}, rf"shape \[47, {width}\]; expected \[48, {width}\]"),
         ({"entities": good[:, :-1]}, rf"shape \[48, {width - 1}\]; expected \[48, {width}\]"),

@@ -69,7 +69,7 @@ def test_fewer_addresses_than_jax_maps(monkeypatch):
         check_addresses()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**9, 10**9))
     with pytest.raises(
-        UserError, match=r"address space is limited to 1\.0 GB, .* at least 2\.1 GB, .* ulimit -v unlimited"
+        UserError, match=r"address space is limited to 1\.0 GB, .* at least 2\.1 GB .* ulimit -v unlimited"
     ):
         check_addresses()
 

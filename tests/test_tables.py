@@ -154,8 +154,8 @@ def test_hdf5_leads_to_no_other_file(tmp_path):
         "'deep' is a group": lambda file: file.create_dataset("deep/rows", data=HOLED),
         "unsupported compression filters": lambda file: file.create_dataset("rows", data=HOLED, compression="lzf"),
         "is of type": lambda file: file.create_dataset("rows", data=np.zeros((3, 2), np.complex64)),
-        "holds nothing": lambda file: None,
-        "holds x, y; expected the array rows": lambda file: file.update({"x": HOLED, "y": HOLED}),
+        "contains nothing": lambda file: None,
+        "contains x, y; expected the array rows": lambda file: file.update({"x": HOLED, "y": HOLED}),
     }
     for message, make in makers.items():
         with h5py.File(path, "w") as file:

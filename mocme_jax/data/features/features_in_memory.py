@@ -128,7 +128,7 @@ def _given(where: str, row: Mapping[Any, Any]) -> list[tuple[str, float]]:
     for name, value in given:
         if isinstance(value, str):
             raise UserError(
-                f"{where}: {name[:40]!r} is {value[:40]!r}, no number; give one attribute per word, 1 or 0, as "
+                f"{where}: {name[:40]!r} is {value[:40]!r}, not a number; give one attribute per word, 1 or 0, as "
                 "pandas.get_dummies does"
             )
     return [(name, float(value)) for name, value in given]
@@ -138,7 +138,7 @@ def _vectors(name: str, known: Mapping[int, Any], height: int) -> Modality:
     try:
         rows = np.stack([np.asarray(value, np.float32).reshape(-1) for value in known.values()])
     except (ValueError, TypeError) as error:
-        raise UserError(f"features {name}: rows differ in length, or are no numbers ({error})") from error
+        raise UserError(f"features {name}: rows differ in length, or are not numbers ({error})") from error
     features = np.full((height, rows.shape[1]), np.nan, np.float32)
     features[list(known)] = rows
     return make_modality(name, features)
