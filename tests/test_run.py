@@ -231,7 +231,7 @@ def test_the_number_of_devices_does_not_matter(graph, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    ("devices", "words"), [(0, "multiple of 8"), (4, "batch must divide"), (64, "only 8 cpu devices")]
+    ("devices", "words"), [(0, "multiple of 8"), (4, "must be a multiple"), (64, "only 8 cpu devices")]
 )
 def test_devices_that_do_not_fit(devices, words, finished, graph, tmp_path, monkeypatch, capsys):
     """The batch, or the machine; what an earlier run left stays, and a new one leaves nothing."""
