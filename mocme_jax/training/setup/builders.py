@@ -294,8 +294,8 @@ def addition_bytes(config: ConfigDict, entities: int, held: int, relations: int)
       held: the number of entities whose rows the device holds.
       relations: the number of relations R.
     """
-    counts = {"relations' cardinality, in evaluation": cardinality.memory(held, relations)}
-    lenders = {"who lends structure, in evaluation": lending.memory(entities)}
+    counts = {"cardinality of relations, in evaluation": cardinality.memory(held, relations)}
+    lenders = {"lent structure, in evaluation": lending.memory(entities)}
     return (counts if config.model.cardinality else {}) | (lenders if config.model.lend else {})
 
 
