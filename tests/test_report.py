@@ -321,6 +321,7 @@ def test_a_seed_that_diverged_is_done_and_has_no_score(tmp_path):
     cell = list(CELLS)[1]
     folder = write_study(tmp_path / "study", {}, CELLS, left_out=[(cell, 2)])
     row = {"cell": cell, "seed": 2, "changes": CELLS[cell], "dev": {"mrr": 0.0}, "best_epoch": 0, "diverged": 7}
+    row |= {"epochs": 1, "curve": [], "seconds": 1.0}
     with open(folder / "rows.jsonl", "a", encoding="utf-8") as file:
         file.write(f"\n{json.dumps(row)}\n")
     study = read_study(folder)

@@ -212,7 +212,7 @@ def test_a_run_goes_on_without_a_feature_file_that_was_added(finished, graph, tm
     after = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
     assert after["test"] == before["test"]
     assert run_here("train", *flags, "--config.data.modalities=text", monkeypatch=monkeypatch) == 2
-    assert "modality numeric differs; restore the originals" in capsys.readouterr().err
+    assert "modality numeric differs; restore them" in capsys.readouterr().err
 
 
 def test_the_number_of_devices_does_not_matter(graph, tmp_path, monkeypatch, capsys):

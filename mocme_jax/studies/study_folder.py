@@ -22,7 +22,8 @@ ROW = {
     "dev": {"mrr": float},
     "test?": _SCORES,
     "clean?": {"count": int, "mrr": _SCORE},
-    "weights?": {str: float},
+    # Rows of version 0.2.0 nest them.
+    "weights?": {str: object},
     "diverged?": int,
     "pruned?": int,
     "seconds": float,

@@ -81,7 +81,9 @@ def restore_best(
             config = here(newest.meta, data_dir, features_dir, alone=alone)
         except UserError as error:
             place = Path(workdir) / "best" / str(newest.number)
-            raise UserError(f"{place}: the config in its meta is not valid in this version: {str(error)[:300]}") from None
+            raise UserError(
+                f"{place}: the config in its meta is not valid in this version: {str(error)[:300]}"
+            ) from None
         dataset = builders.load_dataset(config, notify, graph)
         if dataset.fingerprint != newest.meta["fingerprint"]:
             of_graph = {name: part for name, part in newest.meta["parts"].items() if not name.startswith(START_PART)}

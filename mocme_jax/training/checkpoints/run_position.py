@@ -141,7 +141,7 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
         what = "from other start vectors" if all(part.startswith(START_PART) for part in other) else None
         raise UserError(
             f"{workdir}: contains a run {what or 'on another graph or other features'}: {', '.join(other)[:300]} "
-            f"differ{'s' if len(other) == 1 else ''}; {back[:300] if new == other else 'restore the originals'}, {elsewhere}"
+            f"differ{'s' if len(other) == 1 else ''}; {back[:300] if new == other else 'restore them'}, {elsewhere}"
         )
     then, now = (as_json(flat(one["config"])) for one in (saved, identity))
     changed = [
