@@ -57,7 +57,7 @@ def _overview() -> str:
     return "\n".join(
         [
             "usage: mocme COMMAND [FLAGS]\n",
-            "Multi-modal knowledge graph completion with complementary modality experts (MoCME).\n",
+            "Multi-modal knowledge graph completion with a mixture of complementary modality experts (MoCME).\n",
             "Commands:",
             *lines,
             "\nmocme COMMAND --help lists the flags of a command; mocme --version prints the version.",

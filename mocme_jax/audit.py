@@ -1,7 +1,9 @@
 """Audits a graph: counts, feature coverage, duplicates, overlaps between splits, leaks.
 
-python -m mocme_jax.audit                     audits the embedded graph
-python -m mocme_jax.audit --data=FOLDER       audits a graph of your own, or a benchmark
+  mocme audit                    audits the embedded graph, atlas
+  mocme audit --data=FOLDER      audits a graph of your own, or a benchmark
+
+A leak is a test triple that train contains, or that one simple rule on train answers.
 """
 
 import sys
@@ -12,9 +14,9 @@ from mocme_jax.config_fields import Field
 from mocme_jax.flags import parse_options
 
 OPTIONS = {
-    "data": Field(None, "folder of the graph; default: the embedded graph", kind=str),
-    "features": Field(None, "folder of the feature files; default: the same folder", kind=str),
-    "name": Field("", "name of the graph, if feature files have it in their names; default: the name of the folder"),
+    "data": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
+    "features": Field(None, "folder of the feature files; none: same as --data", kind=str),
+    "name": Field("", "name of the graph, if the feature files contain it in their names; default: name of the folder"),
 }
 
 

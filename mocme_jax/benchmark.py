@@ -1,7 +1,9 @@
 """Measures the speed of training, encoding and filtered evaluation, and compares it with the limit of the device.
 
-To compare two versions, pin both to one core:
-taskset -c 0 python -m mocme_jax.benchmark --config=db15k --config.data.dir=FOLDER
+Prints the rate of each stage and its share of the fastest rate that the device could reach. It trains no model to the
+end and keeps none. To compare two versions, pin both to one core:
+
+  taskset -c 0 mocme benchmark --config=db15k --config.data.dir=FOLDER
 """
 
 import sys
@@ -13,22 +15,24 @@ from mocme_jax.flags import parse_command
 
 OPTIONS = {
     "devices": Field((), "numbers of devices to measure; default: parallel.devices", element=int, low=1),
-    "mappers": Field((), "mappers to measure; default: parallel.mapper", choices=("pmap", "shard_map", "none")),
-    "precisions": Field((), "precisions to measure; default: train.precision", choices=PRECISIONS),
+    "mappers": Field(
+        (), "mappers to measure, see parallel.mapper; default: that one", choices=("pmap", "shard_map", "none")
+    ),
+    "precisions": Field((), "precisions to measure, see train.precision; default: that one", choices=PRECISIONS),
     "entities": Field(
         (), "train on synthetic graphs with these numbers of entities, such as 1e4,1e5", element=float, low=10
     ),
     "steps": Field(8, "training steps per timed call", low=1),
-    "repeats": Field(5, "timed calls per stage; the stages take turns", low=1),
-    "json": Field(None, "also write the figures to this file", kind=str),
-    "trace": Field(None, "also write a profiler trace to this folder", kind=str),
-    "compare": Field((), "measure nothing; print files written by --json side by side", element=str),
+    "repeats": Field(5, "timed calls per stage; the stages alternate", low=1),
+    "json": Field(None, "also write the measured numbers to this JSON file", kind=str),
+    "trace": Field(None, "also write a trace of JAX's profiler to this folder", kind=str),
+    "compare": Field((), "measure nothing; print two or more files written by --json side by side", element=str),
 }
 
 
 def main() -> None:
     """Reads the flags, then imports JAX and measures."""
-    command = parse_command(sys.argv[1:], __doc__, OPTIONS)
+    command = parse_command(sys.argv[1:], __doc__, OPTIONS, writes=False)
     options = dict(command.options)
     files = options.pop("compare")
     if len(files) == 1:

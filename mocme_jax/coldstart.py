@@ -1,7 +1,7 @@
 """Measures cold start: holds out entities with all their triples and predicts these triples from features alone.
 
 Trains on the remaining graph with the given config, in WORKDIR/run. The structure of a held-out entity is inferred from
-the entities with the most similar features. Prints the scores beside simple baselines and writes them to
+the entities with the most similar features. Prints the scores beside those of simple baselines and writes them to
 WORKDIR/coldstart.json.
 """
 

@@ -76,13 +76,16 @@ FIELDS: dict[str, Field] = {
         low=0,
         high=2**31 - 1,
     ),
-    "data.name": Field("atlas", "name of the graph in messages, tables and results"),
+    "data.name": Field(
+        "atlas",
+        "name of the graph in messages, tables and results; if data.dir is set, atlas means the name of that folder",
+    ),
     "data.dir": Field(None, "folder with the graph's triples; none: the embedded graph, atlas", kind=str),
     "data.features_dir": Field(None, "folder with the feature files; none: same as data.dir", kind=str),
     "data.modalities": Field(
         ("all",),
-        "feature modalities to use, by name; all: every feature file plus what data.make can make; structure: no "
-        "features",
+        "feature modalities to use, such as text,image; all: every feature file plus what data.make can make; "
+        "structure: no features",
     ),
     "data.make": Field(
         ("text", "numeric"),
@@ -116,13 +119,13 @@ FIELDS: dict[str, Field] = {
         "training triples",
         choices=FUSIONS,
     ),
-    "model.expert_hidden": Field(64, "width of the inner layer of a feature expert", low=1),
+    "model.expert_hidden": Field(64, "width of the hidden layer of each expert that reads features", low=1),
     "model.modality_scale": Field(0.1, "initial value of the learned scale of each feature modality", low=0),
     "model.lend": Field(
         0.0,
-        "structure lent to sparse entities at evaluation; an entity with n training triples takes the share lend / n "
-        "from the ten entities with the most similar features, and an entity without triples takes all; 0: off; try .3 "
-        "if many entities have few triples",
+        "strength of lending at evaluation; to the structure of an entity with n training triples, the ten entities "
+        "with the most similar features lend their mean with weight lend / n; an entity without triples takes only "
+        "this mean; 0: off; try .3 if many entities have few triples",
         low=0,
     ),
     "model.self_answers": Field(
@@ -133,12 +136,14 @@ FIELDS: dict[str, Field] = {
     ),
     "model.cardinality": Field(
         0.0,
-        "weight of a correction to the scores at evaluation; it lowers or raises candidates that are already an answer "
-        "for this relation, by log odds counted in train; 0: off; try .1 to .4",
+        "weight of a correction to the scores at evaluation; it lowers or raises candidates that already answer "
+        "another query of this relation, by log odds counted in train; 0: off; try .1 to .4",
         low=0,
     ),
     "negatives.pool": Field(
-        1024, "number of entities drawn as candidates in each step and shared by the batch; at most all", low=1
+        1024,
+        "number of entities drawn as candidates in each step and shared by the batch; at most the number of entities",
+        low=1,
     ),
     "negatives.sampling": Field(
         "uniform",
@@ -150,7 +155,7 @@ FIELDS: dict[str, Field] = {
     "negatives.weighting": Field(
         "entropy",
         "weights of the negatives; entropy: by entropy class (EGNS); uniform: all the same; self_adversarial: by their "
-        "scores; unsorted: a control with the gradient length of entropy and no sorting",
+        "scores; unsorted: a control with gradients as long as for entropy, but equal weights",
         choices=("entropy", "uniform", "self_adversarial", "unsorted"),
     ),
     "negatives.weights_in": Field(
@@ -166,23 +171,23 @@ FIELDS: dict[str, Field] = {
     "negatives.class_weights": Field((0.5, 1.0, 2.0), "weights of easy, ambiguous and hard negatives", low=0, length=3),
     "negatives.reference": Field(
         "relative",
-        "probability whose entropy is taken; relative: sigmoid of the score minus the score of the positive; absolute: "
-        "sigmoid of the score",
+        "probability whose entropy is taken; relative: sigmoid of the score minus the score of the gold answer; "
+        "absolute: sigmoid of the score",
         choices=("absolute", "relative"),
     ),
     "negatives.confident": Field(
         "hard",
-        "class of a negative that surely outranks the positive (p > 1/2, low entropy); hard: hard; entropy: by its "
-        "entropy; false_negative: weight 0",
+        "class of a negative that clearly outranks the gold answer (probability above 1/2, low entropy); hard: hard; "
+        "entropy: by its entropy; false_negative: weight 0",
         choices=("entropy", "hard", "false_negative"),
     ),
     "negatives.many": Field(
         0,
-        "queries with at least this many known answers in train weigh hard negatives .5 and the others 1, because hard "
-        "negatives may be true triples that the graph lacks; 0: off",
+        "in queries with at least this many known answers in train, hard negatives weigh .5 and all others 1, because "
+        "hard negatives may be true triples that the graph lacks; 0: off",
         low=0,
     ),
-    "loss.kind": Field("softmax", "loss of a positive and its negatives", choices=("softmax", "logistic")),
+    "loss.kind": Field("softmax", "loss of a gold answer and its negatives", choices=("softmax", "logistic")),
     "loss.margin": Field(0.0, "margin added to the scores in the logistic loss", low=0),
     "loss.regulariser": Field(
         "n3",
@@ -223,7 +228,9 @@ FIELDS: dict[str, Field] = {
         "everything except the parameters; evaluation always uses full float32",
         choices=PRECISIONS,
     ),
-    "eval.score_megabytes": Field(32, "megabytes of scores that an evaluation holds per device", low=1),
+    "eval.score_megabytes": Field(
+        32, "memory for scores during an evaluation, in megabytes per device; lower it if memory runs out", low=1
+    ),
     "parallel.mapper": Field(
         "pmap",
         "how the step is mapped over devices; pmap, shard_map: JAX's two ways, same numbers; none: one device, no map",
@@ -232,7 +239,8 @@ FIELDS: dict[str, Field] = {
     "parallel.devices": Field(0, "number of devices to use, over all processes; 0: all", low=0),
     "parallel.coordinator": Field(
         None,
-        "HOST:PORT of process 0; auto: ask SLURM, the TPU pod, Kubernetes or MPI; none: a single process",
+        "how the processes of a run find each other; HOST:PORT: address of process 0; auto: ask SLURM, the TPU pod, "
+        "Kubernetes or MPI; none: a single process",
         kind=str,
     ),
     "parallel.processes": Field(1, "number of processes, if the coordinator is a HOST:PORT", low=1),

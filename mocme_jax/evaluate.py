@@ -1,6 +1,7 @@
 """Scores a trained model again from its best checkpoint.
 
-Prints whether the numbers equal those in results.json. They do, to the last digit, on the same kind of device.
+Prints whether the numbers equal those in results.json. On the same kind of device they are equal to the last digit.
+The exit status is 1 if they differ.
 """
 
 import sys
@@ -15,7 +16,7 @@ OPTIONS = {
     "json": Field(False, "print the whole report as JSON instead of a table"),
     "information": Field(
         False,
-        "also print how much information about the answers of dev each modality and expert adds to the others",
+        "also print how many nats of information about the answers of dev each modality and expert adds to the others",
     ),
 }
 

@@ -1,10 +1,10 @@
-"""Serves a trained model as web pages for this computer: search entities, ask queries, see why, add entities.
+"""Serves a trained model as web pages on this computer: search entities, ask queries, explain answers, add entities.
 
-  python -m mocme_jax.explore --workdir=runs/atlas
-  python -m mocme_jax.explore --workdir=runs/mine --images=PICTURES
-      with pictures named after entities: Paris.jpg, 17.png, Paris/1.jpg, as for mocme_jax.prepare
+  mocme explore --workdir=runs/atlas
+  mocme explore --workdir=runs/mine --images=PICTURES
+      with pictures named after entities: Paris.jpg, 17.png, Paris/1.jpg, as for mocme prepare
 
-Ctrl-C stops it. Other computers cannot connect. Needs the extra explore.
+Prints the address to open in a browser. Ctrl-C stops it. Other computers cannot connect. Needs the extra explore.
 """
 
 import sys
@@ -19,7 +19,7 @@ from mocme_jax.printed_commands import to_install
 OPTIONS = {
     **OF_A_RUN,
     "workdir": OF_A_RUN_OR_NONE,
-    "images": Field(None, "a folder of pictures named after entities, to show", kind=str),
+    "images": Field(None, "folder of pictures to show, named after entities (extra: images)", kind=str),
     "port": Field(8765, "port to listen on; 0: any free port", low=0, high=65535),
 }
 
@@ -36,7 +36,7 @@ def main() -> None:
         raise UserError(f"the explorer needs {error.name}; run: {to_install(extra='explore')}") from error
     images = options["images"] and Path(options["images"])
     if images and not images.is_dir():
-        raise UserError(f"{images}: no such folder of pictures")
+        raise UserError(f"{images}: no such folder; --images expects a folder of pictures")
     from mocme_jax.explorer.server import explore
 
     explore(options["workdir"], options["data_dir"], options["features_dir"], images, options["port"])

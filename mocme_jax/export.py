@@ -1,8 +1,8 @@
-"""Exports a trained model: its tables with names, a scoring function, a PyKEEN model.
+"""Exports a trained model: tables of vectors with names, a scoring function, a PyKEEN model.
 
-  python -m mocme_jax.export --workdir=runs/atlas --out=export
-      tables.npz and tables.safetensors, with names and triples
-  python -m mocme_jax.export --workdir=runs/atlas --out=export --formats=jax,parquet,pykeen
+  mocme export --workdir=runs/atlas --out=export
+      writes the tables as tables.npz and tables.safetensors, the names and the triples
+  mocme export --workdir=runs/atlas --out=export --formats=jax,parquet,pykeen
 
 docs/guides/export.md describes the files and how to read them.
 """
@@ -19,7 +19,7 @@ OPTIONS = {
     "out": Field(None, "folder to write into", kind=str),
     "formats": Field(
         ("npz", "safetensors"),
-        "formats to write; jax (a scoring function) needs the extra export; parquet needs the extra parquet; pykeen "
+        "formats to write; jax: a scoring function; needs the extra export; parquet needs the extra parquet; pykeen "
         "needs a run of ComplEx with structure alone",
         choices=("npz", "safetensors", "parquet", "jax", "pykeen"),
     ),

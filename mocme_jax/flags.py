@@ -60,7 +60,7 @@ def parse(argv: Sequence[str], doc: str) -> tuple[ConfigDict, Path]:
 
 
 def parse_command(
-    argv: Sequence[str], doc: str, options: Mapping[str, Field], workdir: str = "runs/{config}"
+    argv: Sequence[str], doc: str, options: Mapping[str, Field], workdir: str = "runs/{config}", *, writes: bool = True
 ) -> Command:
     """Reads ``--config``, ``--workdir``, ``--config.FIELD`` and a command's own flags, such as ``--seeds=5``.
 
@@ -69,15 +69,19 @@ def parse_command(
         a true or false flag alone means true, the last of equal flags counts.
       doc: the command's docstring, shown by ``--help``.
       workdir: the default, with the names of config and options in braces.
+      writes: whether the command writes to the workdir; only the help depends on it.
 
     Raises:
-      UserError: an unknown flag or field, a value that is not allowed, a stray argument, a missing config.
+      UserError: an unknown flag or field, a value that is not allowed, an unexpected argument, a missing config.
       SystemExit: status 0, after ``--help`` was printed.
     """
     bundled = ", ".join(bundled_configs())
     shared = {
         "config": Field(DEFAULT_CONFIG, f"a config file, FILE.py or FILE.py:ARGUMENT, or a bundled config: {bundled}"),
-        "workdir": Field(re.sub(r"{(.*?)}", r"<\1>", workdir), "folder that the command writes to"),
+        "workdir": Field(
+            re.sub(r"{(.*?)}", r"<\1>", workdir),
+            "folder that the command writes to" if writes else "accepted, but not used by this command",
+        ),
     }
     texts = _texts(argv, {**options, **shared, **{_PREFIX + path: field for path, field in FIELDS.items()}})
     source = texts.get("config", DEFAULT_CONFIG)
@@ -129,8 +133,7 @@ def _texts(argv: Sequence[str], known: Mapping[str, Field]) -> dict[str, str]:
             texts["help"] = ""
             continue
         if not argument.startswith("--") or argument == "--":
-            flags = ", ".join(f"--{name}" for name in known if not name.startswith(_PREFIX))
-            raise UserError(f"unexpected argument {argument!r}: only flags are accepted ({flags}; see --help)")
+            raise UserError(f"unexpected argument {argument!r}; expected --flag=value; --help lists the flags")
         flag, equals, text = argument[2:].partition("=")
         if flag not in known:
             _refuse(flag, known)

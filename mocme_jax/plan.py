@@ -19,8 +19,8 @@ OPTIONS = {
     "entities": Field(1e6, "number of entities, such as 1e6", low=10),
     "triples": Field(1e7, "number of training triples", low=1),
     "relations": Field(500, "number of relations", low=1),
-    "modalities": Field((512,), "width of each feature modality", element=int, low=1),
-    "device": Field("h100", "kind of device, which sets the memory", choices=tuple(DEVICE_MEMORY)),
+    "modalities": Field((512,), "widths of the feature modalities, such as 512,304", element=int, low=1),
+    "device": Field("h100", "kind of device; sets --memory", choices=tuple(DEVICE_MEMORY)),
     "memory": Field(None, "memory of one device in GB; overrides --device", kind=float, above=0),
     "most": Field(8, "largest number of devices to try", low=1, high=128),
     "benchmark": Field(
@@ -31,7 +31,7 @@ OPTIONS = {
 
 def main() -> None:
     """Reads the flags, pretends to have as many devices, then imports JAX and plans."""
-    command = parse_command(sys.argv[1:], __doc__, OPTIONS)
+    command = parse_command(sys.argv[1:], __doc__, OPTIONS, writes=False)
     options = command.options
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = (

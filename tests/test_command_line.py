@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from command_runner import environment
 
+from mocme_jax.__main__ import COMMANDS
 from mocme_jax.command_line import run
 from mocme_jax.config_fields import FIELDS
 from mocme_jax.errors import UserError, enough_memory
@@ -95,50 +96,49 @@ def test_run_keeps_the_traceback_of_a_defect():
         run(raising(ZeroDivisionError()))
 
 
-# What pages, docstrings and messages print: the module, and its flags up to what ends them.
+# What pages, docstrings and messages print: the command, and its flags up to what ends them.
 VALUE = r"(?:\"[^\"\n]*\"|(?:{[^}]*}|<\w+>|[\w./:,+-])+)"
-COMMAND = re.compile(rf"python -m (mocme_jax\.\w+\b(?!\.\w))((?:[ ]+--[a-z][\w.-]*(?:={VALUE})?)*)")
+COMMAND = re.compile(rf"(?:python -m mocme_jax\.|\bmocme )([a-z]+\b(?!\.\w))((?:[ ]+--[a-z][\w.-]*(?:={VALUE})?)*)")
 
 
 def printed_commands() -> set[tuple[str, str]]:
     pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("launch/*.sh")]
     sources = [*ROOT.glob("configs/**/*.py"), *ROOT.glob("mocme_jax/**/*.py"), *ROOT.glob("mocme_jax/**/*.html")]
-    return {found for path in [*pages, *sources] for found in COMMAND.findall(path.read_text(encoding="utf-8"))}
+    found = {one for path in [*pages, *sources] for one in COMMAND.findall(path.read_text(encoding="utf-8"))}
+    # A word after the name is a command if it is known as one or has flags.
+    return {(command, flags) for command, flags in found if command in COMMANDS or flags}
 
 
 def test_every_command_that_is_printed_anywhere_has_flags_that_are_there(monkeypatch, capsys):
     commands = printed_commands()
-    assert ("mocme_jax.predict", " --workdir=runs/atlas --all-new --k=1000 --out=new.tsv") in commands
+    assert ("predict", " --workdir=runs/atlas --all-new --relations=borders --k=100 --out=new.tsv") in commands
     assert len(commands) > 40
-    for module, flags in sorted(commands):
-        name = f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module
+    for command, flags in sorted(commands):
         argv = shlex.split(re.sub("{.*?}", "components", flags.replace("=CONFIG", "=atlas")))
         # Flags are read before help is given.
-        monkeypatch.setattr(sys, "argv", [module, *argv, "--help"])
+        monkeypatch.setattr(sys, "argv", [f"mocme {command}", *argv, "--help"])
         with pytest.raises(SystemExit) as caught:
-            importlib.import_module(name).main()
-        assert not caught.value.code, (module, flags)
+            importlib.import_module(f"mocme_jax.{COMMANDS[command]}").main()
+        assert not caught.value.code, (command, flags)
         assert "usage:" in capsys.readouterr().out
 
 
 def test_commands_of_the_front_page_run_in_the_environment_that_the_quickstart_made(tmp_path):
     """With nothing but a shell's own folders on the path, where there may be no python."""
-    (block,) = (
-        block
-        for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-        if "mocme_jax.evaluate" in block
-    )
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = page.partition("## Quickstart\n")[2].partition("\n## ")[0]
+    block = "".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL))
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
-    # As venv makes them, but for a python that notes what it is to run.
+    # As venv makes them, but for a program that notes how it is called.
     (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
-    (programs / "python").write_text('#!/bin/sh\necho "$*" >> ran\n')
-    (programs / "python").chmod(0o755)
+    (programs / "mocme").write_text('#!/bin/sh\necho "$*" >> ran\n')
+    (programs / "mocme").chmod(0o755)
     path = {"PATH": os.pathsep.join(["/usr/bin", "/bin"])}
     subprocess.run(["bash", "-euc", block], cwd=tmp_path, env=path, check=True)
     ran = (tmp_path / "ran").read_text(encoding="utf-8").splitlines()
-    assert ran == [line.partition("#")[0][len("python ") :].strip() for line in block.splitlines()[1:]]
-    assert len(ran) > 10
+    assert ran == [line.partition("#")[0][len("mocme ") :].strip() for line in block.splitlines()[1:]]
+    assert len(ran) >= 5
 
 
 def test_the_command_that_installs_an_extra_works_from_a_clone(tmp_path, monkeypatch):

@@ -152,7 +152,7 @@ def test_fields_words_and_studies_that_are_gone_answer(monkeypatch):
     assert "model.fusion: best was removed: it was never better; expected one of complementarity, mean, gate" in message
     message = message_of(flags, "--config.model.experts=0")
     assert "model.experts: 0 is not the structural baseline; use --config.data.modalities=structure" in message
-    assert message.endswith("expected at least 1")
+    assert message.endswith("expected at least 1 and at most 256")
     assert REMOVED["--study=estimators"] in message_of(find_config, "estimators", "studies", "--study")
     assert REMOVED["--study=parts"] in message_of(find_config, "parts", "studies", "--study")
 

@@ -1,10 +1,10 @@
 """Writes a report on a run, several runs or a study as one HTML page, without network access or scripts.
 
-  python -m mocme_jax.report --workdir=runs/atlas --baseline=runs/structure
-      one run: scores beside structure alone, answers, what each modality is worth, learning curves, calibration
-  python -m mocme_jax.report --workdir=runs/atlas,runs/structure --out=FILE.html
+  mocme report --workdir=runs/atlas --baseline=runs/structure
+      one run: scores beside the structure alone, answers, what each modality adds, learning curves, calibration
+  mocme report --workdir=runs/atlas,runs/structure --out=FILE.html
       several runs side by side; the run without features is the baseline
-  python -m mocme_jax.report --workdir=DIR
+  mocme report --workdir=DIR
       a study, if DIR contains study.json
 
 Needs the extra report.
@@ -21,10 +21,10 @@ OPTIONS = {
     **OF_A_RUN,
     "workdir": Field(None, "folder of a run or a study, or several folders of runs: DIR,DIR", kind=tuple, element=str),
     "out": Field(None, "file to write; none: report.html in the first folder", kind=str),
-    "baseline": Field(None, "folder of a run of structure alone, to compare with", kind=str),
-    "entities": Field((), "entities whose answers are shown, by name or id; default: some entities of test"),
+    "baseline": Field(None, "folder of a run of the structure alone, to compare with", kind=str),
+    "entities": Field((), "names or ids of entities whose answers are shown, such as Paris,17; default: some of test"),
     "images": Field(None, "folder of pictures named after entities, as for prepare (extra: images)", kind=str),
-    "audio": Field(None, "folder of sounds, or of films for their sound (extras: audio, video)", kind=str),
+    "audio": Field(None, "folder of sounds, or of films whose sound track is used (extras: audio, video)", kind=str),
     "video": Field(None, "folder of films; one frame of each is shown (extra: video)", kind=str),
 }
 

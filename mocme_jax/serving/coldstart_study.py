@@ -99,8 +99,8 @@ def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, gi
     results_table(rows, title=f"{graph.name}, cold start: {len(asked):,} queries", console=console)
     counts = {name: int(chosen.sum()) for name, chosen in groups.items()}
     console.print(
-        f"about: the {counts['about']:,} queries about a held-out entity; for: the {counts['for']:,} queries whose "
-        "answer is a held-out entity; a query may be both"
+        f"about: the {counts['about']:,} queries that contain a held-out entity; for: the {counts['for']:,} queries "
+        "whose gold answer is a held-out entity; a query may be both"
     )
     return results
 

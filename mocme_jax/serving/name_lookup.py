@@ -10,6 +10,8 @@ from mocme_jax.data.readers.text_lines import read_whole_number
 from mocme_jax.errors import UserError
 
 Key = str | int
+# An error lists all names if there are at most this many.
+_FEW = 20
 
 
 class Lookup:
@@ -88,4 +90,8 @@ class Lookup:
         for text in [*self.readable, *self.names]:
             folded.setdefault(text.casefold(), text)
         near = difflib.get_close_matches(key.casefold(), folded, 3, 0.7)
-        return "; did you mean " + ", ".join(folded[text] for text in near) + "?" if near else ""
+        if near:
+            return "; did you mean " + ", ".join(folded[text] for text in near) + "?"
+        if len(self.names) <= _FEW:
+            return "; expected one of " + ", ".join(self.names)
+        return "; names are written as in the files of the graph"

@@ -206,4 +206,6 @@ def digest(path: Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"--queries={path}: cannot be read ({error.strerror})") from None
+        raise UserError(
+            f"--queries={path}: cannot be read ({error.strerror}); expected a file with rows head<TAB>relation<TAB>tail"
+        ) from None

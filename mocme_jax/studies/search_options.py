@@ -10,7 +10,7 @@ OPTIONS = {
     "trials": Field(
         20, "number of points to try, including those of earlier calls; the first is the config itself", low=1
     ),
-    "minutes": Field(120.0, "minutes of training after which no further point is started", above=0),
+    "minutes": Field(120.0, "minutes of training after which no new point is started", above=0),
     "sampler": Field(
         "random",
         "how points are drawn; random: at random; tpe: by Optuna's TPE, which learns from earlier points after the "
