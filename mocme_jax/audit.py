@@ -3,7 +3,7 @@
   mocme audit                    audits the embedded graph, atlas
   mocme audit --data=FOLDER      audits a graph of your own, or a benchmark
 
-A leak is a test triple that train contains, or that one simple rule on train answers.
+A leak is a test triple that train contains, as it is or reversed under the same or an inverse relation.
 """
 
 import sys

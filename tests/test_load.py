@@ -418,7 +418,7 @@ def test_the_prepare_command(write_files, openke_files, tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {folder / 'none.tsv'}: no such file\n"
     done = subprocess.run([*command, "--image-encoder=layout"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "error: --image-encoder needs --images\n")
+    assert (done.returncode, done.stderr) == (2, "error: --image-encoder needs --images=FOLDER\n")
 
 
 def test_the_prepare_command_with_another_image_encoder(write_files, openke_files, tmp_path):

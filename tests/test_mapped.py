@@ -95,7 +95,7 @@ def test_prepare_carves_dev_and_keeps_what_is_there(tmp_path, monkeypatch, capsy
     kept = contents(tmp_path / "mapped")
     capsys.readouterr()
     assert_one_error(run_here("prepare", *flags, monkeypatch=monkeypatch), capsys.readouterr().err, "already exists")
-    wrong = (["--text=names"], "each run alone"), (["--dev-fraction=2", "--overwrite"], "between 0 and 1")
+    wrong = (["--text=names"], "a call of their own"), (["--dev-fraction=2", "--overwrite"], "between 0 and 1")
     for more, words in wrong:
         status = run_here("prepare", *flags, *more, monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, words)

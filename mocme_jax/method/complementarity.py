@@ -1,7 +1,7 @@
 """CMKF: complementarity-guided modality knowledge fusion, which weights the scores of the experts.
 
 Each of the H experts encodes every entity and scores every triple; expert 0 is the structure. The fused score is
-``sum_j question_j(h, r) answer_j(t) score_j(h, r, t)``. All weights are positive. Each is a product of one factor for
+``sum_j query_j(h, r) answer_j(t) score_j(h, r, t)``. All weights are positive. Each is a product of one factor for
 the entity and one for the relation.
 
 An expert should weigh as much as it adds to the others about answers that the experts have not memorised. Therefore
@@ -69,7 +69,7 @@ class Fusion(nn.Module):
 class Complementarity(Fusion):
     """Log weights that are linear in the evidence, with a constant by available features and a term per relation.
 
-    ``log question_j = a_j + b_j log(1 + n_h) + c_jr`` and ``log answer_j = a'_j + b'_j log(1 + n_t)``. Here n_h and n_t
+    ``log query_j = a_j + b_j log(1 + n_h) + c_jr`` and ``log answer_j = a'_j + b'_j log(1 + n_t)``. Here n_h and n_t
     are the numbers of training triples of the head and the tail. ``a_j`` and ``a'_j`` have one value for entities with
     features for the expert and another for entities without.
     """
