@@ -266,7 +266,7 @@ def test_a_model_without_a_folder_answers_and_leaves_nothing(graph, capsys):
     assert frame.columns.tolist() == ["rank", "id", "name", "label", "score", "probability", "known"]
     assert frame["rank"].tolist() == [1, 2, 3]
     many = model.complete(head=["place 1", "place 2"], relation="next", k=2).to_frame()
-    assert many["question"].tolist() == [0, 0, 1, 1]
+    assert many["query"].tolist() == [0, 0, 1, 1]
     assert model.neighbours("place 3", k=2).to_frame()["rank"].tolist() == [1, 2]
     scores = model.results.to_frame()
     assert scores["split"].tolist() == ["dev", "test"]

@@ -123,7 +123,7 @@ def test_a_file_that_was_cut_off_goes_on_after_its_last_whole_row(predict, queri
         assert cut.read_bytes() == text, length
         assert ("resuming after query" in notes) == (length > len(text) // 4)
     status, _, err = predict(f"--queries={queries}", f"--out={cut}", "--k=4")
-    assert_one_error(status, err, "another k", "--out=FILE")
+    assert_one_error(status, err, "other settings (k)", "--out=FILE")
     assert cut.read_bytes() == text
 
 

@@ -18,6 +18,7 @@ from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.likely_triples import likely_triples
 from mocme_jax.report.modality_worth import worth
 from mocme_jax.report.run_measurements import Measured
+from mocme_jax.serving.calibration import MEANING
 
 # Of long lists: shown at once, and shown at all; results.json has the rest.
 FIRST, MOST = 10, 400
@@ -86,7 +87,7 @@ def runs_context(
         "reliability": scores.reliability_charts(shown),
         "calibration": [(run, one.model.calibration.report["splits"]) for run, one in shown],
         "places": PLACES_MEANING,
-        "meaning": measured[0].model.calibration.report["meaning"],
+        "meaning": MEANING,
     }
 
 

@@ -83,8 +83,12 @@ class RowFile:
         if before != settings:
             before = before if isinstance(before, dict) else {}
             changed = [name for name in settings if before and before.get(name) != settings[name]]
-            reason = f"was written with another {', '.join(changed)}" if changed else "was not written by this command"
-            raise UserError(f"{self.path}: {reason}; delete it or name another with --out=FILE")
+            reason = (
+                f"was written with other settings ({', '.join(changed)})"
+                if changed
+                else "was not written by this command"
+            )
+            raise UserError(f"{self.path}: {reason}; delete it, or give another file with --out=FILE")
 
     def _cut(self) -> None:
         """Remove what an interrupted write may have left: a partial row, and the last query's rows if incomplete."""

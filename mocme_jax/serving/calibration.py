@@ -23,8 +23,8 @@ from mocme_jax.training.checkpoints.sealed_checkpoints import digest_of
 
 FILE = "calibration.json"
 MEANING = (
-    "each query is assumed to have one missing answer; this is the probability that the candidate is that answer, "
-    "among all entities except the other known answers"
+    "the probability that this candidate is the missing answer, if the query has exactly one missing answer; "
+    "candidates are all entities except the other known answers"
 )
 _SHARE = (float, None)
 _JUDGED = {

@@ -26,12 +26,12 @@ class ListOfRows(list):
     """A list of ``Rows``, one per query."""
 
     def to_frame(self) -> Any:
-        """Return one DataFrame of all rows; its first column, ``question``, is the position of the query.
+        """Return one DataFrame of all rows; its first column, ``query``, is the position of the query.
 
         Raises:
           UserError: pandas is not installed.
         """
-        return frame({"question": number} | dataclasses.asdict(row) for number, rows in enumerate(self) for row in rows)
+        return frame({"query": number} | dataclasses.asdict(row) for number, rows in enumerate(self) for row in rows)
 
 
 class Results(dict):

@@ -12,7 +12,7 @@ import jax
 from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import one_line
 from mocme_jax.flags import PLACES_MEANING, flags_of
-from mocme_jax.serving.calibration import identity_of, read_calibration
+from mocme_jax.serving.calibration import MEANING, identity_of, read_calibration
 from mocme_jax.training.logs.run_results import scores_of
 from mocme_jax.training.setup.settings import settings_of
 
@@ -132,8 +132,7 @@ def _calibration(report: dict | None) -> Iterator[str]:
     if report is None:
         yield "Not fitted yet. The first use of the model (`python -m mocme_jax.predict`) fits it on dev."
         return
-    meaning = plain(report["meaning"], most=1_000)
-    yield f"Meaning: {meaning}. Fitted on dev. Expected calibration error of the top answers:"
+    yield f"Meaning of a probability: {MEANING}. Fitted on dev. Expected calibration error of the top answers:"
     yield ""
     yield "| | queries | before the fit | after the fit | exact probabilities | above .9: answers, right |"
     yield "|---|---|---|---|---|---|"
