@@ -15,7 +15,7 @@ from mocme_jax.flags import parse_command
 OPTIONS = {
     "study": Field("components", f"a study file, or one of {', '.join(bundled_configs('studies'))}"),
     "seeds": Field(5, "number of seeds: config.seed and the numbers after it; they train together", low=1),
-    "cells": Field((), "names of the cells to run in addition to the first, separated by commas; default: all"),
+    "cells": Field((), "names of the cells to run in addition to the first, separated by commas; none: all"),
 }
 
 

@@ -16,7 +16,7 @@ from mocme_jax.flags import parse_options
 OPTIONS = {
     "data": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
     "features": Field(None, "folder of the feature files; none: same as --data", kind=str),
-    "name": Field("", "name of the graph, if the feature files contain it in their names; default: name of the folder"),
+    "name": Field("", "name of the graph, if the feature files contain it in their names; none: name of the folder"),
 }
 
 

@@ -14,13 +14,16 @@ from mocme_jax.errors import UserError
 from mocme_jax.flags import parse_command
 
 OPTIONS = {
-    "devices": Field((), "numbers of devices to measure; default: parallel.devices", element=int, low=1),
+    "devices": Field((), "numbers of devices to measure, such as 1,2; none: parallel.devices", element=int, low=1),
     "mappers": Field(
-        (), "mappers to measure, see parallel.mapper; default: that one", choices=("pmap", "shard_map", "none")
+        (), "mappers to measure, such as pmap,shard_map; none: parallel.mapper", choices=("pmap", "shard_map", "none")
     ),
-    "precisions": Field((), "precisions to measure, see train.precision; default: that one", choices=PRECISIONS),
+    "precisions": Field((), "precisions to measure, such as float32,tf32; none: train.precision", choices=PRECISIONS),
     "entities": Field(
-        (), "train on synthetic graphs with these numbers of entities, such as 1e4,1e5", element=float, low=10
+        (),
+        "train on synthetic graphs of these numbers of entities, such as 1e4,1e5",
+        element=float,
+        low=10,
     ),
     "steps": Field(8, "training steps per timed call", low=1),
     "repeats": Field(5, "timed calls per stage; the stages alternate", low=1),

@@ -183,7 +183,9 @@ def _print_help(doc: str, options: Mapping[str, Field], required: Sequence[str] 
     lines = textwrap.wrap(usage, HELP_WIDTH - len(f"usage: {program} "), break_on_hyphens=False)
     usage = ("\n" + " " * len(f"usage: {program} ")).join(lines)
     print(f"usage: {program} {usage}\n\n{inspect.cleandoc(doc)}\n\nFlags:")
-    rows = {f"--{name}": (show(field.default), field) for name, field in options.items()}
+    # An empty text or tuple is "not set", as None is.
+    defaults = {name: None if field.default in ("", ()) else field.default for name, field in options.items()}
+    rows = {f"--{name}": (show(defaults[name]), field) for name, field in options.items()}
     print(*_table(rows, value_width=18), sep="\n")
 
 

@@ -47,7 +47,7 @@ OPTIONS = {
     "queries": Field(None, "a file of queries, one per row; the answers are written to --out", kind=str),
     "out": Field(None, "file for the answers: .tsv, .jsonl, or .parquet (extra: parquet)", kind=str),
     "all-new": Field(False, "list the most probable new triples of the whole graph"),
-    "relations": Field((), "relations for --all-new, by name or id, separated by commas; default: all"),
+    "relations": Field((), "relations for --all-new, by name or id, separated by commas; none: all"),
     "explain": Field(False, "explain the score of the triple --head, --relation, --tail"),
     "json": Field(False, "print JSON instead of a table"),
 }

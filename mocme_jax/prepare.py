@@ -39,7 +39,7 @@ OPTIONS = {
     "images": Field(None, "a folder of pictures named after entities; writes image.npz", kind=str),
     "image-encoder": Field(
         None,
-        "picture encoder: layout (colours and shapes, the default), efficientnet-lite0 or transformers:MODEL",
+        "picture encoder: layout (colours and edges, the default), efficientnet-lite0 or transformers:MODEL",
         kind=str,
     ),
     "audio": Field(None, "a folder of sounds, or of films whose sound track is used; writes audio.npz", kind=str),
@@ -47,7 +47,7 @@ OPTIONS = {
         None, "sound encoder: mel (loudness in 64 bands, the default) or transformers:MODEL", kind=str
     ),
     "video": Field(None, "a folder of films or animated pictures; writes video.npz", kind=str),
-    "video-encoder": Field(None, "encoder of single frames, as for --image-encoder; default: layout", kind=str),
+    "video-encoder": Field(None, "encoder of single frames, as for --image-encoder; none: layout", kind=str),
     "list-entities": Field(
         False, "write entities.txt with one name per line, in the order of the rows of a feature matrix"
     ),
