@@ -79,7 +79,7 @@ prepare_environment() {
   "$venv_python" -m pip --version >/dev/null 2>&1 || "$venv_python" -m ensurepip >/dev/null 2>&1 ||
     fail "$root/.venv has no pip and none could be put there; remove the folder and run the same command again"
   "$venv_python" -m pip install --quiet --disable-pip-version-check --editable "$root${extras:+[$extras]}" ||
-    fail "installation failed; pip's lines above say why. Run the same command again once it is mended"
+    fail "installation failed; pip's lines above say why. Correct the cause and rerun the same command"
   printf '%s\n' "$wanted" | tee "$root/.venv/installed-core" >"$stamp"
   say "installed"
 }

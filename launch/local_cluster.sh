@@ -12,7 +12,7 @@ usage: bash launch/local_cluster.sh [--processes=P] [--devices=D] [--dry-run] [f
 Runs P processes (2) of D CPU devices (2) each as one run of mocme_jax.train, to try on one machine what several will do.
 Process 0 prints. Ctrl-C or SIGTERM (to this script or to any of the processes) stops all of them at the same step, which
 is saved, with status 0; a second one ends them at once. If one of them fails or is killed, the others are ended and the
-status is 1. The same command again goes on from the last checkpoint.
+status is 1. Rerunning the same command resumes from the last checkpoint.
 PYTHON=/path/to/python chooses the interpreter (default: .venv of the clone); PORT the coordinator's port (default: a
 free one).
 HELP
@@ -87,7 +87,7 @@ while true; do
     kill -KILL "${pids[@]}" 2>/dev/null || true
     wait 2>/dev/null || true
     echo "error: a process of the run ended with status $status, and the others with it;" \
-      "the same command goes on from the last checkpoint" >&2
+      "rerunning the same command resumes from the last checkpoint" >&2
     exit 1
   fi
 done

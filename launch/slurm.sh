@@ -9,7 +9,7 @@ usage() {
 usage: bash launch/slurm.sh [--nodes=N] [--gpus=G] [--time=HH:MM:SS] [--partition=NAME] [--dry-run] [flags of mocme_jax.train]
 
 Submits a job of N nodes (2) with G GPUs (8) each; the processes find each other through SLURM. The clone, its .venv
-(with jax's CUDA plugin) and --workdir must lie on storage that all nodes share. A job that is requeued goes on from
+(with jax's CUDA plugin) and --workdir must lie on storage that all nodes share. A requeued job resumes from
 its last checkpoint. Where a process fails, all are ended: submit again to go on.
   bash launch/slurm.sh --nodes=4 --config=db15k --config.data.dir=/shared/DB15K --workdir=/shared/runs/db15k
 HELP

@@ -10,7 +10,7 @@ usage: bash launch/tpu_pod.sh --name=TPU --zone=ZONE [--folder=DIR] [--dry-run] 
 
 Runs the training command on all workers of a TPU slice that exists, over gcloud's ssh. Each worker needs the clone in
 DIR (mocme_jax, in the home folder) with a .venv that holds "jax[tpu]" and the package; --workdir must be a folder that
-all workers share. Ctrl-C ends all. The same command again goes on from the last checkpoint.
+all workers share. Ctrl-C ends all. Rerunning the same command resumes from the last checkpoint.
   bash launch/tpu_pod.sh --name=my-slice --zone=us-central2-b --config=mkg_y --config.data.dir=/mnt/MKG-Y
 HELP
 }

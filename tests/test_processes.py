@@ -77,7 +77,7 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path, mo
     _, errors = process.communicate(timeout=25)
     assert process.returncode == 1
     assert errors.splitlines()[-1].startswith("error: a process of the run ended with status 137"), errors
-    assert "goes on from the last checkpoint" in errors
+    assert "resumes from the last checkpoint" in errors
 
     # A signal to one of them, which is not the one that prints, and all stop at the same step. JAX wants SIGTERM too.
     before = saved_steps(workdir)
