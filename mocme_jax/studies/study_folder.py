@@ -11,7 +11,7 @@ _SCORE = (float, None)
 STUDY, ROWS, TABLE, RANKS = "study.json", "rows.jsonl", "table.json", "ranks"
 
 
-_SCORES = {"count": int, "mrr": _SCORE, "hits@1": _SCORE, "hits@10": _SCORE}
+_SCORES = {"count": int, "mrr": float, "hits@1": float, "hits@10": float}
 ROW = {
     "cell": str,
     "changes": {str: object},
@@ -68,4 +68,8 @@ def read_rows(folder: Path) -> list[dict]:
 
 
 def _is_row(row: dict) -> bool:
-    return misfit(row, ROW) is None and all(len(pair) == 2 for pair in row["curve"])
+    if misfit(row, ROW) is not None or not all(len(pair) == 2 for pair in row["curve"]):
+        return False
+    # Test is scored together with its clean rows, of which there may be none.
+    clean = row.get("clean", {"count": 0, "mrr": None})
+    return ("test" in row) == ("clean" in row) and (clean["mrr"] is None) == (not clean["count"])

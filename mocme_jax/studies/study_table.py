@@ -33,7 +33,7 @@ def make_table(rows: Rows, cells: Mapping[str, Mapping], seeds: Sequence[int], c
             line["diverged"] = diverged
         if tests := list(scored[name].values()):
             line["test"] = spread([row["test"]["mrr"] for row in tests])
-            if clean.any():
+            if all(row["clean"]["count"] for row in tests):
                 line["clean"] = spread([row["clean"]["mrr"] for row in tests])
             line |= {f"hits@{k}": spread([row["test"][f"hits@{k}"] for row in tests]) for k in (1, 10)}
             shared = sorted(scored[name].keys() & scored[reference].keys())
