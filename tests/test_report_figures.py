@@ -265,7 +265,7 @@ def test_entities_are_chosen_by_their_queries_and_pictures(measured):
         for index in choose(measured, [], count=48)
         if index in asked and index not in chosen and measured.patterns[index] != measured.patterns[chosen[0]]
     )
-    found = choose(measured, [], [pictured, without], count=4)
+    found = choose(measured, [], {pictured: 1, without: 1}, count=4)
     assert found[0] == pictured
     assert without not in found
     assert choose(measured, [measured.model.entities.names[without]] * 2) == [without]

@@ -118,7 +118,7 @@ def test_the_page_has_players_and_frames_and_says_what_they_are(tiny_run, folder
     told = {value for tag, name, value in read.attributes if tag == "img" and name == "alt"}
     assert told == {"place 1, picture 1", "place 3, a frame of its film"}
     assert "media-src data:" in page
-    assert "Of a sound, the first 5 seconds are here." in read.text
+    assert "Only the first 5 seconds of a sound are included." in read.text
 
 
 @pytest.mark.slow
