@@ -112,10 +112,9 @@ def run_line(line: str, monkeypatch) -> None:
 def test_commands_and_code_of_a_page_run(page, folder, served, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     names = {"__name__": "page"}
-    if page.stem == "README":
-        # It makes the run of the tutorial in its own way.
-        shutil.rmtree("runs/mygraph", ignore_errors=True)
-        shutil.rmtree("mygraph/features", ignore_errors=True)
+    # Pages make the same features and the same run, each in its own way.
+    for made in ("mygraph/features", "runs/mygraph"):
+        shutil.rmtree(made, ignore_errors=True)
     for wanted, language, text in blocks(page):
         if not wanted:
             continue

@@ -200,7 +200,9 @@ def test_links_of_the_page_lead_to_files_functions_and_tests():
 
 
 def test_the_first_table_names_functions_of_its_files():
-    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if "](../../tests/" in line and line[0] == "|"]
+    rows = [
+        line for line in PAGE.read_text(encoding="utf-8").splitlines() if "](../../tests/" in line and line[0] == "|"
+    ]
     assert len(rows) > 8
     for row in rows:
         _, word, functions, files, tests, _ = row.split("|")
