@@ -105,8 +105,8 @@ def test_a_study_leaves_its_figures(tmp_path, monkeypatch, capsys):
     assert results["modalities"].keys() == {"text", "numeric"}
     assert results["ranks"].keys() == {"MoCME", "random", "nearest", "mean of text", "mean of numeric"}
     counts = results["ranks"]["MoCME"]
-    assert f"about: the {counts['about']['count']} queries about a held-out entity" in printed
-    assert f"for: the {counts['for']['count']} queries whose answer is a held-out entity" in printed
+    assert f"about: the {counts['about']['count']} queries that contain a held-out entity" in printed
+    assert f"for: the {counts['for']['count']} queries whose gold answer is a held-out entity" in printed
     for one in results["ranks"].values():
         assert one["all"]["count"] == 2 * results["triples"]
         assert 0 < one["all"]["mrr"] <= 1
