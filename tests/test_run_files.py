@@ -210,3 +210,10 @@ def test_studies_that_the_repository_keeps_are_read_whole():
         lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(read_rows(folder)) == len(lines)
         read_study(folder)
+
+
+def test_a_version_of_many_characters_is_cut(tmp_path):
+    folder = study(tmp_path / "study", STUDY | {"format": 99, "version": "9" * 5_000})
+    with pytest.raises(UserError, match="in format 99") as raised:
+        Rows(folder, {})
+    assert len(str(raised.value)) < 500 + len(str(tmp_path))

@@ -118,5 +118,6 @@ def _check_same_search(folder: Path, saved: dict | None, search: dict | None) ->
         held, wanted = ("study", "search") if saved is None else ("search", "study")
         raise UserError(f"{folder}: contains a {held}, not a {wanted}; {elsewhere}")
     then, now = flat(saved or {}), flat(search or {})
-    if changed := [f"{name} ({then.get(name)} there, {now.get(name)} now)" for name in differing(then, now)]:
-        raise UserError(f"{folder}: the search there has another {', '.join(changed)}; undo the change, or {elsewhere}")
+    if changed := [f"{name} ({then.get(name)} there, {now.get(name)} now)"[:100] for name in differing(then, now)]:
+        told = ", ".join(changed[:5])
+        raise UserError(f"{folder}: the search there has another {told}; undo the change, or {elsewhere}")

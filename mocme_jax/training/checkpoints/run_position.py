@@ -119,10 +119,10 @@ def check_format(workdir: Any, saved: dict) -> None:
       UserError: it does not.
     """
     if saved.get("format") != FORMAT:
+        version, kind = (str(saved.get(name))[:40] for name in ("version", "format"))
         raise UserError(
-            f"{workdir}: contains a run of mocme_jax {saved.get('version')} in format {saved.get('format')}, but "
-            f"this version ({__version__}) reads format {FORMAT}; use that version, or name another folder with "
-            "--workdir=DIR"
+            f"{workdir}: contains a run of mocme_jax {version} in format {kind}, but this version ({__version__}) "
+            f"reads format {FORMAT}; use that version, or name another folder with --workdir=DIR"
         )
 
 
