@@ -183,7 +183,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("part", "value"), [(part, value) for part, values in WRONG.items() for value in values])
 def test_a_meta_with_a_part_that_no_run_saves_is_unreadable(part, value):
-    with pytest.raises(Unreadable, match=f"its meta has no valid {part}"):
+    with pytest.raises(Unreadable, match=f"its meta is not valid: .*{part}"):
         checked(sound() | {part: value}, POSITION.number)
 
 
@@ -226,5 +226,5 @@ def test_a_forged_meta_costs_a_line_and_nothing_is_changed(folder):
     path.write_text(json.dumps({"content": content, "digest": digest_of(content)}))
     before, lines = contents(folder), []
     assert newest(folder, lines).number == 6
-    assert "last/8: is damaged (its meta has no valid position); the previous one" in lines[0]
+    assert "last/8: is damaged (its meta is not valid: position is not possible); the previous one" in lines[0]
     assert contents(folder) == before

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.training.checkpoints.checkpoint_files import Unreadable
 from mocme_jax.training.checkpoints.run_position import FORMAT, Position
 
 # Steps and checkpoint numbers are int32 in the state.
 _MOST_STEPS = 1 << 30
+# The longest path that Linux takes.
 _LONGEST = 4096
+
+_VALUE = (None, bool, float, str, [(None, bool, float, str)])
+_POSITION = {field.name: type(field.default) for field in dataclasses.fields(Position)}
+META = {
+    "config": {str: (*_VALUE, {str: _VALUE})},
+    "parts": {str: str},
+    "fingerprint": str,
+    "version": str,
+    "position": _POSITION,
+    "checksums": {str: int},
+    # Earlier versions have neither.
+    "places?": {str: str},
+    "lanes?": (None, [_POSITION]),
+}
+"""The shape of the metadata; see ``json_shape``. The values of the config are checked where they are used."""
 
 
 def checked(meta: Any, number: int) -> dict:
@@ -29,21 +45,20 @@ def checked(meta: Any, number: int) -> dict:
         raise Unreadable(f"meta is a {type(meta).__name__}, expected a mapping")
     if meta.get("format") != FORMAT or isinstance(meta["format"], bool):
         return {"format": _short(meta.get("format")), "version": _short(meta.get("version"))}
-    parts = {
-        "config": _is_config,
-        "parts": _is_texts,
-        "fingerprint": _is_text,
-        "version": _is_text,
-        "position": lambda value: _is_position(value) and Position(**value).number == number,
-        "checksums": _is_checksums,
-    }
-    wrong = [name for name, fits in parts.items() if not fits(meta.get(name))]
-    # Earlier versions have neither.
-    wrong += [] if _is_texts(meta.get("places", {})) else ["places"]
-    lanes = meta.get("lanes")
-    wrong += [] if lanes is None or (isinstance(lanes, list) and all(map(_is_position, lanes))) else ["lanes"]
+    if wrong := misfit(meta, META):
+        raise Unreadable(f"its meta is not valid: {wrong}")
+    for name in META:
+        part = name.removesuffix("?")
+        if any(len(text) > _LONGEST or "\0" in text for text in _texts(meta.get(part))):
+            raise Unreadable(f"its meta is not valid: {part} has a text too long or with a zero byte")
+    positions = {"position": [meta["position"]], "lanes": meta.get("lanes") or []}
+    wrong = next((part for part, found in positions.items() if not all(map(_is_possible, found))), None)
+    if not wrong and Position(**meta["position"]).number != number:
+        wrong = "position"
+    if not wrong and not all(0 <= one < 1 << 32 for one in meta["checksums"].values()):
+        wrong = "checksums"
     if wrong:
-        raise Unreadable(f"its meta has no valid {wrong[0]}")
+        raise Unreadable(f"its meta is not valid: {wrong} is not possible")
     return meta
 
 
@@ -51,46 +66,23 @@ def _short(value: Any) -> str | int | None:
     return value if value is None or isinstance(value, int) else str(value)[:40]
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST and "\0" not in value
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of a value and of all values in it, with the names."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_text(name) and _is_text(text) for name, text in value.items())
-
-
-def _is_checksums(value: Any) -> bool:
-    return isinstance(value, dict) and all(type(one) is int and 0 <= one < 1 << 32 for one in value.values())
-
-
-def _is_config(value: Any) -> bool:
-    """Return whether it consists of values by name, and groups of these. Values are checked where they are used."""
-
-    def is_value(one: Any) -> bool:
-        if isinstance(one, float):
-            return math.isfinite(one)
-        if isinstance(one, list):
-            return all(is_value(part) and not isinstance(part, list) for part in one)
-        return one is None or isinstance(one, bool | int) or _is_text(one)
-
-    def is_group(group: Any) -> bool:
-        return isinstance(group, dict) and all(map(is_value, group.values()))
-
-    return isinstance(value, dict) and all(is_value(one) or is_group(one) for one in value.values())
-
-
-def _is_position(value: Any) -> bool:
-    fields = {field.name: type(field.default) for field in dataclasses.fields(Position)}
-    if not isinstance(value, Mapping) or value.keys() != fields.keys():
-        return False
-    if any(type(value[name]) not in ((int, float) if kind is float else (kind,)) for name, kind in fields.items()):
-        return False
-    numbers = [value[name] for name, kind in fields.items() if kind is int]
+def _is_possible(position: Mapping[str, Any]) -> bool:
+    steps = [value for name, value in position.items() if _POSITION.get(name) is int]
     return (
-        all(0 <= one < _MOST_STEPS for one in numbers)
-        and -1 <= value["best_mrr"] <= 1
-        and 0 <= value["minutes"] < 1e12
-        and value["best_step"] <= value["step"]
-        and value["best_epoch"] <= value["epoch"]
-        and value["diverged"] <= value["step"]
+        position.keys() == _POSITION.keys()
+        and all(0 <= one < _MOST_STEPS for one in steps)
+        and -1 <= position["best_mrr"] <= 1
+        and 0 <= position["minutes"] < 1e12
+        and position["best_step"] <= position["step"]
+        and position["best_epoch"] <= position["epoch"]
+        and position["diverged"] <= position["step"]
     )
