@@ -7,7 +7,6 @@ moment. Through that moment ``unfinished.txt`` names them, so that whoever reads
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mocme_jax.data.readers.text_lines import read_lines
-from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
+from mocme_jax.data.whole_files import flush_folder, make_folder, taken, write_atomically
 from mocme_jax.errors import UserError
 
 UNFINISHED = "unfinished.txt"
@@ -98,12 +97,8 @@ def _doubt(folder: Path, stage: Path, names: Collection[str]) -> None:
 def _alone_in(folder: Path) -> Iterator[None]:
     place = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems have no locks; a single writer needs none.
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{folder}: another process is writing there; wait until it ends") from None
+        if taken(place):
+            raise UserError(f"{folder}: another process is writing there; wait until it ends")
         yield
     finally:
         os.close(place)

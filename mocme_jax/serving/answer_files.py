@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import IO, BinaryIO
 
 from mocme_jax.data.readers.json_file import read_json
-from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
+from mocme_jax.data.whole_files import flush_folder, make_folder, taken, write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.printed_commands import to_install
 
@@ -60,15 +59,11 @@ class RowFile:
             self._file: IO[bytes] = _opened(self._plain)
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
-        # Some network file systems have no locks; a single writer needs none.
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._file.close()
-                raise UserError(
-                    f"{self.path}: another process is writing it; wait until it ends, or give another --out=FILE"
-                ) from None
+        if taken(self._file.fileno()):
+            self._file.close()
+            raise UserError(
+                f"{self.path}: another process is writing it; wait until it ends, or give another --out=FILE"
+            )
         self._cut()
 
     def _check(self, settings: dict) -> None:
