@@ -8,7 +8,6 @@ alone.
 from __future__ import annotations
 
 import contextlib
-import io
 import socket
 import tempfile
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mocme_jax.data.features.entity_files import entity_files
-from mocme_jax.data.media.pictures import read_image
+from mocme_jax.data.media.pictures import read_image, small_png
 from mocme_jax.errors import UserError, one_line
 from mocme_jax.explorer import seen
 from mocme_jax.serving.name_lookup import Lookup
@@ -172,7 +171,7 @@ def make_app(explored: Explored, *, can_add: tuple[str, ...]) -> Starlette:
         if not paths:
             raise HTTPException(404, "the entity has no picture")
         try:
-            small = read_image(paths[0], _small)
+            small = read_image(paths[0], lambda image: small_png(image, _SIDE))
         except UserError:
             raise HTTPException(404, "the picture cannot be read") from None
         return Raw(small, media_type="image/png", headers=_HEADERS)
@@ -270,12 +269,3 @@ def serve(app: Starlette, listening: socket.socket) -> None:
     quiet: dict[str, Any] = dict(log_level="warning", access_log=False, server_header=False, lifespan="off")
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(uvicorn.Config(app, **quiet)).run(sockets=[listening])
-
-
-def _small(image: Any) -> bytes:
-    """A small copy as PNG: what else a file holds, such as where it was taken, stays behind."""
-    small = image.convert("RGBA")
-    small.thumbnail((_SIDE, _SIDE))
-    written = io.BytesIO()
-    small.save(written, format="PNG")
-    return written.getvalue()

@@ -8,7 +8,6 @@ import wave
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
@@ -16,12 +15,9 @@ from markupsafe import Markup
 from mocme_jax.data.features.entity_files import entity_files
 from mocme_jax.data.media.clips import read_frames
 from mocme_jax.data.media.file_encoders import MEDIA, read_any_sound
-from mocme_jax.data.media.pictures import read_image
+from mocme_jax.data.media.pictures import read_image, small_png
 from mocme_jax.data.media.sounds import RATE
 from mocme_jax.errors import MissingPackage
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SECONDS = 5
 """Of a sound, from its beginning."""
@@ -96,15 +92,6 @@ class EntityMedia:
         return found
 
 
-def _thumbnail(image: Image.Image) -> bytes:
-    """A small copy: the bytes of the original, and what else it holds, stay behind."""
-    small = image.convert("RGBA")
-    small.thumbnail((_SIDE, _SIDE))
-    written = io.BytesIO()
-    small.save(written, format="PNG", optimize=True)
-    return written.getvalue()
-
-
 def _start_of_sound(path: Path) -> bytes:
     """The first seconds of a sound as a WAV file, which every browser plays: mono, 16 bits, RATE samples per second."""
     samples = np.clip(read_any_sound(path)[: SECONDS * RATE], -1, 1)
@@ -118,9 +105,9 @@ def _start_of_sound(path: Path) -> bytes:
 
 
 _MADE: dict[str, tuple[str, Callable[[Path], bytes]]] = {
-    "image": ("image/png", lambda path: read_image(path, _thumbnail)),
+    "image": ("image/png", lambda path: read_image(path, lambda image: small_png(image, _SIDE))),
     "audio": ("audio/wav", _start_of_sound),
     # One frame is the one in the middle.
-    "video": ("image/png", lambda path: _thumbnail(read_frames(path, 1)[0])),
+    "video": ("image/png", lambda path: small_png(read_frames(path, 1)[0], _SIDE)),
 }
 """What of a modality's file is in the page, and its type."""

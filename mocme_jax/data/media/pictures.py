@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import warnings
 from collections.abc import Callable
@@ -51,6 +52,15 @@ def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:
         except Exception as error:
             reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{path}: cannot read the image ({reason[:200]}); replace or remove it") from error
+
+
+def small_png(image: Image.Image, side: int) -> bytes:
+    """A copy as PNG, at most ``side`` pixels wide and high, without what else the file holds, such as a place."""
+    small = image.convert("RGBA")
+    small.thumbnail((side, side))
+    written = io.BytesIO()
+    small.save(written, format="PNG", optimize=True)
+    return written.getvalue()
 
 
 def _of_file(file: BinaryIO, use: Callable[[Image.Image], T]) -> T:
