@@ -256,7 +256,7 @@ def test_several_datasets_none_of_them_this(tmp_path):
         read_features(tmp_path, ENTITIES, "mine")
 
 
-def refused(path: Path, data: bytes, message: str) -> None:
+def assert_refused(path: Path, data: bytes, message: str) -> None:
     """The file is refused in one line that names it."""
     path.write_bytes(data)
     with pytest.raises(UserError, match=message) as caught:
@@ -280,7 +280,7 @@ ARCHIVES = {
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_archives_that_claim_more_than_they_hold(tmp_path, name):
-    refused(tmp_path / "image.npz", bombs.archive_bombs("rows.npy")[name](), ARCHIVES[name])
+    assert_refused(tmp_path / "image.npz", bombs.archive_bombs("rows.npy")[name](), ARCHIVES[name])
 
 
 def test_a_member_named_out_of_the_folder_leads_nowhere(tmp_path):
@@ -293,8 +293,8 @@ def test_a_member_named_out_of_the_folder_leads_nowhere(tmp_path):
 
 def test_an_archive_with_a_member_twice(tmp_path):
     rows = npy("'<f4'", "(3, 2)", "False", ROWS.tobytes())
-    refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows.npy", rows)]), "a member is stored twice")
-    refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows", rows)]), "an array is stored twice")
+    assert_refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows.npy", rows)]), "a member is stored twice")
+    assert_refused(tmp_path / "image.npz", zip_of([("rows.npy", rows), ("rows", rows)]), "an array is stored twice")
 
 
 HEADERS = {
@@ -320,16 +320,16 @@ HEADERS = {
 def test_numpy_headers_are_not_believed(tmp_path, name, suffix):
     descr, shape, message = HEADERS[name]
     data = npy(descr, shape, "False", ROWS.tobytes())
-    refused(tmp_path / f"image{suffix}", data if suffix == ".npy" else zip_of([("rows.npy", data)]), message)
+    assert_refused(tmp_path / f"image{suffix}", data if suffix == ".npy" else zip_of([("rows.npy", data)]), message)
 
 
 def test_an_archive_or_a_pickle_called_npy(tmp_path):
     rows = npy("'<f4'", "(3, 2)", "False", ROWS.tobytes())
-    refused(tmp_path / "image.npy", zip_of([("rows.npy", rows)]), "not a NumPy file")
+    assert_refused(tmp_path / "image.npy", zip_of([("rows.npy", rows)]), "not a NumPy file")
     for attack in bombs.attacks(tmp_path / "ran"):
-        refused(tmp_path / "image.npy", attack, "not a NumPy file")
+        assert_refused(tmp_path / "image.npy", attack, "not a NumPy file")
         objects = zip_of([("rows.npy", npy("'|O'", "(3, 2)", "False", attack))])
-        refused(tmp_path / "image.npz", objects, "contains Python objects")
+        assert_refused(tmp_path / "image.npz", objects, "contains Python objects")
     assert not (tmp_path / "ran").exists()
 
 
@@ -348,15 +348,19 @@ TENSORS = {
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_safetensors_headers_are_not_believed(tmp_path, name):
-    refused(tmp_path / "image.safetensors", bombs.safetensors_bombs()[name](), TENSORS[name])
+    assert_refused(tmp_path / "image.safetensors", bombs.safetensors_bombs()[name](), TENSORS[name])
 
 
 def test_ids_that_are_no_text(tmp_path):
     ids = np.array([0x110000, 97], "<u4").view("<U1")
     np.savez(tmp_path / "image.npz", ids=ids, rows=ROWS[:2])
-    refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "ids contain a value that is not text")
+    assert_refused(
+        tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "ids contain a value that is not text"
+    )
     np.savez(tmp_path / "image.npz", rows=ROWS, made_by=ids[:1].reshape(()))
-    refused(tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "made_by contain a value that is not text")
+    assert_refused(
+        tmp_path / "image.npz", (tmp_path / "image.npz").read_bytes(), "made_by contain a value that is not text"
+    )
 
 
 def test_a_bool_that_is_neither_0_nor_1_is_true(tmp_path):
@@ -477,7 +481,7 @@ def test_a_csv_of_vectors(tmp_path, table):
     ],
 )
 def test_bad_csv_of_vectors(tmp_path, content, message):
-    refused(tmp_path / "image.csv", content.encode(), message)
+    assert_refused(tmp_path / "image.csv", content.encode(), message)
 
 
 def test_a_csv_of_numbers_is_attributes_and_gives_way_to_a_made_file(tmp_path):

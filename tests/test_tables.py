@@ -19,13 +19,13 @@ WANTED = [[0, 0.25], [0, 0], [1, 1.25]]
 HOLED = np.array([[0, 0.25], [np.nan, np.nan], [1, 1.25]], np.float32)
 
 
-def check(path):
+def assert_read(path):
     modality = read_feature_file(path, "image", ENTITIES, lambda line: None)
     assert modality.present.tolist() == [True, False, True]
     np.testing.assert_array_equal(modality.features, WANTED)
 
 
-def refused(path, message: str) -> None:
+def assert_refused(path, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         read_feature_file(path, "image", ENTITIES)
     assert str(path) in str(caught.value)
@@ -38,7 +38,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package, extra)
     (tmp_path / name).write_bytes(b"x")
     assert feature_paths(tmp_path, "g") == {"image": tmp_path / name}
     monkeypatch.setitem(sys.modules, package, None)
-    refused(tmp_path / name, rf'needs a package; run: .*pip install -e ".*\[{extra}\]"$')
+    assert_refused(tmp_path / name, rf'needs a package; run: .*pip install -e ".*\[{extra}\]"$')
 
 
 PARQUET = {
@@ -60,7 +60,7 @@ PARQUET = {
 def test_every_form_of_parquet(tmp_path, form):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table(PARQUET[form](pyarrow)), tmp_path / "image.parquet", row_group_size=1)
-    check(tmp_path / "image.parquet")
+    assert_read(tmp_path / "image.parquet")
 
 
 @pytest.mark.parametrize(
@@ -80,15 +80,15 @@ def test_bad_parquet(tmp_path, columns, message):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "image.parquet"
     parquet.write_table(pyarrow.table(columns), path)
-    refused(path, message)
+    assert_refused(path, message)
     path.write_bytes(path.read_bytes()[:-20])
-    refused(path, "truncated or not a Parquet file")
+    assert_refused(path, "truncated or not a Parquet file")
 
 
 def test_a_malformed_column_of_parquet_ends_no_process():
     """Of this one pyarrow 26 can't be asked how long it is: it calls std::terminate."""
     pytest.importorskip("pyarrow")
-    refused(FIXTURES / "malformed.parquet", "truncated or not a Parquet file")
+    assert_refused(FIXTURES / "malformed.parquet", "truncated or not a Parquet file")
 
 
 def test_parquet_that_makes_much_of_little(tmp_path):
@@ -97,9 +97,9 @@ def test_parquet_that_makes_much_of_little(tmp_path):
     same = pyarrow.array(np.zeros(20_000_000, np.int8))
     parquet.write_table(pyarrow.table({"e": same, "x": same}), path)
     assert path.stat().st_size < 200_000
-    refused(path, r"20,000,000 rows of 2 columns in [\d,]+ bytes")
+    assert_refused(path, r"20,000,000 rows of 2 columns in [\d,]+ bytes")
     parquet.write_table(pyarrow.table({"e": ["a"], "v": [np.zeros(10_000_000)]}), path)
-    refused(path, r"contains more than 67,108,864 bytes from [\d,]+ compressed bytes")
+    assert_refused(path, r"contains more than 67,108,864 bytes from [\d,]+ compressed bytes")
 
 
 HDF5 = {
@@ -123,7 +123,7 @@ def test_every_form_of_hdf5(tmp_path, form, packed):
         for name, array in HDF5[form].items():
             fits = np.ndim(array) == 2
             file.create_dataset(name, data=array, **(packed if fits else {}))
-    check(tmp_path / "image.h5")
+    assert_read(tmp_path / "image.h5")
 
 
 def test_large_packed_hdf5_is_what_h5py_reads(tmp_path):
@@ -160,9 +160,9 @@ def test_hdf5_leads_to_no_other_file(tmp_path):
     for message, make in makers.items():
         with h5py.File(path, "w") as file:
             make(file)
-        refused(path, message)
+        assert_refused(path, message)
     path.write_bytes(other.read_bytes()[:900])
-    refused(path, "truncated or not an HDF5 file")
+    assert_refused(path, "truncated or not an HDF5 file")
 
 
 def test_hdf5_that_makes_much_of_little(tmp_path):
@@ -170,18 +170,18 @@ def test_hdf5_that_makes_much_of_little(tmp_path):
     path = tmp_path / "image.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("rows", (1 << 40, 4), np.float32, chunks=(64, 4))
-    refused(path, r"shape \[1099511627776, 4\], for which the file contains")
+    assert_refused(path, r"shape \[1099511627776, 4\], for which the file contains")
     with h5py.File(path, "w") as file:
         file.create_dataset("ids", (1 << 22,), h5py.string_dtype(), chunks=(64,))
-    refused(path, "array 'ids' is chunked text; save a plain list of entities")
+    assert_refused(path, "array 'ids' is chunked text; save a plain list of entities")
     with h5py.File(path, "w") as file:
         file.create_dataset("rows", (3, 2), np.float32, chunks=(1 << 14, 1 << 14), maxshape=(None, None))
-    refused(path, r"shape \[16384, 16384\], for which the file contains")
+    assert_refused(path, r"shape \[16384, 16384\], for which the file contains")
     with h5py.File(path, "w") as file:
         rows = file.create_dataset("rows", (3, 2), np.float32, chunks=(3, 2), compression="gzip")
         rows.id.write_direct_chunk((0, 0), zlib.compress(bytes(1 << 28), 1))
     tracemalloc.start()
-    refused(path, "a chunk of the wrong length")
+    assert_refused(path, "a chunk of the wrong length")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 23
@@ -199,13 +199,13 @@ def test_texts_of_hdf5_that_are_one_long_text(tmp_path):
     data[start : start + size] = data[start : start + size // 2000] * 2000
     path.write_bytes(data)
     tracemalloc.start()
-    refused(path, "the graph has none of the names in its 2,000 ids")
+    assert_refused(path, "the graph has none of the names in its 2,000 ids")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 25
     data[start + 8 : start + 16] = bytes(8)
     path.write_bytes(data)
-    refused(path, "array 'ids' points to a text that does not exist")
+    assert_refused(path, "array 'ids' points to a text that does not exist")
 
 
 def test_texts_of_hdf5_are_what_h5py_reads(tmp_path):
