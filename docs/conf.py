@@ -25,11 +25,9 @@ exclude_patterns = ["_build", "studies/*/*"]
 # site_pages shows notebooks with the outputs that they keep; tests run them.
 source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 myst_heading_anchors = 4
-myst_enable_extensions = ["dollarmath"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 default_role = "py:obj"
-copybutton_exclude = ".linenos, .gp, .go"

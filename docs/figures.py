@@ -17,7 +17,7 @@ BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)"
 # Pages whose numbers of three digits must all be in a study or in measured.json.
 HELD_TO_FIGURES = ("README.md", "results.md")
 NUMBER = re.compile(r"(?<![\d.])\.\d{2,3}(?: ± \.\d{2})?(?!\d)")
-# Rows of the README, of which the studies have more.
+# The variants in the README, with their names there. The studies have more.
 SHOWN = {
     "full": "MoCME",
     "no complementarity": "equal weights instead of complementarity",

@@ -166,7 +166,7 @@ STRUCTURE_ALONE = {
 
 
 def structure_alone(config: ConfigDict, **tuned: Value) -> ConfigDict:
-    """Change a configuration to that of its structural baseline, and return it.
+    """Turn a config into its structural baseline, and return it.
 
     Args:
       config: the configuration, changed in place.

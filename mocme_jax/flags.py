@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "atlas"
 # Where a run found its data, as a command that repeats it on another machine writes it.
 PLACES = {"data.dir": "FOLDER", "data.features_dir": "FEATURES"}
-PLACES_MEANING = "FOLDER is the folder of the graph, FEATURES that of its feature files"
+PLACES_MEANING = "FOLDER is the folder of the graph, and FEATURES is the folder of its feature files"
 # Where a run found its data and on what it ran.
 OF_A_MACHINE = (*PLACES, "parallel.")
 # Columns of --help.

@@ -63,7 +63,7 @@ def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: f
 
 
 def count_answers(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
-    """Count the distinct triples of which each entity is the answer, int32 ``[N, 2R]``.
+    """Count the distinct triples that each entity answers, per relation: int32 ``[N, 2R]``.
 
     Args:
       triples: int ``[T, 3]``.

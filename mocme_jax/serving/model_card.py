@@ -96,7 +96,8 @@ def card(results: dict, calibration: dict | None) -> str:
         _USE,
         "",
         "## Run it again",
-        f"DIR is the folder of a run. {PLACES_MEANING}. Without `data.features_dir`, they are the same.",
+        f"DIR is the folder of a run. {PLACES_MEANING}. If the command has no `data.features_dir`, "
+        "the feature files are in FOLDER too.",
         "```bash",
         "python -m mocme_jax.evaluate --workdir=DIR    # these numbers, from the checkpoint",
         one_line(" ".join(["python -m mocme_jax.train --workdir=DIR", *flags_of(config)])),
