@@ -80,6 +80,22 @@ def compiled_as_for_users() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture
+def plug_ins_forgotten() -> Iterator[None]:
+    """Forgets the scores, fusions and encoders that a test adds; later tests of the process see the program's own."""
+    from mocme_jax.config_fields import FIELDS
+    from mocme_jax.data.media.file_encoders import ADDED
+    from mocme_jax.method.complementarity import FUSIONS
+    from mocme_jax.method.scoring import SCORES
+
+    registers = FIELDS, SCORES, FUSIONS, ADDED
+    before = [dict(register) for register in registers]
+    yield
+    for register, entries in zip(registers, before, strict=True):
+        register.clear()
+        register.update(entries)
+
+
 @pytest.fixture(scope="session")
 def benchmark_data() -> Path:
     """The folder of the five benchmarks, beside the repository; tests that need it are skipped where it is not."""

@@ -107,7 +107,7 @@ def run_line(line: str, monkeypatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_as_for_users")
+@pytest.mark.usefixtures("compiled_as_for_users", "plug_ins_forgotten")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_and_code_of_a_page_run(page, folder, served, monkeypatch, capsys):
     monkeypatch.chdir(folder)

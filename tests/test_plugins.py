@@ -7,12 +7,11 @@ import pytest
 from tiny_graph import write_tiny_graph
 
 import mocme_jax
-from mocme_jax.config_fields import FIELDS
 from mocme_jax.data.features.raw_values import encode_raw
 from mocme_jax.data.media.file_encoders import ADDED
 from mocme_jax.errors import UserError
 from mocme_jax.method.complementarity import FUSIONS, Complementarity, Fusion
-from mocme_jax.method.scoring import SCORES, Score
+from mocme_jax.method.scoring import Score
 from mocme_jax.plugins import add_encoder, add_fusion, add_score
 
 SMALL = dict(width=8, expert_hidden=4, pool=16, batch_size=32, epochs=4, eval_every=2, patience=0, devices=1)
@@ -51,17 +50,7 @@ class OneNumber(Fusion):
         return jnp.broadcast_to(self.number, has.shape)
 
 
-@pytest.fixture
-def undone():
-    """Forgets what a test adds."""
-    before = dict(FIELDS), dict(SCORES), dict(FUSIONS), dict(ADDED)
-    yield
-    for now, then in zip((FIELDS, SCORES, FUSIONS, ADDED), before, strict=True):
-        now.clear()
-        now.update(then)
-
-
-def test_a_score_and_a_fusion_of_ones_own_train_and_load(undone, tmp_path):
+def test_a_score_and_a_fusion_of_ones_own_train_and_load(plug_ins_forgotten, tmp_path):
     for _ in range(2):
         add_score(QUATERNION)
         add_fusion("one number", OneNumber)
@@ -86,7 +75,7 @@ def test_a_score_and_a_fusion_of_ones_own_train_and_load(undone, tmp_path):
     assert model.score([triple])[0] == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_a_name_that_is_taken_is_refused(undone):
+def test_a_name_that_is_taken_is_refused(plug_ins_forgotten):
     with pytest.raises(mocme_jax.UserError, match="complex is already in use"):
         add_score(QUATERNION._replace(name="complex"))
     with pytest.raises(mocme_jax.UserError, match="mean is already in use"):
@@ -99,7 +88,7 @@ def test_a_name_that_was_not_added_is_refused():
         mocme_jax.fit(mocme_jax.KnowledgeGraph.from_triples([("a", "r", "b")]), score="quate")
 
 
-def test_an_encoder_of_ones_own_encodes_the_graph_and_what_comes_later(undone, tmp_path):
+def test_an_encoder_of_ones_own_encodes_the_graph_and_what_comes_later(plug_ins_forgotten, tmp_path):
     """Files of numbers: their vector is what is in them, so that every vector is known."""
 
     def read(paths):
@@ -130,7 +119,7 @@ def test_an_encoder_of_ones_own_encodes_the_graph_and_what_comes_later(undone, t
         encode_raw(mesh, [tmp_path / "p20.mesh"])
 
 
-def test_encoders_by_name(tmp_path, undone):
+def test_encoders_by_name(tmp_path, plug_ins_forgotten):
     triples = [("a", "next", "b"), ("b", "next", "c")]
     make = mocme_jax.KnowledgeGraph.from_triples
     for features, encoders, told in (
