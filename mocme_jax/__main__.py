@@ -18,6 +18,7 @@ COMMANDS = {
     "report": "report.__main__",
     "prepare": "prepare",
     "audit": "audit",
+    "resplit": "resplit",
     "ablate": "ablate",
     "search": "search",
     "coldstart": "coldstart",

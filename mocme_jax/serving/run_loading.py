@@ -11,7 +11,7 @@ import jax
 
 from mocme_jax.additions.addition import ScoreAddition, changed
 from mocme_jax.data import atlas
-from mocme_jax.data.features.text_features import LABELS_FILE, read_labels
+from mocme_jax.data.features.text_features import LABELS_FILE, RELATION_LABELS_FILE, read_labels
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS
@@ -29,8 +29,6 @@ from mocme_jax.training.setup.settings import data_folders
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-RELATION_LABELS_FILE = "relation_labels.tsv"
 
 
 def load(

@@ -14,6 +14,7 @@ from mocme_jax.printed_commands import to_install
 
 DEFAULT_ENCODER = "usem3"
 LABELS_FILE = "entity_labels.tsv"
+RELATION_LABELS_FILE = "relation_labels.tsv"
 DESCRIPTIONS_FILE = "descriptions.tsv"
 _BATCH = 256
 

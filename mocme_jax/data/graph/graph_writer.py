@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,13 @@ from mocme_jax.errors import UserError
 LAST_FILE = "test2id.txt"
 
 
-def write_graph(graph: KnowledgeGraph, folder: Path) -> None:
+def write_graph(graph: KnowledgeGraph, folder: Path, others: Mapping[str, Content] | None = None) -> None:
     """Writes the OpenKE layout, and ``<modality>.npz``; ids stay as they are. ``LAST_FILE`` gets its place last.
+
+    Args:
+      graph: the graph.
+      folder: made where missing.
+      others: files that belong to it, by name.
 
     Raises:
       UserError: a name that a line of text can't hold, triples that stay on the disk, a folder that can't be written
@@ -28,6 +34,7 @@ def write_graph(graph: KnowledgeGraph, folder: Path) -> None:
         raise UserError(f"{graph.name}: its triples are already files; copy its folder")
     tables = zip(NAME_FILES, (graph.entities, graph.relations), strict=True)
     files: dict[str, Content] = {file: as_name_file(file, names) for file, names in tables}
+    files |= others or {}
     for modality in graph.modalities:
         files[f"{modality.name}.npz"] = as_feature_file(".npz", modality, graph.entities)
     for split, triples in graph.splits.items():

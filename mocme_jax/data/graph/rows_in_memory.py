@@ -11,7 +11,7 @@ from mocme_jax.data.features.features_in_memory import modalities_of
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, make_modality
 from mocme_jax.data.graph.plain_layout import graph_of_names
 from mocme_jax.data.graph.plain_rows import order_of
-from mocme_jax.data.graph.splits import carve_dev
+from mocme_jax.data.graph.splits import check_shares, split_off
 from mocme_jax.errors import UserError
 
 
@@ -29,11 +29,7 @@ def graph_of_rows(
 ) -> KnowledgeGraph:
     """What ``KnowledgeGraph.from_triples`` returns; see there."""
     shares = {split: part for split, part in (("test", test), ("valid", valid)) if isinstance(part, float | int)}
-    for split, share in shares.items():
-        if not 0 < share < 1:
-            raise UserError(f"{split} is {share}: expected a share between 0 and 1, or triples")
-    if sum(shares.values()) >= 1:
-        raise UserError(f"valid and test are {sum(shares.values()):.0%} of the triples, which leaves none for training")
+    check_shares(shares)
     given = {"train": triples, "valid": valid, "test": test}
     rows = {split: names_of(part, split) for split, part in given.items() if part is not None and split not in shares}
     if not rows["train"]:
@@ -41,20 +37,10 @@ def graph_of_rows(
     graph = graph_of_names(name, rows)
     if time is not None and not shares:
         raise UserError("time is used only to split off a share; give valid=0.1 or test=0.1")
-    total = len(graph.train)
-    times = None if time is None else _times(triples, time, total)
-    for split, share in shares.items():
-        wanted = share * total / len(graph.train)
-        if times is None:
-            train, part = carve_dev(graph.train, wanted, seed, by_pair=by_pair)
-        else:
-            late = times > np.sort(times)[-1 - round(share * total)]
-            if not late.any():
-                raise UserError(
-                    f"{split}: no triples are later than all others; too many times are equal: give a larger share"
-                )
-            train, part, times = graph.train[~late], graph.train[late], times[~late]
-        graph = graph.replace(**{"train": train, split: part})
+    if time is None:
+        graph = graph.replace(**split_off(graph.train, shares, seed, by_pair=by_pair))
+    else:
+        graph = graph.replace(**_latest(graph.train, shares, _times(triples, time, len(graph.train))))
     return graph.replace(modalities=modalities_of(features or {}, graph.entities, encoders or {}, notify))
 
 
@@ -91,6 +77,19 @@ def _name(value: Any, where: str) -> str:
     if not text:
         raise UserError(f"{where} lacks a value ({value!r})")
     return text
+
+
+def _latest(train: np.ndarray, shares: Mapping[str, float], times: np.ndarray) -> dict[str, np.ndarray]:
+    """The splits by name: the latest triples ``[T, 3]``, the latest of the others, and what is left as ``train``."""
+    total, splits = len(train), {}
+    for split, share in shares.items():
+        late = times > np.sort(times)[-1 - round(share * total)]
+        if not late.any():
+            raise UserError(
+                f"{split}: no triples are later than all others; too many times are equal: give a larger share"
+            )
+        train, splits[split], times = train[~late], train[late], times[~late]
+    return {"train": train, **splits}
 
 
 def _times(triples: Any, time: Any, count: int) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""What a split shares with the others, and a development split carved from train."""
+"""What a split shares with the others, and splits carved from train."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -75,6 +77,38 @@ def carve_dev(
             "give a valid split that shares no triple with train and test"
         )
     return train[~in_dev[copy_of]], train[np.sort(first[in_dev])]
+
+
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Raises a UserError if these shares of the triples, by split, are not between 0 and 1 or leave none for train."""
+    for split, share in shares.items():
+        if not 0 < share < 1:
+            raise UserError(f"{split} is {share:g}: expected a share between 0 and 1")
+    if sum(shares.values()) >= 1:
+        names = " and ".join(sorted(shares, reverse=True))
+        raise UserError(f"{names} are {sum(shares.values()):.0%} of the triples, which leaves none for training")
+
+
+def split_off(
+    triples: np.ndarray, shares: Mapping[str, float], seed: int, *, by_pair: bool = False
+) -> dict[str, np.ndarray]:
+    """Carves several splits out of triples, one after another; see carve_dev.
+
+    Args:
+      triples: int ``[T, 3]`` (head, relation, tail).
+      shares: the share of ``triples`` that each split gets, by its name.
+      seed, by_pair: see carve_dev.
+
+    Returns:
+      The splits by name, and what is left as ``train``.
+
+    Raises:
+      UserError: no triple can leave train.
+    """
+    left, splits = triples, {}
+    for split, share in shares.items():
+        left, splits[split] = carve_dev(left, share * len(triples) / len(left), seed, by_pair=by_pair)
+    return {"train": left, **splits}
 
 
 def _groups(distinct: np.ndarray, inverses: list[InverseRelation] | None) -> list[np.ndarray]:
