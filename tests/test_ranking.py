@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from mocme_jax.additions.self_answers import SelfAnswers
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
+from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.evaluation.ranking import make_ranker
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
+from mocme_jax.training.reevaluation import openke_metrics
 
 ONE = Mapper("pmap", 1)
 
@@ -86,6 +89,42 @@ def test_ranks_equal_a_plain_loop(match_fn, chunk, block):
     np.testing.assert_array_equal(ties, expected_ties)
     np.testing.assert_array_equal(ranks, expected)
     np.testing.assert_array_equal(plan.queries, queries)
+
+
+def test_openke_ranks_equal_a_plain_loop_of_its_definition():
+    """Test.h of OpenKE: for each entity but the gold, one more if it scores strictly higher and is no known triple."""
+    train, test, vectors, table = small_graph(seed=1)
+    facts = set(map(tuple, np.concatenate([train, test]).tolist()))
+    expected = []
+    for direction in ("tail", "head"):
+        for head, relation, tail in test.tolist():
+            asked, gold, row = (head, tail, relation) if direction == "tail" else (tail, head, relation + 3)
+            scores = vectors.astype(np.float64) @ (vectors[asked] * table[row]).astype(np.float64)
+            higher = 0
+            for other in range(len(vectors)):
+                triple = (head, relation, other) if direction == "tail" else (other, relation, tail)
+                if other != gold and scores[other] > scores[gold] and triple not in facts:
+                    higher += 1
+            expected.append(higher + 1)
+
+    class Model:
+        def apply(self, table, questions, relations, method):
+            return distmult_query(table, questions, relations)
+
+        match = staticmethod(dot_match)
+
+    names = [str(index) for index in range(37)]
+    graph = KnowledgeGraph("ties", names, names[:3], train, test[:0], test)
+    evaluator = Evaluator(Model(), graph, [train, test], mapper=ONE)
+    strict, optimistic = (
+        ranks(table, alike(vectors), "test") for ranks in (evaluator.ranks, evaluator.optimistic_ranks)
+    )
+    assert optimistic.tolist() == expected
+    assert (strict > optimistic).mean() > 0.5, "the graph must put ties to the test"
+    metrics = openke_metrics({"test": (strict, optimistic)})
+    assert metrics["test"]["tied"] == (strict > optimistic).sum()
+    assert metrics["test"]["openke"]["mrr"] == pytest.approx(np.mean(1 / np.array(expected)))
+    assert metrics["test, heads"]["openke"]["hits@1"] == np.mean(np.array(expected[41:]) == 1)
 
 
 def rank_by_score(scores, tests, known_answers, **options):

@@ -6,10 +6,10 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from mocme_jax.data.features.feature_files import feature_paths
+from mocme_jax.data.graph.fresh_split import resplit, resplit_folder
 from mocme_jax.data.graph.graph_folder import load_graph, read_triples
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.openke_layout import read_openke
-from mocme_jax.data.graph.fresh_split import resplit, resplit_folder
 from mocme_jax.errors import UserError
 from tests.command_runner import run_here
 

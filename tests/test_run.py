@@ -136,9 +136,13 @@ def test_evaluate_repeats_the_numbers_and_tells_when_they_differ(finished, graph
     shutil.copytree(finished[0], workdir)
     shutil.copytree(graph, moved)
     flags = [f"--workdir={workdir}", f"--data-dir={moved}"]
-    assert run_here("evaluate", *flags, "--json", monkeypatch=monkeypatch) == 0
+    assert run_here("evaluate", *flags, "--json", "--protocol=openke", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr()
     results, again = read_results(workdir), json.loads(printed.out)
+    openke = again.pop("openke")
+    assert openke["test"]["strict"] == results["test"]["overall"]
+    assert openke["test"]["openke"]["mrr"] >= results["test"]["overall"]["mrr"]
+    assert "openke" not in (workdir / "results.json").read_text()
     # The checkpoint is of the best epoch, and the run went on.
     assert again["run"]["best_epoch"] == again["run"]["epoch"] == results["run"]["best_epoch"]
     assert scores(again | {"run": {}}) == scores(results | {"run": {}})

@@ -84,6 +84,16 @@ class Evaluator:
         with enough_memory(*_SCORING):
             return self._ranker(params, vectors, self.plan(split))[0]
 
+    def optimistic_ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
+        """Compute filtered ranks in which the gold answer wins all ties, float64 ``[2T]``.
+
+        This is how OpenKE counts (``base/Test.h`` of github.com/thunlp/OpenKE): 1 + the candidates that score strictly
+        higher.
+        """
+        with enough_memory(*_SCORING):
+            ranks, ties = self._ranker(params, vectors, self.plan(split))
+            return ranks - ties / 2
+
     def log_probabilities(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
         """Compute log probabilities of the gold answers in nats, float64 ``[2T]``; see ``make_log_probabilities``."""
         with enough_memory(*_SCORING):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
+from rich.console import Console
 
+from mocme_jax.evaluation.metrics import ranking_metrics
 from mocme_jax.training.best_model import restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.information import measure_information, print_information, write_information
-from mocme_jax.training.logs.progress import make_console, print_json
+from mocme_jax.training.logs.progress import make_console, print_json, results_table
 from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of
@@ -23,6 +27,7 @@ def evaluate_workdir(
     features_dir: str | None = None,
     as_json: bool = False,
     information: bool = False,
+    openke: bool = False,
 ) -> bool:
     """Print the metrics of a run's best checkpoint, and whether they equal those of its ``results.json``.
 
@@ -33,6 +38,7 @@ def evaluate_workdir(
       as_json: print only a JSON report on standard output.
       information: also measure what each modality and expert adds, see ``measure_information``. The report has it as
         ``information``.
+      openke: also count ties as OpenKE does, see ``openke_metrics``. The report has these metrics as ``openke``.
 
     Returns:
       False if ``results.json`` exists and has other metrics.
@@ -63,10 +69,22 @@ def evaluate_workdir(
         results["information"] = measure_information(model, *measured, split=split)
         if jax.process_index() == 0 and not write_information(workdir, results["information"], results["run"]):
             console.print(f"{workdir} cannot be written, so report and explain will not show this")
+    if openke:
+        splits = [split for split in ("valid", "test") if len(dataset.graph.splits[split])]
+        both = {
+            ("dev" if split == "valid" else split): (
+                evaluator.ranks(restored.params.model, vectors, split),
+                evaluator.optimistic_ranks(restored.params.model, vectors, split),
+            )
+            for split in splits
+        }
+        results["openke"] = openke_metrics(both)
     if as_json:
         print_json(results)
     else:
         print_results(results, console)
+    if openke and not as_json:
+        print_openke(results["openke"], console)
     if information and not as_json:
         print_information(results["information"], console)
     before = read_results(workdir)
@@ -81,3 +99,39 @@ def evaluate_workdir(
         f"with jax {before['jax']}, this run is on {results['device']} with jax {results['jax']}"
     )
     return same
+
+
+def openke_metrics(both: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, dict]:
+    """Compute the metrics of two ways to count ties, of each split and of test's two directions.
+
+    Args:
+      both: by split, the realistic and the optimistic ranks ``[2T]``: those of the tail queries, then of the head
+        queries.
+
+    Returns:
+      By name: ``strict`` and ``openke``, see ``ranking_metrics``, and ``tied``, the number of queries with ties.
+    """
+    parts = dict(both)
+    if "test" in both:
+        halves = [np.split(ranks, 2) for ranks in both["test"]]
+        parts |= {f"test, {name}s": (halves[0][side], halves[1][side]) for side, name in enumerate(("tail", "head"))}
+    return {
+        name: {
+            "strict": ranking_metrics(strict),
+            "openke": ranking_metrics(optimistic),
+            "tied": int((strict != optimistic).sum()),
+        }
+        for name, (strict, optimistic) in parts.items()
+    }
+
+
+def print_openke(metrics: Mapping[str, dict], console: Console) -> None:
+    """Print a table of the two ways to count ties."""
+    rows = []
+    for name, one in metrics.items():
+        row = {"split": name, "queries": one["strict"]["count"], "with ties": one["tied"]}
+        for metric, word in (("mrr", "MRR"), ("hits@1", "Hits@1"), ("hits@10", "Hits@10")):
+            row |= {word: one["strict"][metric], f"{word}, OpenKE": one["openke"][metric]}
+        rows.append(row)
+    title = "beside the numbers of an evaluation in which the gold answer wins all ties (OpenKE); do not quote these"
+    results_table(rows, title=title, console=console)
