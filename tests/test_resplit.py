@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from command_runner import run_here
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,6 @@ from mocme_jax.data.graph.graph_folder import load_graph, read_triples
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.openke_layout import read_openke
 from mocme_jax.errors import UserError
-from tests.command_runner import run_here
 
 
 def graph_of(rows: list[tuple[int, int, int]], cuts: tuple[int, int]) -> KnowledgeGraph:

@@ -6,6 +6,7 @@ import numpy as np
 
 from mocme_jax.data.audit.column_order import column_order_doubt
 from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, leaked_rows
+from mocme_jax.data.features.filled_rows import equal_rows
 from mocme_jax.data.graph.entity_names import readable_name
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.data.graph.splits import clean_rows
@@ -232,12 +233,7 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
 
 def _audit_modality(modality: Modality) -> ModalityAudit:
     rows = modality.features[modality.present]
-    same = 0
-    if len(rows):
-        # Equal rows have equal projections; different ones hardly ever do.
-        direction = np.random.default_rng(0).standard_normal(rows.shape[1])
-        projections = np.einsum("ij,j->i", rows, direction, dtype=np.float64)
-        same = int(np.unique(projections, return_counts=True)[1].max())
+    same = int(equal_rows(rows)[1].max()) if len(rows) else 0
     return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same)
 
 

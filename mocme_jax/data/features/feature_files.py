@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mocme_jax.data.features import attribute_values
+from mocme_jax.data.features.filled_rows import find_filled
 from mocme_jax.data.features.modality_names import TAKEN, USUAL, modality_name
 from mocme_jax.data.features.text_features import DESCRIPTIONS_FILE
 from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
@@ -159,11 +160,15 @@ def read_feature_file(
     * ``.pth``, ``.pt``: see read_torch.
     * ``.csv``, ``.parquet``: one row per entity, see read_csv_vectors and read_parquet.
 
+    In a matrix that marks no entity as missing, rows that were filled in for missing entities are found and treated as
+    missing, see find_filled. Numeric attributes are left as they are, because their rows often repeat.
+
     Args:
       path: the file.
       name: of the modality.
       entities: names by id; row i of a full matrix belongs to entity i.
-      notify: told in one line of rows of entities that the graph lacks (these are left out), or of an order to check.
+      notify: told in one line of rows of entities that the graph lacks (these are left out), of filled-in rows, or of
+        an order to check.
 
     Raises:
       UserError: the file is unreadable, has another height than the graph has entities, an entity twice or none of the
@@ -209,6 +214,8 @@ def read_feature_file(
             f"{path}: the names of the entities are whole numbers, but not in ascending order: the first rows are read "
             f"as those of {first}; python -m mocme_jax.prepare --list-entities writes the full order"
         )
+    if name != "numeric" and present is None and not (rows.dtype.kind == "f" and np.isnan(rows[:, 0]).any()):
+        present = _without_filled(path, rows, notify)
     try:
         # A float64 too large for float32 turns infinite, and is then reported as such.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -222,6 +229,23 @@ def read_feature_file(
     if not modality.present.any():
         raise UserError(f"{path}: every entity lacks the modality {name}; remove the file or fill it")
     return modality
+
+
+def _without_filled(path: Path, rows: np.ndarray, notify: Callable[[str], None]) -> np.ndarray:
+    """The mask ``[N]`` of the rows that were not filled in, of a matrix that marks none as missing."""
+    filled = find_filled(rows)
+    if filled.any.any():
+        kinds = {
+            "are the mean of the others": filled.mean,
+            "repeat one row": filled.repeated,
+            "are constant": filled.constant,
+        }
+        told = ", ".join(f"{mask.sum():,} {what}" for what, mask in kinds.items() if mask.any())
+        notify(
+            f"{path}: {filled.any.sum():,} of {len(rows):,} rows look filled in and are treated as missing ({told}); "
+            "to keep them, save the arrays rows and present as an .npz"
+        )
+    return ~filled.any
 
 
 def _order_may_surprise(entities: Sequence[str]) -> bool:

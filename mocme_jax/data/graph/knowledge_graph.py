@@ -258,7 +258,7 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
         present = ~np.isnan(rows).all(axis=1) if rows.dtype.kind == "f" else np.ones(len(rows), bool)
     if present.shape != (len(rows),):
         raise UserError(f"modality {name}: mask has shape {present.shape}, the matrix {rows.shape}")
-    features = np.where(present[:, None], rows, 0).astype(np.float32)
+    features = np.where(present[:, None], rows, 0).astype(np.float32, copy=False)
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise UserError(
