@@ -67,7 +67,7 @@ SECTIONS: dict[str, str] = {
 }
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-FUSIONS = ("complementarity", "mean", "gate", "attention")
+FUSIONS = ("complementarity", "mean", "gate", "attention", "relation_gate", "vector_mean", "vector_attention")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(
@@ -116,7 +116,8 @@ FIELDS: dict[str, Field] = {
         "complementarity",
         "how the scores of the experts are weighted; complementarity: by what each adds to the others on held-out "
         "training triples; mean: equally; gate, attention: by a function of the expert's vector, learned on the "
-        "training triples",
+        "training triples; relation_gate: the same with a temperature per relation; vector_mean, vector_attention: one "
+        "expert instead, whose vector is the mean of the structure and the features, or their attention",
         choices=FUSIONS,
     ),
     "model.expert_hidden": Field(64, "width of the hidden layer of each expert that reads features", low=1),

@@ -68,10 +68,11 @@ def test_choices_are_the_words_the_program_knows():
     from mocme_jax.method.egns import CONFIDENT, REFERENCES
     from mocme_jax.method.regularisers import REGULARISERS
     from mocme_jax.method.scoring import SCORES
+    from mocme_jax.method.vector_fusion import VECTOR_FUSIONS
 
     words = {
         "model.score": SCORES,
-        "model.fusion": FUSIONS,
+        "model.fusion": [*FUSIONS, *VECTOR_FUSIONS],
         "negatives.reference": REFERENCES,
         "negatives.confident": CONFIDENT,
         "loss.regulariser": REGULARISERS,

@@ -12,7 +12,8 @@ from tiny_model import random_params, tiny_inputs, tiny_model
 
 from mocme_jax.method.complementarity import FUSIONS
 from mocme_jax.method.mocme import init_params
-from mocme_jax.method.scoring import SCORES
+from mocme_jax.method.scoring import SCORES, complex_query
+from mocme_jax.method.vector_fusion import VECTOR_FUSIONS, fused_vectors
 from mocme_jax.parallel.entity_tables import look_up
 
 EVERYBODY = np.arange(24, dtype=np.int32)
@@ -78,7 +79,7 @@ def test_batch_order_and_padding_do_not_matter():
             np.testing.assert_allclose(one, everyone[ids], **CLOSE)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", [*FUSIONS, *VECTOR_FUSIONS])
 def test_nothing_that_the_mask_hides_is_read(fusion):
     """Neither in values nor in gradients."""
     model, inputs, params, _ = made(fusion=fusion)
@@ -97,7 +98,7 @@ def test_nothing_that_the_mask_hides_is_read(fusion):
 
 
 @pytest.mark.parametrize("score", SCORES)
-@pytest.mark.parametrize("fusion", ["complementarity", "gate"])
+@pytest.mark.parametrize("fusion", ["complementarity", "gate", "relation_gate"])
 def test_the_fused_score_is_the_weighted_sum_of_the_experts(score, fusion):
     """Of vectors that hold all experts, matched and paired, for one expert's score in float64 at a time."""
     model, inputs, params, encode = made(score=score, fusion=fusion)
@@ -108,12 +109,12 @@ def test_the_fused_score_is_the_weighted_sum_of_the_experts(score, fusion):
     queries = apply(vectors.questions, relations, method="query")
     matched, paired = model.match(queries, vectors.answers), model.pair(queries, vectors.answers)
     own, _ = apply(encoding.vectors, relations, method="expert_queries")
-    asked, answering = (np.exp(apply(encoding, answers=answers, method="log_weights")) for answers in (False, True))
-    of_relations = np.exp(apply(relations, method="relation_log_weights"))
+    asked = np.exp(apply(encoding, relations, method="query_log_weights"))
+    answering = np.exp(apply(encoding, answers=True, method="log_weights"))
     expected = np.zeros((24, 24))
     for j in range(model.encoder.experts):
         scores = np.asarray(model.score.match(own[:, j], encoding.vectors[:, j]), np.float64)
-        expected += (asked * of_relations)[:, j, None] * answering[:, j] * scores
+        expected += asked[:, j, None] * answering[:, j] * scores
     np.testing.assert_allclose(matched, expected, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(paired, np.diag(expected), rtol=1e-3, atol=1e-4)
 
@@ -129,6 +130,41 @@ def test_shares_add_up_to_one_and_follow_the_relation():
     of_relations = model.apply(params.model, EVERYBODY % 6, method="relation_log_weights")
     powers = np.exp(np.asarray(weights + of_relations, np.float64))
     np.testing.assert_allclose(asked, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", VECTOR_FUSIONS)
+def test_fused_vectors_equal_a_loop(fusion):
+    """Softmax over what the entity has of a · tanh(part), or equal weights; in float64."""
+    _, inputs, params, encode = made(fusion=fusion)
+    inputs = inputs._replace(present=inputs.present.at[5:8, 0].set(False).at[6].set(False))
+    found = encode(params, inputs, EVERYBODY).vectors[:, 0]
+    own = jax.tree.map(lambda x: np.asarray(x, np.float64), params.model["params"]["encoder"])
+    for entity in range(24):
+        parts = [np.asarray(params.structure[entity], np.float64)] if inputs.present[entity, 0] else []
+        for m in range(2):
+            if inputs.present[entity, m + 1]:
+                features = np.asarray(inputs.features[m][entity], np.float64)
+                x = own[f"scales_{m}"][0] * features @ own[f"project_{m}"][0]
+                down, up = 8**-0.5 * own["expert_down"][m], 0.1 * 4**-0.5 * own["expert_up"][m]
+                parts.append(x + np.maximum(x @ down, 0) @ up)
+        powers = [np.exp(np.tanh(x) @ own["attention"]) if "attention" in own else 1.0 for x in parts]
+        expected = sum((power * x for power, x in zip(powers, parts, strict=True)), np.zeros(8)) / max(
+            sum(powers), 1e-9
+        )
+        np.testing.assert_allclose(found[entity], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_equal_weights_of_vectors_are_the_four_energies_of_ikrl():
+    """f(h_S, t_S) + f(h_S, t_I) + f(h_I, t_S) + f(h_I, t_I) of ComplEx, in complex numbers."""
+    rng = np.random.default_rng(4)
+    parts = rng.standard_normal((2, 2, 8)).astype(np.float32)  # head and tail, structure and picture
+    relation = rng.standard_normal(8).astype(np.float32)
+    both = fused_vectors(parts, np.ones((2, 2), bool))
+    score = complex_query(both[:1], relation[None]) @ both[1]
+    h, t = (parts[end, :, :4].astype(complex) + 1j * parts[end, :, 4:] for end in (0, 1))
+    r = relation[:4].astype(complex) + 1j * relation[4:]
+    energies = [np.sum(h[i] * r * np.conj(t[j])).real for i in range(2) for j in range(2)]
+    assert float(score[0]) == pytest.approx(sum(energies) / 4, rel=1e-4)
 
 
 def test_a_structure_alone_is_a_plain_model():

@@ -34,6 +34,12 @@ def formula(kind, own, entity, expert, side):
         return VECTORS[entity, expert] @ own["kernel"][side, expert]
     if kind == "attention":
         return VECTORS[entity, expert] @ own["kernel"][side] / 2
+    if kind == "relation_gate":
+        logits = VECTORS[entity].astype(np.float64) * own["kernel"][side]
+        logits = logits.sum(axis=1)
+        if side == 0:
+            return logits[expert]
+        return np.log(EXPERTS * np.exp(logits[expert]) / np.exp(logits).sum())
     amount = own["has" if HAS[entity, expert] else "lacks"][side, expert]
     return amount + own["evidence"][side, expert] * EVIDENCE[entity]
 
@@ -54,6 +60,21 @@ def test_weights_equal_the_formula(kind):
         assert float(fusion.apply(variables, method="penalty")) == pytest.approx(penalty, rel=1e-5)
     else:
         assert not np.any(found)
+
+
+def test_the_relation_gate_is_a_softmax_with_the_temperature_of_the_relation():
+    """MoMoK: exp(u_j v_j / sigmoid(e_r)) over its sum; here H times as large, so that the mean weight is 1."""
+    fusion, variables = made("relation_gate")
+    kernel, temperature = (np.asarray(variables["params"][name], np.float64) for name in ("kernel", "temperature"))
+    relations = np.array([3, 0, 2, 1, 3])
+    logits = fusion.apply(variables, VECTORS, HAS, EVIDENCE, answers=False, method="entity")
+    found = np.exp(fusion.apply(variables, logits, relations, method="query"))
+    for entity, relation in enumerate(relations):
+        warmth = 1 / (1 + np.exp(-temperature[relation]))
+        powers = [np.exp(VECTORS[entity, j] @ kernel[0, j] / warmth) for j in range(EXPERTS)]
+        np.testing.assert_allclose(found[entity], EXPERTS * np.array(powers) / sum(powers), rtol=1e-4)
+    start = jax.tree.map(np.zeros_like, variables)
+    assert np.all(fusion.apply(start, 0 * logits, relations, method="query") == 0)
 
 
 def test_gradients_go_into_the_fusion_alone():

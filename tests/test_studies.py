@@ -27,7 +27,7 @@ from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.training.setup import builders
 
-STUDIES = ("beside", "components", "missing", "negatives", "noise", "sparse")
+STUDIES = ("baselines", "beside", "components", "missing", "negatives", "noise", "sparse")
 STUDY = """
 def get_cells(config, modalities, alone):
     return {"full": {}, "plain": {"negatives.weighting": "uniform"}, "structure alone": alone}

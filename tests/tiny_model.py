@@ -11,6 +11,7 @@ from mocme_jax.method.losses import logistic_loss, margin_softmax_loss, softmax_
 from mocme_jax.method.mocme import MoCME, init_params
 from mocme_jax.method.regularisers import REGULARISERS
 from mocme_jax.method.scoring import SCORES
+from mocme_jax.method.vector_fusion import VECTOR_FUSIONS, VectorFusion
 from mocme_jax.parallel.device_axis import AXIS
 from mocme_jax.parallel.entity_tables import Inputs, look_up
 from mocme_jax.training.objective import Objective
@@ -18,6 +19,9 @@ from mocme_jax.training.objective import Objective
 
 def tiny_model(score="complex", relations=3, fusion="complementarity", widths=(5, 3), width=8, experts=1) -> MoCME:
     """With an expert for each modality and ``experts`` for all, as ``builders.build_model_of`` makes them."""
+    if fusion in VECTOR_FUSIONS:
+        one = VectorFusion(widths, width, VECTOR_FUSIONS[fusion], 4, 0.5)
+        return MoCME(one, FUSIONS["mean"](1, width, relations), relations, SCORES[score], 4)
     everything, joint = tuple(range(len(widths))), experts if widths else 0
     reads = (tuple((m,) for m in everything) if len(widths) > 1 else ()) + (everything,) * joint
     encoder = Encoder(widths, width, reads, joint, 4, 0.5)

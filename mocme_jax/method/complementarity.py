@@ -36,6 +36,8 @@ class Fusion(nn.Module):
 
     fitted_on = "nothing"
     """The triples that the parameters are fitted on, one of ``held_out``, ``train`` and ``nothing`` (no fit)."""
+    separable = True
+    """Whether the weights of a query are a factor of its entity times a factor of its relation."""
 
     def entity(self, vectors: jax.Array, has: jax.Array, evidence: jax.Array, *, answers: bool) -> jax.Array:
         """Compute the log weights of the experts for entities in one role.
@@ -54,6 +56,18 @@ class Fusion(nn.Module):
     def relation(self, relations: jax.Array) -> jax.Array:
         """Compute the log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
         return jnp.zeros((len(relations), self.experts))
+
+    def query(self, entity: jax.Array, relations: jax.Array) -> jax.Array:
+        """Compute the log weights of the experts for queries.
+
+        Args:
+          entity: ``[n, H]``, those of the known entities, from ``entity``.
+          relations: int ``[n]`` in [0, 2R).
+
+        Returns:
+          ``[n, H]``.
+        """
+        return entity + self.relation(relations)
 
     def penalty(self) -> jax.Array:
         """Compute the penalty, a scalar that is added to the loss of the fit."""
@@ -135,11 +149,43 @@ class Attention(Fusion):
         return jnp.einsum("nhd,d->nh", vectors, self.kernel[int(answers)]) / self.width**0.5
 
 
+class RelationGate(Gate):
+    """The gate of MoMoK: a softmax over the experts, with a temperature learned for each relation.
+
+    ``query_j = H softmax_j(u_j · v_j / sigmoid(e_r))`` for the vectors v_j of the known entity, and the same without
+    the temperature for an answer (Zhang et al., "Multiple Heads are Better than One", ICLR 2025; arXiv 2405.16869).
+    MoMoK gates the experts inside each modality and averages the modalities; here the gate is over all experts. The
+    factor H makes the mean weight 1, so training starts as with equal weights. There is no noise in training.
+    """
+
+    separable = False
+
+    def setup(self):
+        """Create the parameters, all 0."""
+        super().setup()
+        self.temperature = self.param("temperature", nn.initializers.zeros, (2 * self.relations,))
+
+    def entity(self, vectors, has, evidence, *, answers):
+        """Compute log weights of answers, and what ``query`` makes those of queries of."""
+        found = super().entity(vectors, has, evidence, answers=answers)
+        return _mean_one(found) if answers else found
+
+    def query(self, entity, relations):
+        """Compute log weights of queries; see ``Fusion.query``."""
+        return _mean_one(entity / jax.nn.sigmoid(self.temperature[relations])[:, None])
+
+
+def _mean_one(logits: jax.Array) -> jax.Array:
+    """Return the logarithm of H times the softmax over H experts."""
+    return jax.nn.log_softmax(logits, axis=-1) + jnp.log(float(logits.shape[-1]))
+
+
 FUSIONS: dict[str, type[Fusion]] = {
     "complementarity": Complementarity,
     "mean": Mean,
     "gate": Gate,
     "attention": Attention,
+    "relation_gate": RelationGate,
 }
 
 

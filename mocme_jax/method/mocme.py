@@ -12,6 +12,7 @@ import numpy as np
 from mocme_jax.method.complementarity import Fusion
 from mocme_jax.method.encoder import STRUCTURE_INIT, Carried, Encoder, Encoding
 from mocme_jax.method.scoring import Score
+from mocme_jax.method.vector_fusion import VectorFusion
 
 RELATION_INIT = 0.001
 """Initial standard deviation of the relation table. Phases are uniform instead."""
@@ -54,7 +55,7 @@ class MoCME(nn.Module):
     Each weight is a product of a factor of the entity and a factor of the relation. If scores are linear in the
     vectors, the fused model is therefore one model of the same kind with width W = H d, whose entity and relation rows
     are multiplied by the weights. Distances are not linear. For them the H log weights are appended to the vectors, so
-    W = H (d + 1).
+    W = H (d + 1). The same holds for ``questions`` if the fusion's weights are no such product (``separable``).
 
     Attributes:
       encoder: the entity encoder, unbound.
@@ -65,7 +66,7 @@ class MoCME(nn.Module):
       core_width: the width d_r of TuckER's core; unused by other score functions.
     """
 
-    encoder: Encoder
+    encoder: Encoder | VectorFusion
     fusion: Fusion
     num_relations: int
     score: Score
@@ -108,6 +109,10 @@ class MoCME(nn.Module):
         """Compute the log weights ``[n, H]`` of the experts for relations ``[n]`` in [0, 2R)."""
         return self.fusion.relation(relations)
 
+    def query_log_weights(self, encoding: Encoding, relations: jax.Array) -> jax.Array:
+        """Compute the log weights ``[n, H]`` of the experts for queries of n entities and relations ``[n]``."""
+        return self.fusion.query(self.log_weights(encoding, answers=False), relations)
+
     def shares(self, encoding: Encoding, relations: jax.Array | None = None) -> jax.Array:
         """Compute each expert's share of the weights of entities in queries.
 
@@ -118,8 +123,9 @@ class MoCME(nn.Module):
         Returns:
           ``[n, H]``; rows sum to 1.
         """
-        weights = self.log_weights(encoding, answers=False)
-        return jax.nn.softmax(weights if relations is None else weights + self.fusion.relation(relations), axis=-1)
+        if relations is None:
+            return jax.nn.softmax(self.log_weights(encoding, answers=False), axis=-1)
+        return jax.nn.softmax(self.query_log_weights(encoding, relations), axis=-1)
 
     def fusion_penalty(self) -> jax.Array:
         """Compute the penalty of the fusion, a scalar that is added to the loss of its fit."""
@@ -131,10 +137,9 @@ class MoCME(nn.Module):
             # A single expert needs no weight.
             alone = encoding.vectors[:, 0]
             return EntityVectors(alone, alone)
-        questions, answers = (
-            self._weighed(encoding.vectors, self.log_weights(encoding, answers=answers)) for answers in (False, True)
-        )
-        return EntityVectors(questions, answers)
+        asked, answering = (self.log_weights(encoding, answers=answers) for answers in (False, True))
+        questions = self._weighed(encoding.vectors, asked, at_once=self._weighs_questions)
+        return EntityVectors(questions, self._weighed(encoding.vectors, answering, at_once=self.score.linear))
 
     def without(self, questions: jax.Array, expert: int) -> jax.Array:
         """Return query-role vectors in which one expert has weight 0. Reads no parameters.
@@ -144,7 +149,7 @@ class MoCME(nn.Module):
           expert: the position of the expert in [0, H).
         """
         width = self.encoder.width
-        if self.score.linear:
+        if self._weighs_questions:
             return questions.at[..., expert * width : (expert + 1) * width].set(0)
         # Its exponential is 0 in float32.
         return questions.at[..., self.encoder.structure_width + expert].set(-1000.0)
@@ -161,9 +166,9 @@ class MoCME(nn.Module):
         """
         if self.encoder.experts == 1:
             return self.expert_queries(questions[:, None], relations)[0][:, 0]
-        vectors, weights = self._apart(questions)
-        queries, weights = self.expert_queries(vectors, relations)[0], weights + self.fusion.relation(relations)
-        return self._weighed(queries, weights)
+        vectors, weights = self._apart(questions, weighed=self._weighs_questions)
+        queries, weights = self.expert_queries(vectors, relations)[0], self.fusion.query(weights, relations)
+        return self._weighed(queries, weights, at_once=self.score.linear)
 
     def match(self, queries: jax.Array, answers: jax.Array) -> jax.Array:
         """Compute the fused scores of all queries and candidates. Reads no parameters.
@@ -177,7 +182,7 @@ class MoCME(nn.Module):
         """
         if self.encoder.experts == 1 or self.score.linear:
             return self.score.match(queries, answers)
-        (q, of_queries), (t, of_answers) = self._apart(queries), self._apart(answers)
+        (q, of_queries), (t, of_answers) = (self._apart(one, weighed=False) for one in (queries, answers))
         return sum(
             jnp.exp(of_queries[:, j, None] + of_answers[:, j]) * self.score.match(q[:, j], t[:, j])
             for j in range(self.encoder.experts)
@@ -195,19 +200,24 @@ class MoCME(nn.Module):
         """
         if self.encoder.experts == 1 or self.score.linear:
             return self.score.pair(queries, answers)
-        (q, of_queries), (t, of_answers) = self._apart(queries), self._apart(answers)
+        (q, of_queries), (t, of_answers) = (self._apart(one, weighed=False) for one in (queries, answers))
         return jnp.sum(jnp.exp(of_queries + of_answers) * self.score.pair(q, t), axis=1)
 
-    def _weighed(self, vectors: jax.Array, weights: jax.Array) -> jax.Array:
-        """Join vectors ``[n, H, d]`` with log weights ``[n, H]`` to ``[n, W]``."""
-        if self.score.linear:
+    @property
+    def _weighs_questions(self) -> bool:
+        """Whether ``EntityVectors.questions`` are multiplied by their weights, before the relation is known."""
+        return self.score.linear and self.fusion.separable
+
+    def _weighed(self, vectors: jax.Array, weights: jax.Array, *, at_once: bool) -> jax.Array:
+        """Join vectors ``[n, H, d]`` with log weights ``[n, H]`` to ``[n, W]``: their product, or side by side."""
+        if at_once:
             return (vectors * jnp.exp(weights)[:, :, None]).reshape(len(vectors), -1)
         return jnp.concatenate([vectors.reshape(len(vectors), -1), weights], axis=1)
 
-    def _apart(self, joined: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _apart(self, joined: jax.Array, *, weighed: bool) -> tuple[jax.Array, jax.Array]:
         """Invert ``_weighed``: return vectors ``[n, H, d]`` and the log weights ``[n, H]`` that are not yet applied."""
         count, experts = len(joined), self.encoder.experts
-        if self.score.linear:
+        if weighed:
             return joined.reshape(count, experts, -1), jnp.zeros((count, experts), joined.dtype)
         return joined[:, :-experts].reshape(count, experts, -1), joined[:, -experts:]
 

@@ -141,6 +141,11 @@ def check_packages(formats: tuple[str, ...]) -> None:
 def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
     """Return the arrays of an export, float32; see ``export``."""
     served, experts = model.served, model.served.model.encoder.experts
+    if not served.model.fusion.separable:
+        raise UserError(
+            "export: tables cannot hold the weights of model.fusion=relation_gate, because they are no product of one "
+            "number of the entity and one of the relation; ask the model itself with mocme predict"
+        )
     parameters, directions = served.params.model["params"], 2 * len(model.relations)
     found = []
     for part, size in batches(len(model.entities)):

@@ -77,8 +77,7 @@ def fused(
         found: Any = model.apply(params, encoding, answers=answers, method="log_weights")
         return found
 
-    of_relations: Any = model.apply(params, queries.relations, method="relation_log_weights")
-    of_queries = weights(queries.entities, answers=False) + of_relations
+    of_queries: Any = model.apply(params, queries.entities, queries.relations, method="query_log_weights")
     of_pool, everyone = jnp.exp(weights(pool, answers=True)), jnp.exp(gathered(of_queries))
     own = jnp.exp(of_queries + weights(queries.answers, answers=True))
     total: Any = sum(everyone[:, j, None] * of_pool[:, j] * one for j, one in enumerate(scores))

@@ -26,6 +26,7 @@ from mocme_jax.method.losses import Loss, logistic_loss, margin_softmax_loss, so
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.regularisers import REGULARISERS
 from mocme_jax.method.scoring import SCORES
+from mocme_jax.method.vector_fusion import VECTOR_FUSIONS, VectorFusion
 from mocme_jax.parallel.candidates import pool_covers
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import Mapper, Program
@@ -59,7 +60,8 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
     """Build the model that ``config.model`` describes, for given sizes.
 
     There is one expert for the structure, one per feature modality if there are several, and ``config.model.experts``
-    joint experts that read all feature modalities.
+    joint experts that read all feature modalities. A fusion of vectors has one expert
+    instead.
 
     Args:
       config: the config.
@@ -67,6 +69,11 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
       widths: the width of each feature modality.
     """
     model = config.model
+    score = SCORES[model.score]
+    if model.fusion in VECTOR_FUSIONS and widths:
+        attends = VECTOR_FUSIONS[model.fusion]
+        one = VectorFusion(widths, model.width, attends, model.expert_hidden, model.modality_scale)
+        return MoCME(one, FUSIONS["mean"](1, model.width, relations), relations, score, model.core_width)
     everything = tuple(range(len(widths)))
     reads: tuple[tuple[int, ...], ...] = tuple((m,) for m in everything) if len(widths) > 1 else ()
     joint = model.experts if widths else 0
@@ -74,7 +81,7 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
     encoder = Encoder(widths, model.width, reads, joint, model.expert_hidden, model.modality_scale)
     # A single expert needs no weight.
     fusion = FUSIONS[model.fusion if reads else "mean"](encoder.experts, model.width, relations)
-    return MoCME(encoder, fusion, relations, SCORES[model.score], model.core_width)
+    return MoCME(encoder, fusion, relations, score, model.core_width)
 
 
 def build_objective(config: ConfigDict) -> Objective:
