@@ -353,6 +353,17 @@ ABLATIONS = [
         "model": {"fusion": "complementarity"},
         "train": {"precision": "bfloat16"},
     },
+    {
+        "model": {"score": "complex", "fusion": "relation_gate", "experts": 2},
+        "parallel": {"mapper": "pmap", "devices": 2, "shard_entities": True},
+    },
+    {
+        "model": {"score": "transe", "fusion": "vector_mean"},
+    },
+    {
+        "model": {"score": "complex", "fusion": "vector_attention"},
+        "parallel": {"mapper": "shard_map", "devices": 2, "shard_entities": True},
+    },
 ]
 CHOICES = [path for path, field in FIELDS.items() if field.choices and not path.startswith("data.")]
 

@@ -98,9 +98,12 @@ def weight_names(graph: KnowledgeGraph, shares: jax.Array) -> dict[str, float]:
 
 
 def expert_names(modalities: Sequence[str], experts: int) -> list[str]:
-    """Return the names of H experts: the structure, feature modalities if there are several, and joint experts."""
+    """Return the names of H experts: the structure, feature modalities if there are several, and joint experts.
+
+    A single expert of a graph with features is that of a fusion of vectors.
+    """
     if experts == 1:
-        return ["all modalities" if modalities else "structure"]
+        return ["fused vector" if modalities else "structure"]
     own = list(modalities) if len(modalities) > 1 else []
     joint = experts - 1 - len(own)
     word = "joint expert"
