@@ -17,6 +17,7 @@ from command_runner import assert_one_error, run_here
 
 import mocme_jax
 from mocme_jax.data.readers.safetensors_file import read_safetensors
+from mocme_jax.method.complementarity import Complementarity
 from mocme_jax.method.mocme import init_params
 from mocme_jax.method.scoring import SCORES
 from mocme_jax.parallel.entity_tables import look_up
@@ -193,6 +194,9 @@ def test_what_can_not_be_exported_is_said_in_a_line(tiny_run, model, tmp_path, m
     ):
         with pytest.raises(mocme_jax.errors.UserError, match=words):
             export(other, tmp_path, ("pykeen",))
+    monkeypatch.setattr(Complementarity, "separable", False)
+    with pytest.raises(mocme_jax.errors.UserError, match="tables cannot hold the weights"):
+        export(model, tmp_path, ("npz",))
 
 
 def test_a_missing_package_is_said_before_anything_is_written(model, tmp_path, monkeypatch):

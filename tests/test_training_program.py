@@ -121,7 +121,7 @@ def test_conftest_gives_eight_devices():
 
 
 DROPOUTS = {"query_dropout": 0.3}
-GATE = {"fusion": "gate", "query_dropout": 0.3, "average": 5.0}
+GATE = {"fusion": "relation_gate", "query_dropout": 0.3, "average": 5.0}
 
 
 # Together every mapper, whole and split tables, dense and sparse gradients, and every way to draw and to weigh.
@@ -134,7 +134,7 @@ GATE = {"fusion": "gate", "query_dropout": 0.3, "average": 5.0}
         ("pmap", 8, True, DROPOUTS),
         ("shard_map", 8, False, {"sparse": True} | GATE),
         ("none", 2, True, {"pool": 1000, "loss": "logistic", "weighting": "self_adversarial"}),
-        ("shard_map", 4, True, {"guided": True, "batch_candidates": False}),
+        ("shard_map", 4, True, {"guided": True, "batch_candidates": False, "fusion": "vector_attention"}),
     ],
 )
 def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, split, changes):
