@@ -41,7 +41,9 @@ def short(value: float, digits: int = 3) -> str:
 
 
 def spread(value: dict) -> str:
-    """Mean and standard deviation over seeds."""
+    """Mean and standard deviation over seeds; of one seed, its value."""
+    if value["deviation"] is None:
+        return short(value["mean"])
     return f"{short(value['mean'])} ± {short(value['deviation'])}"
 
 
@@ -95,7 +97,8 @@ def known() -> set[str]:
     numbers = set(NUMBER.findall(json.dumps(measured(), ensure_ascii=False)))
     for path in DOCS.glob("studies/*/table.json"):
         for row in study(path.parent.name):
-            values = [row[key][part] for key in ("dev", "test", "hits@1", "hits@10") for part in ("mean", "deviation")]
+            keys = ("dev", "test", "hits@1", "hits@10")
+            values = [row[key][part] or 0.0 for key in keys for part in ("mean", "deviation")]
             values += [abs(row["difference"]), row["p"] or 0.0]
             numbers |= {short(value, digits) for value in values for digits in (2, 3)}
             numbers |= {spread(row["dev"]), spread(row["test"])}
