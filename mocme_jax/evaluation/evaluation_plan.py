@@ -10,7 +10,13 @@ import numpy as np
 from mocme_jax.data.graph.known_tails import KnownTails, reciprocal
 
 SCORE_BYTES = 32 * 2**20
-MIN_CHUNK = 8
+BLOCK = 512
+"""The number of candidates that are scored at a time."""
+# Larger chunks would make the scores of a block leave the cache.
+_MOST_ROWS = 1024
+_LEAST_ROWS = 8
+# Unused positions come after every entity.
+_AFTER = np.iinfo(np.int32).max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +35,9 @@ class EvaluationPlan:
       gold_columns: int32 ``[C, G]``, the entity of the gold answer; 0 where unused.
       gold_queries: int64 ``[C, G]``, the position of the gold answer in ``queries``; -1 where unused.
       gold_corrections: float32 ``[C, G]``, added to the score of the gold answer.
-      known_rows: int32 ``[C, W]``, the query rows of the known answers to filter. Unused positions have row B, which is
-        dropped.
-      known_columns: int32 ``[C, W]``, the entities of these known answers.
+      known_rows: int32 ``[C, W]``, the query rows of the known answers to filter.
+      known_columns: int32 ``[C, W]``, the entities of these known answers, ascending. Unused positions are last, with
+        an entity after all others.
     """
 
     queries: np.ndarray
@@ -60,8 +66,9 @@ def plan_evaluation(
     Args:
       triples: int ``[T, 3]``, head, relation, tail. Repeated triples are ranked each time.
       known: the answers to filter, which must include these triples.
-      chunk: the number of gold answers per chunk (G). None: as many as keep a chunk's scores within ``score_bytes``.
-      score_bytes: memory for the scores ``[B, N]`` of a chunk on one device, in bytes. A chunk has at least 8 rows.
+      chunk: the number of gold answers per chunk (G). None: 1,024, or as many as keep the scores within
+        ``score_bytes``, but at least 8.
+      score_bytes: memory for the scores of a chunk and a block of candidates, ``[B, BLOCK]``, in bytes.
       corrections: float32 ``[2T]``, added to the scores of the gold answers of both directions; None for no
         corrections. See ``Additions``.
       seed: the seed of the order in which queries are dealt to chunks. It does not affect ranks.
@@ -73,7 +80,7 @@ def plan_evaluation(
     if not len(queries):
         raise ValueError("no triples to evaluate")
     if chunk is None:
-        chunk = max(MIN_CHUNK, score_bytes // (4 * known.num_entities))
+        chunk = min(_MOST_ROWS, max(_LEAST_ROWS, score_bytes // (4 * min(BLOCK, known.num_entities))))
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}, expected at least 1")
     chunk = min(chunk, len(queries))
@@ -96,7 +103,9 @@ def plan_evaluation(
         missing = ~np.isin(row * known.num_entities + answers, facts)
         if missing.any():
             raise ValueError(f"query {queries[members[missing][0]].tolist()} is not among the known")
-        chunks.append((asked[:, 0], asked[:, 1], row, answers, members, pair_rows, pair_columns))
+        by_column = np.argsort(pair_columns, kind="stable")
+        filtered = pair_rows[by_column], pair_columns[by_column]
+        chunks.append((asked[:, 0], asked[:, 1], row, answers, members, *filtered))
 
     heads, relations, gold_rows, gold_columns, gold_queries, known_rows, known_columns = zip(*chunks, strict=True)
     width = max(map(len, heads))
@@ -111,8 +120,8 @@ def plan_evaluation(
         gold_columns=_stack(gold_columns, chunk, 0),
         gold_queries=places,
         gold_corrections=np.where(places >= 0, corrections[places], np.float32(0)),
-        known_rows=_stack(known_rows, max(map(len, known_rows)), width),
-        known_columns=_stack(known_columns, max(map(len, known_columns)), 0),
+        known_rows=_stack(known_rows, max(map(len, known_rows)), 0),
+        known_columns=_stack(known_columns, max(map(len, known_columns)), _AFTER),
     )
 
 

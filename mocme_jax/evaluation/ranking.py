@@ -6,28 +6,30 @@ the same query:
 
     rank = 1 + #(score > s) + #(score == s) / 2
 
-The score of the gold answer is read from the matrix that it is compared with, because another expression could give
-another last bit. Then all known answers, including the gold answer, are set to -inf by index, so the gold answer cannot
-tie with itself. Gold answers of the same query share its row of scores: DB15K's test set has 14,303 distinct queries
-for 19,804 ranks, KVC16K's 17,227 for 45,050.
+There are two passes. The first scores the gold answers. The second takes the entities in blocks, and counts those that
+score above each gold answer; the memory that it needs does not grow with the number of entities. Gold answers are scored
+by products of the same shape as the blocks, because another expression could give another last bit. All known answers,
+including the gold answer, are set to -inf by index, so the gold answer cannot tie with itself. Gold answers of the same
+query share its row of scores: DB15K's test set has 14,303 distinct queries for 19,804 ranks, KVC16K's 17,227 for 45,050.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.additions.addition import Bar, ScoreAddition, adjusted
-from mocme_jax.evaluation.evaluation_plan import EvaluationPlan
+from mocme_jax.evaluation.entity_source import ENCODED, EntitySource
+from mocme_jax.evaluation.evaluation_plan import BLOCK, EvaluationPlan
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.device_axis import AXIS, padded_size
-from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
-from mocme_jax.parallel.sharded_tables import held_places, take_everywhere
+from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, Program
+from mocme_jax.parallel.sharded_tables import take_everywhere
 
 # Below all scores, and above the -inf of entities that are not candidates.
 _LOWEST = np.finfo(np.float32).min
@@ -37,7 +39,14 @@ SHARPNESSES = (4.0 ** np.arange(-12, 3), 2.0 ** (np.arange(-7, 8) / 4), 2.0 ** (
 # The maximum log odds of a candidate against the gold answer; sums of larger powers would overflow float32.
 _MOST_NATS = 60.0
 
-Ranker = Callable[[Any, EntityVectors, EvaluationPlan], tuple[np.ndarray, np.ndarray]]
+# Known answers of a chunk that are filtered at a time.
+_KNOWN = 1024
+
+Sources: TypeAlias = Mapping[type, EntitySource]
+"""The source of each type of tables that a ranker takes."""
+FROM_VECTORS: Sources = {EntityVectors: ENCODED}
+
+Ranker = Callable[[Any, Any, EvaluationPlan], tuple[np.ndarray, np.ndarray]]
 
 
 def make_ranker(
@@ -45,9 +54,10 @@ def make_ranker(
     match_fn: Callable[[jax.Array, jax.Array], jax.Array],
     *,
     mapper: Mapper,
-    block: int = 512,
+    block: int = BLOCK,
     scores: Sequence[ScoreAddition] = (),
     bars: Sequence[Bar] = (),
+    sources: Sources = FROM_VECTORS,
 ) -> Ranker:
     """Make a compiled ranker. Plans and parameters of the same shapes are compiled once.
 
@@ -61,18 +71,19 @@ def make_ranker(
       block: the number of candidates scored at a time (S).
       scores: score additions for the N entities.
       bars: bars, which rank an entity below all others, also as a gold answer.
+      sources: where the vectors of entities are, for each type of tables.
 
     Returns:
-      ``ranker(params, vectors, plan) -> (ranks, ties)``, which ranks the N rows of ``vectors.answers``, sharded over
-      the devices. ``ranks``: float64 ``[2T]``, realistic ranks in the order of ``plan.queries``; 1 is best. ``ties``:
+      ``ranker(params, tables, plan) -> (ranks, ties)``, which ranks all N entities, sharded over the devices. ``tables``
+      are ``EntityVectors``, or of another type in ``sources``. ``ranks``: float64 ``[2T]``, realistic ranks in the order of ``plan.queries``; 1 is best. ``ties``:
       int32 ``[2T]``, the number of unfiltered entities that tie with the gold answer. The ranker raises
       FloatingPointError if a score is NaN or infinite, and ValueError if the number of vectors is not N, padded to
       divide by the devices.
     """
-    count = _make_counter(_better_and_ties, query_fn, match_fn, mapper, block, scores, bars)
+    count = _make_counter(_better_and_ties, query_fn, match_fn, mapper, block, scores, bars, sources)
 
-    def ranker(params: Any, vectors: EntityVectors, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
-        better, ties = count(params, vectors, plan)
+    def ranker(params: Any, tables: Any, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
+        better, ties = count(params, tables, plan)
         return 1 + better + ties / 2, ties
 
     return ranker
@@ -83,10 +94,11 @@ def make_log_probabilities(
     match_fn: Callable[[jax.Array, jax.Array], jax.Array],
     *,
     mapper: Mapper,
-    block: int = 512,
+    block: int = BLOCK,
     scores: Sequence[ScoreAddition] = (),
     bars: Sequence[Bar] = (),
-) -> Callable[[Any, EntityVectors, EvaluationPlan], np.ndarray]:
+    sources: Sources = FROM_VECTORS,
+) -> Callable[[Any, Any, EvaluationPlan], np.ndarray]:
     """Make a compiled function like ``make_ranker``'s that returns the log probabilities of gold answers in nats.
 
     The probability is a softmax of ``sharpness * score`` over the candidates of the filtered rank. The sharpness is one
@@ -97,13 +109,13 @@ def make_log_probabilities(
 
     Arguments are as in ``make_ranker``. The function returns float64 ``[2T]``.
     """
-    count = _make_counter(_odds_against, query_fn, match_fn, mapper, block, scores, bars)
+    count = _make_counter(_odds_against, query_fn, match_fn, mapper, block, scores, bars, sources)
 
-    def log_probabilities(params: Any, vectors: EntityVectors, plan: EvaluationPlan) -> np.ndarray:
+    def log_probabilities(params: Any, tables: Any, plan: EvaluationPlan) -> np.ndarray:
         best = 1.0
         # The mean is concave in the sharpness, as a log softmax is, so the optimum is next to the best value of a grid.
         for sharpness in SHARPNESSES:
-            (against,) = count(params, vectors, plan, np.float32(best * sharpness))
+            (against,) = count(params, tables, plan, np.float32(best * sharpness))
             found = -np.log1p(against.astype(np.float64))
             choice = int(found.mean(axis=0).argmax())
             best *= float(sharpness[choice])
@@ -125,28 +137,32 @@ def _odds_against(rivals: jax.Array, golds: jax.Array, sharpness: jax.Array) -> 
     return (jnp.stack(odds, axis=1),)
 
 
-def _make_counter(count_fn, query_fn, match_fn, mapper: Mapper, block: int, scores, bars) -> Callable:
-    """Make ``(params, vectors, plan, option) -> arrays [2T, ...]``, which sums ``count_fn`` over all candidates.
+def _make_counter(
+    count_fn, query_fn, match_fn, mapper: Mapper, block: int, scores, bars, sources: Sources
+) -> Callable:
+    """Make ``(params, tables, plan, option) -> arrays [2T, ...]``, which sums ``count_fn`` over all candidates.
 
     The sum is over blocks of candidates and over devices. ``option`` is the last argument of ``count_fn``.
     """
     scores, bars = tuple(scores), tuple(bars)
     spec = tuple(addition._replace(rows=ROWS, whole=WHOLE) for addition in scores), WHOLE
     additions = mapper.place((scores, bars), spec)
-    program = mapper.map(
-        functools.partial(_count_chunks, count_fn, query_fn, match_fn, block),
-        (WHOLE, EntityVectors(ROWS, ROWS), WHOLE, WHOLE, spec, WHOLE),
-        WHOLE,
-    )
 
-    def count(params: Any, vectors: EntityVectors, plan: EvaluationPlan, option: Any = None) -> list[np.ndarray]:
-        rows = mapper.whole_shape(vectors.answers)[0]
-        if rows != padded_size(plan.num_entities, mapper.count):
-            raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
+    @functools.cache
+    def program_for(kind: type) -> Program:
+        source = sources[kind]
+        body = functools.partial(_count_all, count_fn, query_fn, match_fn, source, block)
+        return mapper.map(body, (WHOLE, source.spec, WHOLE, WHOLE, spec, WHOLE), WHOLE)
+
+    def count(params: Any, tables: Any, plan: EvaluationPlan, option: Any = None) -> list[np.ndarray]:
+        if isinstance(tables, EntityVectors):
+            rows = mapper.whole_shape(tables.answers)[0]
+            if rows != padded_size(plan.num_entities, mapper.count):
+                raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
         fields = ["heads", "relations", "gold_rows", "gold_columns", "gold_corrections", "known_rows", "known_columns"]
         chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
         entities, option = mapper.place((np.int32(plan.num_entities), option), WHOLE)
-        counts = program(params, vectors, chunks, entities, additions, option)
+        counts = program_for(type(tables))(params, tables, chunks, entities, additions, option)
         found, finite = jax.device_get(counts)
         if not finite.all():
             raise FloatingPointError(
@@ -162,54 +178,90 @@ def _make_counter(count_fn, query_fn, match_fn, mapper: Mapper, block: int, scor
     return count
 
 
-def _count_chunks(count_fn, query_fn, match_fn, block, params, vectors, chunks, entities, additions, option):
-    """Process all chunks in turn; return the counts ``[C, G, ...]``, and whether all scores are finite, ``[C]``."""
-    held = len(vectors.answers)
-    num_blocks = -(-held // block)
+def _count_all(count_fn, query_fn, match_fn, source, block, params, tables, chunks, entities, additions, option):
+    """Process all blocks in turn; return the counts ``[C, G, ...]``, and whether all scores are finite, ``[C]``."""
     added, bars = additions
-
-    def in_blocks(table):
-        return jnp.pad(table, ((0, num_blocks * block - held), (0, 0))).reshape(num_blocks, block, -1)
-
-    candidates = in_blocks(vectors.answers)
-    rows = jax.tree.map(in_blocks, [addition.rows for addition in added])
+    added_rows = [addition.rows for addition in added]
+    held = source.rows(tables)
+    block = min(block, held)
     first = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
-    place = jnp.arange(num_blocks * block, dtype=jnp.int32)
-    real = ((place < held) & (first + place < entities)).reshape(num_blocks, 1, block)
 
-    def count_chunk(chunk):
-        queries = query_fn(params, take_everywhere(vectors.questions, chunk["heads"]), chunk["relations"])
-        gold_rows = chunk["gold_rows"]
-        # Entities on other devices get the position after this device's last.
-        golds_at = held_places(chunk["gold_columns"], held)
-        known_at = held_places(chunk["known_columns"], held)
-
-        def score_block(finite, one):
-            candidate, is_real, rows = one
-            scores = adjusted(added, rows, match_fn(queries, candidate).astype(jnp.float32), chunk["relations"])
-            finite &= jnp.all(jnp.isfinite(scores) | ~is_real)
-            return finite, jnp.where(is_real, scores, -jnp.inf)
-
-        finite, scores = jax.lax.scan(score_block, jnp.array(True), (candidates, real, rows))
+    def score(queries, chunk, candidates, ids, rows):
+        """Score the queries of a chunk and candidates, ``[B, S]``; also return whether each score is finite."""
+        scores = adjusted(added, rows, match_fn(queries, candidates).astype(jnp.float32), chunk["relations"])
+        finite = jnp.isfinite(scores)
         for bar in bars:
-            out_at = held_places(bar.ruled_out(chunk["heads"], chunk["relations"]), held)
-            out_rows = jnp.where(out_at < held, jnp.arange(len(queries)), len(queries))
-            scores = scores.at[out_at // block, out_rows, out_at % block].set(_LOWEST, mode="drop")
-        golds_here = jnp.minimum(golds_at, held - 1)
-        golds = jnp.where(golds_at < held, scores[golds_here // block, gold_rows, golds_here % block], 0)
-        golds = jax.lax.psum(golds, AXIS) + chunk["gold_corrections"]
-        # The scatter writes one value, so repeated or unused positions are harmless.
-        known_rows = jnp.where(known_at < held, chunk["known_rows"], len(queries))
-        scores = scores.at[known_at // block, known_rows, known_at % block].set(-jnp.inf, mode="drop")
+            out = bar.ruled_out(chunk["heads"], chunk["relations"])
+            scores = jnp.where(ids[None] == out[:, None], _LOWEST, scores)
+        return jax.lax.optimization_barrier((scores, finite))
 
-        def count_block(counts, scores):
-            found = count_fn(jnp.take(scores, gold_rows, axis=0), golds[:, None], option)
-            return jax.tree.map(jnp.add, counts, found), None
+    def prepare(chunk):
+        """Compute a chunk's query vectors ``[B, W]`` and the scores of its gold answers ``[G]``."""
+        queries = query_fn(params, source.look_up(params, tables, chunk["heads"]).questions, chunk["relations"])
+        ids, gold_rows = chunk["gold_columns"], chunk["gold_rows"]
+        filled = -len(ids) % block
+        padded = jnp.pad(ids, (0, filled))
+        candidates = source.look_up(params, tables, padded).answers.reshape(-1, block, queries.shape[-1])
+        rows = jax.tree.map(lambda table: take_everywhere(table, padded).reshape(-1, block, table.shape[-1]), added_rows)
 
-        none = jax.tree.map(jnp.zeros_like, count_fn(jnp.zeros((len(golds), 1)), golds[:, None], option))
-        counts, _ = jax.lax.scan(count_block, none, scores)
-        return counts, finite
+        def one(part):
+            candidates, ids, rows, wanted = part
+            scores, finite = score(queries, chunk, candidates, ids, rows)
+            return scores[wanted, jnp.arange(block)], jnp.all(finite)
+
+        parts = candidates, padded.reshape(-1, block), rows, jnp.pad(gold_rows, (0, filled)).reshape(-1, block)
+        golds, finite = jax.lax.map(one, parts)
+        return queries, golds.reshape(-1)[: len(ids)] + chunk["gold_corrections"], jnp.all(finite)
+
+    def count_block(carry, number):
+        # The last block starts earlier to stay within this device's rows. Repeated rows count once.
+        start, low = jnp.minimum(number * block, held - block), number * block
+        places = start + jnp.arange(block, dtype=jnp.int32)
+        ids = first + places
+        real = (places >= low) & (ids < entities)
+        candidates = source.block(params, tables, start, block)
+        rows = jax.tree.map(lambda table: jax.lax.dynamic_slice_in_dim(table, start, block), added_rows)
+
+        def count_chunk(_, one):
+            chunk, queries, golds, (counts, fine) = one
+            scores, finite = score(queries, chunk, candidates, ids, rows)
+            fine &= jnp.all(finite | ~real)
+            scores = jnp.where(real, scores, -jnp.inf)
+            scores = _without_known(scores, chunk, first + low, first + jnp.minimum(low + block, held), first + start)
+            found = count_fn(jnp.take(scores, chunk["gold_rows"], axis=0), golds[:, None], option)
+            return None, (jax.tree.map(jnp.add, counts, found), fine)
+
+        return jax.lax.scan(count_chunk, None, (chunks, *prepared, carry))[1], None
 
     with jax.default_matmul_precision("highest"):
-        counts, finite = jax.lax.map(count_chunk, chunks)
-    return jax.lax.psum(counts, AXIS), jax.lax.pmin(finite.astype(jnp.int32), AXIS) > 0
+        *prepared, fine = jax.lax.map(prepare, chunks)
+        golds = prepared[1]
+        none = jax.eval_shape(lambda: count_fn(jnp.zeros((golds.shape[1], 1)), golds[0][:, None], option))
+        counts = jax.tree.map(lambda one: jnp.zeros((len(golds), *one.shape), one.dtype), none)
+        numbers = jnp.arange(-(-held // block), dtype=jnp.int32)
+        (counts, fine), _ = jax.lax.scan(count_block, (counts, fine), numbers)
+    return jax.lax.psum(counts, AXIS), jax.lax.pmin(fine.astype(jnp.int32), AXIS) > 0
+
+
+def _without_known(scores, chunk, low, high, first):
+    """Set the scores ``[B, S]`` of known answers among the entities from ``low`` up to ``high`` to -inf.
+
+    The first column is that of the entity ``first``. Known answers are sorted by entity, and are read ``_KNOWN`` at a
+    time, so the cost does not grow with the known answers in other blocks.
+    """
+    rows, columns = chunk["known_rows"], chunk["known_columns"]
+    size = min(_KNOWN, len(columns))
+    if not size:
+        return scores
+    begin, end = jnp.searchsorted(columns, jnp.stack([low, high])).astype(jnp.int32)
+
+    def mark(carry):
+        at, scores = carry
+        # The slice starts earlier at the end of the list. The scatter writes one value, so repeats are harmless.
+        start = jnp.minimum(at, len(columns) - size)
+        row, column = (jax.lax.dynamic_slice_in_dim(one, start, size) for one in (rows, columns))
+        inside = (column >= low) & (column < high)
+        row = jnp.where(inside, row, len(scores))
+        return at + size, scores.at[row, column - first].set(-jnp.inf, mode="drop")
+
+    return jax.lax.while_loop(lambda carry: carry[0] < end, mark, (begin, scores))[1]

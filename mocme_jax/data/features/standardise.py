@@ -7,8 +7,8 @@ import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import Modality
 
-# Rows in float64 at a time: 15,000 rows of 4,096 as a whole would take half a gigabyte, several times over.
-_BLOCK = 1024
+# Rows that are converted to float64 at a time.
+_ROWS = 4096
 
 
 class Scale(NamedTuple):
@@ -20,21 +20,17 @@ class Scale(NamedTuple):
 
 def fit_scale(modality: Modality) -> Scale:
     """Means of the columns and the deviation of the whole matrix, over the entities that have the modality."""
-    rows, width = np.flatnonzero(modality.present), modality.features.shape[1]
-    if not len(rows):
+    width = modality.features.shape[1]
+    count = int(np.count_nonzero(modality.present))
+    if not count:
         return Scale(np.zeros(width), 1.0)
-    centre = sum(block.sum(axis=0) for _, block in _blocks(modality)) / len(rows)
-    squares = sum(float(np.sum((block - centre) ** 2)) for _, block in _blocks(modality))
-    deviation = float(np.sqrt(squares / (len(rows) * width)))
+    total = np.zeros(width)
+    for _, rows in _blocks(modality):
+        total += rows.sum(axis=0)
+    centre = total / count
+    squares = sum(float(np.sum(np.square(rows - centre))) for _, rows in _blocks(modality))
+    deviation = float(np.sqrt(squares / (count * width)))
     return Scale(centre, deviation if deviation > 0 else 1.0)
-
-
-def _blocks(modality: Modality) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The rows that are present as float64, a few at a time, and which they are."""
-    there = np.flatnonzero(modality.present)
-    for first in range(0, len(there), _BLOCK):
-        rows = there[first : first + _BLOCK]
-        yield rows, modality.features[rows].astype(np.float64)
 
 
 def standardise(modality: Modality, scale: Scale | None = None, *, clip: float = 5.0) -> Modality:
@@ -43,7 +39,7 @@ def standardise(modality: Modality, scale: Scale | None = None, *, clip: float =
     Columns are centred over the entities that have the modality, divided by the deviation of the whole matrix (each by
     its own would blow up columns that hardly vary), clipped, and divided by the square root of the width, so that a
     projection with unit-variance entries gives unit-variance coordinates. Columns in units of their own belong into
-    ``prepare --numeric`` first.
+    ``prepare --numeric`` first. 
 
     Args:
       modality: the rows.
@@ -57,6 +53,16 @@ def standardise(modality: Modality, scale: Scale | None = None, *, clip: float =
         return modality
     centre, deviation = fit_scale(modality) if scale is None else scale
     features = np.zeros(modality.features.shape, np.float32)
-    for rows, block in _blocks(modality):
-        features[rows] = np.clip((block - centre) / deviation, -clip, clip) / np.sqrt(block.shape[1])
+    for places, rows in _blocks(modality):
+        rows -= centre
+        rows /= deviation
+        features[places] = np.clip(rows, -clip, clip, out=rows) / np.sqrt(rows.shape[1])
     return Modality(modality.name, features, modality.present)
+
+
+def _blocks(modality: Modality) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the entities that have the modality, a block at a time: their numbers, and their rows in float64."""
+    for start in range(0, len(modality.present), _ROWS):
+        places = start + np.flatnonzero(modality.present[start : start + _ROWS])
+        if len(places):
+            yield places, modality.features[places].astype(np.float64)
