@@ -20,19 +20,24 @@ class EntitySource(NamedTuple):
       rows: ``tables -> S``.
       block: ``(params, tables, first, size) -> [size, W]``, the answer vectors of this device's entities from ``first``
         on; ``size`` is static, and the block is within the S entities.
-      look_up: ``(params, tables, ids [n]) -> EntityVectors [n, W]``; the ids are the same on every device.
+      answers: ``(params, tables, places [n]) -> [n, W]``, the answer vectors of this device's entities at some of its S
+        rows.
+      questions: ``(params, tables, ids [n]) -> [n, W]``, the question vectors of entities on any device; the ids are
+        the same on every device.
     """
 
     spec: Any
     rows: Callable[[Any], int]
     block: Callable[[Any, Any, jax.Array, int], jax.Array]
-    look_up: Callable[[Any, Any, jax.Array], EntityVectors]
+    answers: Callable[[Any, Any, jax.Array], jax.Array]
+    questions: Callable[[Any, Any, jax.Array], jax.Array]
 
 
 ENCODED = EntitySource(
     EntityVectors(ROWS, ROWS),
     lambda vectors: len(vectors.answers),
     lambda params, vectors, first, size: jax.lax.dynamic_slice_in_dim(vectors.answers, first, size),
-    lambda params, vectors, ids: jax.tree.map(lambda table: take_everywhere(table, ids), vectors),
+    lambda params, vectors, places: vectors.answers[places],
+    lambda params, vectors, ids: take_everywhere(vectors.questions, ids),
 )
 """The source whose tables are ``EntityVectors`` of all entities."""

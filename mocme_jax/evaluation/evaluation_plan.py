@@ -18,6 +18,8 @@ _LEAST_ROWS = 8
 # Unused positions come after every entity.
 _AFTER = np.iinfo(np.int32).max
 
+CHUNK_FIELDS = ("heads", "relations", "gold_rows", "gold_columns", "gold_corrections", "known_rows", "known_columns")
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationPlan:
@@ -50,6 +52,10 @@ class EvaluationPlan:
     gold_corrections: np.ndarray
     known_rows: np.ndarray
     known_columns: np.ndarray
+
+    def chunks(self) -> dict[str, np.ndarray]:
+        """Return what a ranker's program reads of the chunks."""
+        return {name: getattr(self, name) for name in CHUNK_FIELDS}
 
 
 def plan_evaluation(

@@ -16,8 +16,8 @@ from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import enough_memory
 from mocme_jax.evaluation.evaluation_plan import EvaluationPlan, plan_evaluation
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
-from mocme_jax.evaluation.ranking import make_log_probabilities, make_ranker
-from mocme_jax.method.mocme import EntityVectors, MoCME
+from mocme_jax.evaluation.ranking import FROM_VECTORS, Sources, make_log_probabilities, make_ranker
+from mocme_jax.method.mocme import MoCME
 from mocme_jax.parallel.mesh import Mapper
 
 # For the message when memory runs out: what needs it, and what to do.
@@ -27,6 +27,8 @@ _SCORING = ("an evaluation", "lower eval.score_megabytes, or take more devices w
 class Evaluator:
     """Ranks the splits of one graph. Evaluation plans are made on first use and kept.
 
+    The methods take ``tables``: the ``EntityVectors`` of all entities, or another type in ``sources``.
+
     Args:
       model: the model.
       graph: the splits to rank, and ``train``, which defines the entities seen in training.
@@ -34,6 +36,7 @@ class Evaluator:
       mapper: the devices.
       score_bytes: memory for the scores of a chunk on one device, in bytes.
       additions: additions to the scores; None for no additions.
+      sources: sources of vectors besides ``EntityVectors``, by the type of their tables.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Evaluator:
         mapper: Mapper,
         score_bytes: int = 32 << 20,
         additions: Additions | None = None,
+        sources: Sources = FROM_VECTORS,
     ):
         self.graph = graph
         self._known, self._additions = known, additions or Additions()
@@ -55,10 +59,10 @@ class Evaluator:
             queries: Any = model.apply(params, questions, relations, method="query")
             return queries
 
-        one = self._additions
+        one, every = self._additions, {**FROM_VECTORS, **sources}
 
         def make(program: Callable) -> Callable:
-            return program(query, model.match, mapper=mapper, scores=one.scores, bars=one.bars)
+            return program(query, model.match, mapper=mapper, scores=one.scores, bars=one.bars, sources=every)
 
         self._ranker = make(make_ranker)
         # Made on first use, because it holds a second copy of the additions.
@@ -79,51 +83,51 @@ class Evaluator:
             )
         return self._plans[split]
 
-    def ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
+    def ranks(self, params: Any, tables: Any, split: str) -> np.ndarray:
         """Compute realistic filtered ranks, float64 ``[2T]``; see ``evaluation.ranking``."""
         with enough_memory(*_SCORING):
-            return self._ranker(params, vectors, self.plan(split))[0]
+            return self._ranker(params, tables, self.plan(split))[0]
 
-    def optimistic_ranks(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
+    def optimistic_ranks(self, params: Any, tables: Any, split: str) -> np.ndarray:
         """Compute filtered ranks in which the gold answer wins all ties, float64 ``[2T]``.
 
         This is how OpenKE counts (``base/Test.h`` of github.com/thunlp/OpenKE): 1 + the candidates that score strictly
         higher.
         """
         with enough_memory(*_SCORING):
-            ranks, ties = self._ranker(params, vectors, self.plan(split))
+            ranks, ties = self._ranker(params, tables, self.plan(split))
             return ranks - ties / 2
 
-    def log_probabilities(self, params: Any, vectors: EntityVectors, split: str) -> np.ndarray:
+    def log_probabilities(self, params: Any, tables: Any, split: str) -> np.ndarray:
         """Compute log probabilities of the gold answers in nats, float64 ``[2T]``; see ``make_log_probabilities``."""
         with enough_memory(*_SCORING):
-            return self._log_probability(params, vectors, self.plan(split))
+            return self._log_probability(params, tables, self.plan(split))
 
     @functools.cached_property
-    def _log_probability(self) -> Callable[[Any, EntityVectors, EvaluationPlan], np.ndarray]:
+    def _log_probability(self) -> Callable[[Any, Any, EvaluationPlan], np.ndarray]:
         return self._make_log_probabilities()
 
-    def metrics(self, params: Any, vectors: EntityVectors, split: str) -> dict:
+    def metrics(self, params: Any, tables: Any, split: str) -> dict:
         """Compute MRR, MR and Hits@k of a split."""
-        return ranking_metrics(self.ranks(params, vectors, split))
+        return ranking_metrics(self.ranks(params, tables, split))
 
-    def scored(self, params: Any, vectors: EntityVectors, split: str) -> tuple[np.ndarray, dict]:
+    def scored(self, params: Any, tables: Any, split: str) -> tuple[np.ndarray, dict]:
         """Compute the ranks of a split, and its metrics over all rows (``overall``) and over the ``clean`` rows.
 
         A test row is clean if the released train split does not hold it. All rows of dev splits are clean.
         """
-        ranks = self.ranks(params, vectors, split)
+        ranks = self.ranks(params, tables, split)
         triples = self.graph.splits[split]
         others = [self._known[0]] if split == "test" else []
         clean = clean_rows(triples, *others) if others else np.ones(len(triples), bool)
         return ranks, {"overall": ranking_metrics(ranks), "clean": ranking_metrics(ranks[np.tile(clean, 2)])}
 
-    def report(self, params: Any, vectors: EntityVectors, split: str) -> dict:
+    def report(self, params: Any, tables: Any, split: str) -> dict:
         """Compute the metrics of a split: ``overall``, of its ``clean`` rows, and by group (``groups``).
 
         ``groups`` is empty except in process 0. See ``grouped_metrics``.
         """
-        ranks, report = self.scored(params, vectors, split)
+        ranks, report = self.scored(params, tables, split)
         report |= {"groups": {}}
         if jax.process_index() == 0:
             # Relation kinds need all of train in memory, so only one process computes them.

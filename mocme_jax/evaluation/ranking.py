@@ -7,10 +7,11 @@ the same query:
     rank = 1 + #(score > s) + #(score == s) / 2
 
 There are two passes. The first scores the gold answers. The second takes the entities in blocks, and counts those that
-score above each gold answer; the memory that it needs does not grow with the number of entities. Gold answers are scored
-by products of the same shape as the blocks, because another expression could give another last bit. All known answers,
-including the gold answer, are set to -inf by index, so the gold answer cannot tie with itself. Gold answers of the same
-query share its row of scores: DB15K's test set has 14,303 distinct queries for 19,804 ranks, KVC16K's 17,227 for 45,050.
+score above each gold answer; the memory that it needs does not grow with the number of entities. Gold answers are
+scored by products of the same shape as the blocks, because another expression could give another last bit. All known
+answers, including the gold answer, are set to -inf by index, so the gold answer cannot tie with itself. Gold answers of
+the same query share its row of scores: DB15K's test set has 14,303 distinct queries for 19,804 ranks, KVC16K's 17,227
+for 45,050.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mocme_jax.evaluation.evaluation_plan import BLOCK, EvaluationPlan
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.device_axis import AXIS, padded_size
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, Program
-from mocme_jax.parallel.sharded_tables import take_everywhere
+from mocme_jax.parallel.sharded_tables import held_places
 
 # Below all scores, and above the -inf of entities that are not candidates.
 _LOWEST = np.finfo(np.float32).min
@@ -74,11 +75,11 @@ def make_ranker(
       sources: where the vectors of entities are, for each type of tables.
 
     Returns:
-      ``ranker(params, tables, plan) -> (ranks, ties)``, which ranks all N entities, sharded over the devices. ``tables``
-      are ``EntityVectors``, or of another type in ``sources``. ``ranks``: float64 ``[2T]``, realistic ranks in the order of ``plan.queries``; 1 is best. ``ties``:
-      int32 ``[2T]``, the number of unfiltered entities that tie with the gold answer. The ranker raises
-      FloatingPointError if a score is NaN or infinite, and ValueError if the number of vectors is not N, padded to
-      divide by the devices.
+      ``ranker(params, tables, plan) -> (ranks, ties)``, which ranks all N entities, sharded over the devices.
+      ``tables`` are ``EntityVectors``, or of another type in ``sources``. ``ranks``: float64 ``[2T]``, realistic ranks
+      in the order of ``plan.queries``; 1 is best. ``ties``: int32 ``[2T]``, the number of unfiltered entities that tie
+      with the gold answer. The ranker raises FloatingPointError if a score is NaN or infinite, and ValueError if the
+      number of vectors is not N, padded to divide by the devices.
     """
     count = _make_counter(_better_and_ties, query_fn, match_fn, mapper, block, scores, bars, sources)
 
@@ -137,32 +138,26 @@ def _odds_against(rivals: jax.Array, golds: jax.Array, sharpness: jax.Array) -> 
     return (jnp.stack(odds, axis=1),)
 
 
-def _make_counter(
-    count_fn, query_fn, match_fn, mapper: Mapper, block: int, scores, bars, sources: Sources
-) -> Callable:
+def _make_counter(count_fn, query_fn, match_fn, mapper: Mapper, block: int, scores, bars, sources: Sources) -> Callable:
     """Make ``(params, tables, plan, option) -> arrays [2T, ...]``, which sums ``count_fn`` over all candidates.
 
     The sum is over blocks of candidates and over devices. ``option`` is the last argument of ``count_fn``.
     """
     scores, bars = tuple(scores), tuple(bars)
-    spec = tuple(addition._replace(rows=ROWS, whole=WHOLE) for addition in scores), WHOLE
-    additions = mapper.place((scores, bars), spec)
+    additions = mapper.place((scores, bars), _additions_spec(scores))
 
     @functools.cache
-    def program_for(kind: type) -> Program:
-        source = sources[kind]
-        body = functools.partial(_count_all, count_fn, query_fn, match_fn, source, block)
-        return mapper.map(body, (WHOLE, source.spec, WHOLE, WHOLE, spec, WHOLE), WHOLE)
+    def program_for(source: EntitySource) -> Program:
+        return _counting_program(count_fn, query_fn, match_fn, mapper, block, _additions_spec(scores), source)
 
     def count(params: Any, tables: Any, plan: EvaluationPlan, option: Any = None) -> list[np.ndarray]:
         if isinstance(tables, EntityVectors):
             rows = mapper.whole_shape(tables.answers)[0]
             if rows != padded_size(plan.num_entities, mapper.count):
                 raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
-        fields = ["heads", "relations", "gold_rows", "gold_columns", "gold_corrections", "known_rows", "known_columns"]
-        chunks = mapper.place({field: getattr(plan, field) for field in fields}, WHOLE)
+        chunks = mapper.place(plan.chunks(), WHOLE)
         entities, option = mapper.place((np.int32(plan.num_entities), option), WHOLE)
-        counts = program_for(type(tables))(params, tables, chunks, entities, additions, option)
+        counts = program_for(sources[type(tables)])(params, tables, chunks, entities, additions, option)
         found, finite = jax.device_get(counts)
         if not finite.all():
             raise FloatingPointError(
@@ -176,6 +171,28 @@ def _make_counter(
         return arrays
 
     return count
+
+
+def _additions_spec(scores: Sequence[ScoreAddition]) -> tuple:
+    return tuple(addition._replace(rows=ROWS, whole=WHOLE) for addition in scores), WHOLE
+
+
+def _counting_program(count_fn, query_fn, match_fn, mapper, block, additions_spec, source: EntitySource) -> Program:
+    body = functools.partial(_count_all, count_fn, query_fn, match_fn, source, block)
+    return mapper.map(body, (WHOLE, source.spec, WHOLE, WHOLE, additions_spec, WHOLE), WHOLE)
+
+
+def lower_ranker(
+    query_fn, match_fn, params, tables, chunks, *, mapper: Mapper, source: EntitySource, scores=(), bars=(), block=BLOCK
+) -> Any:
+    """Lower a ranker's program for the shapes of its arguments, as they are placed; see ``jax.stages.Lowered``.
+
+    Arguments are as in ``make_ranker``; ``chunks`` are shapes of what ``EvaluationPlan.chunks`` returns.
+    """
+    scores, bars = tuple(scores), tuple(bars)
+    program = _counting_program(_better_and_ties, query_fn, match_fn, mapper, block, _additions_spec(scores), source)
+    entities = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
+    return program.lower(params, tables, chunks, entities, (scores, bars), None)
 
 
 def _count_all(count_fn, query_fn, match_fn, source, block, params, tables, chunks, entities, additions, option):
@@ -197,21 +214,23 @@ def _count_all(count_fn, query_fn, match_fn, source, block, params, tables, chun
 
     def prepare(chunk):
         """Compute a chunk's query vectors ``[B, W]`` and the scores of its gold answers ``[G]``."""
-        queries = query_fn(params, source.look_up(params, tables, chunk["heads"]).questions, chunk["relations"])
-        ids, gold_rows = chunk["gold_columns"], chunk["gold_rows"]
-        filled = -len(ids) % block
-        padded = jnp.pad(ids, (0, filled))
-        candidates = source.look_up(params, tables, padded).answers.reshape(-1, block, queries.shape[-1])
-        rows = jax.tree.map(lambda table: take_everywhere(table, padded).reshape(-1, block, table.shape[-1]), added_rows)
+        queries = query_fn(params, source.questions(params, tables, chunk["heads"]), chunk["relations"])
+        # Each device scores its own gold answers; the sum is over one value and zeros.
+        places = held_places(chunk["gold_columns"], held)
+        parts = [jnp.pad(one, (0, -len(one) % block)).reshape(-1, block) for one in (places, chunk["gold_rows"])]
 
         def one(part):
-            candidates, ids, rows, wanted = part
-            scores, finite = score(queries, chunk, candidates, ids, rows)
-            return scores[wanted, jnp.arange(block)], jnp.all(finite)
+            places, wanted = part
+            here = places < held
+            places = jnp.minimum(places, held - 1)
+            rows = jax.tree.map(lambda table: table[places], added_rows)
+            scores, finite = score(queries, chunk, source.answers(params, tables, places), first + places, rows)
+            found = scores[wanted, jnp.arange(block)]
+            return jnp.where(here, found, 0), jnp.all(finite | ~here)
 
-        parts = candidates, padded.reshape(-1, block), rows, jnp.pad(gold_rows, (0, filled)).reshape(-1, block)
-        golds, finite = jax.lax.map(one, parts)
-        return queries, golds.reshape(-1)[: len(ids)] + chunk["gold_corrections"], jnp.all(finite)
+        golds, finite = jax.lax.map(one, tuple(parts))
+        golds = jax.lax.psum(golds.reshape(-1)[: len(places)], AXIS)
+        return queries, golds + chunk["gold_corrections"], jnp.all(finite)
 
     def count_block(carry, number):
         # The last block starts earlier to stay within this device's rows. Repeated rows count once.

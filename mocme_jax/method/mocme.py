@@ -72,6 +72,12 @@ class MoCME(nn.Module):
     score: Score
     core_width: int
 
+    @property
+    def vector_width(self) -> int:
+        """The width W of an entity's vector in one role; see ``EntityVectors``."""
+        weights = 0 if self.score.linear or self.encoder.experts == 1 else self.encoder.experts
+        return self.encoder.structure_width + weights
+
     def setup(self):
         """Create the relations' parameters."""
         width, experts = self.encoder.width, self.encoder.experts

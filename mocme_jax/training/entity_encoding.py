@@ -1,17 +1,38 @@
-"""The encoding of all entities, in which each device encodes its own rows in blocks."""
+"""The encoding of all entities, in which each device encodes its own rows: at once, or by blocks in a ranker."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mocme_jax.additions.addition import TableAddition, changed
+from mocme_jax.evaluation.entity_source import EntitySource
 from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec, look_up
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, Program
+from mocme_jax.parallel.sharded_tables import take_everywhere
 from mocme_jax.training.train_state import params_spec
+
+# The shares of the experts are means over all entities, or over this many, evenly spread, if they are not all encoded
+# at once.
+_SHARED_OVER = 1 << 16
+
+
+class Unencoded(NamedTuple):
+    """The encoder's inputs of all entities, which a ranker encodes block by block; see ``make_block_encoding``."""
+
+    structure: jax.Array
+    inputs: Inputs
+
+
+Encode: TypeAlias = Callable[[Params, Inputs], Any]
+"""``(params, inputs) -> (tables, shares)``, where the tables are ``EntityVectors`` or ``Unencoded``."""
 
 
 def make_encode_program(
@@ -49,11 +70,7 @@ def make_encode_program(
             first = jnp.minimum(number * block, held - block)
             ids = start + first + jnp.arange(block, dtype=jnp.int32)
             real = (ids < entities) & (first + jnp.arange(block) >= number * block)
-            if split:
-                own = Carried(params.structure, *inputs)
-                carried = jax.tree.map(lambda table: jax.lax.dynamic_slice_in_dim(table, first, block), own)
-            else:
-                carried = look_up(params.structure, inputs, jnp.minimum(ids, entities - 1), split=False)
+            carried = _own_rows(Unencoded(params.structure, inputs), first, ids, entities, split)
             encoding: Encoding = model.apply(params.model, carried, method="encode")
             shares = model.apply(params.model, encoding, method="shares")
             vectors = model.apply(params.model, encoding, method="entity_vectors")
@@ -78,3 +95,79 @@ def _joined(blocks: jax.Array, rows: int) -> jax.Array:
     number, block, width = blocks.shape
     whole = blocks[:-1].reshape(-1, width)
     return jnp.concatenate([whole, blocks[-1, number * block - rows :]])
+
+
+def _own_rows(tables: Unencoded, first: jax.Array, ids: jax.Array, entities: int, split: bool) -> Carried:
+    """Return the encoder's inputs of a block of this device's entities, at its rows from ``first`` on."""
+    if not split:
+        return look_up(*tables, jnp.minimum(ids, entities - 1), split=False)
+    own = Carried(tables.structure, *tables.inputs)
+    return jax.tree.map(lambda table: jax.lax.dynamic_slice_in_dim(table, first, len(ids)), own)
+
+
+def block_source(model: MoCME, *, entities: int, devices: int, split: bool) -> EntitySource:
+    """Make the source of a ranker that encodes N entities of ``Unencoded`` block by block.
+
+    Args:
+      model: the model.
+      entities: the number of entities N.
+      devices: the number of devices.
+      split: whether tables are sharded.
+    """
+    held = padded_size(entities, devices) // devices
+
+    def encoded(params: Any, carried: Carried) -> EntityVectors:
+        # The barriers keep the compiler from fusing the encoding with what is around it, which could change last bits:
+        # an entity must have the same vector as a gold answer and in a block.
+        encoding = model.apply(params, jax.lax.optimization_barrier(carried), method="encode")
+        vectors: Any = model.apply(params, encoding, method="entity_vectors")
+        return jax.lax.optimization_barrier(vectors)
+
+    def block(params: Any, tables: Unencoded, first: jax.Array, size: int) -> jax.Array:
+        ids = jax.lax.axis_index(AXIS).astype(jnp.int32) * held + first + jnp.arange(size, dtype=jnp.int32)
+        return encoded(params, _own_rows(tables, first, ids, entities, split)).answers
+
+    def answers(params: Any, tables: Unencoded, places: jax.Array) -> jax.Array:
+        ids = places if split else jnp.minimum(places + jax.lax.axis_index(AXIS).astype(jnp.int32) * held, entities - 1)
+        return encoded(params, look_up(*tables, ids, split=False)).answers
+
+    def questions(params: Any, tables: Unencoded, ids: jax.Array) -> jax.Array:
+        return encoded(params, _everywhere(tables, ids, split)).questions
+
+    spec = Unencoded(params_spec(split).structure, inputs_spec(split))
+    return EntitySource(spec, lambda tables: held, block, answers, questions)
+
+
+def _everywhere(tables: Unencoded, ids: jax.Array, split: bool) -> Carried:
+    """Return the encoder's inputs of entities, the same ones on every device."""
+    if not split:
+        return look_up(*tables, ids, split=False)
+    carried = jax.tree.map(lambda table: take_everywhere(table, ids), Carried(tables.structure, *tables.inputs))
+    return carried._replace(present=carried.present.astype(bool))
+
+
+def make_block_encoding(model: MoCME, *, entities: int, mapper: Mapper, split: bool) -> Encode:
+    """Make ``(params, inputs) -> (Unencoded, shares)``, to be used like ``make_encode_program`` on a large graph.
+
+    Nothing is encoded but the entities over which the shares are averaged.
+    """
+    some = np.linspace(0, entities, min(entities, _SHARED_OVER), endpoint=False).astype(np.int32)
+    blocks = np.resize(some, (-(-len(some) // 1024), min(len(some), 1024)))
+
+    def program(params: Params, inputs: Inputs, blocks: jax.Array) -> jax.Array:
+        def one(ids):
+            encoding = model.apply(
+                params.model, _everywhere(Unencoded(params.structure, inputs), ids, split), method="encode"
+            )
+            return jnp.mean(model.apply(params.model, encoding, method="shares"), axis=0)
+
+        with jax.default_matmul_precision("highest"):
+            return jnp.mean(jax.lax.map(one, blocks), axis=0)
+
+    shares = mapper.map(program, (params_spec(split), inputs_spec(split), WHOLE), WHOLE)
+    placed = mapper.place(blocks, WHOLE)
+
+    def encode(params: Params, inputs: Inputs) -> tuple[Unencoded, jax.Array]:
+        return Unencoded(params.structure, inputs), shares(params, inputs, placed)
+
+    return encode

@@ -17,9 +17,10 @@ from mocme_jax.evaluation.added_information import added_information, by_relatio
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
-from mocme_jax.parallel.mesh import Mapper, Program
+from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.checkpoints.run_folder import write_json
 from mocme_jax.training.device_data import without
+from mocme_jax.training.entity_encoding import Encode
 from mocme_jax.training.logs.progress import results_table
 from mocme_jax.training.logs.run_results import expert_names
 
@@ -42,7 +43,7 @@ def measure_information(
     params: Params,
     graph: KnowledgeGraph,
     evaluator: Evaluator,
-    encode: Program,
+    encode: Encode,
     inputs: Inputs,
     vectors: EntityVectors,
     mapper: Mapper,

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from mocme_jax.errors import enough_memory
-from mocme_jax.method.mocme import EntityVectors, Params
+from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.parallel.processes import everyone
 from mocme_jax.training.checkpoints.orbax_store import Checkpoints
@@ -240,8 +240,8 @@ class Loop:
             self._tell(number, f"dev has not improved for {stale} evaluations: stopped at epoch {epoch}")
         return state
 
-    def encoded(self, params: Params) -> tuple[EntityVectors, dict]:
-        """Return the vectors of all entities for a seed's parameters, and the experts' shares of the weights."""
+    def encoded(self, params: Params) -> tuple[Any, dict]:
+        """Return what the evaluator takes for a seed's parameters, and the experts' shares of the weights."""
         vectors, shares = self._encode(params, self.training.inputs)
         return vectors, weight_names(self.dataset.graph, shares)
 

@@ -31,7 +31,13 @@ from mocme_jax.parallel.candidates import pool_covers
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import Mapper, Program
 from mocme_jax.training.device_data import make_inputs, make_train_data
-from mocme_jax.training.entity_encoding import make_encode_program
+from mocme_jax.training.entity_encoding import (
+    Encode,
+    Unencoded,
+    block_source,
+    make_block_encoding,
+    make_encode_program,
+)
 from mocme_jax.training.held_out import count_held_out
 from mocme_jax.training.objective import Objective, StepLoss, make_loss
 from mocme_jax.training.optimizers import create_optimizers
@@ -48,6 +54,10 @@ if TYPE_CHECKING:
 # With more entities, a step updates only the rows of the structure table that it read, because a pass over all rows
 # would take longer.
 DENSE_ENTITIES = 200_000
+
+# An evaluation encodes all entities at once if their vectors take at most this many bytes per device. Otherwise, it
+# encodes them block by block while it ranks.
+ENCODED_BYTES = 1 << 30
 
 
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
@@ -255,11 +265,27 @@ def hold_out_until(config: ConfigDict, triples: int, wanted: int) -> int:
 
 
 def build_encode(
-    config: ConfigDict, model: MoCME, graph: KnowledgeGraph, mapper: Mapper, additions: tuple[TableAddition, ...]
-) -> Program:
-    """Build the compiled encoding of all entities; see ``make_encode_program``."""
+    config: ConfigDict,
+    model: MoCME,
+    graph: KnowledgeGraph,
+    mapper: Mapper,
+    additions: tuple[TableAddition, ...],
+    at_once: bool = False,
+) -> Encode:
+    """Build the encoding of all entities: at once, or block by block in the ranker if they are many.
+
+    See ``make_encode_program`` and ``make_block_encoding``. Table additions need all entities at once.
+    """
     entities, split = len(graph.entities), config.parallel.shard_entities
+    if not at_once and not additions and encodes_in_blocks(model, entities, mapper):
+        return make_block_encoding(model, entities=entities, mapper=mapper, split=split)
     return make_encode_program(model, entities=entities, mapper=mapper, split=split, additions=additions)
+
+
+def encodes_in_blocks(model: MoCME, entities: int, mapper: Mapper) -> bool:
+    """Return whether an evaluation of N entities encodes them block by block."""
+    rows = mapper.table_rows(entities, True) // mapper.count
+    return 2 * 4 * rows * model.vector_width > ENCODED_BYTES
 
 
 def bars_of(config: ConfigDict, train: np.ndarray, relations: int) -> tuple[Bar, ...]:
@@ -308,6 +334,7 @@ def addition_bytes(config: ConfigDict, entities: int, held: int, relations: int)
 
 def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: Mapper) -> Evaluator:
     """Build the evaluator that ``config.eval`` describes; it filters by all known triples."""
+    entities, split = len(dataset.graph.entities), config.parallel.shard_entities
     return Evaluator(
         model,
         dataset.graph,
@@ -315,4 +342,5 @@ def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: 
         mapper=mapper,
         score_bytes=config.eval.score_megabytes << 20,
         additions=additions_of(config, dataset.graph),
+        sources={Unencoded: block_source(model, entities=entities, devices=mapper.count, split=split)},
     )
