@@ -30,7 +30,11 @@ class Cardinality(ScoreAddition):
 
     def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
         """Add the bonus of each candidate; see ``ScoreAddition``."""
-        return scores + jnp.where(jnp.take(self.rows, relations, axis=1).T > 0, self.whole[relations][:, None], 0)
+        if len(relations) < len(self.whole):
+            return scores + jnp.where(jnp.take(self.rows, relations, axis=1).T > 0, self.whole[relations][:, None], 0)
+        # For many queries, the bonus of every relation, of which rows are taken, is faster.
+        bonus = jnp.where(self.rows.T > 0, self.whole[:, None], 0)
+        return scores + jnp.take(bonus, relations, axis=0, mode="clip")
 
     def of_facts(self, relations: np.ndarray, answers: np.ndarray, trained: np.ndarray | bool) -> np.ndarray:
         """Return the bonus of each answer that has answered another query; see ``ScoreAddition``.
