@@ -217,6 +217,13 @@ FIELDS: dict[str, Field] = {
     ),
     "train.learning_rate": Field(0.02, "step size of Adam, for all parameters except the tables", above=0),
     "train.table_learning_rate": Field(0.1, "step size of Adagrad, for the entity and relation tables", above=0),
+    "train.adagrad": Field(
+        "elementwise",
+        "what Adagrad keeps for the entity table; elementwise: a sum of squared gradients per number; rowwise: one sum "
+        "per entity, of the mean over its row, so all numbers of a row have the same step size; rowwise takes 4 bytes "
+        "per entity, elementwise 4 bytes per number; try rowwise if the entity table fills the memory",
+        choices=("elementwise", "rowwise"),
+    ),
     "train.average": Field(
         0.0,
         "length, in steps, of a running average of the parameters; the average is evaluated and saved as the best "

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from tiny_model import alone
 
 from mocme_jax.parallel.device_axis import AXIS
@@ -48,9 +49,29 @@ def test_tables_get_adagrad_and_the_rest_adam():
     chex.assert_trees_all_close(now, [model(expected), expected["structure"]], rtol=1e-4, atol=1e-6)
 
 
-def test_updating_the_rows_that_were_read_is_the_dense_update():
+def test_rowwise_adagrad_has_one_sum_per_row():
+    """Against a loop over the rows; a row whose gradient was always 0 stays."""
+    rng = np.random.default_rng(0)
+    optimizer = create_optimizers(0.01, 0.1, rowwise=True).structure
+    table = rng.standard_normal((5, 3)).astype(np.float32)
+    state, expected, sums = optimizer.init(table), table.astype(np.float64), [0.0] * 5
+    assert [leaf.shape for leaf in jax.tree.leaves(state)] == [(5,)]
+    for _ in range(3):
+        gradients = (1e-3 * rng.standard_normal((5, 3))).astype(np.float32)
+        gradients[2] = 0
+        updates, state = optimizer.update(gradients, state, table)
+        table = optax.apply_updates(table, updates)
+        for row, gradient in enumerate(gradients.astype(np.float64)):
+            sums[row] += sum(gradient**2) / 3
+            if sums[row]:
+                expected[row] -= 0.1 * gradient / sums[row] ** 0.5
+    np.testing.assert_allclose(table, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rowwise", [False, True])
+def test_updating_the_rows_that_were_read_is_the_dense_update(rowwise):
     """Adagrad leaves the other rows alone anyway; repeats add up; on 4 devices each holds 6 of 24 rows."""
-    rng, optimizer = np.random.default_rng(0), create_optimizers(0.01, 0.1).structure
+    rng, optimizer = np.random.default_rng(0), create_optimizers(0.01, 0.1, rowwise).structure
     table = jnp.asarray(rng.standard_normal((24, 3)), jnp.float32)
     whole, sparse = (table, optimizer.init(table)), (table, optimizer.init(table))
     spread = table.reshape(4, 6, 3), jax.vmap(optimizer.init)(table.reshape(4, 6, 3))

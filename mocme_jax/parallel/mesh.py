@@ -181,6 +181,10 @@ class Mapper:
         if word == WHOLE:
             return self._put(x, WHOLE)
         rows = self.table_rows(x.shape[0], True)
+        if isinstance(x, np.ndarray) and self.kind != "none":
+            # Share by share, because a padded copy of the whole would double the memory of the host.
+            held = rows // self.count
+            return self._placed_rows([_filled(x[part * held : (part + 1) * held], held) for part in self.own_shares])
         if rows > x.shape[0]:
             library = jnp if isinstance(x, jax.Array) else np
             x = library.concatenate([x, library.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
@@ -213,6 +217,13 @@ class Mapper:
         if isinstance(x, jax.Array) or jax.process_count() == 1:
             return jax.device_put(x, sharding)
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def _filled(rows: np.ndarray, length: int) -> np.ndarray:
+    """Pad rows with zeros to a length."""
+    if len(rows) == length:
+        return rows
+    return np.concatenate([rows, np.zeros((length - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def _axis(word: str) -> int | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from mocme_jax.additions.addition import Bar
-from mocme_jax.data.features.standardise import standardise
-from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.data.features.standardise import fit_scale, standardise
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.data.graph.triple_keys import pieces
 from mocme_jax.parallel.device_axis import padded_size
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
@@ -22,10 +23,22 @@ from mocme_jax.training.train_state import TrainData
 
 def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -> Inputs:
     """Make the encoder's inputs, placed: standardised features, presence masks ``[N, M]`` and evidence."""
-    features: tuple[Any, ...] = tuple(standardise(modality).features for modality in graph.modalities)
     present: Any = presence(graph)
     counts: Any = evidence(graph.train, len(graph.entities))
-    return mapper.place(Inputs(features, present, counts), inputs_spec(split))
+    if not split:
+        features: Any = tuple(standardise(modality).features for modality in graph.modalities)
+        return mapper.place(Inputs(features, present, counts), inputs_spec(False))
+    rows = padded_size(len(graph.entities), mapper.count) // mapper.count
+    scales = [fit_scale(modality) for modality in graph.modalities]
+
+    def share(device: int) -> Inputs:
+        """Return a device's rows, the only ones that its process standardises."""
+        own = slice(device * rows, (device + 1) * rows)
+        parts = [Modality(one.name, one.features[own], one.present[own]) for one in graph.modalities]
+        features: Any = tuple(standardise(*pair).features for pair in zip(parts, scales, strict=True))
+        return jax.tree.map(lambda array: _filled(array, rows), Inputs(features, present[own], counts[own]))
+
+    return mapper.place_shares(share, inputs_spec(True))
 
 
 def evidence(train: np.ndarray, entities: int) -> np.ndarray:

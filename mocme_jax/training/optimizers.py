@@ -39,7 +39,31 @@ class OptimizerState(NamedTuple):
     structure: Any
 
 
-def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optimizers:
+class RowSums(NamedTuple):
+    """The state of ``rowwise_adagrad``: float32 ``[N]``, sums over steps of the mean squared gradient of a row."""
+
+    sums: jax.Array
+
+
+def rowwise_adagrad(learning_rate: float) -> optax.GradientTransformation:
+    """Make Adagrad with one sum of squares for each row of a table ``[N, d]``, instead of one for each number.
+
+    A row's sum grows by the mean of its squared gradient. So the state takes 4 bytes per row, and all numbers of a row
+    have the same step size, as in PyTorch-BigGraph (Lerer et al., SysML 2019).
+
+    Args:
+      learning_rate: the step size.
+    """
+
+    def update(gradients: jax.Array, state: RowSums, _=None) -> tuple[jax.Array, RowSums]:
+        sums = state.sums + jnp.mean(gradients**2, axis=1)
+        scale = jnp.where(sums > 0, jax.lax.rsqrt(jnp.where(sums > 0, sums, 1)), 0)
+        return -learning_rate * scale[:, None] * gradients, RowSums(sums)
+
+    return optax.GradientTransformation(lambda table: RowSums(jnp.zeros(len(table), table.dtype)), update)
+
+
+def create_optimizers(learning_rate: float, table_learning_rate: float, rowwise: bool = False) -> Optimizers:
     """Create Adagrad for the tables of structure and relations, and Adam for all other parameters.
 
     Rows of tables are looked up by id, so their gradients are sparse, which suits Adagrad's rates per coordinate (Duchi
@@ -49,13 +73,14 @@ def create_optimizers(learning_rate: float, table_learning_rate: float) -> Optim
     Args:
       learning_rate: Adam's step size, except for the fusion, which has ``FUSION_RATE``.
       table_learning_rate: Adagrad's step size.
+      rowwise: whether the structure table has ``rowwise_adagrad``.
     """
     adagrad = optax.adagrad(table_learning_rate, initial_accumulator_value=0.0, eps=1e-20)
     model = optax.partition(
         {"table": adagrad, "fusion": optax.adam(FUSION_RATE), "rest": optax.adam(learning_rate)},
         lambda params: jax.tree_util.tree_map_with_path(lambda path, _: _kind(path), params),
     )
-    return Optimizers(model, adagrad)
+    return Optimizers(model, rowwise_adagrad(table_learning_rate) if rowwise else adagrad)
 
 
 def _kind(path: tuple) -> str:
@@ -81,7 +106,7 @@ def update_rows(
     would not decay as in an update of the whole table.)
 
     Args:
-      optimizer: acts on every coordinate separately; its state has arrays of the table's shape.
+      optimizer: acts on every row separately; its state has arrays with one row, or one number, per row of the table.
       table: ``[N, d]``, or this device's ``[S, d]``.
       state: the state of the optimizer.
       ids: int32 ``[n]``, the entities that this device read; gradients of repeated ids are added.
@@ -101,10 +126,10 @@ def update_rows(
     target = jnp.full((len(ids),), len(table), jnp.int32).at[slot].set(places, indices_are_sorted=True)
 
     def rows(array):
-        return array.at[target].get(mode="clip") if array.shape == table.shape else array
+        return array.at[target].get(mode="clip") if array.shape[:1] == table.shape[:1] else array
 
     def write(old, new):
-        return old.at[target].set(new, mode="drop") if old.shape == table.shape else new
+        return old.at[target].set(new, mode="drop") if old.shape[:1] == table.shape[:1] else new
 
     updates, changed = optimizer.update(summed, jax.tree.map(rows, state), rows(table))
     squares = jnp.sum(jnp.where((target < len(table))[:, None], summed, 0) ** 2)

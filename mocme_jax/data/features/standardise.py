@@ -8,7 +8,7 @@ import numpy as np
 from mocme_jax.data.graph.knowledge_graph import Modality
 
 # Rows that are converted to float64 at a time.
-_ROWS = 4096
+_ROWS = 1024
 
 
 class Scale(NamedTuple):

@@ -14,6 +14,8 @@ from mocme_jax.errors import UserError
 MODALITY_PART = "modality "
 """The prefix of the names of those parts of a graph that hold modalities; see ``fingerprints``."""
 
+_BLOCK = 4096
+
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
@@ -255,11 +257,18 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
     if rows.ndim != 2:
         raise UserError(f"modality {name}: expected a matrix [entities, width], got shape {rows.shape}")
     if present is None:
-        present = ~np.isnan(rows).all(axis=1) if rows.dtype.kind == "f" else np.ones(len(rows), bool)
+        present = np.ones(len(rows), bool)
+        for start in range(0, len(rows) if rows.dtype.kind == "f" else 0, _BLOCK):
+            present[start : start + _BLOCK] = ~np.isnan(rows[start : start + _BLOCK]).all(axis=1)
     if present.shape != (len(rows),):
         raise UserError(f"modality {name}: mask has shape {present.shape}, the matrix {rows.shape}")
-    features = np.where(present[:, None], rows, 0).astype(np.float32, copy=False)
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    features, finite = np.zeros(rows.shape, np.float32), np.ones(len(rows), bool)
+    # In blocks, so that one copy of the features is made and no more.
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        features[block] = np.where(present[block, None], rows[block], 0)
+        finite[block] = np.isfinite(features[block]).all(axis=1)
+    bad = np.flatnonzero(~finite)
     if len(bad):
         raise UserError(
             f"modality {name}: row {bad[0]} ({len(bad)} rows in all) contains NaN or infinite values and is not "

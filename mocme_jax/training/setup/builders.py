@@ -223,7 +223,7 @@ def build_program(
 ) -> tuple[StatePlan, Program, StepLoss]:
     """Build the plan of the state, the training program (see ``make_train_program``) and its loss, for these sizes."""
     settings, split = config.train, config.parallel.shard_entities
-    optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate)
+    optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.adagrad == "rowwise")
     loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
     program = make_train_program(
         loss,
