@@ -1,6 +1,7 @@
-"""Estimates the memory per device, the number of devices and the hours per epoch of a run before you start it.
+"""Estimates the memory per device and per host, the number of devices and the hours per epoch before you start a run.
 
-Compiles the training program for the given sizes on simulated CPU devices. No array of these sizes is allocated.
+Compiles training and evaluation for the given sizes on simulated CPU devices. No array of these sizes is allocated. The
+settings are those of --config, as for train.
 """
 
 import os
@@ -20,6 +21,8 @@ OPTIONS = {
     "triples": Field(1e7, "number of training triples", low=1),
     "relations": Field(500, "number of relations", low=1),
     "modalities": Field((512,), "widths of the feature modalities, such as 512,304", element=int, low=1),
+    "evaluated": Field(1000, "number of dev triples, or of test triples if they are more", low=1),
+    "processes": Field(1, "number of processes per node, each of which needs its own host memory", low=1),
     "device": Field("h100", "kind of device; sets --memory", choices=tuple(DEVICE_MEMORY)),
     "memory": Field(None, "memory of one device in GB; overrides --device", kind=float, above=0),
     "most": Field(8, "largest number of devices to try", low=1, high=128),
@@ -37,11 +40,19 @@ def main() -> None:
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={options['most']}".strip()
     )
+    from mocme_jax.measure.host_memory import device_share
     from mocme_jax.measure.memory_plan import Sizes, plan
 
-    sizes = Sizes(int(options["entities"]), options["relations"], int(options["triples"]), options["modalities"])
-    memory = options["memory"] or DEVICE_MEMORY[options["device"]]
-    plan(command.config, sizes, memory=memory, benchmark=options["benchmark"])
+    numbers = (int(options["entities"]), options["relations"], int(options["triples"]))
+    plan(
+        command.config,
+        Sizes(*numbers, options["modalities"], options["evaluated"]),
+        source=command.source,
+        memory=options["memory"] or DEVICE_MEMORY[options["device"]],
+        share=device_share(options["device"], os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION")),
+        processes=options["processes"],
+        benchmark=options["benchmark"],
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ SCORE_BYTES = 32 * 2**20
 BLOCK = 512
 """The number of candidates that are scored at a time."""
 # Larger chunks would make the scores of a block leave the cache.
-_MOST_ROWS = 1024
+MOST_ROWS = 1024
 _LEAST_ROWS = 8
 # Unused positions come after every entity.
 _AFTER = np.iinfo(np.int32).max
@@ -86,7 +86,7 @@ def plan_evaluation(
     if not len(queries):
         raise ValueError("no triples to evaluate")
     if chunk is None:
-        chunk = min(_MOST_ROWS, max(_LEAST_ROWS, score_bytes // (4 * min(BLOCK, known.num_entities))))
+        chunk = min(MOST_ROWS, max(_LEAST_ROWS, score_bytes // (4 * min(BLOCK, known.num_entities))))
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}, expected at least 1")
     chunk = min(chunk, len(queries))

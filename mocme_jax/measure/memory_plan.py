@@ -1,12 +1,12 @@
-"""What a run of a given size needs: memory a device by part, what travels a step, and hours at a measured rate.
+"""What a run of a given size needs: memory per device and per host, collectives per step, hours at a measured rate.
 
-The training program is compiled for arrays that are never made, and its arguments, temporaries and collectives are read
-off. On another kind of device only the temporaries differ.
+The programs of training and evaluation are compiled for arrays that are never made. Their arguments, temporaries and
+collectives are read off. On another kind of device only the temporaries differ.
 """
 
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,11 +14,16 @@ from ml_collections import ConfigDict
 
 from mocme_jax.additions.addition import Bar
 from mocme_jax.errors import UserError
+from mocme_jax.evaluation.entity_source import ENCODED
+from mocme_jax.evaluation.evaluation_plan import CHUNK_FIELDS, MOST_ROWS
+from mocme_jax.evaluation.ranking import lower_ranker
+from mocme_jax.measure.host_memory import bytes_of, host_need
 from mocme_jax.measure.saved_figures import read_figures
-from mocme_jax.method.mocme import Params
+from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.parallel.mesh import WHOLE, Mapper
+from mocme_jax.training.entity_encoding import Unencoded, block_source, make_encode_program
 from mocme_jax.training.held_out import HeldOut, count_held_out
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.setup import builders
@@ -29,34 +34,48 @@ _COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|col
 _ARRAY = re.compile(r"(pred|[a-z]+(\d+))\[([\d,]*)\]")
 
 
+# Known answers per query in an evaluation, with which its memory is estimated.
+_KNOWN = 64
+
+
 class Sizes(NamedTuple):
-    """Of a graph: entities, relations, triples, and the width of each feature modality."""
+    """Numbers of a graph: entities, relations, training triples, the width of each modality, evaluated triples."""
 
     entities: int
     relations: int
     triples: int
     widths: tuple[int, ...]
+    evaluated: int = 1000
 
 
 class Need(NamedTuple):
     """What one device needs.
 
     Attributes:
-      parts: bytes by part, in the order they are printed.
+      parts: bytes by part that are held for the whole run, in the order they are printed.
+      stages: bytes by stage, of which only one runs at a time.
       collective: bytes that one device's program gives to collectives in a step.
+      saved: bytes of the state on all devices, which checkpoints hold.
     """
 
     parts: dict[str, int]
+    stages: dict[str, int]
     collective: int
+    saved: int
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
-        return sum(self.parts.values())
+        """The peak in bytes: all parts, and the largest stage."""
+        return sum(self.parts.values()) + max(self.stages.values())
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Bytes by part and by stage, and the peak, as printed."""
+        return self.parts | {f"only during {name}": size for name, size in self.stages.items()} | {"peak": self.total}
 
 
 def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
-    """Compiles the training program for a graph of those sizes, and reads off what it needs."""
+    """Compile the programs of training and evaluation for a graph of these sizes, and read off what they need."""
     split = settings_of(config).shard_entities
     model = builders.build_model_of(config, sizes.relations, sizes.widths)
     plan, program, loss = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
@@ -68,21 +87,62 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     devices, state = mapper.count if split else 1, plan.shapes
     average = state.average or Params(None, None)
     parts = {
-        "entity table": _bytes(state.params.structure) // devices,
-        "its optimizer state": _bytes(state.opt_state.structure) // devices,
-        "its average": _bytes(average.structure) // devices,
-        "features": _bytes(data.inputs) // devices,
-        "other parameters, their optimizer state and average": _bytes(
+        "entity table": bytes_of(state.params.structure) // devices,
+        "its optimizer state": bytes_of(state.opt_state.structure) // devices,
+        "its average": bytes_of(average.structure) // devices,
+        "features": bytes_of(data.inputs) // devices,
+        "other parameters, their optimizer state and average": bytes_of(
             (state.params.model, state.opt_state.model, average.model)
         ),
-        "triples and known answers": _bytes((data.triples, data.known, data.held)) // devices,
-        "temporaries of a step": compiled.memory_analysis().temp_size_in_bytes,
+        "triples and known answers": bytes_of((data.triples, data.known, data.held)) // devices,
     }
     if state.entropy is not None:
-        parts["entropies of negatives"] = _bytes(state.entropy)
+        parts["entropies of negatives"] = bytes_of(state.entropy)
     rows = mapper.table_rows(sizes.entities, True) // mapper.count
     parts |= builders.addition_bytes(config, sizes.entities, rows, sizes.relations)
-    return Need(parts, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0)
+    evaluation = _evaluation_bytes(model, sizes, mapper, state.params, data.inputs, split)
+    tables = bytes_of((state.params, state.opt_state, average))
+    # With pmap, a checkpoint needs the state in another shape, which is a copy of it.
+    copied = tables // devices if split and settings_of(config).mapper == "pmap" else 0
+    stages = {
+        "a training step": compiled.memory_analysis().temp_size_in_bytes,
+        "an evaluation and a save": evaluation + copied,
+        # The best parameters are read while the last state is still held.
+        "the test at the end": evaluation + bytes_of(state.params) // devices,
+    }
+    return Need(parts, stages, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0, tables)
+
+
+def _evaluation_bytes(model: MoCME, sizes: Sizes, mapper: Mapper, params: Params, inputs: Inputs, split: bool) -> int:
+    """Return the bytes per device that an evaluation holds in addition to the parameters and inputs."""
+    entities, shape = sizes.entities, jax.ShapeDtypeStruct
+    vectors, encoding = 0, 0
+    if builders.encodes_in_blocks(model, entities):
+        source = block_source(model, entities=entities, devices=mapper.count, split=split)
+        tables: Any = Unencoded(params.structure, inputs)
+    else:
+        source = ENCODED
+        table = shape((mapper.table_rows(entities, True), model.vector_width), np.float32)
+        tables = mapper.placed_shapes(EntityVectors(table, table), source.spec)
+        program = make_encode_program(model, entities=entities, mapper=mapper, split=split)
+        encoding = program.lower(params, inputs).compile().memory_analysis().temp_size_in_bytes
+        vectors = bytes_of(tables) // mapper.count
+    queries = min(2 * sizes.evaluated, MOST_ROWS)
+    chunks = {name: shape((-(-2 * sizes.evaluated // queries), queries), np.int32) for name in CHUNK_FIELDS}
+    chunks["gold_corrections"] = shape(chunks["heads"].shape, np.float32)
+    for name in ("known_rows", "known_columns"):
+        chunks[name] = shape((chunks["heads"].shape[0], _KNOWN * queries), np.int32)
+    ranker = lower_ranker(
+        lambda params, *asked: model.apply(params, *asked, method="query"),
+        model.match,
+        params.model,
+        tables,
+        mapper.placed_shapes(chunks, WHOLE),
+        mapper=mapper,
+        source=source,
+    )
+    ranking = ranker.compile().memory_analysis().temp_size_in_bytes + bytes_of(chunks)
+    return vectors + max(encoding, ranking)
 
 
 def collective_bytes(program: str) -> int:
@@ -121,40 +181,63 @@ def _data_shapes(sizes: Sizes, held: int, bars: tuple[Bar, ...], mapper: Mapper,
     return mapper.placed_shapes(data, data_spec(split))
 
 
-def _bytes(tree) -> int:
-    return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
-
-
-def plan(config: ConfigDict, sizes: Sizes, *, memory: float, benchmark: str | None) -> dict[int, Need]:
-    """Prints and returns what each number of devices needs, up to those that this process has.
+def plan(
+    config: ConfigDict,
+    sizes: Sizes,
+    *,
+    source: str,
+    memory: float,
+    share: float,
+    processes: int,
+    benchmark: str | None,
+) -> dict[int, Need]:
+    """Print and return what each number of devices needs, up to those that this process has.
 
     Args:
-      config, sizes: see ``need``.
-      memory: of one device, in GB (10^9 bytes); the fewest devices that fit are told.
+      config: see ``need``.
+      sizes: see ``need``.
+      source: the name of the config.
+      memory: of one device, in GB (10^9 bytes); the fewest devices that fit are printed.
+      share: the share of the memory that JAX takes; see ``device_share``.
+      processes: the number of processes per node.
       benchmark: a file of ``benchmark --json`` whose rate of the full model is taken for the hours, or None.
     """
-    console, needs, batch_size = make_console(), {}, settings_of(config).batch_size
+    console, needs, settings = make_console(), {}, settings_of(config)
     rate = _rate(benchmark) if benchmark else None
+    usable = share * memory
     for count in (1, 2, 4, 8, 16, 32, 64, 128):
-        if count > jax.device_count() or batch_size % count:
+        if count > jax.device_count() or settings.batch_size % count:
             continue
         # shard_map's arrays have the shapes that are written here; pmap's hold the same bytes.
         needs[count] = need(config, sizes, Mapper("shard_map", count))
-        if needs[count].total <= memory * 1e9:
+        if needs[count].total <= usable * 1e9:
             break
     last = max(needs)
+    console.print(
+        f"settings of {source}, width {settings.width}, batch {settings.batch_size}; "
+        "--config and --config.FIELD=VALUE plan others",
+        soft_wrap=True,
+    )
     heads = {count: f"GB, {count} device{'s' * (count > 1)}" for count in needs}
     table = [
-        {"part": part} | {heads[count]: f"{one.parts[part] / 1e9:.3f}" for count, one in needs.items()}
-        for part in needs[last].parts
+        {"part": part} | {heads[count]: f"{one.rows[part] / 1e9:.3f}" for count, one in needs.items()}
+        for part in needs[last].rows
     ]
-    table.append({"part": "total"} | {heads[count]: f"{one.total / 1e9:.3f}" for count, one in needs.items()})
     results_table(table, title=f"memory per device, {sizes.entities:,} entities", console=console)
-    fits = needs[last].total <= memory * 1e9
-    steps = -(-sizes.triples // batch_size)
+    fits = needs[last].total <= usable * 1e9
     enough = ("are" if last > 1 else "is") + (" enough" if fits else " not enough")
-    told = "" if fits else f"; parallel.shard_entities is {settings_of(config).shard_entities}"
-    console.print(f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough}{told}", soft_wrap=True)
+    told = "" if fits else f"; parallel.shard_entities is {settings.shard_entities}"
+    console.print(
+        f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough}, of which JAX takes {share:.0%}{told}",
+        soft_wrap=True,
+    )
+    host = host_need(config, sizes, needs[last].saved, processes=processes)
+    rows = [{"part": name, "GB": f"{size / 1e9:.3f}"} for name, size in host.parts.items()]
+    rows += [{"part": f"only while {name}", "GB": f"{size / 1e9:.3f}"} for name, size in host.stages.items()]
+    rows.append({"part": "peak per process", "GB": f"{host.total / 1e9:.3f}"})
+    rows.append({"part": f"peak per node of {processes}", "GB": f"{processes * host.total / 1e9:.3f}"})
+    results_table(rows, title="memory of the host, besides the devices", console=console)
+    steps = -(-sizes.triples // settings.batch_size)
     console.print(
         f"per step: {needs[last].collective / 1e6:,.2f} MB of collectives per device; per epoch: {steps:,} steps"
         + (f", {sizes.triples / rate / 3600:.2f} hours at {rate:,.0f} triples/s (benchmark)" if rate else ""),

@@ -55,9 +55,9 @@ if TYPE_CHECKING:
 # would take longer.
 DENSE_ENTITIES = 200_000
 
-# An evaluation encodes all entities at once if their vectors take at most this many bytes per device. Otherwise, it
-# encodes them block by block while it ranks.
-ENCODED_BYTES = 1 << 30
+# An evaluation encodes all entities at once if their vectors take at most this many bytes on all devices together.
+# Otherwise, it encodes them block by block while it ranks, which costs no time if there are fewer queries than entities.
+ENCODED_BYTES = 1 << 28
 
 
 def build_model(config: ConfigDict, graph: KnowledgeGraph) -> MoCME:
@@ -277,15 +277,14 @@ def build_encode(
     See ``make_encode_program`` and ``make_block_encoding``. Table additions need all entities at once.
     """
     entities, split = len(graph.entities), config.parallel.shard_entities
-    if not at_once and not additions and encodes_in_blocks(model, entities, mapper):
+    if not at_once and not additions and encodes_in_blocks(model, entities):
         return make_block_encoding(model, entities=entities, mapper=mapper, split=split)
     return make_encode_program(model, entities=entities, mapper=mapper, split=split, additions=additions)
 
 
-def encodes_in_blocks(model: MoCME, entities: int, mapper: Mapper) -> bool:
+def encodes_in_blocks(model: MoCME, entities: int) -> bool:
     """Return whether an evaluation of N entities encodes them block by block."""
-    rows = mapper.table_rows(entities, True) // mapper.count
-    return 2 * 4 * rows * model.vector_width > ENCODED_BYTES
+    return 2 * 4 * entities * model.vector_width > ENCODED_BYTES
 
 
 def bars_of(config: ConfigDict, train: np.ndarray, relations: int) -> tuple[Bar, ...]:

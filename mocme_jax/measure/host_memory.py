@@ -1,0 +1,79 @@
+"""What the host needs besides its devices: memory per process, by part."""
+
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from mocme_jax.training.setup.settings import settings_of
+
+# Python, JAX and compiled programs, as measured on a CPU.
+_PROGRAM = 500_000_000
+# A name as a Python text in a list, and in the table that finds it, as measured for names of 8 letters.
+_NAME = 90
+# A fact is a 64-bit number. Three copies are held while facts are sorted, in both directions of a triple.
+_FACT = 3 * 8 * 2
+
+
+class HostNeed(NamedTuple):
+    """What one process needs on its host.
+
+    Attributes:
+      parts: bytes by part that are held for the whole run.
+      stages: bytes by stage, of which only one runs at a time.
+    """
+
+    parts: dict[str, int]
+    stages: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """The peak in bytes."""
+        return sum(self.parts.values()) + max(self.stages.values())
+
+
+def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> HostNeed:
+    """Estimate what one process needs on its host.
+
+    Args:
+      config: the config.
+      sizes: see ``memory_plan.Sizes``.
+      saved: bytes of the state on all devices.
+      processes: the number of processes of the run, which share the devices equally.
+    """
+    shared = processes if settings_of(config).shard_entities else 1
+    features = 4 * sizes.entities * sum(sizes.widths)
+    parts = {
+        "Python, JAX and compiled programs": _PROGRAM,
+        "names": _NAME * sizes.entities,
+        "features as read": features,
+        "triples": 12 * sizes.triples,
+    }
+    stages = {
+        "reading features": features // shared,
+        "indexing known answers": _FACT * sizes.triples // shared,
+        # Orbax copies the shards of this process before it writes them.
+        "saving a checkpoint": saved // shared,
+    }
+    return HostNeed(parts, stages)
+
+
+def device_share(kind: str | None, fraction: str | None) -> float:
+    """Return the share of a device's memory that JAX takes.
+
+    Args:
+      kind: the kind of device, such as ``h100`` or ``tpu-v4``; None for a GPU of unknown kind.
+      fraction: the value of ``XLA_PYTHON_CLIENT_MEM_FRACTION``; None if it is not set.
+    """
+    if kind is not None and kind.startswith("tpu"):
+        return 1.0
+    try:
+        share = float(fraction) if fraction is not None else 0.75
+    except ValueError:
+        return 0.75
+    return share if 0 < share <= 1 else 0.75
+
+
+def bytes_of(tree: Any) -> int:
+    """Return the bytes of a tree of arrays or shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
