@@ -39,7 +39,7 @@ def standardise(modality: Modality, scale: Scale | None = None, *, clip: float =
     Columns are centred over the entities that have the modality, divided by the deviation of the whole matrix (each by
     its own would blow up columns that hardly vary), clipped, and divided by the square root of the width, so that a
     projection with unit-variance entries gives unit-variance coordinates. Columns in units of their own belong into
-    ``prepare --numeric`` first. 
+    ``prepare --numeric`` first.
 
     Args:
       modality: the rows.
