@@ -11,20 +11,21 @@ usage: bash launch/local_cluster.sh [--processes=P] [--devices=D] [--dry-run] [f
 
 Runs P processes (2) of D CPU devices (2) each as one run of mocme_jax.train, to try on one machine what several will do.
 Process 0 prints. Ctrl-C or SIGTERM (to this script or to any of the processes) stops all of them at the same step, which
-is saved, with status 0; a second one ends them at once. If one of them fails or is killed, the others are ended and the
+is saved, with status 75; a second one ends them at once. If one of them fails or is killed, the others are ended and the
 status is 1. Rerunning the same command resumes from the last checkpoint.
 PYTHON=/path/to/python chooses the interpreter (default: .venv of the clone); PORT the coordinator's port (default: a
 free one).
 HELP
 }
 
-processes=2 devices=2 dry_run=false flags=()
+processes=2 devices=2 stopped=75 dry_run=false flags=()
 for argument in "$@"; do
   case "$argument" in
     --processes=*) processes="${argument#*=}" ;;
     --devices=*) devices="${argument#*=}" ;;
     --dry-run) dry_run=true ;;
     --help | -h) usage && exit 0 ;;
+    --config.parallel.stopped_status=*) stopped="${argument#*=}" flags+=("$argument") ;;
     *) flags+=("$argument") ;;
   esac
 done
@@ -75,14 +76,17 @@ for ((i = 0; i < processes; i++)); do
   pids+=($!)
 done
 
+ending=0
 while true; do
   status=0 seen=$asked
   wait -n || status=$?
   # 127: all have ended. A wait that a signal cut short says nothing of a process.
   if ((status == 127)); then
-    exit $((asked > 1 ? 143 : 0))
+    exit $((asked > 1 ? 143 : ending))
   fi
-  if ((status && asked == seen && asked < 2)); then
+  if [[ "$status" == "$stopped" ]]; then
+    ending=$status
+  elif ((status && asked == seen && asked < 2)); then
     # The others would find out by themselves after half a minute, with a page of traces.
     kill -KILL "${pids[@]}" 2>/dev/null || true
     wait 2>/dev/null || true

@@ -10,7 +10,7 @@ import sys
 from mocme_jax.command_line import run
 from mocme_jax.config import baseline_of, bundled_configs
 from mocme_jax.config_fields import Field
-from mocme_jax.flags import parse_command
+from mocme_jax.flags import parse_command, stopped_status_of
 
 OPTIONS = {
     "study": Field("components", f"a study file, or one of {', '.join(bundled_configs('studies'))}"),
@@ -19,16 +19,17 @@ OPTIONS = {
 }
 
 
-def main() -> None:
+def main() -> int:
     """Reads the flags, then imports JAX and runs the study."""
     command = parse_command(sys.argv[1:], __doc__, OPTIONS, "studies/{config}-{study}")
     from mocme_jax.training.preemption import Preemption
 
-    with Preemption() as preemption:
+    with Preemption(stopped_status_of(command.config)) as preemption:
         from mocme_jax.studies.study import run_study
 
         alone = baseline_of(command.source)
         run_study(command.config, workdir=command.workdir, **command.options, alone=alone, preemption=preemption)
+    return preemption.status
 
 
 if __name__ == "__main__":

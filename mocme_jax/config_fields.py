@@ -258,6 +258,13 @@ FIELDS: dict[str, Field] = {
         "split the entity table, its optimizer state and the features by rows over the devices; for graphs that do not "
         "fit on one device",
     ),
+    "parallel.stopped_status": Field(
+        75,
+        "exit status of a training that a signal stopped before it was finished, so that a script can tell it from a "
+        "finished one and start it again; the state is saved",
+        low=0,
+        high=255,
+    ),
     "parallel.lock": Field(
         True,
         "whether a lock keeps a second training out of the folder; false: on a file system without locks, as some NFS "

@@ -241,3 +241,8 @@ def processes_of(config: ConfigDict) -> tuple[str | None, int, int]:
     """The coordinator, how many processes take part in a run, and which of them this is; see ``processes.joined``."""
     parallel = config.parallel
     return parallel.coordinator, parallel.processes, parallel.process
+
+
+def stopped_status_of(config: ConfigDict) -> int:
+    """The exit status of a command that a signal stopped before it was finished."""
+    return config.parallel.stopped_status

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import tempfile
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from mocme_jax.serving.trained_model import TrainedModel
     from mocme_jax.training.logs.trackers import Tracker
+    from mocme_jax.training.preemption import Preemption
 
 GRAPH_FOLDER = "graph"
 
@@ -249,29 +249,13 @@ def _temporary() -> Iterator[str]:
         yield folder
 
 
-@dataclasses.dataclass
-class _Interrupts:
-    """The training loop's view of signals. Here it is Ctrl-C, which must not end the caller's process."""
-
-    requested: bool = False
-
-    def something_to_save(self) -> None:
-        """Do nothing: every signal is a request."""
-
-    def nothing_to_save(self, line: str) -> None:
-        """End the training if a stop was requested."""
-        from mocme_jax.training.preemption import Stopped
-
-        if self.requested:
-            raise Stopped(line)
-
-
 @contextlib.contextmanager
-def _interrupts(how: str) -> Iterator[_Interrupts]:
+def _interrupts(how: str) -> Iterator[Preemption]:
     """Handle Ctrl-C: the first one stops after the current step, the second at once, both as KeyboardInterrupt."""
-    from mocme_jax.training.preemption import Stopped
+    from mocme_jax.training.preemption import Preemption, Stopped
 
-    interrupts = _Interrupts()
+    # Not entered, because a signal must not end the caller's process.
+    interrupts = Preemption()
 
     def arrived(number: int, frame: Any) -> None:
         if interrupts.requested:

@@ -8,19 +8,20 @@ continues, also with more trials.
 import sys
 
 from mocme_jax.command_line import run
-from mocme_jax.flags import parse_command
+from mocme_jax.flags import parse_command, stopped_status_of
 from mocme_jax.studies.search_options import OPTIONS
 
 
-def main() -> None:
+def main() -> int:
     """Reads the flags, then imports JAX and searches."""
     command = parse_command(sys.argv[1:], __doc__, OPTIONS, "studies/{config}-search-{space}")
     from mocme_jax.training.preemption import Preemption
 
-    with Preemption() as preemption:
+    with Preemption(stopped_status_of(command.config)) as preemption:
         from mocme_jax.studies.parameter_search import search
 
         search(command.config, workdir=command.workdir, **command.options, preemption=preemption)
+    return preemption.status
 
 
 if __name__ == "__main__":

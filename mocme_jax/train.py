@@ -1,25 +1,26 @@
 """Trains MoCME on a graph, keeps the best model on dev and scores it once on test.
 
 Without flags it trains on the embedded graph, atlas. Ctrl-C or SIGTERM stops after the current step and saves; a second
-one stops at once. Rerunning the same command resumes. The folder of the run contains checkpoints, metrics.jsonl,
+one stops at once. A stopped run has exit status 75, and rerunning the same command resumes it. The folder of the run contains checkpoints, metrics.jsonl,
 results.json and MODEL_CARD.md.
 """
 
 import sys
 
 from mocme_jax.command_line import run
-from mocme_jax.flags import parse, processes_of
+from mocme_jax.flags import parse, processes_of, stopped_status_of
 from mocme_jax.printed_commands import to_train_on
 
 
-def main() -> None:
+def main() -> int:
     """Reads the flags, then imports JAX and trains."""
     config, workdir = parse(sys.argv[1:], __doc__)
     from mocme_jax.parallel.processes import joined
     from mocme_jax.training.preemption import Preemption
 
     coordinator, count, process = processes_of(config)
-    with joined(coordinator, count, process), Preemption(alone=coordinator is None) as preemption:
+    preemption = Preemption(stopped_status_of(config), alone=coordinator is None)
+    with joined(coordinator, count, process), preemption:
         from mocme_jax.serving.model_card import write_card
         from mocme_jax.training.run import train_and_evaluate
 
@@ -29,6 +30,7 @@ def main() -> None:
         if results["run"]["best_epoch"] == last and not process:
             command = to_train_on(sys.argv[1:], 2 * last)
             print(f"the best epoch is the last one, so training longer may help: {command}")
+    return preemption.status
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def test_a_signal_saves_where_it_is_and_the_same_command_goes_on_exactly(graph, 
     assert any("first step done" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (0, ""), printed
+    assert (process.returncode, errors) == (75, ""), printed
     (line,) = (line for line in printed.splitlines() if "rerun the same command to resume" in line)
     step = int(line.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
     assert step >= 1
@@ -112,7 +112,7 @@ def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, fini
         assert any(shown in line for line in process.stdout)
         process.send_signal(number)
         printed, errors = process.communicate(timeout=120)
-        assert (process.returncode, printed.splitlines()[-1], errors) == (0, words, "")
+        assert (process.returncode, printed.splitlines()[-1], errors) == (75, words, "")
         assert (completed(workdir / "last"), completed(workdir / "best")) == before
     assert run_here("train", *flags(graph, workdir), monkeypatch=monkeypatch) == 0
     assert numbers(workdir) == numbers(finished)

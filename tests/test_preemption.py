@@ -1,4 +1,4 @@
-"""Signals: a line and status 0 at the first, at once at the second, whatever the program is at."""
+"""Signals: a line and a status of its own at the first, at once at the second, whatever the program is at."""
 
 import signal
 import subprocess
@@ -17,7 +17,7 @@ import signal, sys, time
 from mocme_jax.training.preemption import Preemption, Stopped
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-with Preemption(alone={alone}) as preemption:
+with Preemption({status}, alone={alone}) as preemption:
     {phase}
     print("ready", flush=True)
     while not preemption.requested:
@@ -26,7 +26,8 @@ with Preemption(alone={alone}) as preemption:
     sys.stdout.flush()
     {after}
     raise Stopped("saved; the same command goes on")
-print("never")
+print("and on")
+sys.exit(preemption.status)
 """
 # One call of C that holds on to the main thread for minutes, lets other threads run, and no signal interrupts it.
 LONG_CALL = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
@@ -35,8 +36,8 @@ LONG_CALL = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 A_STEP = "time.sleep(0.5)"
 
 
-def start(phase="preemption.something_to_save()", after="pass", alone=True) -> subprocess.Popen:
-    text = PROGRAM.format(phase=phase, after=after, alone=alone)
+def start(phase="preemption.something_to_save()", after="pass", alone=True, status=75) -> subprocess.Popen:
+    text = PROGRAM.format(phase=phase, after=after, alone=alone, status=status)
     command = [sys.executable, "-c", text]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
@@ -60,36 +61,36 @@ def end(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, printed, errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_has_something_to_save_is_asked_and_goes_on_to_its_end(number):
-    process = start(after=A_STEP)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 3), (signal.SIGUSR1, 0)])
+def test_what_has_something_to_save_is_asked_and_goes_on_to_its_end(number, status):
+    process = start(after=A_STEP, status=status)
     process.send_signal(number)
     # The line of Stopped, and then the program goes on behind the block.
-    assert told(process) == (0, ["asked", "saved; the same command goes on", "never"], "")
+    assert told(process) == (status, ["asked", "saved; the same command goes on", "and on"], "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_what_has_nothing_to_save_ends_at_once_with_its_line(number):
     # On a busy machine a main thread that looks may be sooner than the one that ends the process.
     process = start(phase='preemption.nothing_to_save("nothing lost"); print("ready", flush=True); time.sleep(60)')
     process.send_signal(number)
-    assert end(process) == (0, "nothing lost\n", "")
+    assert end(process) == (75, "nothing lost\n", "")
 
 
 def test_nothing_to_save_is_left_in_the_middle_of_a_long_call():
     process = start(phase=f'preemption.nothing_to_save("nothing lost"); print("ready", flush=True); {LONG_CALL}')
     process.send_signal(signal.SIGTERM)
-    assert end(process) == (0, "nothing lost\n", "")
+    assert end(process) == (75, "nothing lost\n", "")
 
 
 def test_other_processes_are_not_left_alone():
     """There must be no leaving before all have agreed."""
     process = start(phase='preemption.nothing_to_save("not this")', after=A_STEP, alone=False)
     process.send_signal(signal.SIGTERM)
-    assert told(process) == (0, ["asked", "saved; the same command goes on", "never"], "")
+    assert told(process) == (75, ["asked", "saved; the same command goes on", "and on"], "")
 
 
-@pytest.mark.parametrize(("first", "status"), [(signal.SIGTERM, 130), (signal.SIGINT, 143)])
+@pytest.mark.parametrize(("first", "status"), [(signal.SIGTERM, 130), (signal.SIGINT, 143), (signal.SIGUSR1, 143)])
 def test_a_second_signal_ends_it_in_the_middle_of_a_long_call(first, status):
     second = signal.Signals(status - 128)
     process = start(after=LONG_CALL)
@@ -106,7 +107,7 @@ def test_an_echo_of_the_first_is_no_second():
     process.send_signal(signal.SIGINT)
     assert {process.stdout.readline(), process.stdout.readline()} == {"asked\n", f"{STOPPING}\n"}
     process.send_signal(signal.SIGTERM)
-    assert end(process)[:2] == (0, "saved; the same command goes on\nnever\n")
+    assert end(process)[:2] == (75, "saved; the same command goes on\nand on\n")
 
 
 def test_handlers_are_put_back_and_ignored_signals_stay_ignored():
@@ -122,6 +123,7 @@ def test_handlers_are_put_back_and_ignored_signals_stay_ignored():
             assert preemption.requested
             with pytest.raises(Stopped, match="too late"):
                 preemption.nothing_to_save("too late")
+        assert preemption.status == 0
         assert signal.getsignal(signal.SIGTERM) is standing
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

@@ -86,7 +86,7 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path, mo
         time.sleep(0.05)
     os.kill(process_id(graph, 1), signal.SIGTERM)
     printed, errors = run.communicate(timeout=120)
-    assert run.returncode == 0, errors
+    assert run.returncode == 75, errors
     killed = int(printed.partition("resuming after step ")[2].partition(" ")[0].replace(",", ""))
     stopped = int(printed.partition("stopped after step ")[2].partition(" ")[0].replace(",", ""))
     assert 0 < killed < stopped
@@ -122,11 +122,11 @@ def test_the_script_passes_signals_on_and_waits(number, tmp_path):
     program.write_text(
         f"#!{sys.executable}\nimport os, signal, sys, time\nasked = []\n"
         "def stop(*_):\n  asked.append(0)\n  if len(asked) > 1: os._exit(143)\n  os.write(1, b'asked\\n')\n"
-        "  time.sleep(1)\n  os.write(1, b'saved\\n')\n  os._exit(0)\n"
+        "  time.sleep(1)\n  os.write(1, b'saved\\n')\n  os._exit(75)\n"
         "signal.signal(signal.SIGTERM, stop)\nos.write(1, b'ready\\n')\ntime.sleep(60)\n"
     )
     program.chmod(0o755)
-    for times, words, status in ((1, ["asked", "saved"], 0), (2, ["asked"], 143)):
+    for times, words, status in ((1, ["asked", "saved"], 75), (2, ["asked"], 143)):
         process = cluster(tmp_path, python=program, port="1")
         assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
         for _ in range(times):

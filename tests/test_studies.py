@@ -304,7 +304,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(graph, study_file, tmp_path, 
         assert line, process.stderr.read()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert process.returncode == 75
     assert stderr == ""
     assert "rerun the same command to resume" in stdout
     assert read_rows(tmp_path / "study") == []

@@ -1,4 +1,4 @@
-"""The handling of SIGTERM and SIGINT: the first ends the run after its state is saved, the second at once."""
+"""The handling of SIGTERM, SIGINT and SIGUSR1: the first ends the run after its state is saved, the second at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import threading
 import time
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SLURM sends SIGUSR1 before the time limit; see launch/slurm.sh.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 # Ctrl-C may arrive twice, from the terminal and from a script that forwards it.
 _ECHO_SECONDS = 0.5
@@ -23,24 +24,30 @@ class Stopped(BaseException):
 
 
 class Preemption:
-    """A context manager that handles SIGTERM and SIGINT, and prints the message of the ``Stopped`` that leaves it.
+    """A context manager that handles ``SIGNALS``, and prints the message of the ``Stopped`` that leaves it.
+
+    Afterwards, ``status`` is the exit status of the command: 0, or ``stopped_status`` after a ``Stopped``.
 
     While there is nothing to save (from the start, and after ``nothing_to_save``), the first signal ends the process
-    with a message and status 0. After ``something_to_save``, the first signal sets ``requested``, and a message says
-    that the run stops. A second signal ends the process with status 130 (SIGINT) or 143 (SIGTERM). This happens at
-    once, even during a long compiled call: a thread handles it, because Python's own handlers wait for the main thread,
-    and what they raise may be lost there.
+    with a message and ``stopped_status``. After ``something_to_save``, the first signal sets ``requested``, and a
+    message says that the run stops. A second signal ends the process with 128 plus its number: 130 for SIGINT, 143 for
+    SIGTERM. This happens at once, even during a long compiled call: a thread handles it, because Python's own handlers
+    wait for the main thread, and what they raise may be lost there.
+
+    Without ``with``, no signals are handled. Whoever handles them sets ``requested``, and gets the ``Stopped``.
 
     Signals that were ignored when the process started stay ignored. Outside the main thread, no signals are handled.
 
     Args:
+      stopped_status: the exit status of a run that a signal has stopped before it was finished.
       alone: False if other processes take part in the run. They must agree before one of them leaves, so the first
         signal never ends the process by itself.
     """
 
-    def __init__(self, *, alone: bool = True):
+    def __init__(self, stopped_status: int = 75, *, alone: bool = True):
         self.requested = False
-        self._alone = alone
+        self.status = 0
+        self._stopped_status, self._alone = stopped_status, alone
         self._line: str | None = "stopped before training began; rerun the same command to start it"
         self._undo = contextlib.ExitStack()
 
@@ -79,6 +86,7 @@ class Preemption:
             return False
         if str(error):
             print(error, flush=True)
+        self.status = self._stopped_status
         return True
 
     def _arrived(self, *_: Any) -> None:
@@ -94,7 +102,7 @@ class Preemption:
             if first is None and self._alone and line is not None:
                 # In one call, because other threads may be printing.
                 print(f"{line}\n", end="", flush=True)
-                os._exit(0)
+                os._exit(self._stopped_status)
             elif first is None:
                 first = time.monotonic()
                 print("stopping after this step; a second signal stops it at once\n", end="", flush=True)

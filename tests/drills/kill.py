@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# Of a training that a signal stopped.
+STOPPED = 75
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PLACES = ("start", "training", "save", "dev", "test")
 # The last comes once a run.
@@ -176,12 +178,12 @@ def drill(
                 # It was at its end before the signal, or had none.
                 print(f"{said}: no kill", flush=True)
                 break
-            if not killed or (not early and status not in ((-signal.SIGKILL, 0) if number == signal.SIGKILL else (0,))):
+            if not killed or (not early and status not in ((-signal.SIGKILL, 0) if number == signal.SIGKILL else (STOPPED,))):
                 wrong.append(f"{said}: status {status}: {training.text[-2000:]}")
                 break
             here[number.name, place] += 1
             print(f"{said}: status {status}", flush=True)
-            if status == 0 and not (workdir / "last").exists() and place not in ("start", "training"):
+            if status == STOPPED and not (workdir / "last").exists() and place not in ("start", "training"):
                 wrong.append(f"{said}: stopped with nothing saved")
         if not wrong or not wrong[-1].startswith(f"run {run},"):
             unlike = differences(expected, left(workdir))

@@ -37,11 +37,13 @@ TIMEOUT = 600
 QUERIES = 12_000
 # Below a command's folder, whatever it writes.
 OUT = "out"
+# Of a training that a signal stopped.
+STOPPED = 75
 # Of a program that ends in good order, or as the signal ends any.
 STATUSES = {
     signal.SIGKILL: {-signal.SIGKILL},
-    signal.SIGTERM: {0, -signal.SIGTERM, 128 + signal.SIGTERM},
-    signal.SIGINT: {0, -signal.SIGINT, 128 + signal.SIGINT},
+    signal.SIGTERM: {0, STOPPED, -signal.SIGTERM, 128 + signal.SIGTERM},
+    signal.SIGINT: {0, STOPPED, -signal.SIGINT, 128 + signal.SIGINT},
 }
 CELLS = """
 def get_cells(config, modalities, alone):
