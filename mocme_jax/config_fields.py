@@ -253,6 +253,12 @@ FIELDS: dict[str, Field] = {
     ),
     "parallel.processes": Field(1, "number of processes, if the coordinator is a HOST:PORT", low=1),
     "parallel.process": Field(0, "number of this process, from 0, if the coordinator is a HOST:PORT", low=0),
+    "parallel.join_seconds": Field(
+        30.0,
+        "longest time for the processes of a run to find each other; raise it if some start much later than others, "
+        "such as when nodes still fetch an image",
+        above=0,
+    ),
     "parallel.shard_entities": Field(
         False,
         "split the entity table, its optimizer state and the features by rows over the devices; for graphs that do not "

@@ -6,6 +6,7 @@ Nothing here imports JAX, so that ``--help`` and a misspelt flag answer at once.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
 import re
 import shlex
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mocme_jax import __version__
 from mocme_jax.config import bundled_configs, check_known, flat, get_field, load_config, set_field, suggest, validate
 from mocme_jax.config_fields import FIELDS, SECTIONS, Field, Value
 from mocme_jax.config_values import allowed, parse_value, show
@@ -237,10 +239,19 @@ def flags_of(config: Mapping[str, Any]) -> list[str]:
     return flags
 
 
-def processes_of(config: ConfigDict) -> tuple[str | None, int, int]:
-    """The coordinator, how many processes take part in a run, and which of them this is; see ``processes.joined``."""
+def processes_of(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """How this process joins the others of its run; the arguments of ``processes.joined``."""
     parallel = config.parallel
-    return parallel.coordinator, parallel.processes, parallel.process
+    # The fields in which processes of one run may differ.
+    own = (*PLACES, "parallel.process")
+    same = sorted((path, str(value)) for path, value in flat(config).items() if path not in own)
+    return {
+        "coordinator": parallel.coordinator,
+        "count": parallel.processes,
+        "process": parallel.process,
+        "seconds": parallel.join_seconds,
+        "run": hashlib.sha256(repr((__version__, str(workdir), same)).encode()).hexdigest()[:32],
+    }
 
 
 def stopped_status_of(config: ConfigDict) -> int:

@@ -1,8 +1,8 @@
 """Trains MoCME on a graph, keeps the best model on dev and scores it once on test.
 
-Without flags it trains on the embedded graph, atlas. Ctrl-C or SIGTERM stops after the current step and saves; a second
-one stops at once. A stopped run has exit status 75, and rerunning the same command resumes it. The folder of the run contains checkpoints, metrics.jsonl,
-results.json and MODEL_CARD.md.
+Without flags it trains on the embedded graph, atlas. Ctrl-C or SIGTERM stops after the current step and saves, with
+exit status 75; a second one stops at once. Rerunning the same command resumes. The folder of the run contains
+checkpoints, metrics.jsonl, results.json and MODEL_CARD.md.
 """
 
 import sys
@@ -18,9 +18,9 @@ def main() -> int:
     from mocme_jax.parallel.processes import joined
     from mocme_jax.training.preemption import Preemption
 
-    coordinator, count, process = processes_of(config)
-    preemption = Preemption(stopped_status_of(config), alone=coordinator is None)
-    with joined(coordinator, count, process), preemption:
+    processes = processes_of(config, workdir)
+    preemption = Preemption(stopped_status_of(config), alone=processes["coordinator"] is None)
+    with joined(**processes) as process, preemption:
         from mocme_jax.serving.model_card import write_card
         from mocme_jax.training.run import train_and_evaluate
 

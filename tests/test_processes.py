@@ -2,13 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from command_runner import ROOT, assert_one_error, environment, run_here
+from command_runner import ROOT, assert_one_error, environment, run_here, run_process
 from tiny_graph import NO_JUMPS, tiny_flags, write_tiny_graph
 
 from mocme_jax.training.logs.metrics_log import read_metrics
@@ -80,10 +81,19 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path, mo
     assert "resumes from the last checkpoint" in errors
 
     # A signal to one of them, which is not the one that prints, and all stop at the same step. JAX wants SIGTERM too.
+    # Meanwhile a second run at its address ends with a line, and leaves it alone.
     before = saved_steps(workdir)
-    run = cluster(tmp_path, *endless)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    run = cluster(tmp_path, *endless, port=port)
     while saved_steps(workdir) == before and run.poll() is None:
         time.sleep(0.05)
+    second = tiny_flags(graph, tmp_path / "second", **SETTINGS, parallel__join_seconds=2)
+    late = [f"--config.parallel.coordinator=127.0.0.1:{port}", "--config.parallel.processes=2"]
+    for process, words in ((0, "another program or run uses this port"), (1, "is not process 0 of a run")):
+        flags = [*second, *late, f"--config.parallel.process={process}"]
+        ended = run_process("train", *flags, folder=tmp_path)
+        assert_one_error(ended.returncode, ended.stderr, words)
     os.kill(process_id(graph, 1), signal.SIGTERM)
     printed, errors = run.communicate(timeout=120)
     assert run.returncode == 75, errors

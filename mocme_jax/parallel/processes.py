@@ -6,55 +6,89 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from mocme_jax.errors import UserError
+from mocme_jax.parallel.meeting import meet
 
 # Seconds without a heartbeat after which a process counts as dead. JAX then ends the others, because they cannot
 # continue without its devices.
 HEARTBEAT = 30
+# Seconds for JAX to connect processes that have met already and may import packages from a slow file system.
+INITIALIZATION = 120
 
 
 @contextlib.contextmanager
-def joined(coordinator: str | None, count: int, process: int) -> Iterator[None]:
-    """Join the other processes of a run for the time of a ``with`` block. Enter it before JAX is used.
+def joined(coordinator: str | None, count: int, process: int, *, seconds: float, run: str) -> Iterator[int]:
+    """Join the other processes of a run for the time of a ``with`` block, and give the number of this one.
+
+    Enter it before JAX is used.
 
     Args:
       coordinator: HOST:PORT of process 0; ``auto`` to detect SLURM, a TPU pod, Kubernetes or MPI; None for one process.
       count: the number of processes; ignored for ``auto``.
       process: the number of this process, from 0; ignored for ``auto``.
+      seconds: the longest time to wait for the other processes.
+      run: what all processes of the run have in common; see ``meet``.
 
     Raises:
       UserError: the address is malformed, or the processes cannot be joined.
     """
     if coordinator is None:
-        yield
+        yield 0
         return
-    arguments: dict[str, Any] = {}
-    if coordinator != "auto":
-        host, _, port = coordinator.rpartition(":")
-        if not host or not port.isdigit():
-            raise UserError(f"parallel.coordinator {coordinator!r}: expected HOST:PORT, auto, or nothing")
-        if process >= count:
-            raise UserError(f"parallel.process is {process}, but the {count} processes are numbered from 0")
-        arguments = dict(coordinator_address=coordinator, num_processes=count, process_id=process)
+    devices = None
+    if coordinator == "auto":
+        coordinator, count, process, devices = _detected(seconds)
+    bind = meet(coordinator, count, process, seconds=seconds, run=run)
     import jax
 
     try:
-        jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(
+            coordinator,
+            count,
+            process,
+            devices,
+            # Otherwise JAX would take a single device per process wherever it finds SLURM or MPI.
+            cluster_detection_method="deactivate",
+            coordinator_bind_address=bind or None,
+            initialization_timeout=INITIALIZATION,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise UserError(f"parallel.coordinator {coordinator}: the processes cannot be joined ({reason})") from error
+        raise UserError(
+            f"parallel.coordinator {coordinator}: the processes cannot be joined ({_first_line(error)})"
+        ) from error
     try:
-        yield
+        yield process
     except KeyboardInterrupt:
         # An orderly shutdown would wait for the other processes, which may have ended already.
         print("interrupted", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(130)
     jax.distributed.shutdown()
+
+
+def _detected(seconds: float) -> tuple[str, int, int, Sequence[int] | None]:
+    """Ask JAX for the coordinator, the number of processes, the number of this one, and its devices (None for all)."""
+    from jax._src.clusters import ClusterEnv
+
+    how = "give parallel.coordinator=HOST:PORT, parallel.processes and parallel.process instead of auto"
+    try:
+        found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(seconds))
+    # Each kind of cluster is asked by code of its own, with whatever packages it needs.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise UserError(f"parallel.coordinator auto: the cluster cannot be asked ({reason}); {how}") from error
+    coordinator, count, process, devices = found
+    if coordinator is None or count is None or process is None:
+        raise UserError(f"parallel.coordinator auto: no SLURM, TPU pod, Kubernetes or MPI was found here; {how}")
+    return coordinator, count, process, devices
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
 
 
 def everyone(values: Sequence[int]) -> np.ndarray:

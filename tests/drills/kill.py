@@ -178,7 +178,9 @@ def drill(
                 # It was at its end before the signal, or had none.
                 print(f"{said}: no kill", flush=True)
                 break
-            if not killed or (not early and status not in ((-signal.SIGKILL, 0) if number == signal.SIGKILL else (STOPPED,))):
+            if not killed or (
+                not early and status not in ((-signal.SIGKILL, 0) if number == signal.SIGKILL else (STOPPED,))
+            ):
                 wrong.append(f"{said}: status {status}: {training.text[-2000:]}")
                 break
             here[number.name, place] += 1
