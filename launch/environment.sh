@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The set-up that quickstart.sh and test.sh share: a virtual environment with the package in it, made once.
+# What the scripts share, first of all the set-up: a virtual environment with the package in it, made once.
 # To be sourced; expects `set -euo pipefail`. Afterwards $root is the clone and $venv_python its interpreter.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -45,6 +45,26 @@ find_python() {
     fail "no Python 3.11 to 3.13 with the venv module found; install one, or name it: PYTHON=/path/to/python bash $0"
   fi
   printf '%s\n' "${newest#* }"
+}
+
+# Fails unless the interpreter "$1" is there.
+need_python() {
+  [[ -x "$(command -v "$1")" ]] ||
+    fail "$1 is not there; run bash launch/quickstart.sh first, or name one: PYTHON=/path/to/python"
+}
+
+# Fails unless the interpreter "$1" has the part of JAX that drives NVIDIA's GPUs; without it, JAX trains on the CPU.
+need_gpu_python() {
+  need_python "$1"
+  "$1" -c '
+import importlib.util, sys
+sys.exit(not any(map(importlib.util.find_spec, ("jax_cuda13_plugin", "jax_cuda12_plugin"))))
+' || fail "$1 has no JAX for GPUs; install it: $1 -m pip install 'jax[cuda13]' (jax[cuda12] for older drivers)"
+}
+
+# Fails unless "$2", the value of the flag "$1", matches the pattern "$3"; "$4" says what is expected.
+need_value() {
+  [[ "$2" =~ ^($3)$ ]] || fail "$1=$2: expected $4"
 }
 
 # What an installation depends on; another value than the stamp's means installing again. The clone's path is in it

@@ -4,12 +4,15 @@
 #   python -m mocme_jax.train [flags]
 set -euo pipefail
 
+# shellcheck source=launch/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
 usage() {
   cat <<'HELP'
 usage: bash launch/gpu_host.sh [--gpus=0,1,...] [--dry-run] [flags of mocme_jax.train]
 
 Trains on the GPUs of this host, all or those named. The environment must hold jax with its CUDA plugin
-(pip install "jax[cuda12]"); PYTHON=/path/to/python chooses it (default: .venv of the clone).
+(pip install -e ".[gpu]"); PYTHON=/path/to/python chooses it (default: .venv of the clone).
   bash launch/gpu_host.sh --config=db15k --config.data.dir=FOLDER
   bash launch/gpu_host.sh --gpus=0,1 --config.parallel.mapper=shard_map --config.parallel.shard_entities=True
 HELP
@@ -25,10 +28,11 @@ for argument in "$@"; do
   esac
 done
 
-python="${PYTHON:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv/bin/python}"
+python="${PYTHON:-$venv_python}"
 command=(env "${settings[@]}" "$python" -m mocme_jax.train ${flags[@]+"${flags[@]}"})
 if [[ "$dry_run" == true ]]; then
   echo "${command[@]@Q}"
   exit 0
 fi
+need_gpu_python "$python"
 exec "${command[@]}"

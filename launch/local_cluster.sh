@@ -5,6 +5,9 @@
 #     --config.parallel.processes=P --config.parallel.process=I [flags]
 set -euo pipefail
 
+# shellcheck source=launch/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
 usage() {
   cat <<'HELP'
 usage: bash launch/local_cluster.sh [--processes=P] [--devices=D] [--dry-run] [flags of mocme_jax.train]
@@ -29,15 +32,12 @@ for argument in "$@"; do
     *) flags+=("$argument") ;;
   esac
 done
-if ! [[ "$processes" =~ ^[1-9][0-9]*$ && "$devices" =~ ^[1-9][0-9]*$ ]]; then
-  echo "error: --processes=$processes --devices=$devices: expected numbers from 1 on" >&2
-  exit 2
-fi
+need_value --processes "$processes" '[1-9][0-9]*' "a number from 1 on"
+need_value --devices "$devices" '[1-9][0-9]*' "a number from 1 on"
 
-python="${PYTHON:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv/bin/python}"
-if [[ "$dry_run" == false && ! -x "$(command -v "$python")" ]]; then
-  echo "error: $python is not there; run bash launch/quickstart.sh first, or name one: PYTHON=/path/to/python" >&2
-  exit 2
+python="${PYTHON:-$venv_python}"
+if [[ "$dry_run" == false ]]; then
+  need_python "$python"
 fi
 port="${PORT:-}"
 if [[ -z "$port" ]]; then

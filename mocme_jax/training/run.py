@@ -62,10 +62,10 @@ def train_and_evaluate(
     check_addresses()
     began = time.perf_counter()
     preemption = preemption or Preemption()
+    mapper = builders.build_mapper(config)
     writes = jax.process_index() == 0
     console = make_console(quiet=not writes)
     note = console.print
-    mapper = builders.build_mapper(config)
     dataset = builders.load_dataset(config, note, graph)
     graph = dataset.graph
     use_compilation_cache()

@@ -131,10 +131,19 @@ def build_mapper(config: ConfigDict) -> Mapper:
     """Build the mapper for the devices that ``config.parallel`` requests; 0 devices means all.
 
     Raises:
-      UserError: there are fewer devices.
+      UserError: there are fewer devices, or none.
     """
     parallel = config.parallel
-    here = jax.device_count()
+    try:
+        here = jax.device_count()
+    # JAX asserts that it has a backend.
+    except (RuntimeError, AssertionError) as error:
+        wanted = jax.config.jax_platforms or "any platform"
+        reason = (str(error).splitlines() or ["no plug-in for it is installed"])[0][:200]
+        raise UserError(
+            f"JAX finds no device of {wanted} ({reason}); install JAX for it, such as pip install 'jax[cuda13]', or "
+            "set JAX_PLATFORMS=cpu"
+        ) from error
     if parallel.mapper == "none":
         return Mapper("none", 1)
     if parallel.devices > here:
