@@ -33,7 +33,7 @@ JobCompType=jobcomp/none
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-SchedulerParameters=bf_interval=1,sched_min_interval=100000
+SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=100000
 SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=600

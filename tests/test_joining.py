@@ -162,7 +162,7 @@ def test_a_name_that_only_this_machine_reaches_is_no_reason_to_listen_there_alon
     own = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
     for host, address in (("node7", "0.0.0.0"), ("localhost", "127.0.1.1"), ("127.0.1.1", "127.0.1.1")):
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: own)
-        with meeting._listener(host, 0) as listener:
+        with meeting._listener(host, 0, meeting._Clock(1.0)) as listener:
             assert listener.getsockname()[0] == address
 
 
@@ -171,8 +171,26 @@ def test_what_is_no_address(address, monkeypatch):
     with pytest.raises(UserError, match="expected HOST:PORT, auto"):
         meeting.meet(address, 2, 0, seconds=1.0, run="run")
     monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", address)
-    with pytest.raises(UserError, match="JAX_COORDINATOR_BIND_ADDRESS .*: expected HOST:PORT"):
+    with pytest.raises(UserError, match=r"JAX_COORDINATOR_BIND_ADDRESS .*: expected HOST:PORT"):
         meeting.meet("localhost:1", 2, 0, seconds=1.0, run="run")
+
+
+def test_a_name_may_be_published_late(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+    answers = [socket.gaierror(-2, "Name or service not known"), found]
+
+    def look_up(*_, **__):
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with meeting._listener("pod-0", 0, meeting._Clock(5.0)):
+        pass
+    answers[:] = [socket.gaierror(-2, "Name or service not known")]
+    with pytest.raises(UserError, match="cannot listen there .Name or service not known.; give an address"):
+        meeting._listener("pod-0", 1, meeting._Clock(0.1))
 
 
 def test_a_cluster_is_asked_and_what_goes_wrong_there_is_one_line(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The scripts of `launch/` print the commands that they would run, with a user's flags in them unharmed."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,6 @@ LAUNCH = ROOT / "launch"
 AWKWARD = ["--config=db15k", "--workdir=it's a folder"]
 COMMANDS = {
     "gpu_host.sh": (["--gpus=0,1"], ["CUDA_VISIBLE_DEVICES=0,1"]),
-    "slurm.sh": (["--nodes=4", "--gpus=2"], ["sbatch", "--nodes=4", "--ntasks-per-node=2", "--gpus-per-node=2"]),
     "tpu_pod.sh": (["--name=slice", "--zone=here"], ["gcloud", "slice", "--zone=here", "--worker=all"]),
 }
 
@@ -29,30 +29,90 @@ def test_commands(script):
     assert (result.returncode, result.stderr) == (0, "")
     command = shlex.split(result.stdout)
     assert set(words) <= set(command), command
-    # What srun or a worker's shell is given is quoted once more.
+    # What a worker's shell is given is quoted once more.
     inner = command if script == "gpu_host.sh" else shlex.split(command[-1].removeprefix("--command="))
     assert inner[-2:] == AWKWARD
     assert "mocme_jax.train" in inner
     assert ("--config.parallel.coordinator=auto" in inner) == (script != "gpu_host.sh")
 
 
-def test_the_manifest_names_the_coordinator_and_every_pod():
-    result = dry_run("kubernetes.sh", "--image=somewhere/image:1", "--claim=disk", "--pods=3", *AWKWARD)
-    assert result.returncode == 0
-    assert result.stderr == ""
-    lines = [line.strip() for line in result.stdout.splitlines()]
-    for line in (
-        "kind: JobSet",
-        "parallelism: 3",
-        "completions: 3",
-        "image: somewhere/image:1",
-        "claimName: disk",
-        "- '--config.parallel.coordinator=mocme-workers-0-0.mocme:1234'",
-        "- '--config.parallel.processes=3'",
-        "- '--config.parallel.process=$(JOB_COMPLETION_INDEX)'",
-        "- '--workdir=it''s a folder'",
-    ):
-        assert line in lines, line
+def job(*flags):
+    """What sbatch is given, and its script."""
+    result = dry_run("slurm.sh", *flags)
+    assert (result.returncode, result.stderr) == (0, "")
+    command, _, script = result.stdout.partition(" <<SCRIPT\n")
+    return shlex.split(command), script.removesuffix("SCRIPT\n")
+
+
+def test_a_job_asks_for_devices_and_passes_options_on():
+    asked, script = job("--nodes=4", "--gpus=2", "--partition=p", *AWKWARD, "--", "--account=mine", "--signal=USR1@9")
+    devices = ["--nodes=4", "--ntasks-per-node=2", "--gpus-per-node=2", "--time=24:00:00"]
+    assert asked[:6] == ["sbatch", "--job-name=mocme_jax", *devices]
+    # An option that is given twice counts as it is given last.
+    assert asked[6:] == [
+        "--signal=USR1@120", "--requeue", "--open-mode=append", "--partition=p", "--account=mine", "--signal=USR1@9",
+    ]  # fmt: skip
+    assert "'JAX_PLATFORMS=cuda'" in script
+    typed, _ = job("--gpus=a100:4")
+    assert {"--gpus-per-node=a100:4", "--ntasks-per-node=4"} <= set(typed)
+    without, script = job("--gpus=0")
+    assert not [option for option in without if option.startswith("--gpus")]
+    assert "--ntasks-per-node=1" in without
+    assert "'JAX_PLATFORMS=cpu'" in script
+
+
+@pytest.mark.parametrize(
+    ("flags", "ends", "queued"),
+    [([], 0, False), ([], 75, True), ([], 1, False), ([], 137, False)]
+    + [(["--config.parallel.stopped_status=3"], status, status == 3) for status in (3, 75)]
+    + [(["--config.parallel.stopped_status=0"], 0, False)],
+)
+def test_a_job_is_queued_again_after_a_stop_alone(flags, ends, queued, tmp_path):
+    """With programs in the place of SLURM's that write down how they are called."""
+    _, script = job(*flags, *AWKWARD)
+    for name, status in (("srun", ends), ("scontrol", 0)):
+        told = f'printf \'%s\\n\' "$@" "cpus=${{SRUN_CPUS_PER_TASK-}}" >{shlex.quote(str(tmp_path / name))}.told'
+        (tmp_path / name).write_text(f"#!/bin/sh\n{told}\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "17", "SLURM_CPUS_PER_TASK": "6"}
+    result = subprocess.run(["bash"], input=script, env=variables, capture_output=True, text=True, timeout=30)
+    assert (result.returncode, result.stderr) == (ends, "")
+    called = (tmp_path / "srun.told").read_text().splitlines()
+    assert called[:2] == ["--kill-on-bad-exit=0", "--wait=60"]
+    assert called[-4:] == [*(flags[-1:] or called[-4:-3]), *AWKWARD, "cpus=6"]
+    assert "--config.parallel.coordinator=auto" in called
+    assert (tmp_path / "scontrol.told").exists() == queued
+    if queued:
+        assert (tmp_path / "scontrol.told").read_text().splitlines()[:2] == ["requeue", "17"]
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "words"),
+    [
+        ("slurm.sh", "--nodes=0", "--nodes=0: expected a number from 1 on"),
+        ("slurm.sh", "--gpus=many", "--gpus=many: expected a number of GPUs per node, or TYPE:NUMBER"),
+        ("slurm.sh", "--config.parallel.stopped_status=x", "expected a number from 0 to 255"),
+        ("local_cluster.sh", "--processes=two", "--processes=two: expected a number from 1 on"),
+        ("local_cluster.sh", "--devices=", "--devices=: expected a number from 1 on"),
+    ],
+)
+def test_values_are_checked(script, flag, words):
+    result = dry_run(script, flag)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("script", ["slurm.sh", "gpu_host.sh"])
+def test_without_jax_for_gpus_nothing_is_started(script, tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    for words, mode in (("is not there; run bash launch/quickstart.sh first", 0o644), ("has no JAX for GPUs", 0o755)):
+        python.chmod(mode)
+        command = ["bash", str(LAUNCH / script), "--workdir=run"]
+        variables = os.environ | {"PYTHON": str(python)}
+        result = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert f"{python} {words}" in result.stderr
 
 
 @pytest.mark.parametrize("script", ["tpu_pod.sh", "kubernetes.sh"])

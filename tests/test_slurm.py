@@ -21,8 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.skipif(bool(why_n
 SETTINGS = {"data__modalities": "text", "parallel__devices": 2, "parallel__shard_entities": True} | NO_JUMPS
 # In the place of Python: a training that takes a minute and saves when it is told to stop. The second time it is done.
 PROGRAM = """#!{python}
-import os, pathlib, signal, sys, time
-here = pathlib.Path({folder!r})
+import os, signal, sys, time
 if os.environ.get("SLURM_RESTART_COUNT"):
     print("resumed and done")
     sys.exit(0)
@@ -31,7 +30,6 @@ def stop(number, frame):
     sys.exit(75)
 signal.signal(signal.SIGUSR1, stop)
 signal.signal(signal.SIGTERM, stop)
-(here / os.environ["SLURM_PROCID"]).touch()
 time.sleep(100)
 """
 
@@ -40,6 +38,16 @@ time.sleep(100)
 def slurm():
     with running_slurm() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module", autouse=True)
+def limited(slurm, tmp_path_factory) -> tuple[str, Path]:
+    """A job that meets the shortest time limit, a minute, while the others run; and its folder."""
+    folder = tmp_path_factory.mktemp("limited")
+    program = folder / "python"
+    program.write_text(PROGRAM.format(python=sys.executable))
+    program.chmod(0o755)
+    return submit(slurm, folder, "--time=1", python=str(program), options=("--signal=USR1@50",)), folder
 
 
 def submit(slurm: Slurm, folder: Path, *flags: str, python: str = sys.executable, options: tuple = ()) -> str:
@@ -96,9 +104,9 @@ def test_a_run_ends_and_goes_on_as_documented_and_its_numbers_are_those_of_one_p
     further(second)
     for process in slurm.processes():
         with contextlib.suppress(OSError):
-            if b"SLURM_PROCID=1" in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
-                if b"mocme_jax.train" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0"):
-                    os.kill(process, signal.SIGKILL)
+            own = [Path(f"/proc/{process}/{name}").read_bytes().split(b"\0") for name in ("environ", "cmdline")]
+            if b"SLURM_PROCID=1" in own[0] and b"mocme_jax.train" in own[1]:
+                os.kill(process, signal.SIGKILL)
     ended = slurm.ended(job)
     assert (ended["JobState"], ended["Restarts"]) == ("FAILED", "0")
     third = newest(workdir)
@@ -118,18 +126,15 @@ def test_a_run_ends_and_goes_on_as_documented_and_its_numbers_are_those_of_one_p
         assert row["train"]["loss/total"] == pytest.approx(other["train"]["loss/total"], rel=near)
 
 
-def test_the_time_limit_is_no_end(slurm, tmp_path):
-    """Of a program in the place of Python, because the shortest limit is a minute."""
-    program = tmp_path / "python"
-    program.write_text(PROGRAM.format(python=sys.executable, folder=str(tmp_path)))
-    program.chmod(0o755)
-    job = submit(slurm, tmp_path, "--time=1", python=str(program), options=("--signal=USR1@50",))
-    ended = slurm.ended(job)
-    assert (ended["JobState"], ended["Restarts"], ended["ExitCode"]) == ("COMPLETED", "1", "0:0")
-    text = (tmp_path / "out").read_text()
-    assert [text.count(line) for line in ("saved after SIGUSR1", "queued again", "resumed and done")] == [2, 1, 2], text
-
-
 def test_an_option_that_sbatch_does_not_know_is_its_own_error(slurm, tmp_path):
     with pytest.raises(AssertionError, match="unrecognized option"):
         submit(slurm, tmp_path, options=("--no-such-option",))
+
+
+def test_the_time_limit_is_no_end(slurm, limited):
+    """Of a program in the place of Python."""
+    job, folder = limited
+    ended = slurm.ended(job)
+    assert (ended["JobState"], ended["Restarts"], ended["ExitCode"]) == ("COMPLETED", "1", "0:0")
+    text = (folder / "out").read_text()
+    assert [text.count(line) for line in ("saved after SIGUSR1", "queued again", "resumed and done")] == [2, 1, 2], text

@@ -72,7 +72,7 @@ class _Clock:
 def _gather(host: str, port: int, count: int, clock: _Clock, run: str) -> str:
     """Process 0: wait for the others."""
     here = f"{host}:{port}"
-    with _listener(host, port) as listener:
+    with _listener(host, port, clock) as listener:
         address, port = listener.getsockname()[:2]
         joined: dict[int, socket.socket] = {}
         try:
@@ -110,14 +110,14 @@ def _gather(host: str, port: int, count: int, clock: _Clock, run: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, clock: _Clock) -> socket.socket:
     """Listen at this address alone. ``JAX_COORDINATOR_BIND_ADDRESS`` names another one, as for JAX."""
     if own := os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
         host, port = _parts(own, f"JAX_COORDINATOR_BIND_ADDRESS {own!r}: expected HOST:PORT")
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, address = _resolved(host, port, clock)
         # Some systems give their own name an address that only they can reach.
-        if host not in ("localhost", address[0]) and str(address[0]).startswith("127."):
+        if host not in ("localhost", address[0]) and address[0].startswith("127."):
             address = ("0.0.0.0", port)
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -137,6 +137,19 @@ def _listener(host: str, port: int) -> socket.socket:
             f"parallel.coordinator {host}:{port}: process 0 cannot listen there ({error.strerror}); {reason}"
         ) from error
     return listener
+
+
+def _resolved(host: str, port: int, clock: _Clock) -> tuple[socket.AddressFamily, tuple]:
+    """Look the name up. A cluster may publish it only a while after the process has started."""
+    while True:
+        try:
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            return family, address
+        except socket.gaierror as error:
+            if not clock.left():
+                raise
+            clock.tell(f"waiting for an address of {host} ({error.strerror})")
+            time.sleep(min(1.0, clock.left()))
 
 
 def _admitted(connection: socket.socket, count: int, joined: dict[int, socket.socket], run: str) -> int | None:
