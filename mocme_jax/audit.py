@@ -14,8 +14,8 @@ from mocme_jax.config_fields import Field
 from mocme_jax.flags import parse_options
 
 OPTIONS = {
-    "data": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str),
-    "features": Field(None, "folder of the feature files; none: same as --data", kind=str),
+    "data": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str, place=True),
+    "features": Field(None, "folder of the feature files; none: same as --data", kind=str, place=True),
     "name": Field("", "name of the graph, if the feature files contain it in their names; none: name of the folder"),
 }
 

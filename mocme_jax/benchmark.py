@@ -27,9 +27,11 @@ OPTIONS = {
     ),
     "steps": Field(8, "training steps per timed call", low=1),
     "repeats": Field(5, "timed calls per stage; the stages alternate", low=1),
-    "json": Field(None, "also write the measured numbers to this JSON file", kind=str),
-    "trace": Field(None, "also write a trace of JAX's profiler to this folder", kind=str),
-    "compare": Field((), "measure nothing; print two or more files written by --json side by side", element=str),
+    "json": Field(None, "also write the measured numbers to this JSON file", kind=str, place=True),
+    "trace": Field(None, "also write a trace of JAX's profiler to this folder", kind=str, place=True),
+    "compare": Field(
+        (), "measure nothing; print two or more files written by --json side by side", element=str, place=True
+    ),
 }
 
 

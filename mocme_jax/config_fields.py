@@ -25,6 +25,7 @@ class Field:
       length: how many elements a tuple must have.
       kind: the type of a value; needed where the default is None, elsewhere taken from the default.
       element: the type of a tuple's elements; taken from the default, str if that is empty.
+      place: whether the value is a file or folder; for a tuple, whether its elements are.
     """
 
     default: Value
@@ -37,6 +38,7 @@ class Field:
     length: int | None = None
     kind: type | None = None
     element: type | None = None
+    place: bool = False
 
     def __post_init__(self):
         if self.kind is None:
@@ -80,8 +82,8 @@ FIELDS: dict[str, Field] = {
         "atlas",
         "name of the graph in messages, tables and results; if data.dir is set, atlas means the name of that folder",
     ),
-    "data.dir": Field(None, "folder with the graph's triples; none: the embedded graph, atlas", kind=str),
-    "data.features_dir": Field(None, "folder with the feature files; none: same as data.dir", kind=str),
+    "data.dir": Field(None, "folder with the graph's triples; none: the embedded graph, atlas", kind=str, place=True),
+    "data.features_dir": Field(None, "folder with the feature files; none: same as data.dir", kind=str, place=True),
     "data.modalities": Field(
         ("all",),
         "feature modalities to use, such as text,image; all: every feature file plus what data.make can make; "

@@ -8,7 +8,7 @@ from typing import Any
 
 from mocme_jax.config_fields import Field, Value
 from mocme_jax.config_removed import REMOVED
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, check_place
 
 _WORDS = {str: "a word", int: "a whole number", float: "a number", bool: "true or false"}
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -82,6 +82,8 @@ def _check_scalar(path: str, field: Field, kind: type, value: Any, what: str) ->
         value = float(value)
     if type(value) is not kind:
         raise UserError(f"{what}{path}: expected {_WORDS[kind]}, got {value!r}")
+    if field.place:
+        check_place(f"{what}{path}", value)
     inside = (
         (field.choices is None or value in field.choices)
         and (kind is not float or math.isfinite(value))

@@ -1,6 +1,7 @@
 """Errors that are shown to users without a traceback: ``UserError``, and errors of memory."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 
@@ -61,6 +62,21 @@ def enough_memory(work: str, cure: str) -> Iterator[None]:
         size = re.search(r"allocating (\d+) bytes", str(error))
         more = f" ({int(size[1]) / 1e9:,.1f} GB more are needed)" if size else ""
         raise UserError(f"out of memory in {work}{more}; {cure}") from error
+
+
+def check_place(name: str, place: str | os.PathLike) -> None:
+    """Raise a UserError if a file or folder is given by an address, such as ``gs://bucket/run``.
+
+    Args:
+      name: what gives the place, for the message.
+      place: the place.
+    """
+    # A Path of it has a single slash.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(place)):
+        raise UserError(
+            f"{name}: {place} is an address, but only files and folders of this machine can be used; mount the storage "
+            "(for Google Cloud: gcsfuse) or copy the files, and give that folder"
+        )
 
 
 def refuse(message: str) -> None:

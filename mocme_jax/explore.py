@@ -19,7 +19,7 @@ from mocme_jax.printed_commands import to_install
 OPTIONS = {
     **OF_A_RUN,
     "workdir": OF_A_RUN_OR_NONE,
-    "images": Field(None, "folder of pictures to show, named after entities (extra: images)", kind=str),
+    "images": Field(None, "folder of pictures to show, named after entities (extra: images)", kind=str, place=True),
     "port": Field(8765, "port to listen on; 0: any free port", low=0, high=65535),
 }
 

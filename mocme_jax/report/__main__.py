@@ -19,13 +19,19 @@ from mocme_jax.flags import OF_A_RUN, parse_options
 
 OPTIONS = {
     **OF_A_RUN,
-    "workdir": Field(None, "folder of a run or a study, or several folders of runs: DIR,DIR", kind=tuple, element=str),
-    "out": Field(None, "file to write; none: report.html in the first folder", kind=str),
-    "baseline": Field(None, "folder of a run of the structure alone, to compare with", kind=str),
+    "workdir": Field(
+        None, "folder of a run or a study, or several folders of runs: DIR,DIR", kind=tuple, element=str, place=True
+    ),
+    "out": Field(None, "file to write; none: report.html in the first folder", kind=str, place=True),
+    "baseline": Field(None, "folder of a run of the structure alone, to compare with", kind=str, place=True),
     "entities": Field((), "names or ids of entities whose answers are shown, such as Paris,17; none: some of test"),
-    "images": Field(None, "folder of pictures named after entities, as for prepare (extra: images)", kind=str),
-    "audio": Field(None, "folder of sounds, or of films whose sound track is used (extras: audio, video)", kind=str),
-    "video": Field(None, "folder of films; one frame of each is shown (extra: video)", kind=str),
+    "images": Field(
+        None, "folder of pictures named after entities, as for prepare (extra: images)", kind=str, place=True
+    ),
+    "audio": Field(
+        None, "folder of sounds, or of films whose sound track is used (extras: audio, video)", kind=str, place=True
+    ),
+    "video": Field(None, "folder of films; one frame of each is shown (extra: video)", kind=str, place=True),
 }
 
 

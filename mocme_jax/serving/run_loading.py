@@ -13,6 +13,7 @@ from mocme_jax.additions.addition import ScoreAddition, changed
 from mocme_jax.data import atlas
 from mocme_jax.data.features.text_features import LABELS_FILE, RELATION_LABELS_FILE, read_labels
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
+from mocme_jax.errors import check_place
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS
 from mocme_jax.serving.compiled_queries import Tables, additions_in_blocks
@@ -60,6 +61,8 @@ def load(
         workdir = atlas.MODEL
         if notify is not None:
             notify("no workdir given: using the model of atlas that comes with mocme_jax")
+    for name, place in (("workdir", workdir), ("data_dir", data_dir), ("features_dir", features_dir)):
+        check_place(name, place or "")
     places = dict(data_dir=data_dir, features_dir=features_dir, graph=graph)
     restored = restore_best(
         Path(workdir),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mocme_jax.errors import UserError
+from mocme_jax.errors import UserError, check_place
 
 MODALITY_PART = "modality "
 """The prefix of the names of those parts of a graph that hold modalities; see ``fingerprints``."""
@@ -146,6 +146,8 @@ class KnowledgeGraph:
         Raises:
           UserError: the folder holds no graph, a file is malformed, or a requested modality is not available.
         """
+        check_place("folder", folder)
+        check_place("features_dir", features_dir or "")
         graph = _late("graph_folder").load_graph(
             os.path.abspath(folder),
             None if features_dir is None else os.path.abspath(features_dir),
@@ -192,6 +194,7 @@ class KnowledgeGraph:
           UserError: a name cannot be written as a line of text, the triples are memory-mapped, the folder cannot be
             written, or another process is writing it.
         """
+        check_place("folder", folder)
         _late("graph_writer").write_graph(self, folder)
 
     def __repr__(self) -> str:
