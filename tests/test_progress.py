@@ -2,10 +2,12 @@
 
 import io
 import re
+import time
 
 from rich.console import Console
 
 from mocme_jax.countdown import Countdown
+from mocme_jax.training.logs import progress as progress_module
 from mocme_jax.training.logs.progress import Progress, format_metrics, make_console, results_table
 
 
@@ -40,6 +42,42 @@ def test_a_terminal_gets_a_bar_and_the_same_lines():
         assert progress._bar.tasks[0].completed == 2
     assert "epoch 2/3  dev MRR 0.5000" in file.getvalue()
     assert "\x1b[" in file.getvalue()
+
+
+def test_a_log_never_falls_silent(monkeypatch):
+    """Whatever the main thread is at, and only if nothing else was printed."""
+    monkeypatch.setattr(progress_module, "_TELL_SECONDS", 0.2)
+    file, lines = io.StringIO(), []
+    with Progress(3, console=make_console(file)) as progress:
+        for change in (
+            lambda: None,
+            lambda: progress.update(2, 5, 1000),
+            lambda: progress.evaluating(2),
+            lambda: progress.evaluating(3, "dev and test"),
+        ):
+            change()
+            told = len(file.getvalue())
+            while len(file.getvalue()) == told:
+                time.sleep(0.01)
+            lines.append(file.getvalue()[told:].splitlines()[0])
+        for _ in range(20):
+            progress.note("busy")
+            time.sleep(0.02)
+    assert lines == [
+        "compiling the first step; 0 min since training began",
+        "epoch 2/3, step 5 of 1,000; 0 min since training began",
+        "epoch 2/3, scoring dev; 0 min since training began",
+        "epoch 3/3, scoring dev and test; 0 min since training began",
+    ]
+    # A busy machine may hold up the loop above for longer.
+    assert file.getvalue().count("busy") == 20
+    ended = file.getvalue()
+    time.sleep(0.5)
+    assert file.getvalue() == ended
+    terminal = io.StringIO()
+    with Progress(3, console=Console(file=terminal, force_terminal=True, width=100)):
+        time.sleep(0.5)
+    assert "since training began" not in terminal.getvalue()
 
 
 def test_a_countdown_tells_the_rate_of_its_pass_and_what_is_left(monkeypatch):

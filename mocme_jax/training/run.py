@@ -100,24 +100,25 @@ def train_and_evaluate(
         with MetricsLog(workdir, keep_until_step=loop.position.evaluated_step, trackers=trackers, writes=writes) as log:
             with Progress(schedule.epochs, console=console) as progress:
                 loop.run(state, log, progress, diverged)
-            checkpoints.wait()
-            preemption.nothing_to_save(
-                f"stopped before the test score; rerun the same command to get it from {workdir}"
-            )
-            params = loop.best(0)
-            if params is None:
-                raise UserError(
-                    f"{workdir}: no epoch was evaluated up to the last one, {schedule.epochs}; raise train.epochs"
+                checkpoints.wait()
+                preemption.nothing_to_save(
+                    f"stopped before the test score; rerun the same command to get it from {workdir}"
                 )
-            vectors, weights = loop.encoded(params)
-            results = results_of(
-                loop.identity["config"],
-                dataset,
-                dataclasses.asdict(loop.position),
-                dev=evaluator.report(params.model, vectors, "valid"),
-                test=evaluator.report(params.model, vectors, "test") if len(graph.test) else None,
-                weights=weights,
-            )
+                progress.evaluating(loop.position.epoch, "dev and test")
+                params = loop.best(0)
+                if params is None:
+                    raise UserError(
+                        f"{workdir}: no epoch was evaluated up to the last one, {schedule.epochs}; raise train.epochs"
+                    )
+                vectors, weights = loop.encoded(params)
+                results = results_of(
+                    loop.identity["config"],
+                    dataset,
+                    dataclasses.asdict(loop.position),
+                    dev=evaluator.report(params.model, vectors, "valid"),
+                    test=evaluator.report(params.model, vectors, "test") if len(graph.test) else None,
+                    weights=weights,
+                )
             # From here on, results are written even if a signal arrives.
             preemption.something_to_save()
             log.write({"test": results["test"]["overall"] if results["test"] else None})

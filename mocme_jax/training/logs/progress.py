@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
@@ -18,6 +20,8 @@ from mocme_jax.errors import one_line, printable
 # Wide enough for tables in a log file.
 PLAIN_WIDTH = 160
 _LONGEST_CELL = 120
+# Longest time between two lines in a file or a pipe.
+_TELL_SECONDS = 60.0
 
 
 def make_console(file: IO[str] | None = None, *, quiet: bool = False) -> Console:
@@ -52,6 +56,9 @@ def print_json(value: Any) -> None:
 class Progress:
     """Progress through epochs, which early stopping may cut short; a context manager.
 
+    In a file or a pipe, a line at least every minute says where the run is, also while a program is compiled or dev is
+    scored. A thread prints it, because the main thread may be in one of these calls.
+
     Args:
       total_epochs: the number of epochs.
       console: a console from ``make_console``; None for standard output.
@@ -72,11 +79,17 @@ class Progress:
         )
 
     def __enter__(self) -> Progress:
+        self._where = "compiling the first step"
+        self._began = self._told = time.monotonic()
+        self._ended = threading.Event()
         self._bar.start()
         self._task = self._bar.add_task(f"epoch 0/{self.total_epochs}", total=self.total_epochs, latest="")
+        if self._bar.disable:
+            threading.Thread(target=self._tell, daemon=True).start()
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self._ended.set()
         # Some versions of rich print an empty line when a disabled bar stops.
         if not self._bar.disable:
             self._bar.stop()
@@ -95,19 +108,28 @@ class Progress:
         completed = epoch - 1 + (steps_done / steps_total if steps_total else 1.0)
         changes: dict[str, Any] = {"latest": shown} if shown else {}
         epochs = f"epoch {epoch}/{self.total_epochs}"
+        self._where = f"{epochs}, step {steps_done:,} of {steps_total:,}"
         self._bar.update(self._task, completed=completed, description=epochs, **changes)
         if shown:
             width = len(str(self.total_epochs))
             self.note(f"epoch {epoch:>{width}}/{self.total_epochs}  {shown}")
 
-    def evaluating(self, epoch: int) -> None:
-        """Show on the bar that dev is being evaluated after an epoch."""
-        self._bar.update(self._task, description=f"epoch {epoch}/{self.total_epochs}, scoring dev", refresh=True)
+    def evaluating(self, epoch: int, what: str = "dev") -> None:
+        """Show what is being scored after an epoch."""
+        self._where = f"epoch {epoch}/{self.total_epochs}, scoring {what}"
+        self._bar.update(self._task, description=self._where, refresh=True)
 
     def note(self, line: str) -> None:
         """Print a line unchanged, above the bar if there is one."""
+        self._told = time.monotonic()
         # Text instead of a string, for consoles with markup.
         self.console.print(Text(line), soft_wrap=True)
+
+    def _tell(self) -> None:
+        while not self._ended.wait(max(0.0, self._told + _TELL_SECONDS - time.monotonic())):
+            if time.monotonic() - self._told >= _TELL_SECONDS:
+                minutes = (time.monotonic() - self._began) / 60
+                self.note(f"{self._where}; {minutes:.0f} min since training began")
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:
