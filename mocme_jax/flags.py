@@ -245,7 +245,7 @@ def flags_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def processes_of(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """How this process joins the others of its run; the arguments of ``processes.joined``."""
+    """How this process joins the others of its run; the arguments of ``processes.met``."""
     parallel = config.parallel
     # The fields in which processes of one run may differ.
     own = (*PLACES, "parallel.process")

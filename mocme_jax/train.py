@@ -15,12 +15,14 @@ from mocme_jax.printed_commands import to_train_on
 def main() -> int:
     """Reads the flags, then imports JAX and trains."""
     config, workdir = parse(sys.argv[1:], __doc__)
-    from mocme_jax.parallel.processes import joined
+    from mocme_jax.parallel.processes import joined, met
     from mocme_jax.training.preemption import Preemption
 
-    processes = processes_of(config, workdir)
-    preemption = Preemption(stopped_status_of(config), alone=processes["coordinator"] is None)
-    with joined(**processes) as process, preemption:
+    with Preemption(stopped_status_of(config)):
+        place = met(**processes_of(config, workdir))
+    # Afterwards, because JAX takes SIGTERM for itself when processes join.
+    preemption = Preemption(stopped_status_of(config), alone=place is None)
+    with joined(place) as process, preemption:
         from mocme_jax.serving.model_card import write_card
         from mocme_jax.training.run import train_and_evaluate
 

@@ -169,7 +169,7 @@ def test_extras_that_pages_name_are_there():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = set()
     for page in [*PAGES, DOCS / "index.md", ROOT / "CONTRIBUTING.md"]:
-        for listed in re.findall(r"\.\[([\w,]+)\]", page.read_text(encoding="utf-8")):
+        for listed in re.findall(r"\.\[([\w,-]+)\]", page.read_text(encoding="utf-8")):
             named |= set(listed.split(","))
     assert {"text", "gpu", "docs"} <= named <= extras.keys()
 

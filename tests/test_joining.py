@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -85,6 +86,19 @@ def test_other_flags_another_folder_and_a_number_that_is_taken(tmp_path):
     refused(train(tmp_path, port, 1, processes=3, seconds=8), "another process has joined as process 1")
     refused(first, "did not join", ": 2")
     refused(second, "did not join", ": 2")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_processes_wait(number, tmp_path):
+    """Before there is anything to save; the others go on waiting for the one that has left."""
+    port = free_port()
+    first, second = (train(tmp_path, port, process, processes=3, seconds=8) for process in (0, 1))
+    time.sleep(2)
+    second.send_signal(number)
+    printed, errors = second.communicate(timeout=60)
+    line = "stopped before training began; rerun the same command to start it\n"
+    assert (second.returncode, printed, errors) == (75, line, "")
+    refused(first, "did not join", ": 1, 2")
 
 
 def met(count: int, seconds: float = 20.0, run: str = "run") -> tuple[list, int]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,11 +20,18 @@ HEARTBEAT = 30
 INITIALIZATION = 120
 
 
-@contextlib.contextmanager
-def joined(coordinator: str | None, count: int, process: int, *, seconds: float, run: str) -> Iterator[int]:
-    """Join the other processes of a run for the time of a ``with`` block, and give the number of this one.
+class Place(NamedTuple):
+    """The place of a process in a run: the arguments of ``jax.distributed.initialize``."""
 
-    Enter it before JAX is used.
+    coordinator_address: str
+    num_processes: int
+    process_id: int
+    local_device_ids: Sequence[int] | None
+    coordinator_bind_address: str | None
+
+
+def met(coordinator: str | None, count: int, process: int, *, seconds: float, run: str) -> Place | None:
+    """Wait for the other processes of a run, and return the place of this one; None if it is alone.
 
     Args:
       coordinator: HOST:PORT of process 0; ``auto`` to detect SLURM, a TPU pod, Kubernetes or MPI; None for one process.
@@ -33,35 +41,48 @@ def joined(coordinator: str | None, count: int, process: int, *, seconds: float,
       run: what all processes of the run have in common; see ``meet``.
 
     Raises:
-      UserError: the address is malformed, or the processes cannot be joined.
+      UserError: the address is malformed, or the processes cannot meet.
     """
     if coordinator is None:
-        yield 0
-        return
+        return None
     devices = None
     if coordinator == "auto":
         coordinator, count, process, devices = _detected(seconds)
     bind = meet(coordinator, count, process, seconds=seconds, run=run)
+    return Place(coordinator, count, process, devices, bind or None)
+
+
+@contextlib.contextmanager
+def joined(place: Place | None) -> Iterator[int]:
+    """Join the other processes of a run for the time of a ``with`` block, and give the number of this one.
+
+    Enter it before JAX is used.
+
+    Args:
+      place: the result of ``met``.
+
+    Raises:
+      UserError: the processes cannot be joined.
+    """
+    if place is None:
+        yield 0
+        return
     import jax
 
     try:
         jax.distributed.initialize(
-            coordinator,
-            count,
-            process,
-            devices,
+            **place._asdict(),
             # Otherwise JAX would take a single device per process wherever it finds SLURM or MPI.
             cluster_detection_method="deactivate",
-            coordinator_bind_address=bind or None,
             initialization_timeout=INITIALIZATION,
             heartbeat_timeout_seconds=HEARTBEAT,
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"parallel.coordinator {coordinator}: the processes cannot be joined ({_first_line(error)})"
+            f"parallel.coordinator {place.coordinator_address}: the processes cannot be joined ({_first_line(error)})"
         ) from error
     try:
-        yield process
+        yield place.process_id
     except KeyboardInterrupt:
         # An orderly shutdown would wait for the other processes, which may have ended already.
         print("interrupted", file=sys.stderr, flush=True)
