@@ -14,6 +14,7 @@ from command_runner import assert_one_error, start
 
 from mocme_jax.errors import UserError
 from mocme_jax.parallel import meeting
+from mocme_jax.parallel.processes import joined, met
 
 
 def free_port() -> int:
@@ -101,7 +102,7 @@ def test_a_signal_while_processes_wait(number, tmp_path):
     refused(first, "did not join", ": 1, 2")
 
 
-def met(count: int, seconds: float = 20.0, run: str = "run") -> tuple[list, int]:
+def all_met(count: int, seconds: float = 20.0, run: str = "run") -> tuple[list, int]:
     """What `meet` gives or raises in each of the processes, here threads; the last comes a little later."""
     port, found = free_port(), [None] * count
 
@@ -122,12 +123,12 @@ def met(count: int, seconds: float = 20.0, run: str = "run") -> tuple[list, int]
 
 
 def test_all_meet_and_the_port_is_free_again_at_the_address_alone():
-    found, port = met(12)
+    found, port = all_met(12)
     assert found == [f"127.0.0.1:{port}"] + [""] * 11
     with socket.socket() as next_one:
         # Without SO_REUSEADDR: nothing of the meeting holds it.
         next_one.bind(("127.0.0.1", port))
-    assert met(1)[0][0].startswith("127.0.0.1:")
+    assert all_met(1)[0][0].startswith("127.0.0.1:")
 
 
 def test_strangers_do_not_keep_a_run_from_meeting():
@@ -205,6 +206,30 @@ def test_a_name_may_be_published_late(monkeypatch):
     answers[:] = [socket.gaierror(-2, "Name or service not known")]
     with pytest.raises(UserError, match=r"cannot listen there \(Name or service not known\); give an address"):
         meeting._listener("pod-0", 1, meeting._Clock(0.1))
+
+
+def test_what_jax_is_told(monkeypatch):
+    """By explicit addresses nothing is asked of SLURM, which would leave each process a single GPU."""
+    told = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda **arguments: told.append(arguments))
+    monkeypatch.setattr("jax.distributed.shutdown", lambda: told.append("end"))
+    for name, value in (("JOB_ID", "7"), ("PROCID", "0"), ("LOCALID", "3"), ("STEP_NODELIST", "localhost")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    explicit, port = f"127.0.0.1:{free_port()}", 7 + 65535 - 2**12 + 1
+    for coordinator, devices in ((explicit, None), ("auto", [3])):
+        with joined(met(coordinator, 1, 0, seconds=5.0, run="run")) as process:
+            assert process == 0
+        told.append(devices)
+    first, _, _, second, _, _ = told
+    assert told[1::3] == ["end", "end"]
+    assert [one["cluster_detection_method"] for one in (first, second)] == ["deactivate"] * 2
+    assert [one["local_device_ids"] for one in (first, second)] == [None, [3]]
+    assert [one["coordinator_address"] for one in (first, second)] == [explicit, f"localhost:{port}"]
+    assert first["coordinator_bind_address"] == explicit
+    with joined(met(None, 1, 0, seconds=5.0, run="run")) as process:
+        assert process == 0
+    assert len(told) == 6
 
 
 def test_a_cluster_is_asked_and_what_goes_wrong_there_is_one_line(tmp_path, monkeypatch):

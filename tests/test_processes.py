@@ -94,6 +94,10 @@ def test_processes_train_as_one_does_and_go_on_after_one_was_killed(tmp_path, mo
         flags = [*second, *late, f"--config.parallel.process={process}"]
         ended = run_process("train", *flags, folder=tmp_path)
         assert_one_error(ended.returncode, ended.stderr, words)
+    # The coordinator listens at its address alone; all of 127.0.0.0/8 is this machine.
+    socket.create_connection(("127.0.0.1", int(port)), timeout=5).close()
+    with pytest.raises(OSError):  # noqa: PT011 - which one is the system's choice
+        socket.create_connection(("127.0.0.2", int(port)), timeout=5)
     os.kill(process_id(graph, 1), signal.SIGTERM)
     printed, errors = run.communicate(timeout=120)
     assert run.returncode == 75, errors

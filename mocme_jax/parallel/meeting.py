@@ -117,8 +117,8 @@ def _listener(host: str, port: int, clock: _Clock) -> socket.socket:
     try:
         family, address = _resolved(host, port, clock)
         # Some systems give their own name an address that only they can reach.
-        if host not in ("localhost", address[0]) and address[0].startswith("127."):
-            address = ("0.0.0.0", port)
+        if host not in ("localhost", address[0]) and (address[0].startswith("127.") or address[0] == "::1"):
+            address = ("::" if family == socket.AF_INET6 else "0.0.0.0", port)
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
