@@ -49,6 +49,7 @@ def stranger(answer: bytes) -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_nobody_answers(tmp_path):
     process = train(tmp_path, free_port(), 1)
     refused(process, "process 0 does not answer (Connection refused)", "start process 0", "parallel.join_seconds")
@@ -57,6 +58,7 @@ def test_nobody_answers(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\6\4\0\0\0\0\0", b"m" * 10_000])
 def test_another_program_has_the_port(answer, tmp_path):
     with stranger(answer) as port:
@@ -65,11 +67,13 @@ def test_another_program_has_the_port(answer, tmp_path):
         refused(processes[1], "what answers there is not process 0 of a run")
 
 
+@pytest.mark.slow
 def test_an_address_of_another_machine(tmp_path):
     # Of a block that is kept for documentation.
     refused(train(tmp_path, 7000, 0, host="192.0.2.1"), "it is not an address of this machine")
 
 
+@pytest.mark.slow
 def test_missing_processes_are_named_by_all_that_came(tmp_path):
     port = free_port()
     processes = [train(tmp_path, port, number, processes=4, seconds=4) for number in (0, 2)]
@@ -77,6 +81,7 @@ def test_missing_processes_are_named_by_all_that_came(tmp_path):
         refused(process, "of the 4 processes of the run, these did not join", ": 1, 3")
 
 
+@pytest.mark.slow
 def test_other_flags_another_folder_and_a_number_that_is_taken(tmp_path):
     port = free_port()
     first = train(tmp_path, port, 0, processes=3, seconds=8)
@@ -89,6 +94,7 @@ def test_other_flags_another_folder_and_a_number_that_is_taken(tmp_path):
     refused(second, "did not join", ": 2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_processes_wait(number, tmp_path):
     """Before there is anything to save; the others go on waiting for the one that has left."""
@@ -232,6 +238,7 @@ def test_what_jax_is_told(monkeypatch):
     assert len(told) == 6
 
 
+@pytest.mark.slow
 def test_a_cluster_is_asked_and_what_goes_wrong_there_is_one_line(tmp_path, monkeypatch):
     for name in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
