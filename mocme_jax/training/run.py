@@ -150,7 +150,7 @@ def _headline(config: ConfigDict, dataset: builders.Dataset, mapper: Mapper, wor
     kind = jax.local_devices()[0].device_kind
     return (
         f"{graph.name}: {len(graph.entities):,} entities, {len(graph.relations)} relations, "
-        f"{len(graph.train):,} / {len(graph.valid):,} / {len(graph.test):,} triples to train / choose on dev / test\n"
+        f"{len(graph.train):,} train, {len(graph.valid):,} dev and {len(graph.test):,} test triples\n"
         f"modalities: {names}; dev: {dataset.dev}\n"
         f"model: {model.score}, experts of width {model.width} each; "
         f"{devices} device{'s' if devices > 1 else ''} ({kind}); workdir: {workdir}"
