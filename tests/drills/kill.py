@@ -100,7 +100,7 @@ class Training:
             # What an earlier kill cut off is gone by the time the bar is shown.
             "save": lambda: "epoch " in self.text and any(self.workdir.glob("*/*.orbax-checkpoint-tmp*")),
             "dev": lambda: self.text.count("scoring dev") > seen,
-            "test": lambda: "test triples\n" in self.text and _lines(self.workdir) >= epochs,
+            "test": lambda: "modalities: " in self.text and _lines(self.workdir) >= epochs,
         }
         while not tests[place]():
             if self.ended():
@@ -171,7 +171,7 @@ def drill(
             status = training.wait()
             said = f"run {run}, {number.name} at {place}"
             # Until the handlers stand, in the first moments of Python, a signal does what it does to any program.
-            early = killed and "test triples\n" not in training.text and status != 0
+            early = killed and "modalities: " not in training.text and status != 0
             if not early and ("is damaged" in training.text or "Traceback" in training.text):
                 wrong.append(f"{said}: {training.text[-2000:]}")
             if "results: " in training.text:
