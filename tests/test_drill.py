@@ -23,7 +23,11 @@ def test_killed_trainings_end_as_if_nothing_had_been(tmp_path, monkeypatch):
 def test_a_killed_command_ends_as_if_nothing_had_been(tmp_path):
     (command,) = kill_commands.commands(tmp_path, ["prepare --triples"])
     drill = kill_commands.Drill(tmp_path, 3)
-    drill.run(command, most=3)
+    # On a busy machine the moment of a kill may come after the end.
+    for _ in range(10):
+        drill.run(command, most=3)
+        if drill.kills:
+            break
     assert sum(drill.kills.values()) > 0
     assert not drill.wrong, drill.wrong
 
