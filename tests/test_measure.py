@@ -12,6 +12,7 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.config import default_config
 from mocme_jax.errors import UserError
 from mocme_jax.measure.device_limits import Calibration
+from mocme_jax.measure.host_memory import device_share
 from mocme_jax.measure.memory_plan import Sizes, collective_bytes, need
 from mocme_jax.measure.synthetic_graph import synthetic_graph
 from mocme_jax.measure.timed_stages import evaluation_stages
@@ -43,11 +44,36 @@ def test_the_planned_memory_is_the_compiled_programs(kind, count, split):
         if shard.device == one
     )
     assert held + 4 >= analysis.argument_size_in_bytes
-    assert planned.total == pytest.approx(held + analysis.temp_size_in_bytes, rel=0.1)
+    step = sum(planned.parts.values()) + planned.stages["a training step"]
+    assert step == pytest.approx(held + analysis.temp_size_in_bytes, rel=0.1)
     # A row of both experts.
     table = 4 * 2 * 32 * 3000 / (count if split else 1)
     assert planned.parts["entity table"] == pytest.approx(table, rel=0.01)
     assert (planned.collective > 0) == (count > 1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_for_users")
+def test_a_large_graph_is_evaluated_without_its_vectors(monkeypatch):
+    """Encoded at once, two vectors of 64 numbers per entity are held; in blocks, nothing grows with the entities."""
+    config, mapper = default_config(), Mapper("shard_map", 2)
+    config.model.width, config.negatives.pool, config.train.batch_size = 32, 64, 32
+    config.parallel.shard_entities, config.parallel.mapper = True, "shard_map"
+    found = []
+    for entities, most in ((20_000, 1 << 30), (20_000, 0), (80_000, 0)):
+        monkeypatch.setattr("mocme_jax.training.setup.builders.ENCODED_BYTES", most)
+        found.append(need(config, Sizes(entities, 5, 1000, (20,), 100), mapper).stages["an evaluation and a save"])
+    assert found[0] > 2 * 4 * 64 * 20_000 / 2
+    assert found[1] < found[0] / 2
+    assert found[2] == pytest.approx(found[1], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fraction", "share"),
+    [("h100", None, 0.75), ("h100", "0.9", 0.9), ("tpu-v4", "0.9", 1.0), (None, "much", 0.75), ("h100", "7", 0.75)],
+)
+def test_jax_takes_a_share_of_a_device(kind, fraction, share):
+    assert device_share(kind, fraction) == share
 
 
 @pytest.mark.slow
@@ -64,11 +90,15 @@ def test_the_plan_tells_the_fewest_devices_that_fit(tmp_path, monkeypatch, capsy
     (tmp_path / "rate.json").write_text(json.dumps(rate), encoding="utf-8")
     flags += ["--config.negatives.pool=16", "--benchmark=rate.json"]
     flags += ["--config.negatives.sampling=uniform"]
-    for memory, words in ((["--memory=0.15"], "2 devices of 0.15 GB are enough"), ([], "1 device of 80 GB is enough")):
+    for memory, words in (
+        (["--memory=0.2"], "2 devices of 0.2 GB are enough"),
+        ([], "1 device of 80 GB is enough, of which JAX takes 75%"),
+    ):
         monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
         assert run_here("plan", *flags, *memory, monkeypatch=monkeypatch) == 0
         printed = capsys.readouterr().out
         assert words in printed
+        assert "settings of atlas, width 4, batch 32" in printed
         assert "32 steps, 0.00 hours at 500 triples/s" in printed
     for flag, words in (("--device=tpu-v5", "tpu-v5e"), ("--memory=0", "memory"), ("--benchmark=no.json", "no.json")):
         assert_one_error(run_here("plan", *flags, flag, monkeypatch=monkeypatch), capsys.readouterr().err, words)

@@ -45,7 +45,8 @@ class Cardinality(ScoreAddition):
 
     def extended(self, triples: np.ndarray, entities: int) -> Cardinality:
         """Return the addition with new counts and the same bonus."""
-        return self._replace(rows=_capped(count_answers(triples, entities, len(self.whole) // 2)))
+        keys, counts = count_answers(triples, len(self.whole) // 2)
+        return self._replace(rows=_table(keys, counts, entities, len(self.whole)))
 
 
 def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: float) -> Cardinality:
@@ -60,29 +61,34 @@ def find_cardinality(train: np.ndarray, entities: int, relations: int, weight: f
       relations: the number of relations R.
       weight: the factor of the log odds in a score.
     """
-    counts = count_answers(train, entities, relations)
-    once, triples = np.sum(counts == 1, axis=0), np.sum(counts, axis=0)
+    keys, counts = count_answers(train, relations)
+    relation = keys % (2 * relations)
+    once = np.bincount(relation[counts == 1], minlength=2 * relations)
+    triples = np.bincount(relation, counts, 2 * relations)
     log_odds = np.log((triples - once + 0.5) / (once + 0.5))
-    return Cardinality(_capped(counts), (weight * log_odds).astype(np.float32))
+    return Cardinality(_table(keys, counts, entities, 2 * relations), (weight * log_odds).astype(np.float32))
 
 
-def count_answers(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
-    """Count the distinct triples that each entity answers, per relation: int32 ``[N, 2R]``.
+def count_answers(triples: np.ndarray, relations: int) -> tuple[np.ndarray, np.ndarray]:
+    """Count the distinct triples that each entity answers, per relation, where there are any.
 
     Args:
       triples: int ``[T, 3]``.
-      entities: the number of entities N.
       relations: the number of relations R.
+
+    Returns:
+      int64 ``[K]``, ``entity * 2R + relation`` in ascending order, and the counts, int ``[K]``.
     """
-    counts = np.zeros((entities, 2 * relations), np.int32)
-    heads, relation, tails = distinct_triples(triples).T
-    np.add.at(counts, (tails, relation), 1)
-    np.add.at(counts, (heads, relation + relations), 1)
-    return counts
+    heads, relation, tails = distinct_triples(triples).T.astype(np.int64)
+    keys = np.concatenate([tails * (2 * relations) + relation, heads * (2 * relations) + relation + relations])
+    return np.unique(keys, return_counts=True)
 
 
-def _capped(counts: np.ndarray) -> np.ndarray:
-    return np.minimum(counts, 2).astype(np.uint8)
+def _table(keys: np.ndarray, counts: np.ndarray, entities: int, directions: int) -> np.ndarray:
+    """Return the counts, at most 2, as uint8 ``[N, 2R]``: the only array of this size, which a large graph feels."""
+    table = np.zeros(entities * directions, np.uint8)
+    table[keys] = np.minimum(counts, 2)
+    return table.reshape(entities, directions)
 
 
 def memory(entities: int, relations: int) -> int:

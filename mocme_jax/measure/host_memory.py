@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of
 
 # Python, JAX and compiled programs, as measured on a CPU.
@@ -48,7 +49,7 @@ def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> 
         "names": _NAME * sizes.entities,
         "features as read": features,
         "triples": 12 * sizes.triples,
-    }
+    } | builders.addition_bytes(config, sizes.entities, sizes.entities, sizes.relations)
     stages = {
         "reading features": features // shared,
         "indexing known answers": _FACT * sizes.triples // shared,

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 DENSE_ENTITIES = 200_000
 
 # An evaluation encodes all entities at once if their vectors take at most this many bytes on all devices together.
-# Otherwise, it encodes them block by block while it ranks. That costs no time if there are fewer queries than entities.
+# Otherwise, it encodes them block by block while it ranks. With fewer queries than entities, that costs no time.
 ENCODED_BYTES = 1 << 28
 
 
