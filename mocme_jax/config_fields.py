@@ -239,7 +239,10 @@ FIELDS: dict[str, Field] = {
         choices=PRECISIONS,
     ),
     "eval.score_megabytes": Field(
-        32, "memory for scores during an evaluation, in megabytes per device; lower it if memory runs out", low=1
+        32,
+        "most memory for the scores of a block of candidates in an evaluation, in megabytes per device; more than 2 "
+        "changes nothing; lower it if memory runs out",
+        low=1,
     ),
     "parallel.mapper": Field(
         "pmap",
