@@ -1,6 +1,10 @@
 """The benchmark's figures and the plan's, against programs that really run."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +13,17 @@ import pytest
 from command_runner import assert_one_error, contents, run_here
 from tiny_graph import tiny_flags, write_tiny_graph
 
-from mocme_jax.config import default_config
+from mocme_jax.config import default_config, load_config
 from mocme_jax.errors import UserError
 from mocme_jax.measure.device_limits import Calibration
-from mocme_jax.measure.host_memory import device_share
+from mocme_jax.measure.host_memory import device_share, host_need
 from mocme_jax.measure.memory_plan import Sizes, collective_bytes, need
 from mocme_jax.measure.synthetic_graph import synthetic_graph
 from mocme_jax.measure.timed_stages import evaluation_stages
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import with_fields
 
 
 @pytest.mark.slow
@@ -66,6 +71,31 @@ def test_a_large_graph_is_evaluated_without_its_vectors(monkeypatch):
     assert found[0] > 2 * 4 * 64 * 20_000 / 2
     assert found[1] < found[0] / 2
     assert found[2] == pytest.approx(found[1], rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_training_peaks_where_the_plan_says(tmp_path):
+    """Within a tenth of the memory of a real process, whose two CPU devices are part of it."""
+    maker = Path(__file__).parents[1] / "docs" / "studies" / "large-graph" / "make_graph.py"
+    sizes = ["--entities=6e4", "--triples=1e5", "--held=200", f"--out={tmp_path / 'graph'}"]
+    subprocess.run([sys.executable, maker, *sizes], check=True)
+    changes = {
+        **{"parallel.devices": 2, "parallel.mapper": "shard_map", "parallel.shard_entities": True},
+        **{"model.width": 128, "train.batch_size": 2048, "negatives.pool": 256, "train.epochs": 1},
+        **{"train.eval_every": 1, "negatives.batch_candidates": False, "model.cardinality": 0},
+        **{"data.dir": str(tmp_path / "graph"), "data.features_dir": str(tmp_path / "graph")},
+    }
+    config = with_fields(load_config("atlas")[0], changes)
+    flags = [f"--config.{path}={value}" for path, value in changes.items()]
+    command = [sys.executable, "-m", "mocme_jax.train", f"--workdir={tmp_path / 'run'}", *flags]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+    assert status == 0
+    planned = need(config, Sizes(60_000, 500, 100_000, (64,), 200), Mapper("shard_map", 2))
+    total = 2 * planned.total + host_need(config, Sizes(60_000, 500, 100_000, (64,)), planned.saved, processes=1).total
+    assert 1024 * usage.ru_maxrss == pytest.approx(total, rel=0.1)
 
 
 @pytest.mark.parametrize(
