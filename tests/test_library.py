@@ -258,6 +258,7 @@ def test_fit_gives_the_numbers_of_the_command(tiny_run):
         assert model.results[part] == expected, part
 
 
+@pytest.mark.slow
 def test_a_model_without_a_folder_answers_and_leaves_nothing(graph, capsys):
     model = mocme_jax.fit(graph, **SMALL)
     folder = model.workdir
@@ -292,6 +293,7 @@ def test_a_run_with_a_folder_is_found_again_by_load_and_by_the_command(graph, ro
     assert mocme_jax.load(tmp_path / "run").results == model.results
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_goes_on(graph, tmp_path):
     whole = mocme_jax.fit(graph, workdir=tmp_path / "whole", **SMALL)
     seen = []
@@ -340,6 +342,7 @@ def test_commands_of_the_same_names_do_not_hide_the_functions():
     assert callable(mocme_jax.ablate)
 
 
+@pytest.mark.slow
 def test_search_and_ablate_take_a_graph_a_space_and_cells(graph, tmp_path):
     best = mocme_jax.search(
         graph, {"width": [8, 12]}, trials=2, workdir=tmp_path / "search", **{**SMALL, "epochs": 1, "eval_every": 1}
@@ -369,6 +372,7 @@ def test_trackers_are_closed_once_however_fit_ends(graph):
     assert (first.closed, second.closed) == (2, 1)
 
 
+@pytest.mark.slow
 def test_trackers_take_the_numbers_of_each_evaluation(graph, monkeypatch):
     taken = {"wandb": [], "mlflow": []}
     run = types.SimpleNamespace(log=taken["wandb"].append, finish=lambda: taken["wandb"].append("end"))

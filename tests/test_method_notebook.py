@@ -29,6 +29,7 @@ def in_float64(names, *wanted):
     return [np.asarray(names[name], np.float64) for name in wanted]
 
 
+@pytest.mark.slow
 def test_the_stored_outputs_are_those_of_the_cells(ran):
     for cell, printed in zip(code_cells(NOTEBOOK), ran[1], strict=True):
         stored = "".join("".join(output["text"]) for output in cell["outputs"])

@@ -50,6 +50,7 @@ class OneNumber(Fusion):
         return jnp.broadcast_to(self.number, has.shape)
 
 
+@pytest.mark.slow
 def test_a_score_and_a_fusion_of_ones_own_train_and_load(plug_ins_forgotten, tmp_path):
     for _ in range(2):
         add_score(QUATERNION)

@@ -342,6 +342,7 @@ def test_a_search_looks_at_dev_alone_and_is_kept(graph, tmp_path, monkeypatch, c
     assert len(read_rows(tmp_path / "search")) == 3
 
 
+@pytest.mark.slow
 def test_a_point_that_diverges_counts_as_the_worst(graph, tmp_path, monkeypatch, capsys):
     space = tmp_path / "space.py"
     space.write_text("def get_space(config):\n    return {'train.table_learning_rate': [1e12]}\n")

@@ -180,6 +180,7 @@ def test_metrics_are_added_up_step_by_step():
 ON_DEVICES = pytest.param({"mapper": SHARDED, "split": False} | GATE, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"average": 48.0}, ON_DEVICES])
 def test_a_step_that_is_not_finite_is_the_last_of_its_call(changes):
     """With a relation's row at the edge of float32, the first loss that uses it overflows."""
