@@ -30,7 +30,9 @@ class Cardinality(ScoreAddition):
 
     def adjust(self, scores: jax.Array, relations: jax.Array) -> jax.Array:
         """Add the bonus of each candidate; see ``ScoreAddition``."""
-        if len(relations) < len(self.whole):
+        queries = relations.shape[0]
+        # An exported program is made for any number of queries.
+        if not isinstance(queries, int) or queries < len(self.whole):
             return scores + jnp.where(jnp.take(self.rows, relations, axis=1).T > 0, self.whole[relations][:, None], 0)
         # For many queries, the bonus of every relation, of which rows are taken, is faster.
         bonus = jnp.where(self.rows.T > 0, self.whole[:, None], 0)
