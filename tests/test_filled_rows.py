@@ -66,6 +66,25 @@ def test_narrow_and_small_matrices_and_one_hot_rows_are_left_alone(rows):
     assert not find_filled(rows).any.any()
 
 
+def test_categories_stay_whichever_is_the_most_frequent():
+    kinds = np.r_[np.zeros(400, int), np.random.default_rng(0).integers(1, 20, 200)]
+    assert not find_filled(np.eye(20)[kinds]).any.any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_rows_that_are_not_finite_are_left_to_be_reported(bad):
+    rows = vectors(300, 32)
+    rows[:40, 5] = bad
+    assert not find_filled(rows).any.any()
+
+
+def test_huge_rows_do_not_make_the_others_the_mean():
+    rows = vectors(1000, 32)
+    rows[0], rows[1] = 1e7, -1e7
+    rows[:2, 0] = 0
+    assert not find_filled(rows).any.any()
+
+
 def test_years_as_numeric_rows_are_left_alone(tmp_path):
     rows = np.repeat(np.arange(3), 40)[:, None] * np.ones((1, 20))
     names = [f"e{index}" for index in range(120)]

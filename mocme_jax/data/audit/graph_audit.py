@@ -233,7 +233,7 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
 
 def _audit_modality(modality: Modality) -> ModalityAudit:
     rows = modality.features[modality.present]
-    same = int(equal_rows(rows)[1].max()) if len(rows) else 0
+    same = int(equal_rows(rows)[2].max()) if len(rows) else 0
     return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same)
 
 

@@ -13,11 +13,11 @@ import numpy as np
 NARROWEST = 16
 """Narrower matrices are not searched: in few columns, real rows are constant, equal or near the mean as well."""
 NEAR = 1e-3
-"""A row is the mean if it is nearer to it than this share of the usual distance. Saved as float16, a mean is."""
+"""A row is the mean if it is nearer to it than this share of the median distance. Saved as float16, a mean is."""
 FEWEST, TIMES = 20, 5
 """A row is filler if it occurs at least this often, and this many times as often as the next most frequent row.
 
-Real rows repeat as well: 343 entities of DB15K are described as "American actor", and 218 as "American actress".
+Half of the other rows must be distinct, too. Real rows repeat as well: 343 entities of DB15K are described as "American actor", and 218 as "American actress".
 """
 _BLOCK = 1024
 
@@ -52,19 +52,22 @@ def find_filled(rows: np.ndarray) -> Filled:
         mean = total / max(1, varied.sum())
         for block in blocks:
             distances[block] = ((rows[block] - mean) ** 2).sum(axis=1)
-        near = varied & (distances < NEAR**2 * distances.mean(where=varied)) if varied.any() else constant & False
-    group, counts = equal_rows(rows)
+    first, group, counts = equal_rows(rows)
+    usual = distances[first[varied[first]]]
+    near = varied & (distances < NEAR**2 * np.median(usual)) if len(usual) else constant & False
     order = np.argsort(counts)
     most, second = counts[order[-1]], counts[order[-2]] if len(counts) > 1 else 0
-    filler = most >= max(FEWEST, TIMES * second)
-    repeated = (group == order[-1]) & filler & ~constant & ~near
-    return Filled(constant, near, repeated)
+    # Where most of the other rows repeat too, as one-hot rows do, the most frequent row is a frequent value.
+    distinct = 2 * (len(counts) - 1) >= len(rows) - most
+    # All rows with NaN are one group.
+    finite = np.isfinite(rows[first[order[-1]]]).all()
+    filler = most >= max(FEWEST, TIMES * second) and distinct and finite
+    return Filled(constant, near, (group == order[-1]) & filler & ~constant & ~near)
 
 
-def equal_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The group of equal rows that each row belongs to, int ``[N]``, and the size of each group."""
+def equal_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Finds groups of equal rows: the first row of each, the group of each row (int ``[N]``), the size of each."""
     # Equal rows have equal projections; different ones hardly ever do.
     direction = np.random.default_rng(0).standard_normal(rows.shape[1])
     projections = np.einsum("ij,j->i", rows, direction, dtype=np.float64)
-    _, group, counts = np.unique(projections, return_inverse=True, return_counts=True)
-    return group, counts
+    return np.unique(projections, return_index=True, return_inverse=True, return_counts=True)[1:]
