@@ -57,7 +57,7 @@ OPTIONS = {
     ),
     "triples": Field(False, "write the triples of the graph as arrays that are read from disk; makes no features"),
     "dev-fraction": Field(None, "with --triples: share of train that becomes the valid split", kind=float),
-    "seed": Field(0, "seed of --dev-fraction"),
+    "seed": Field(0, "seed of --dev-fraction", low=0),
     "skip-bad": Field(False, "leave out rows, values and files that cannot be read, and print one line for each"),
     "overwrite": Field(False, "replace existing files"),
 }

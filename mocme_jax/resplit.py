@@ -23,7 +23,7 @@ OPTIONS = {
     "out": Field(None, "folder to write the new split into", kind=str, place=True),
     "dev": Field(None, "share of the triples that becomes valid; none: as in the graph, .1 if it has none", kind=float),
     "test": Field(None, "share of the triples that becomes test; none: as in the graph, .1 if it has none", kind=float),
-    "seed": Field(0, "seed of the split"),
+    "seed": Field(0, "seed of the split", low=0),
     "overwrite": Field(False, "replace existing files"),
 }
 

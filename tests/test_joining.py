@@ -150,6 +150,7 @@ def test_strangers_do_not_keep_a_run_from_meeting():
         b"",
         b"mocme_jax join",
         b"mocme_jax join x run\n",
+        "mocme_jax join ² run\n".encode(),
         b"mocme_jax join 7 run\n",
     ):
         for _ in range(50):
@@ -167,6 +168,45 @@ def test_strangers_do_not_keep_a_run_from_meeting():
     for thread in threads:
         thread.join()
     assert sorted(found) == ["", "", f"127.0.0.1:{port}"]
+
+
+def test_silent_strangers_delay_nobody():
+    port, found = free_port(), []
+    threads = [
+        threading.Thread(
+            target=lambda n=n: found.append(meeting.meet(f"127.0.0.1:{port}", 2, n, seconds=6.0, run="run"))
+        )
+        for n in range(2)
+    ]
+    threads[0].start()
+    with contextlib.ExitStack() as open_now:
+        for count in range(30):
+            while True:
+                with contextlib.suppress(ConnectionRefusedError):
+                    visitor = open_now.enter_context(socket.create_connection(("127.0.0.1", port)))
+                    break
+            visitor.sendall(b"mocme_jax join 1"[:count])
+        threads[1].start()
+        for thread in threads:
+            thread.join()
+    assert sorted(found) == ["", f"127.0.0.1:{port}"]
+
+
+def test_many_missing_processes_are_counted():
+    """In a line that those who came can read."""
+    port, found = free_port(), []
+
+    def one(process: int) -> None:
+        with pytest.raises(UserError, match=r"did not join at .*: 2, 3, 4, .*, 11 and 1988 more") as raised:
+            meeting.meet(f"127.0.0.1:{port}", 2000, process, seconds=1.5, run="run")
+        found.append(str(raised.value))
+
+    threads = [threading.Thread(target=one, args=(process,)) for process in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
 
 
 def test_what_is_awaited_is_told(monkeypatch, capsys):
@@ -187,7 +227,7 @@ def test_a_name_that_only_this_machine_reaches_is_no_reason_to_listen_there_alon
             assert listener.getsockname()[0] == address
 
 
-@pytest.mark.parametrize("address", ["here", "a:", ":1", "a:0", "a:65536", "a:b"])
+@pytest.mark.parametrize("address", ["here", "a:", ":1", "a:0", "a:65536", "a:b", "a..b:1", "x" * 64 + ":1"])
 def test_what_is_no_address(address, monkeypatch):
     with pytest.raises(UserError, match="expected HOST:PORT, auto"):
         meeting.meet(address, 2, 0, seconds=1.0, run="run")

@@ -51,6 +51,12 @@ def test_random_graphs_obey_every_rule(rows, seed, dev, test):
     assert len(new.test) <= max(1, round(test * distinct))
 
 
+def test_shares_that_leave_too_little_are_as_large_as_the_rules_allow():
+    rows = [(0, 0, 0), (1, 0, 1), (0, 0, 1)]
+    with pytest.raises(UserError, match="none of the 1 distinct triples of train can be split off"):
+        resplit(graph_of(rows, (3, 3)), dev=0.49, test=0.5, seed=0)
+
+
 def dense_graph() -> KnowledgeGraph:
     rows = np.random.default_rng(0).integers(0, [30, 4, 30], (900, 3)).tolist()
     return graph_of(rows, (700, 800))
@@ -113,6 +119,12 @@ def test_a_folder_with_its_features(folder, tmp_path, capsys, monkeypatch):
     pairs = {frozenset((row[0], row[2])) for part in new.splits.values() for row in part.tolist()}
     assert f"; {len(pairs)} pairs of entities, each in one split\n" in told
     assert "copied with it: image.npy, entity_labels.tsv, numeric.csv\n" in told
+
+
+def test_a_seed_below_0_is_one_line(folder, tmp_path, capsys, monkeypatch):
+    flags = (f"--data={folder}", f"--out={tmp_path / 'new'}", "--seed=-1")
+    assert run_here("resplit", *flags, monkeypatch=monkeypatch) == 2
+    assert capsys.readouterr().err.startswith("error: --seed: -1 is not allowed")
 
 
 def test_what_is_in_the_way(folder, tmp_path):

@@ -113,7 +113,7 @@ def test_what_is_to_be_avoided_stays_in_train():
 
 
 def test_no_triple_to_spare():
-    with pytest.raises(UserError, match="none of its 2 distinct triples can be moved"):
+    with pytest.raises(UserError, match="none of the 2 distinct triples of train can be split off"):
         carve_dev(np.array([[0, 0, 1], [2, 1, 3]], np.int32), 0.5, 0)
     for fraction in (0, 1, -0.1):
         with pytest.raises(ValueError, match="between 0 and 1"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import socket
 import time
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from mocme_jax.errors import UserError
 
 # The first word of each line. A program that answers anything else is a stranger.
 _WORD = b"mocme_jax"
-_LONGEST_LINE = 200
+_LONGEST_LINE = 1000
 # Seconds between two lines that tell what is awaited, and how long a stranger may be silent.
 _TELL, _SILENCE = 10.0, 10.0
+# How many missing processes a line names.
+_NAMED = 10
 
 
 def meet(coordinator: str, count: int, process: int, *, seconds: float, run: str) -> str:
@@ -49,6 +52,11 @@ def _parts(address: str, wrong: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(wrong)
+    try:
+        # As Python does before it looks a name up.
+        host.encode("idna")
+    except UnicodeError as error:
+        raise UserError(wrong) from error
     return host.strip("[]"), int(port)
 
 
@@ -70,44 +78,80 @@ class _Clock:
 
 
 def _gather(host: str, port: int, count: int, clock: _Clock, run: str) -> str:
-    """Process 0: wait for the others."""
+    """Process 0: wait for the others. No connection is waited for alone, so a silent one delays nobody."""
     here = f"{host}:{port}"
-    with _listener(host, port, clock) as listener:
+    joined: dict[int, socket.socket] = {}
+    # What has come of the first line of each new connection, and until when the rest may come.
+    new: dict[socket.socket, tuple[bytes, float]] = {}
+    with _listener(host, port, clock) as listener, selectors.DefaultSelector() as all_open:
         address, port = listener.getsockname()[:2]
-        joined: dict[int, socket.socket] = {}
+        listener.setblocking(False)
+        all_open.register(listener, selectors.EVENT_READ)
+
+        def close(connection: socket.socket) -> None:
+            all_open.unregister(connection)
+            new.pop(connection, None)
+            connection.close()
+
         try:
             while missing := [str(number) for number in range(1, count) if number not in joined]:
+                more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+                named = ", ".join(missing[:_NAMED]) + more
                 if not clock.left():
-                    line = f"of the {count} processes of the run, these did not join at {here}: {', '.join(missing)}"
+                    line = f"of the {count} processes of the run, these did not join at {here}: {named}"
                     for connection in joined.values():
                         _send(connection, f"refused {line}")
                     raise UserError(f"{line}; start them all, or raise parallel.join_seconds")
-                clock.tell(f"waiting at {here} for process {', '.join(missing)}")
-                for number in [number for number, connection in joined.items() if _has_left(connection)]:
-                    joined.pop(number).close()
-                listener.settimeout(min(1.0, clock.left() + 0.01))
-                try:
-                    connection = listener.accept()[0]
-                except TimeoutError:
-                    continue
-                admitted = _admitted(connection, count, joined, run)
-                if admitted is None:
-                    connection.close()
-                else:
-                    joined[admitted] = connection
+                clock.tell(f"waiting at {here} for process {named}")
+                ready: list = [key.fileobj for key, _ in all_open.select(min(1.0, clock.left() + 0.01))]
+                for number in [number for number, connection in joined.items() if connection in ready]:
+                    # A process that has joined sends nothing more, so it has ended.
+                    close(joined.pop(number))
+                for connection in [connection for connection in ready if connection in new]:
+                    received, (before, until) = _received(connection), new[connection]
+                    read = before + received
+                    if received and _may_be_line(read):
+                        new[connection] = read, until
+                        continue
+                    number = _admitted(connection, read, count, joined, run)
+                    if number is None:
+                        close(connection)
+                    else:
+                        del new[connection]
+                        joined[number] = connection
+                for connection in [one for one, (_, until) in new.items() if until < time.monotonic()]:
+                    close(connection)
+                if listener in ready and (visitor := _accepted(listener)):
+                    new[visitor] = b"", time.monotonic() + _SILENCE
+                    all_open.register(visitor, selectors.EVENT_READ)
             for connection in joined.values():
                 _send(connection, "go")
             # The side that closes first keeps the port for a minute.
             for connection in joined.values():
                 connection.settimeout(5.0)
-                try:
-                    connection.recv(1)
-                except OSError:
-                    continue
+                _received(connection)
         finally:
-            for connection in joined.values():
+            for connection in (*joined.values(), *new):
                 connection.close()
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _accepted(listener: socket.socket) -> socket.socket | None:
+    try:
+        connection = listener.accept()[0]
+    # The other side has gone, or there are too many open files.
+    except OSError:
+        return None
+    connection.setblocking(False)
+    return connection
+
+
+def _received(connection: socket.socket) -> bytes:
+    """Read what has come; nothing if the other side has left."""
+    try:
+        return connection.recv(_LONGEST_LINE)
+    except OSError:
+        return b""
 
 
 def _listener(host: str, port: int, clock: _Clock) -> socket.socket:
@@ -152,15 +196,16 @@ def _resolved(host: str, port: int, clock: _Clock) -> tuple[socket.AddressFamily
             time.sleep(min(1.0, clock.left()))
 
 
-def _admitted(connection: socket.socket, count: int, joined: dict[int, socket.socket], run: str) -> int | None:
+def _admitted(
+    connection: socket.socket, read: bytes, count: int, joined: dict[int, socket.socket], run: str
+) -> int | None:
     """Return the number of a process of this run that connects, or None after an answer to anyone else."""
-    # Short, because the others wait meanwhile.
-    connection.settimeout(2.0)
-    words = next(_lines(connection), "").split(" ")
-    if len(words) != 3 or words[0] != "join" or not words[1].isdigit():
+    line, end, _ = read.partition(b"\n")
+    words = line.split(b" ")
+    if not end or len(words) != 4 or words[:2] != [_WORD, b"join"] or not words[2].isdigit():
         return None
-    number = int(words[1])
-    if words[2] != run:
+    number = int(words[2])
+    if words[3] != run.encode():
         _send(connection, "refused it belongs to a run with other flags; give all processes of a run the same flags")
     elif not 0 < number < count:
         _send(connection, f"refused the run has {count} processes, numbered from 0")
@@ -215,35 +260,21 @@ def _send(connection: socket.socket, line: str) -> None:
         return
 
 
-def _has_left(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return not connection.recv(1)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    finally:
-        connection.setblocking(True)
+def _may_be_line(read: bytes) -> bool:
+    """Return whether this is the start of a line of ours without its end."""
+    start = _WORD + b" "
+    return b"\n" not in read and len(read) <= _LONGEST_LINE and start.startswith(read[: len(start)])
 
 
 def _lines(connection: socket.socket) -> Iterator[str]:
     """Yield lines without their first word, until one is missing, late, or a stranger's."""
     read = b""
-    while len(read) <= 2 * _LONGEST_LINE:
-        line, end, rest = read.partition(b"\n")
-        if end:
-            if not line.startswith(_WORD + b" "):
+    while True:
+        while _may_be_line(read):
+            if not (more := _received(connection)):
                 return
-            yield line[len(_WORD) + 1 :].decode(errors="replace")
-            read = rest
-            continue
-        if not (_WORD + b" ").startswith(read[: len(_WORD) + 1]):
+            read += more
+        line, end, read = read.partition(b"\n")
+        if not end or not line.startswith(_WORD + b" "):
             return
-        try:
-            more = connection.recv(_LONGEST_LINE)
-        except OSError:
-            return
-        if not more:
-            return
-        read += more
+        yield line[len(_WORD) + 1 :].decode(errors="replace")

@@ -17,7 +17,8 @@ NEAR = 1e-3
 FEWEST, TIMES = 20, 5
 """A row is filler if it occurs at least this often, and this many times as often as the next most frequent row.
 
-Half of the other rows must be distinct, too. Real rows repeat as well: 343 entities of DB15K are described as "American actor", and 218 as "American actress".
+Half of the other rows must be distinct, too. Real rows repeat as well: 343 entities of DB15K are described as "American
+actor", and 218 as "American actress".
 """
 _BLOCK = 1024
 

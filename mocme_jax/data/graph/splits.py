@@ -73,8 +73,8 @@ def carve_dev(
             break
     if not taken:
         raise UserError(
-            f"train: none of its {len(distinct)} distinct triples can be moved to a dev split; "
-            "give a valid split that shares no triple with train and test"
+            f"none of the {len(distinct)} distinct triples of train can be split off, because every entity and "
+            "relation must still occur in train; give more triples, or valid and test splits that share none with it"
         )
     return train[~in_dev[copy_of]], train[np.sort(first[in_dev])]
 
@@ -107,7 +107,9 @@ def split_off(
     """
     left, splits = triples, {}
     for split, share in shares.items():
-        left, splits[split] = carve_dev(left, share * len(triples) / len(left), seed, by_pair=by_pair)
+        # Fewer may be left than this split is to get.
+        wanted = min(share * len(triples) / len(left), 0.999)
+        left, splits[split] = carve_dev(left, wanted, seed, by_pair=by_pair)
     return {"train": left, **splits}
 
 
