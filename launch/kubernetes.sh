@@ -52,6 +52,8 @@ for argument in "$@"; do
     --node-selector=*) selectors+=("${argument#*=}") ;;
     --toleration=*) tolerations+=("${argument#*=}") ;;
     --dry-run) dry_run=true ;;
+    --image | --claim | --name | --namespace | --pods | --gpus | --tpus | --cpus | --memory | --shm | --grace | \
+      --node-selector | --toleration | --config.parallel.stopped_status) fail "write $argument=VALUE, in one word" ;;
     --help | -h) usage && exit 0 ;;
     --config.parallel.stopped_status=*) stopped="${argument#*=}" flags+=("$argument") ;;
     *) flags+=("$argument") ;;
@@ -86,7 +88,7 @@ for toleration in ${tolerations[@]+"${tolerations[@]}"}; do
     "KEY:EFFECT or KEY=VALUE:EFFECT, with NoSchedule, PreferNoSchedule or NoExecute"
 done
 for flag in ${flags[@]+"${flags[@]}"}; do
-  [[ "$flag" != *$'\n'* ]] || fail "a flag has more than one line: ${flag%%$'\n'*}"
+  [[ "$flag" != *[[:cntrl:]]* ]] || fail "a flag has a line break or another control character: ${flag%%[[:cntrl:]]*}"
 done
 
 if [[ -n "$tpus" ]]; then
@@ -120,14 +122,14 @@ placement() {
   if ((${#selectors[@]})); then
     echo '              nodeSelector:'
     for entry in "${selectors[@]}"; do
-      printf '                %s: %s\n' "${entry%%=*}" "$(quoted "${entry#*=}")"
+      printf '                %s: %s\n' "$(quoted "${entry%%=*}")" "$(quoted "${entry#*=}")"
     done
   fi
   if ((${#tolerations[@]})); then
     echo '              tolerations:'
     for entry in "${tolerations[@]}"; do
       effect="${entry##*:}" key="${entry%:*}"
-      printf '                - key: %s\n' "${key%%=*}"
+      printf '                - key: %s\n' "$(quoted "${key%%=*}")"
       if [[ "$key" == *=* ]]; then
         printf '                  operator: Equal\n                  value: %s\n' "$(quoted "${key#*=}")"
       else

@@ -32,6 +32,7 @@ while (($#)); do
     --time=*) time="${1#*=}" ;;
     --partition=*) partition="${1#*=}" ;;
     --dry-run) dry_run=true ;;
+    --nodes | --gpus | --time | --partition | --config.parallel.stopped_status) fail "write $1=VALUE, in one word" ;;
     --help | -h) usage && exit 0 ;;
     --) options=("${@:2}") && break ;;
     --config.parallel.stopped_status=*) stopped="${1#*=}" flags+=("$1") ;;
@@ -41,7 +42,7 @@ while (($#)); do
 done
 need_value --nodes "$nodes" '[1-9][0-9]*' "a number from 1 on"
 need_value --gpus "$gpus" '([A-Za-z0-9_.-]+:)?(0|[1-9][0-9]*)' "a number of GPUs per node, or TYPE:NUMBER"
-need_value --config.parallel.stopped_status "$stopped" '[0-9]+' "a number from 0 to 255"
+need_value --config.parallel.stopped_status "$stopped" '0|[1-9][0-9]{0,2}' "a number from 0 to 255"
 
 python="${PYTHON:-$venv_python}"
 if [[ "${gpus##*:}" == 0 ]]; then

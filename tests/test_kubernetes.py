@@ -122,12 +122,16 @@ def test_placement_and_namespace():
         "--node-selector=spot=true",
         "--toleration=nvidia.com/gpu:NoSchedule",
         "--toleration=spot=yes:NoExecute",
+        # Words that YAML would read as something else.
+        "--node-selector=1=2",
+        "--toleration=null:NoSchedule",
     )
     assert value["metadata"] == {"name": "mocme", "namespace": "team"}
-    assert pod_of(value)["nodeSelector"] == {"cloud.google.com/gke-tpu-topology": "2x2x1", "spot": "true"}
+    assert pod_of(value)["nodeSelector"] == {"cloud.google.com/gke-tpu-topology": "2x2x1", "spot": "true", "1": "2"}
     assert pod_of(value)["tolerations"] == [
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
         {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoExecute"},
+        {"key": "null", "operator": "Exists", "effect": "NoSchedule"},
     ]
     assert manifest()["metadata"] == {"name": "mocme"}
 
@@ -170,10 +174,11 @@ def test_values_are_checked(flag):
     assert result.stderr.startswith(f"error: {flag}: expected ")
 
 
-def test_a_flag_of_two_lines_is_refused():
-    result = dry_run(*NAMED, "--workdir=a\n- b")
+@pytest.mark.parametrize("character", ["\n", "\r", "\x01"])
+def test_a_flag_with_a_control_character_is_refused(character):
+    result = dry_run(*NAMED, f"--workdir=a{character}- b")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "error: a flag has more than one line: --workdir=a\n"
+    assert result.stderr == "error: a flag has a line break or another control character: --workdir=a\n"
 
 
 def test_the_schema_finds_faults():

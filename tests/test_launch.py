@@ -92,6 +92,10 @@ def test_a_job_is_queued_again_after_a_stop_alone(flags, ends, queued, tmp_path)
         ("slurm.sh", "--nodes=0", "--nodes=0: expected a number from 1 on"),
         ("slurm.sh", "--gpus=many", "--gpus=many: expected a number of GPUs per node, or TYPE:NUMBER"),
         ("slurm.sh", "--config.parallel.stopped_status=x", "expected a number from 0 to 255"),
+        # To bash, an octal number.
+        ("slurm.sh", "--config.parallel.stopped_status=011", "expected a number from 0 to 255"),
+        ("slurm.sh", "--nodes", "write --nodes=VALUE, in one word"),
+        ("kubernetes.sh", "--config.parallel.stopped_status", "write --config.parallel.stopped_status=VALUE"),
         ("local_cluster.sh", "--processes=two", "--processes=two: expected a number from 1 on"),
         ("local_cluster.sh", "--devices=", "--devices=: expected a number from 1 on"),
     ],

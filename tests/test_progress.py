@@ -2,8 +2,10 @@
 
 import io
 import re
+import threading
 import time
 
+import pytest
 from rich.console import Console
 
 from mocme_jax.countdown import Countdown
@@ -78,6 +80,27 @@ def test_a_log_never_falls_silent(monkeypatch):
     with Progress(3, console=Console(file=terminal, force_terminal=True, width=100)):
         time.sleep(0.5)
     assert "since training began" not in terminal.getvalue()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left"), ValueError("closed")]
+)
+def test_output_that_is_gone_ends_the_minute_lines_and_the_next_line_reports_it(error, monkeypatch):
+    monkeypatch.setattr(progress_module, "_TELL_SECONDS", 0.02)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    refused = threading.Event()
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            refused.set()
+            raise error
+
+    with Progress(3, console=make_console(Gone())) as progress:
+        assert refused.wait(20)
+        time.sleep(0.1)
+        with pytest.raises((SystemExit, type(error))):
+            progress.note("the next line")
 
 
 def test_a_countdown_tells_the_rate_of_its_pass_and_what_is_left(monkeypatch):

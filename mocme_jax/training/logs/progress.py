@@ -46,6 +46,12 @@ class _Console(Console):
         """Print as ``Console.print`` does."""
         super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **how)
 
+    def on_broken_pipe(self) -> None:
+        """End the command as rich does, but only from the main thread; in others, raise the ``BrokenPipeError``."""
+        if threading.current_thread() is not threading.main_thread():
+            raise
+        super().on_broken_pipe()
+
 
 def print_json(value: Any) -> None:
     """Print JSON for a terminal: letters of any language, and escapes for characters that are not printable."""
@@ -129,7 +135,11 @@ class Progress:
         while not self._ended.wait(max(0.0, self._told + _TELL_SECONDS - time.monotonic())):
             if time.monotonic() - self._told >= _TELL_SECONDS:
                 minutes = (time.monotonic() - self._began) / 60
-                self.note(f"{self._where}; {minutes:.0f} min since training began")
+                try:
+                    self.note(f"{self._where}; {minutes:.0f} min since training began")
+                # The output is full or closed, which the main thread finds with its next line.
+                except (OSError, ValueError):
+                    return
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:
