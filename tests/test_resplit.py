@@ -145,6 +145,10 @@ def test_what_is_in_the_way(folder, tmp_path):
     with pytest.raises(UserError, match=r"text\.npy: does not belong to old; remove it"):
         again(overwrite=True)
     assert set(feature_paths(out, "new")) == {"image", "text"}
+    (out / "text.npy").unlink()
+    (out / "descriptions.tsv").write_text("e0\tof another graph\n")
+    with pytest.raises(UserError, match=r"descriptions\.tsv: does not belong to old; remove it"):
+        again(overwrite=True)
     other = tmp_path / "other"
     other.mkdir()
     (other / "train.txt").write_text("a\tb\tc\n")

@@ -84,7 +84,7 @@ def resplit_folder(
     """
     data, out = Path(data), Path(out)
     graph = read_triples(data, notify)
-    files = dict(_of_features(data, graph.name))
+    files = {name: _copy_of(path) for name, path in _of_features(data, graph.name)}
     _refuse_others(data, out, graph.name, files, overwrite)
     new = resplit(graph, dev=dev, test=test, seed=seed)
     write_graph(new, out, files)
@@ -101,16 +101,16 @@ def resplit_folder(
         notify(f"copied with it: {', '.join(files)}")
 
 
-def _of_features(data: Path, name: str) -> Iterator[tuple[str, Content]]:
-    """The files that features of a folder are read or made from, by their names in the new folder."""
+def _of_features(data: Path, name: str) -> Iterator[tuple[str, Path]]:
+    """The files that features of a folder are read or made from, by their names in a new folder."""
     for modality, path in feature_paths(data, name).items():
         # Named for the modality alone, because the new folder may have another name than the dataset.
-        yield f"{modality}{path.suffix.lower()}", _copy_of(path)
+        yield f"{modality}{path.suffix.lower()}", path
     numbers = numeric_source([data])
     texts = (data / file for file in (LABELS_FILE, DESCRIPTIONS_FILE, RELATION_LABELS_FILE))
     for path in (*texts, *([] if numbers is None else [numbers])):
         if path.exists():
-            yield path.name, _copy_of(path)
+            yield path.name, path
 
 
 def _copy_of(path: Path) -> Content:
@@ -132,6 +132,6 @@ def _refuse_others(data: Path, out: Path, name: str, files: dict[str, Content], 
     broken_off = unfinished(out)
     if (out / LAST_FILE).exists() and not overwrite and LAST_FILE not in broken_off:
         raise UserError(f"{out / LAST_FILE}: already exists; give --overwrite or another --out")
-    for path in feature_paths(out, name).values():
+    for _, path in _of_features(out, name):
         if path.name not in files:
             raise UserError(f"{path}: does not belong to {name}; remove it or give another --out")
