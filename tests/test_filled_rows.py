@@ -129,6 +129,15 @@ def test_a_torch_file_says_in_one_line_what_is_treated_as_missing(tmp_path):
     assert not [line for line in audit(graph).warnings() if "share one row" in line]
 
 
+def test_rows_are_kept_as_the_message_says(tmp_path):
+    """So a run that was trained with them can be read: its features are the same to the last bit."""
+    rows, names = filled_in(vectors(200, 32), np.arange(200) < 50, "zeros"), [f"e{index}" for index in range(200)]
+    np.savez(tmp_path / "image.npz", rows=rows, present=np.ones(200, bool))
+    kept = read_feature_file(tmp_path / "image.npz", "image", names, pytest.fail)
+    assert kept.present.all()
+    np.testing.assert_array_equal(kept.features, rows)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "width", "lacking"), [("image", 4096, 756), ("text", 768, 2695), ("noise", 768, 0)])
 def test_the_shapes_of_mkg_y(tmp_path, name, width, lacking):

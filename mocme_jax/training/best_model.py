@@ -14,7 +14,7 @@ from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
-from mocme_jax.training.checkpoints.run_position import START_PART, check_format, differing
+from mocme_jax.training.checkpoints.run_position import START_PART, check_format, differing, hint_at_filled
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import here, settings_of
@@ -87,10 +87,11 @@ def restore_best(
         dataset = builders.load_dataset(config, notify, graph)
         if dataset.fingerprint != newest.meta["fingerprint"]:
             of_graph = {name: part for name, part in newest.meta["parts"].items() if not name.startswith(START_PART)}
-            other = ", ".join(differing(of_graph, dataset.parts))
+            other = differing(of_graph, dataset.parts)
             raise UserError(
                 f"{workdir}: was trained on another graph or other features than {dataset.graph.name} has now "
-                f"({other}); give the originals with --data-dir=FOLDER and --features-dir=FOLDER"
+                f"({', '.join(other)}); give the originals with --data-dir=FOLDER and --features-dir=FOLDER"
+                f"{hint_at_filled(other)}"
             )
         check(config, dataset.graph)
         mapper, split = builders.build_mapper(config), settings_of(config).shard_entities

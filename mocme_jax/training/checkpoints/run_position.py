@@ -126,6 +126,16 @@ def check_format(workdir: Any, saved: dict) -> None:
         )
 
 
+def hint_at_filled(parts: Sequence[str]) -> str:
+    """Return what else may explain that these parts differ: runs of 0.4.0 and earlier used rows that look filled in."""
+    if not all(part.startswith(MODALITY_PART) for part in parts):
+        return ""
+    return (
+        "; if a line above says that rows look filled in, save the file as it says: runs of 0.4.0 and earlier used "
+        "these rows"
+    )
+
+
 def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
     """Check that a checkpoint's run may be resumed as this one.
 
@@ -142,6 +152,7 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
         raise UserError(
             f"{workdir}: contains a run {what or 'on another graph or other features'}: {', '.join(other)[:300]} "
             f"differ{'s' if len(other) == 1 else ''}; {back[:300] if new == other else 'restore them'}, {elsewhere}"
+            f"{'' if new == other else hint_at_filled(other)}"
         )
     then, now = (as_json(flat(one["config"])) for one in (saved, identity))
     changed = [
