@@ -19,8 +19,8 @@ must lie on storage that all nodes share. What follows -- goes to sbatch:
 
 Two minutes before the time limit SLURM sends SIGUSR1: the run saves, ends with status 75 and is queued again, until it
 is finished. So is a run after scancel --signal=USR1 JOB; -- --signal=USR1@300 asks for five minutes. A plain scancel
-saves as well, and ends the job. Where a process is killed, the others end within a minute and the job fails: submit
-again to go on from the last checkpoint.
+saves as well, and ends the job. If a process is killed, the others end within a minute and the job fails: submit it
+again to resume from the last checkpoint.
 HELP
 }
 

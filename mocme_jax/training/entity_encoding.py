@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.additions.addition import TableAddition, changed
-from mocme_jax.evaluation.entity_source import EntitySource
+from mocme_jax.evaluation.entity_source import EntitySource, whole_tiles
 from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size
@@ -119,9 +119,10 @@ def block_source(model: MoCME, *, entities: int, devices: int, split: bool) -> E
     def encoded(params: Any, carried: Carried) -> EntityVectors:
         # The barriers keep the compiler from fusing the encoding with what is around it, which could change last bits:
         # an entity must have the same vector as a gold answer and in a block.
-        encoding = model.apply(params, jax.lax.optimization_barrier(carried), method="encode")
-        vectors: Any = model.apply(params, encoding, method="entity_vectors")
-        return jax.lax.optimization_barrier(vectors)
+        whole = jax.lax.optimization_barrier(jax.tree.map(whole_tiles, carried))
+        encoding = model.apply(params, whole, method="encode")
+        vectors: Any = jax.lax.optimization_barrier(model.apply(params, encoding, method="entity_vectors"))
+        return jax.tree.map(lambda table: table[: len(carried.structure)], vectors)
 
     def block(params: Any, tables: Unencoded, first: jax.Array, size: int) -> jax.Array:
         ids = jax.lax.axis_index(AXIS).astype(jnp.int32) * held + first + jnp.arange(size, dtype=jnp.int32)

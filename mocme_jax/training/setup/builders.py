@@ -70,8 +70,7 @@ def build_model_of(config: ConfigDict, relations: int, widths: tuple[int, ...]) 
     """Build the model that ``config.model`` describes, for given sizes.
 
     There is one expert for the structure, one per feature modality if there are several, and ``config.model.experts``
-    joint experts that read all feature modalities. A fusion of vectors has one expert
-    instead.
+    joint experts that read all feature modalities. A fusion of vectors has a single expert.
 
     Args:
       config: the config.
