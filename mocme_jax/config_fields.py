@@ -119,8 +119,8 @@ FIELDS: dict[str, Field] = {
         "how the scores of the experts are weighted; complementarity: by what each adds to the others on held-out "
         "training triples; mean: equally; gate, attention: by a function of the expert's vector, learned on the "
         "training triples; relation_gate: the same with a temperature per relation; vector_mean: a "
-        "single expert whose vector is the mean of the structure and the features; vector_attention: the same, with the "
-        "mean weighted by attention",
+        "single expert whose vector is the mean of the structure and the features; vector_attention: the same, with "
+        "weights by attention",
         choices=FUSIONS,
     ),
     "model.expert_hidden": Field(64, "width of the hidden layer of each expert that reads features", low=1),

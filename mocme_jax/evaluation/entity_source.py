@@ -6,23 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS
 from mocme_jax.parallel.sharded_tables import take_everywhere
-
-
-_TILE = 32
-
-
-def whole_tiles(rows: jax.Array) -> jax.Array:
-    """Repeat the last of n rows up to a multiple of 32.
-
-    Products compute the rows that are left over by other code, which may give another last bit. An entity must have
-    the same score wherever it is in a block.
-    """
-    return jnp.pad(rows, [(0, -len(rows) % _TILE), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
 
 
 class EntitySource(NamedTuple):

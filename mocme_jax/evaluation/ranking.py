@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.additions.addition import Bar, ScoreAddition, adjusted
-from mocme_jax.evaluation.entity_source import ENCODED, EntitySource, whole_tiles
+from mocme_jax.evaluation.entity_source import ENCODED, EntitySource
 from mocme_jax.evaluation.evaluation_plan import BLOCK, EvaluationPlan
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.device_axis import AXIS, padded_size
@@ -205,8 +205,7 @@ def _count_all(count_fn, query_fn, match_fn, source, block, params, tables, chun
 
     def score(queries, chunk, candidates, ids, rows):
         """Score the queries of a chunk and candidates, ``[B, S]``; also return whether each score is finite."""
-        matched = jax.lax.optimization_barrier(match_fn(queries, whole_tiles(candidates)))[:, : len(candidates)]
-        scores = adjusted(added, rows, matched.astype(jnp.float32), chunk["relations"])
+        scores = adjusted(added, rows, match_fn(queries, candidates).astype(jnp.float32), chunk["relations"])
         finite = jnp.isfinite(scores)
         for bar in bars:
             out = bar.ruled_out(chunk["heads"], chunk["relations"])

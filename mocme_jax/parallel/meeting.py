@@ -104,9 +104,9 @@ def _gather(host: str, port: int, count: int, clock: _Clock, run: str) -> str:
                     raise UserError(f"{line}; start them all, or raise parallel.join_seconds")
                 clock.tell(f"waiting at {here} for process {named}")
                 ready: list = [key.fileobj for key, _ in all_open.select(min(1.0, clock.left() + 0.01))]
-                for number in [number for number, connection in joined.items() if connection in ready]:
+                for gone in [number for number, connection in joined.items() if connection in ready]:
                     # A process that has joined sends nothing more, so it has ended.
-                    close(joined.pop(number))
+                    close(joined.pop(gone))
                 for connection in [connection for connection in ready if connection in new]:
                     received, (before, until) = _received(connection), new[connection]
                     read = before + received

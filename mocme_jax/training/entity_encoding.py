@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.additions.addition import TableAddition, changed
-from mocme_jax.evaluation.entity_source import EntitySource, whole_tiles
+from mocme_jax.evaluation.entity_source import EntitySource
 from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size
@@ -105,6 +105,18 @@ def _own_rows(tables: Unencoded, first: jax.Array, ids: jax.Array, entities: int
     return jax.tree.map(lambda table: jax.lax.dynamic_slice_in_dim(table, first, len(ids)), own)
 
 
+_TILE = 32
+
+
+def _whole_tiles(rows: jax.Array) -> jax.Array:
+    """Repeat the last of n rows up to a multiple of 32.
+
+    Products compute the rows that are left over by other code, which may give another last bit. An entity must have
+    the same vector wherever it is in a block.
+    """
+    return jnp.pad(rows, [(0, -len(rows) % _TILE), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
+
+
 def block_source(model: MoCME, *, entities: int, devices: int, split: bool) -> EntitySource:
     """Make the source of a ranker that encodes N entities of ``Unencoded`` block by block.
 
@@ -119,7 +131,7 @@ def block_source(model: MoCME, *, entities: int, devices: int, split: bool) -> E
     def encoded(params: Any, carried: Carried) -> EntityVectors:
         # The barriers keep the compiler from fusing the encoding with what is around it, which could change last bits:
         # an entity must have the same vector as a gold answer and in a block.
-        whole = jax.lax.optimization_barrier(jax.tree.map(whole_tiles, carried))
+        whole = jax.lax.optimization_barrier(jax.tree.map(_whole_tiles, carried))
         encoding = model.apply(params, whole, method="encode")
         vectors: Any = jax.lax.optimization_barrier(model.apply(params, encoding, method="entity_vectors"))
         return jax.tree.map(lambda table: table[: len(carried.structure)], vectors)
