@@ -23,7 +23,7 @@ from mocme_jax.training.train_state import params_spec
 ENTITIES, RELATIONS = 45, 3
 
 
-def rankers(score, mapper, split, entities=ENTITIES, block=8, kinds=None):
+def rankers(score, mapper, split, entities=ENTITIES, block=8):
     """A ranker of both kinds of tables, these tables, the parameters, and the shares of both kinds."""
     model = tiny_model(score=score)
     params = init_params(model, jax.random.key(0), entities)
@@ -32,8 +32,6 @@ def rankers(score, mapper, split, entities=ENTITIES, block=8, kinds=None):
     structure = params.structure.at[40:45].set(params.structure[30:35])
     inputs = tiny_inputs(entities)
     inputs = jax.tree.map(lambda x: x.at[40:45].set(x[30:35]), inputs)
-    if kinds:
-        structure, inputs = jax.tree.map(lambda x: x[np.arange(entities) % kinds], (structure, inputs))
     placed = mapper.place(Params(params.model, structure), params_spec(split))
     inputs = mapper.place(jax.device_get(inputs), inputs_spec(split))
     encodings = (
@@ -73,18 +71,6 @@ def test_ranks_do_not_depend_on_when_entities_are_encoded(score, kind, count, sp
     np.testing.assert_array_equal(ties, others)
     np.testing.assert_array_equal(before, during)
     np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_equal_entities_tie_wherever_they_are_in_a_block():
-    """Also in the rows left over after the tiles of a product: a device has 33 entities here."""
-    entities, mapper = 131, Mapper("pmap", 4)
-    ranker, tables, params, _, train = rankers("transe", mapper, False, entities, 512, kinds=9)
-    test = np.random.default_rng(1).integers(0, [entities, RELATIONS, entities], (60, 3)).astype(np.int32)
-    plan = plan_evaluation(test, known_tails([train, test], entities, RELATIONS), chunk=1)
-    (before, ties), (during, others) = (ranker(params, one, plan) for one in tables)
-    np.testing.assert_array_equal(ties, others)
-    np.testing.assert_array_equal(before, during)
 
 
 @pytest.mark.slow
