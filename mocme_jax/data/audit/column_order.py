@@ -33,10 +33,10 @@ def column_order_doubt(graph: KnowledgeGraph) -> str | None:
     Relations do if many of their names are names of entities too, or if there are more of them than heads or tails and
     names do not tell that they are the relations.
     """
-    found = [np.unique(graph.train[:, column]).tolist() for column in range(3)]
+    found = [np.flatnonzero(np.bincount(graph.train[:, column])) for column in range(3)]
     heads, relations, tails = map(len, found)
     # Ids of entities and of relations both begin at 0.
-    shared = sorted(name for name in {*graph.relations} & {*graph.entities} if read_whole_number(name) is None)
+    shared = sorted(name for name in {*graph.relations}.intersection(graph.entities) if read_whole_number(name) is None)
     if len(shared) > max(_FEW_SHARED, _SHARE_SHARED * len(graph.relations)):
         reason = (
             f"{len(shared):,} of {len(graph.relations):,} relations are also names of entities, such as "

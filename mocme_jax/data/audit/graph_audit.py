@@ -201,7 +201,7 @@ def audit(graph: KnowledgeGraph) -> Audit:
         name=graph.name,
         entities=len(graph.entities),
         relations=len(graph.relations),
-        unused_entities=len(graph.entities) - len(np.unique(every[:, [0, 2]])),
+        unused_entities=int((~_occurring(every, (0, 2), len(graph.entities))).sum()),
         splits={name: _audit_split(graph, name, inverses) for name in graph.splits},
         modalities=tuple(_audit_modality(modality) for modality in graph.modalities),
         inverses=tuple(inverses),
@@ -215,20 +215,31 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
     split = splits[name]
     distinct = distinct_triples(split)
     others = {other: triples for other, triples in splits.items() if other != name}
+    clean_of = {other: clean_rows(split, triples) for other, triples in others.items()}
+    distinct_clean_of = {other: clean_rows(distinct, triples) for other, triples in others.items()}
     # Test may overlap valid without harm to the test score: models are not trained on valid.
-    unwanted = [graph.train] if name == "test" else list(others.values())
-    known_entities = np.isin(split[:, [0, 2]], graph.train[:, [0, 2]]).all(1)
+    unwanted = ["train"] if name == "test" else list(others)
+    entities = _occurring(graph.train, (0, 2), len(graph.entities))
+    relations = _occurring(graph.train, (1,), len(graph.relations))
     return SplitAudit(
         rows=len(split),
         distinct=len(distinct),
-        rows_in={other: int((~clean_rows(split, triples)).sum()) for other, triples in others.items()},
-        distinct_in={other: int((~clean_rows(distinct, triples)).sum()) for other, triples in others.items()},
-        clean=int(clean_rows(split, *unwanted).sum()),
-        distinct_clean=int(clean_rows(distinct, *unwanted).sum()),
-        unseen_entity=int((~known_entities).sum()),
-        unseen_relation=int((~np.isin(split[:, 1], graph.train[:, 1])).sum()),
+        rows_in={other: int((~clean).sum()) for other, clean in clean_of.items()},
+        distinct_in={other: int((~clean).sum()) for other, clean in distinct_clean_of.items()},
+        clean=int(np.logical_and.reduce([clean_of[other] for other in unwanted]).sum()),
+        distinct_clean=int(np.logical_and.reduce([distinct_clean_of[other] for other in unwanted]).sum()),
+        unseen_entity=int((~(entities[split[:, 0]] & entities[split[:, 2]])).sum()),
+        unseen_relation=int((~relations[split[:, 1]]).sum()),
         reversed_in_train=int(leaked_rows(split, graph.train, inverses).sum()),
     )
+
+
+def _occurring(triples: np.ndarray, columns: tuple[int, ...], number: int) -> np.ndarray:
+    """Bool ``[number]``: which ids these columns of the triples hold."""
+    occurs = np.zeros(number, bool)
+    for column in columns:
+        occurs[triples[:, column]] = True
+    return occurs
 
 
 def _audit_modality(modality: Modality) -> ModalityAudit:

@@ -39,13 +39,13 @@ def inverse_relations(
     Returns:
       The pairs, most triples first.
     """
-    triples = distinct_triples(triples).astype(np.int64)
+    triples = distinct_triples(triples)
     triples = triples[triples[:, 0] != triples[:, 2]]
     if not len(triples):
         return []
     row, partner = reversed_pairs(triples, triples)
     relations = int(triples[:, 1].max()) + 1
-    pairs, counts = np.unique(triples[row, 1] * relations + triples[partner, 1], return_counts=True)
+    pairs, counts = np.unique(triples[row, 1].astype(np.int64) * relations + triples[partner, 1], return_counts=True)
     sizes = np.bincount(triples[:, 1], minlength=relations)
     shares = counts / sizes[pairs // relations]
     found = [
@@ -72,13 +72,26 @@ def leaked_rows(split: np.ndarray, train: np.ndarray, inverses: list[InverseRela
 
 def reversed_pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All index pairs (i, j) with head and tail of ``left[i]`` the tail and head of ``right[j]``."""
-    left, right = left.astype(np.int64), right.astype(np.int64)
-    entities = int(max(left[:, [0, 2]].max(), right[:, [0, 2]].max())) + 1
-    wanted = left[:, 2] * entities + left[:, 0]
-    order = np.argsort(right[:, 0] * entities + right[:, 2], kind="stable")
-    sorted_pairs = (right[:, 0] * entities + right[:, 2])[order]
-    first = np.searchsorted(sorted_pairs, wanted, "left")
-    counts = np.searchsorted(sorted_pairs, wanted, "right") - first
-    row = np.repeat(np.arange(len(left)), counts)
+    entities = int(max(ids[:, column].max() for ids in (left, right) for column in (0, 2))) + 1
+    wanted, there = _pair_keys(left, 2, 0, entities), _pair_keys(right, 0, 2, entities)
+    order = np.argsort(there, kind="stable")
+    there = there[order]
+    # Keys in ascending order are found many times faster than in any other, because of the cache.
+    asked = np.argsort(wanted, kind="stable")
+    wanted = wanted[asked]
+    place = np.searchsorted(there, wanted)
+    some = np.flatnonzero(there[np.minimum(place, len(there) - 1)] == wanted)
+    some = some[np.argsort(asked[some])]
+    first = place[some]
+    counts = np.searchsorted(there, wanted[some], "right") - first
+    row = np.repeat(asked[some], counts)
     step = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return row, order[first[row] + step]
+    return row, order[np.repeat(first, counts) + step]
+
+
+def _pair_keys(triples: np.ndarray, high: int, low: int, entities: int) -> np.ndarray:
+    """One int64 per triple ``[T]`` for two of its columns."""
+    keys = triples[:, high].astype(np.int64)
+    keys *= entities
+    keys += triples[:, low]
+    return keys

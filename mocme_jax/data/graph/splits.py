@@ -5,17 +5,36 @@ from collections.abc import Mapping
 import numpy as np
 
 from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, reversed_pairs
-from mocme_jax.data.graph.triple_keys import pieces, triple_keys
+from mocme_jax.data.graph.triple_keys import key_sizes, keys_of, pieces, triple_keys
 from mocme_jax.errors import UserError
 
 
 def clean_rows(split: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """Bool ``[T]``: the rows of ``split`` that none of the other splits holds."""
     clean = np.ones(len(split), bool)
-    for piece in (piece for other in others for piece in pieces(other)):
-        keys, there = triple_keys(split, piece)
-        clean &= ~np.isin(keys, there)
+    for other in others:
+        sizes = key_sizes(split, other)
+        # The keys of the shorter one are held, and the longer one is read in pieces.
+        if len(other) < len(split):
+            there = np.sort(keys_of(other, *sizes))
+            found = (_in_sorted(keys_of(piece, *sizes), there)[0] for piece in pieces(split))
+            clean &= ~np.concatenate([*found])
+            continue
+        wanted, place = np.unique(keys_of(split, *sizes), return_inverse=True)
+        met = np.zeros(len(wanted), bool)
+        for piece in pieces(other):
+            hit, position = _in_sorted(keys_of(piece, *sizes), wanted)
+            met[position[hit]] = True
+        clean &= ~met[place]
     return clean
+
+
+def _in_sorted(keys: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each key is among ascending ones, bool ``[n]``, and where, int64 ``[n]``."""
+    if not len(ascending):
+        return np.zeros(len(keys), bool), np.zeros(len(keys), np.int64)
+    position = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    return ascending[position] == keys, position
 
 
 def carve_dev(
@@ -48,8 +67,8 @@ def carve_dev(
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
     _, first, copy_of = np.unique(triple_keys(train)[0], return_index=True, return_inverse=True)
     distinct = train[first]
-    groups = _groups(distinct, None if by_pair else inverse_relations(distinct))
-    order = np.random.default_rng(seed).permutation(len(groups))
+    by_group, bounds = _groups(distinct, None if by_pair else inverse_relations(distinct))
+    order = np.random.default_rng(seed).permutation(len(bounds) - 1)
     allowed = np.ones(len(distinct), bool) if avoid is None else clean_rows(distinct, avoid)
     entity_uses = np.bincount(distinct[:, [0, 2]].ravel())
     relation_uses = np.bincount(distinct[:, 1])
@@ -57,8 +76,9 @@ def carve_dev(
     in_dev = np.zeros(len(distinct), bool)
     taken = 0
     for index in order:
-        rows = distinct[groups[index]]
-        if taken + len(rows) > target or not allowed[groups[index]].all():
+        group = by_group[bounds[index] : bounds[index + 1]]
+        rows = distinct[group]
+        if taken + len(rows) > target or not allowed[group].all():
             continue
         ends, relations = rows[:, [0, 2]].ravel(), rows[:, 1]
         np.subtract.at(entity_uses, ends, 1)
@@ -67,7 +87,7 @@ def carve_dev(
             np.add.at(entity_uses, ends, 1)
             np.add.at(relation_uses, relations, 1)
             continue
-        in_dev[groups[index]] = True
+        in_dev[group] = True
         taken += len(rows)
         if taken == target:
             break
@@ -113,19 +133,25 @@ def split_off(
     return {"train": left, **splits}
 
 
-def _groups(distinct: np.ndarray, inverses: list[InverseRelation] | None) -> list[np.ndarray]:
-    """Row indices by group: the triples between two entities that imply each other backwards are one group.
+def _groups(distinct: np.ndarray, inverses: list[InverseRelation] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Row indices ordered by group, and where each group starts and the last ends.
 
-    Without ``inverses`` all triples between two entities are.
+    The triples between two entities that imply each other backwards are one group. Without ``inverses`` all triples
+    between two entities are.
     """
     twin = np.ones(len(distinct), bool) if inverses is None else _twins(distinct, inverses)
-    ends = np.sort(distinct[:, [0, 2]], axis=1).astype(np.int64)
-    entities = int(ends.max()) + 1
+    low, high = (extreme(distinct[:, 0], distinct[:, 2]) for extreme in (np.minimum, np.maximum))
+    entities = int(high.max()) + 1
+    group = low.astype(np.int64)
+    group *= entities
+    group += high
     # Triples without a twin get a number of their own, beyond those of the pairs of entities.
-    group = np.where(twin, ends[:, 0] * entities + ends[:, 1], entities * entities + np.arange(len(distinct)))
+    alone = np.flatnonzero(~twin)
+    group[alone] = entities * entities + alone
     by_group = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[by_group])) + 1
-    return np.split(by_group, starts)
+    group = group[by_group]
+    starts = np.flatnonzero(group[1:] != group[:-1]) + 1
+    return by_group, np.concatenate([[0], starts, [len(group)]])
 
 
 def _twins(distinct: np.ndarray, inverses: list[InverseRelation]) -> np.ndarray:
