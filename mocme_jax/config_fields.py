@@ -241,8 +241,8 @@ FIELDS: dict[str, Field] = {
     ),
     "eval.score_megabytes": Field(
         32,
-        "most memory for the scores of a block of candidates in an evaluation, in megabytes per device; more than 2 "
-        "changes nothing; lower it if memory runs out",
+        "memory for the scores of a block of candidates in an evaluation, in megabytes per device; 1: 512 queries are "
+        "ranked at a time; 2 or more: 1,024; metrics are the same, so leave it as it is",
         low=1,
     ),
     "parallel.mapper": Field(

@@ -75,7 +75,7 @@ def test_a_large_graph_is_evaluated_without_its_vectors(monkeypatch):
 
 @pytest.mark.slow
 def test_a_training_peaks_where_the_plan_says(tmp_path):
-    """Within a tenth of the memory of a real process, whose two CPU devices are part of it."""
+    """Within a tenth of the memory of a real process, whose two CPU devices are part of it, with saves in between."""
     maker = Path(__file__).parents[1] / "docs" / "studies" / "large-graph" / "make_graph.py"
     sizes = ["--entities=6e4", "--triples=1e5", "--held=200", f"--out={tmp_path / 'graph'}"]
     subprocess.run([sys.executable, maker, *sizes], check=True)
@@ -83,6 +83,7 @@ def test_a_training_peaks_where_the_plan_says(tmp_path):
         **{"parallel.devices": 2, "parallel.mapper": "shard_map", "parallel.shard_entities": True},
         **{"model.width": 128, "train.batch_size": 2048, "negatives.pool": 256, "train.epochs": 1},
         **{"train.eval_every": 1, "negatives.batch_candidates": False, "model.cardinality": 0},
+        "train.save_minutes": 0.02,
         **{"data.dir": str(tmp_path / "graph"), "data.features_dir": str(tmp_path / "graph")},
     }
     config = with_fields(load_config("atlas")[0], changes)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mocme_jax.data.graph.openke_layout import read_openke
+from mocme_jax.data.graph.openke_layout import _any_rows, _plain_rows, read_openke
 from mocme_jax.errors import UserError
 
 # Entities, relations, train, valid, test: as counted by the releases' own first lines.
@@ -160,3 +160,23 @@ def test_what_is_written_is_what_is_read(write_files, names, data):
     graph = read_openke(write_files(files))
     assert graph.entities == names
     assert graph.train.tolist() == [list(triple) for triple in triples]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.sampled_from(["1 2 3\n", "40\t5 6\r\n", " 7  8 9 \n", "1 2\n", "1\r2 3\n", "\n", "1 2 x\n", "1 2 \u0663\n"])
+    ),
+    st.sampled_from(["", "1 2 3", "9999999999 1 2", " ", "1 2 " + 20 * "1", "+1 2 3"]),
+    st.integers(1, 20),
+)
+def test_files_read_in_blocks_are_read_as_line_by_line(tmp_path, monkeypatch, lines, end, block):
+    monkeypatch.setattr("mocme_jax.data.graph.openke_layout._BLOCK", block)
+    path, text = tmp_path / "train2id.txt", "".join(lines) + end
+    path.write_bytes(f"{len(text.rstrip().splitlines())}\n{text}".encode())
+    quick = _plain_rows(path)
+    if quick is not None:
+        assert quick.dtype == np.int32
+        np.testing.assert_array_equal(quick, _any_rows(path))
+    elif not end and set(lines) <= {"1 2 3\n", "40\t5 6\r\n", " 7  8 9 \n"}:
+        raise AssertionError("a usual file was not read in blocks")

@@ -17,6 +17,7 @@ from mocme_jax.config import config_from_dict
 from mocme_jax.config_fields import FIELDS
 from mocme_jax.training.logs.metrics_log import read_metrics
 from mocme_jax.training.setup import builders
+from mocme_jax.training.setup.settings import warning_of_memory
 
 pytestmark = pytest.mark.slow
 FULL = {"data__modalities": "text,numeric"}
@@ -280,7 +281,7 @@ def test_a_best_epoch_before_the_last_has_no_command_to_go_on(finished):
         ("training", {}, "is 32, and each query is scored against 80 candidates)"),
         ("training", {"negatives__batch_candidates": "false"}, "scored against 16 candidates), negatives.pool or"),
         ("training", {"negatives__pool": 1000}, "scored against 48 candidates), negatives.pool or model.width\n"),
-        ("scoring", {}, "lower eval.score_megabytes"),
+        ("scoring", {}, "take more devices with parallel.shard_entities, or lower model.width"),
     ],
 )
 def test_memory_that_runs_out_is_one_line_that_names_a_field(work, fields, cure, graph, tmp_path, monkeypatch, capsys):
@@ -295,6 +296,18 @@ def test_memory_that_runs_out_is_one_line_that_names_a_field(work, fields, cure,
     told = capsys.readouterr().err
     assert_one_error(status, told, "out of memory", "40,000.0 GB", cure)
     assert ("or set negatives.batch_candidates=false" in told) == (work == "training" and not fields)
+
+
+def test_scores_that_fill_a_device_are_warned_of_before_training():
+    """2 x 16,384 queries against a pool of 1,024 and both ends of the batch: 32,768 x 33,792 numbers of 4 bytes."""
+    config = config_from_dict({"train": {"batch_size": 16_384}, "negatives": {"pool": 1024}})
+    told = warning_of_memory(config, 10**6, 1)
+    assert "32,768 queries against 33,792 candidates, which takes 4.4 GB" in told
+    assert "or set negatives.batch_candidates=false" in told
+    assert "takes 2.2 GB" in warning_of_memory(config, 10**6, 2)
+    assert warning_of_memory(config, 10**6, 8) is None
+    config.negatives.batch_candidates = False
+    assert warning_of_memory(config, 10**6, 1) is None
 
 
 def build(graph: Path, **sections):

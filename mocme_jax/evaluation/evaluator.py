@@ -21,7 +21,7 @@ from mocme_jax.method.mocme import MoCME
 from mocme_jax.parallel.mesh import Mapper
 
 # For the message when memory runs out: what needs it, and what to do.
-_SCORING = ("an evaluation", "lower eval.score_megabytes, or take more devices with parallel.shard_entities")
+_SCORING = ("an evaluation", "take more devices with parallel.shard_entities, or lower model.width")
 
 
 class Evaluator:

@@ -12,6 +12,8 @@ from mocme_jax.training.setup.settings import settings_of
 _PROGRAM = 500_000_000
 # A name as a Python text in a list, and in the table that finds it, as measured for names of 8 letters.
 _NAME = 90
+# The share of a state that a save holds compressed at its peak, as measured on a CPU (0.62 to 0.93 in five saves).
+_COMPRESSED = 0.75
 # A fact is a 64-bit number. Three copies are held while facts are sorted, in both directions of a triple.
 _FACT = 3 * 8 * 2
 
@@ -53,8 +55,8 @@ def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> 
     stages = {
         "reading features": features // shared,
         "indexing known answers": _FACT * sizes.triples // shared,
-        # Orbax copies the shards of this process before it writes them.
-        "saving a checkpoint": saved // shared,
+        # While training goes on, Orbax holds a copy of the shards of this process, and what it has compressed of it.
+        "saving a checkpoint": int((1 + _COMPRESSED) * saved) // shared,
     }
     return HostNeed(parts, stages)
 

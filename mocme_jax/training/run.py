@@ -27,7 +27,7 @@ from mocme_jax.training.logs.trackers import Tracker
 from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import settings_of, with_batch_that_fits
+from mocme_jax.training.setup.settings import settings_of, warning_of_memory, with_batch_that_fits
 from mocme_jax.training.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def train_and_evaluate(
     for line in dataset.warnings:
         note(f"warning: {line}")
     config = with_batch_that_fits(config, len(graph.train), mapper.count, note)
+    if much := warning_of_memory(config, len(graph.entities), mapper.count):
+        note(f"warning: {much}")
     loop = Loop(config, dataset, mapper, [settings_of(config).seed], preemption, began, start)
     evaluator, schedule = loop.evaluator, loop.schedule
 

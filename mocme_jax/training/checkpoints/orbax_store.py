@@ -9,6 +9,7 @@ module ``sealed_checkpoints`` checks that a checkpoint has not changed since it 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import logging
 import math
@@ -238,7 +239,7 @@ class Checkpoints:
             folder, create = self.folder / which, self._create
             # TensorStore flushes the arrays, but not Orbax's other files and all file names. This happens before
             # a checkpoint is renamed to its number, and before the oldest is deleted.
-            written = functools.partial(flush_tree, folder) if create else None
+            written = functools.partial(_flush_and_release, folder) if create else None
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=KEPT,
                 create=create,
@@ -262,6 +263,17 @@ class Checkpoints:
         while cause is not None and not isinstance(cause, OSError):
             cause = cause.__cause__ or cause.__context__
         return unwritable(self.folder / which, cause or error)
+
+
+def _flush_and_release(folder: Path) -> None:
+    """Return once a folder is on disk, and give the memory of the save back to the system.
+
+    The C library of Linux keeps freed memory in one heap per thread. Without this, a process that saved a state five
+    times held one and a half times the state for nothing. Other systems have no such function.
+    """
+    flush_tree(folder)
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reason(error: Exception) -> str:
