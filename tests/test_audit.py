@@ -64,12 +64,25 @@ def test_unseen_entities(benchmark_data, name):
     assert found.splits["train"].unseen_entity == 0
 
 
+@pytest.mark.parametrize("name", UNSEEN)
+def test_joined_entities(benchmark_data, name):
+    graph = read_openke(benchmark_data / name)
+    train = set(map(tuple, graph.train.tolist()))
+    pairs = {frozenset((head, tail)) for head, _, tail in train}
+    rows = [row for row in map(tuple, graph.test.tolist()) if row not in train and frozenset(row[::2]) in pairs]
+    found = audit(graph)
+    assert found.splits["test"].joined_in_train == len(rows)
+    assert found.splits["train"].joined_in_train == 0
+
+
 def test_symmetric_leak_is_counted_and_said():
     train = [(0, 0, 1), (1, 0, 0), (1, 0, 2), (2, 0, 1), (2, 0, 3), (3, 0, 2), (0, 0, 2), (0, 1, 3)]
     found = audit(graph_of(train, test=[(2, 0, 0), (3, 1, 0), (1, 1, 1)]))
     assert [(pair.known, pair.implied) for pair in found.inverses] == [(0, 0)]
     assert found.splits["test"].reversed_in_train == 1
     assert any("1 of 3 rows (33.3%) have their reverse in train" in line for line in found.warnings())
+    assert found.splits["test"].joined_in_train == 2
+    assert any("2 of 3 rows (66.7%) have two entities" in line for line in found.warnings())
 
 
 def test_unseen_unused_and_duplicates():
@@ -161,7 +174,7 @@ def test_a_filled_in_mean_is_noticed():
 def test_the_report_shows_what_was_counted(benchmark_data):
     report = audit(read_openke(benchmark_data / "TIVA")).report()
     (row,) = [line.split() for line in report.splitlines() if line.startswith("test")]
-    assert row == ["test", "2,000", "1,906", "94", "1,666", "156", "-", "334", "326", "0", "2"]
+    assert row == ["test", "2,000", "1,906", "94", "1,666", "156", "-", "334", "326", "0", "2", "0"]
     assert report.count("\n! TIVA: ") == 4
 
 

@@ -16,6 +16,7 @@ from mocme_jax.errors import one_line
 CLEAN_ENOUGH = 0.95
 """Least share of the valid rows that must be distinct and in no other split, for valid to choose a model."""
 LEAK_WORTH_A_WARNING = 0.01
+JOINED_WORTH_A_WARNING = 0.05
 SAME_ROW_WORTH_A_WARNING = 0.01
 
 
@@ -30,6 +31,7 @@ class SplitAudit:
         valid those in no other split, of test those not in train.
       unseen_entity, unseen_relation: rows with an entity, or a relation, that train never shows.
       reversed_in_train: rows whose reverse is in train by an inverse or symmetric relation.
+      joined_in_train: rows that are not in train, but whose two entities a training triple joins in either direction.
     """
 
     rows: int
@@ -41,6 +43,7 @@ class SplitAudit:
     unseen_entity: int
     unseen_relation: int
     reversed_in_train: int
+    joined_in_train: int
 
     @property
     def duplicates(self) -> int:
@@ -131,6 +134,11 @@ class Audit:
                 f"test: {_share(test.reversed_in_train, test.rows)} have their reverse in train through an "
                 "inverse or symmetric relation: a one-line rule answers them, so their score does not show reasoning."
             )
+        if test.joined_in_train > JOINED_WORTH_A_WARNING * test.rows:
+            lines.append(
+                f"test: {_share(test.joined_in_train, test.rows)} have two entities that a training triple joins "
+                "by another relation or backwards: these can be much easier; mocme resplit writes a split without them."
+            )
         if test.unseen_entity:
             lines.append(
                 f"test: {_share(test.unseen_entity, test.rows)} have an entity that does not occur in train: "
@@ -151,11 +159,11 @@ class Audit:
             "",
         ]
         header = ["split", "rows", "distinct", "duplicates", *(f"in {other}" for other in self.splits)]
-        header += ["clean", "unseen entity", "unseen relation", "reversed"]
+        header += ["clean", "unseen entity", "unseen relation", "reversed", "joined"]
         rows = [
             [name, split.rows, split.distinct, split.duplicates]
             + [split.rows_in.get(other, "-") for other in self.splits]
-            + [split.clean, split.unseen_entity, split.unseen_relation, split.reversed_in_train]
+            + [split.clean, split.unseen_entity, split.unseen_relation, split.reversed_in_train, split.joined_in_train]
             for name, split in self.splits.items()
         ]
         lines += _table(header, rows)
@@ -163,7 +171,8 @@ class Audit:
             "",
             "All columns except distinct count rows. clean: in no other split (test: not in train). unseen: with",
             "an entity or a relation that does not occur in train. reversed: with the reverse in train, through",
-            "an inverse or symmetric relation.",
+            "an inverse or symmetric relation. joined: not in train, but with two entities that a training triple",
+            "joins in either direction.",
             "",
         ]
         if self.modalities:
@@ -231,7 +240,17 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
         unseen_entity=int((~(entities[split[:, 0]] & entities[split[:, 2]])).sum()),
         unseen_relation=int((~relations[split[:, 1]]).sum()),
         reversed_in_train=int(leaked_rows(split, graph.train, inverses).sum()),
+        joined_in_train=int((_joined(split, graph.train, len(graph.entities)) & clean_rows(split, graph.train)).sum()),
     )
+
+
+def _joined(split: np.ndarray, train: np.ndarray, entities: int) -> np.ndarray:
+    """Bool ``[T]``: whether a training triple joins the two entities of a row, by any relation in either direction."""
+    keys = (
+        np.minimum(triples[:, 0], triples[:, 2]).astype(np.int64) * entities + np.maximum(triples[:, 0], triples[:, 2])
+        for triples in (split, train)
+    )
+    return np.isin(*keys)
 
 
 def _occurring(triples: np.ndarray, columns: tuple[int, ...], number: int) -> np.ndarray:
