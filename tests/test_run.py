@@ -360,11 +360,11 @@ ABLATIONS = [
         "model": {"score": "complex", "fusion": "attention", "experts": 3},
         "negatives": {"weighting": "entropy", "reference": "relative"},
         "loss": {"kind": "softmax", "regulariser": "n3"},
-        "train": {"precision": "float32"},
+        "train": {"precision": "float32", "adagrad": "elementwise"},
     },
     {
         "model": {"fusion": "complementarity"},
-        "train": {"precision": "bfloat16"},
+        "train": {"precision": "bfloat16", "adagrad": "rowwise"},
     },
     {
         "model": {"score": "complex", "fusion": "relation_gate", "experts": 2},
