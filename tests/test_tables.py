@@ -179,7 +179,10 @@ def test_hdf5_that_makes_much_of_little(tmp_path):
     assert_refused(path, r"shape \[16384, 16384\], for which the file contains")
     with h5py.File(path, "w") as file:
         rows = file.create_dataset("rows", (3, 2), np.float32, chunks=(3, 2), compression="gzip")
-        rows.id.write_direct_chunk((0, 0), zlib.compress(bytes(1 << 28), 1))
+        try:
+            rows.id.write_direct_chunk((0, 0), zlib.compress(bytes(1 << 28), 1))
+        except OSError:
+            pytest.skip("this version of HDF5 does not write a chunk that is larger than it should be")
     tracemalloc.start()
     assert_refused(path, "a chunk of the wrong length")
     peak = tracemalloc.get_traced_memory()[1]
