@@ -8,6 +8,7 @@ XLA is asked for little optimisation, except where a test trains for real. What 
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import sys
@@ -78,6 +79,16 @@ def compiled_as_for_users() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", False)
         yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def one_device() -> Iterator[None]:
+    """One device unless a test says otherwise, as on most readers' machines; eight are slow to compile for."""
+    from mocme_jax.config_fields import FIELDS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FIELDS, "parallel.devices", dataclasses.replace(FIELDS["parallel.devices"], default=1))
+        yield
 
 
 @pytest.fixture

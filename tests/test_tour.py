@@ -18,6 +18,7 @@ def test_outputs_are_kept_and_tell_of_no_machine():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
 def test_the_tour_runs(tmp_path, monkeypatch):
     pytest.importorskip("PIL")
     pytest.importorskip("pandas")
