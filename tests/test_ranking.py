@@ -116,9 +116,7 @@ def test_openke_ranks_equal_a_plain_loop_of_its_definition():
     names = [str(index) for index in range(37)]
     graph = KnowledgeGraph("ties", names, names[:3], train, test[:0], test)
     evaluator = Evaluator(Model(), graph, [train, test], mapper=ONE)
-    strict, optimistic = (
-        ranks(table, alike(vectors), "test") for ranks in (evaluator.ranks, evaluator.optimistic_ranks)
-    )
+    strict, optimistic = evaluator.both_ranks(table, alike(vectors), "test")
     assert optimistic.tolist() == expected
     assert (strict > optimistic).mean() > 0.5, "the graph must put ties to the test"
     metrics = openke_metrics({"test": (strict, optimistic)})

@@ -85,18 +85,17 @@ class Evaluator:
 
     def ranks(self, params: Any, tables: Any, split: str) -> np.ndarray:
         """Compute realistic filtered ranks, float64 ``[2T]``; see ``evaluation.ranking``."""
-        with enough_memory(*_SCORING):
-            return self._ranker(params, tables, self.plan(split))[0]
+        return self.both_ranks(params, tables, split)[0]
 
-    def optimistic_ranks(self, params: Any, tables: Any, split: str) -> np.ndarray:
-        """Compute filtered ranks in which the gold answer wins all ties, float64 ``[2T]``.
+    def both_ranks(self, params: Any, tables: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Compute realistic filtered ranks, and those in which the gold answer wins all ties, float64 ``[2T]`` each.
 
-        This is how OpenKE counts (``base/Test.h`` of github.com/thunlp/OpenKE): 1 + the candidates that score strictly
-        higher.
+        The latter is how OpenKE counts (``base/Test.h`` of github.com/thunlp/OpenKE): 1 + the candidates that score
+        strictly higher.
         """
         with enough_memory(*_SCORING):
             ranks, ties = self._ranker(params, tables, self.plan(split))
-            return ranks - ties / 2
+            return ranks, ranks - ties / 2
 
     def log_probabilities(self, params: Any, tables: Any, split: str) -> np.ndarray:
         """Compute log probabilities of the gold answers in nats, float64 ``[2T]``; see ``make_log_probabilities``."""

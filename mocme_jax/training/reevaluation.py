@@ -72,10 +72,7 @@ def evaluate_workdir(
     if openke:
         splits = [split for split in ("valid", "test") if len(dataset.graph.splits[split])]
         both = {
-            ("dev" if split == "valid" else split): (
-                evaluator.ranks(restored.params.model, vectors, split),
-                evaluator.optimistic_ranks(restored.params.model, vectors, split),
-            )
+            ("dev" if split == "valid" else split): evaluator.both_ranks(restored.params.model, vectors, split)
             for split in splits
         }
         results["openke"] = openke_metrics(both)
