@@ -184,7 +184,7 @@ class Mapper:
         if isinstance(x, np.ndarray) and self.kind != "none":
             # Share by share, because a padded copy of the whole would double the memory of the host.
             held = rows // self.count
-            return self._placed_rows([_filled(x[part * held : (part + 1) * held], held) for part in self.own_shares])
+            return self._placed_rows([filled(x[part * held : (part + 1) * held], held) for part in self.own_shares])
         if rows > x.shape[0]:
             library = jnp if isinstance(x, jax.Array) else np
             x = library.concatenate([x, library.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
@@ -219,7 +219,7 @@ class Mapper:
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def _filled(rows: np.ndarray, length: int) -> np.ndarray:
+def filled(rows: np.ndarray, length: int) -> np.ndarray:
     """Pad rows with zeros to a length."""
     if len(rows) == length:
         return rows

@@ -15,7 +15,7 @@ from mocme_jax.data.graph.triple_keys import pieces
 from mocme_jax.parallel.device_axis import padded_size
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec
-from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
+from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, filled
 from mocme_jax.parallel.processes import all_rows, everyone
 from mocme_jax.training.held_out import HeldOut, choose_held_out
 from mocme_jax.training.train_state import TrainData
@@ -36,7 +36,7 @@ def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -
         own = slice(device * rows, (device + 1) * rows)
         parts = [Modality(one.name, one.features[own], one.present[own]) for one in graph.modalities]
         features: Any = tuple(standardise(*pair).features for pair in zip(parts, scales, strict=True))
-        return jax.tree.map(lambda array: _filled(array, rows), Inputs(features, present[own], counts[own]))
+        return jax.tree.map(lambda array: filled(array, rows), Inputs(features, present[own], counts[own]))
 
     return mapper.place_shares(share, inputs_spec(True))
 
@@ -97,7 +97,7 @@ def make_train_data(
     count = padded_size(len(train), mapper.count) // mapper.count
 
     def share(device: int) -> np.ndarray:
-        return _filled(np.asarray(train[device * count : (device + 1) * count], np.int32), count)
+        return filled(np.asarray(train[device * count : (device + 1) * count], np.int32), max(count, 1))
 
     return TrainData(mapper.place_shares(share, ROWS), held, others, inputs)
 
@@ -135,13 +135,8 @@ def make_known(
         own = known[device]
         # Hubs are replicated, and not padded, because a step without hubs is cheaper.
         pairs: Any = zip(own[:-1], longest[:-1], strict=True)
-        filled: list[Any] = [_filled(*pair) for pair in pairs]
-        known_here = KnownAnswers(*filled)
+        padded: list[Any] = [filled(rows, max(length, 1)) for rows, length in pairs]
+        known_here = KnownAnswers(*padded)
         return known_here._replace(hub_entities=own.hub_entities, hub_relations=own.hub_relations)
 
     return mapper.place_shares(share, known_spec(True))
-
-
-def _filled(rows: np.ndarray, length: int) -> np.ndarray:
-    """Pad rows with zeros to a length, at least one."""
-    return np.concatenate([rows, np.zeros((max(length, 1) - len(rows), *rows.shape[1:]), rows.dtype)])
