@@ -28,7 +28,7 @@ def train(folder, port, process, *flags, host="127.0.0.1", processes=2, seconds=
     return start("train", *address, *numbers, *flags, folder=folder)
 
 
-def refused(process: subprocess.Popen, *words: str) -> None:
+def assert_refused(process: subprocess.Popen, *words: str) -> None:
     printed, errors = process.communicate(timeout=60)
     assert_one_error(process.returncode, errors, *words)
     assert printed == ""
@@ -52,8 +52,10 @@ def stranger(answer: bytes) -> Iterator[int]:
 @pytest.mark.slow
 def test_nobody_answers(tmp_path):
     process = train(tmp_path, free_port(), 1)
-    refused(process, "process 0 does not answer (Connection refused)", "start process 0", "parallel.join_seconds")
-    refused(
+    assert_refused(
+        process, "process 0 does not answer (Connection refused)", "start process 0", "parallel.join_seconds"
+    )
+    assert_refused(
         train(tmp_path, 9, 1, host="nowhere.invalid", seconds=0.1), "nowhere.invalid:9", "process 0 does not answer"
     )
 
@@ -63,14 +65,14 @@ def test_nobody_answers(tmp_path):
 def test_another_program_has_the_port(answer, tmp_path):
     with stranger(answer) as port:
         processes = [train(tmp_path, port, number) for number in (0, 1)]
-        refused(processes[0], f"127.0.0.1:{port}: process 0 cannot listen there", "choose another one")
-        refused(processes[1], "what answers there is not process 0 of a run")
+        assert_refused(processes[0], f"127.0.0.1:{port}: process 0 cannot listen there", "choose another one")
+        assert_refused(processes[1], "what answers there is not process 0 of a run")
 
 
 @pytest.mark.slow
 def test_an_address_of_another_machine(tmp_path):
     # Of a block that is kept for documentation.
-    refused(train(tmp_path, 7000, 0, host="192.0.2.1"), "it is not an address of this machine")
+    assert_refused(train(tmp_path, 7000, 0, host="192.0.2.1"), "it is not an address of this machine")
 
 
 @pytest.mark.slow
@@ -78,7 +80,7 @@ def test_missing_processes_are_named_by_all_that_came(tmp_path):
     port = free_port()
     processes = [train(tmp_path, port, number, processes=4, seconds=4) for number in (0, 2)]
     for process in processes:
-        refused(process, "of the 4 processes of the run, these did not join", ": 1, 3")
+        assert_refused(process, "of the 4 processes of the run, these did not join", ": 1, 3")
 
 
 @pytest.mark.slow
@@ -87,11 +89,11 @@ def test_other_flags_another_folder_and_a_number_that_is_taken(tmp_path):
     first = train(tmp_path, port, 0, processes=3, seconds=8)
     second = train(tmp_path, port, 1, processes=3, seconds=8)
     time.sleep(2)
-    refused(train(tmp_path, port, 2, "--config.model.width=8", processes=3, seconds=8), "a run with other flags")
-    refused(train(tmp_path, port, 2, "--workdir=elsewhere", processes=3, seconds=8), "a run with other flags")
-    refused(train(tmp_path, port, 1, processes=3, seconds=8), "another process has joined as process 1")
-    refused(first, "did not join", ": 2")
-    refused(second, "did not join", ": 2")
+    assert_refused(train(tmp_path, port, 2, "--config.model.width=8", processes=3, seconds=8), "a run with other flags")
+    assert_refused(train(tmp_path, port, 2, "--workdir=elsewhere", processes=3, seconds=8), "a run with other flags")
+    assert_refused(train(tmp_path, port, 1, processes=3, seconds=8), "another process has joined as process 1")
+    assert_refused(first, "did not join", ": 2")
+    assert_refused(second, "did not join", ": 2")
 
 
 @pytest.mark.slow
@@ -105,7 +107,7 @@ def test_a_signal_while_processes_wait(number, tmp_path):
     printed, errors = second.communicate(timeout=60)
     line = "stopped before training began; rerun the same command to start it\n"
     assert (second.returncode, printed, errors) == (75, line, "")
-    refused(first, "did not join", ": 1, 2")
+    assert_refused(first, "did not join", ": 1, 2")
 
 
 def all_met(count: int, seconds: float = 20.0, run: str = "run") -> tuple[list, int]:
@@ -283,11 +285,13 @@ def test_a_cluster_is_asked_and_what_goes_wrong_there_is_one_line(tmp_path, monk
     for name in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
     auto = ["--config.parallel.coordinator=auto", "--config.parallel.join_seconds=1.5"]
-    refused(start("train", *auto, folder=tmp_path), "no SLURM, TPU pod, Kubernetes or MPI was found here")
+    assert_refused(start("train", *auto, folder=tmp_path), "no SLURM, TPU pod, Kubernetes or MPI was found here")
     for name, value in (("JOB_ID", "7"), ("PROCID", "1"), ("LOCALID", "0"), ("STEP_NODELIST", "localhost,b")):
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("SLURM_NTASKS", "two")
-    refused(start("train", *auto, folder=tmp_path), "the cluster cannot be asked (ValueError: invalid literal")
+    assert_refused(start("train", *auto, folder=tmp_path), "the cluster cannot be asked (ValueError: invalid literal")
     monkeypatch.setenv("SLURM_NTASKS", "2")
     # JAX takes the port from the number of the job.
-    refused(start("train", *auto, folder=tmp_path), f"localhost:{7 + 65535 - 2**12 + 1}: process 0 does not answer")
+    assert_refused(
+        start("train", *auto, folder=tmp_path), f"localhost:{7 + 65535 - 2**12 + 1}: process 0 does not answer"
+    )
