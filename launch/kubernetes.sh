@@ -16,7 +16,7 @@ Applies a JobSet (0.6 or later) of pods that train together. IMAGE holds the pac
 launch/Dockerfile makes one. VOLUME is a persistent volume claim, mounted at /data in every pod: put the graph and
 --workdir there. The pods run on several nodes, so its access mode must be ReadWriteMany.
   --name=NAME              name of the JobSet (mocme)
-  --namespace=NAME         namespace (that of kubectl's context)
+  --namespace=NAME         namespace; default: the namespace of kubectl's current context
   --pods=P                 number of pods, one process each (2)
   --gpus=G                 NVIDIA GPUs per pod (8); 0: train on CPUs
   --tpus=C                 TPU chips per pod, instead of GPUs

@@ -22,7 +22,7 @@ OPTIONS = {
     "relations": Field(500, "number of relations", low=1),
     "modalities": Field((512,), "widths of the feature modalities, such as 512,304", element=int, low=1),
     "evaluated": Field(1000, "number of dev triples, or of test triples if they are more", low=1),
-    "processes": Field(1, "number of processes per node, each of which needs its own host memory", low=1),
+    "processes": Field(1, "number of processes per node; each needs host memory of its own", low=1),
     "device": Field("h100", "kind of device; sets --memory", choices=tuple(DEVICE_MEMORY)),
     "memory": Field(None, "memory of one device in GB; overrides --device", kind=float, above=0),
     "most": Field(8, "largest number of devices to try", low=1, high=128),

@@ -127,7 +127,7 @@ def test_the_plan_tells_the_fewest_devices_that_fit(tmp_path, monkeypatch, capsy
     flags += ["--config.negatives.sampling=uniform"]
     for memory, words in (
         (["--memory=0.6"], "2 devices of 0.6 GB are enough"),
-        ([], "1 device of 80 GB is enough, of which JAX takes 75%"),
+        ([], "1 device of 80 GB is enough (JAX takes 75% of the memory)"),
     ):
         monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
         assert run_here("plan", *flags, *memory, monkeypatch=monkeypatch) == 0

@@ -34,7 +34,7 @@ class Cardinality(ScoreAddition):
         # An exported program is made for any number of queries.
         if not isinstance(queries, int) or queries < len(self.whole):
             return scores + jnp.where(jnp.take(self.rows, relations, axis=1).T > 0, self.whole[relations][:, None], 0)
-        # For many queries, the bonus of every relation, of which rows are taken, is faster.
+        # With many queries, it is faster to compute the bonus of every relation once and to look it up per query.
         bonus = jnp.where(self.rows.T > 0, self.whole[:, None], 0)
         return scores + jnp.take(bonus, relations, axis=0, mode="clip")
 

@@ -265,8 +265,8 @@ def _count_all(count_fn, query_fn, match_fn, source, block, params, tables, chun
 def _without_known(scores, chunk, low, high, first):
     """Set the scores ``[B, S]`` of known answers among the entities from ``low`` up to ``high`` to -inf.
 
-    The first column is that of the entity ``first``. Known answers are sorted by entity, and are read ``_KNOWN`` at a
-    time, so the cost does not grow with the known answers in other blocks.
+    The first column belongs to the entity ``first``. Known answers are sorted by entity and read in pieces of
+    ``_KNOWN``, so the cost does not grow with the known answers in other blocks.
     """
     rows, columns = chunk["known_rows"], chunk["known_columns"]
     size = min(_KNOWN, len(columns))

@@ -23,7 +23,7 @@ class HostNeed(NamedTuple):
 
     Attributes:
       parts: bytes by part that are held for the whole run.
-      stages: bytes by stage, of which only one runs at a time.
+      stages: bytes by stage. Only one stage runs at a time.
     """
 
     parts: dict[str, int]
@@ -55,7 +55,7 @@ def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> 
     stages = {
         "reading features": features // shared,
         "indexing known answers": _FACT * sizes.triples // shared,
-        # While training goes on, Orbax holds a copy of the shards of this process, and what it has compressed of it.
+        # During training, Orbax holds a copy of this process's shards and the compressed part of that copy.
         "saving a checkpoint": int((1 + _COMPRESSED) * saved) // shared,
     }
     return HostNeed(parts, stages)

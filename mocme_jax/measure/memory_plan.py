@@ -53,7 +53,7 @@ class Need(NamedTuple):
 
     Attributes:
       parts: bytes by part that are held for the whole run, in the order they are printed.
-      stages: bytes by stage, of which only one runs at a time.
+      stages: bytes by stage. Only one stage runs at a time.
       collective: bytes that one device's program gives to collectives in a step.
       saved: bytes of the state on all devices, which checkpoints hold.
     """
@@ -228,7 +228,7 @@ def plan(
     enough = ("are" if last > 1 else "is") + (" enough" if fits else " not enough")
     told = "" if fits else f"; parallel.shard_entities is {settings.shard_entities}"
     console.print(
-        f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough}, of which JAX takes {share:.0%}{told}",
+        f"{last} device{'s' * (last > 1)} of {memory:g} GB {enough} (JAX takes {share:.0%} of the memory){told}",
         soft_wrap=True,
     )
     host = host_need(config, sizes, needs[last].saved, processes=processes)

@@ -100,7 +100,7 @@ def weight_names(graph: KnowledgeGraph, shares: jax.Array) -> dict[str, float]:
 def expert_names(modalities: Sequence[str], experts: int) -> list[str]:
     """Return the names of H experts: the structure, feature modalities if there are several, and joint experts.
 
-    A single expert of a graph with features is that of a fusion of vectors.
+    If a graph has features and the model has a single expert, the model fuses vectors.
     """
     if experts == 1:
         return ["fused vector" if modalities else "structure"]
