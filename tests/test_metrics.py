@@ -64,10 +64,31 @@ def test_groups_hold_the_right_ranks():
         "answer_modalities": {"none": 6, "text": 1.5},
         "answer_seen": {"seen": pytest.approx(7 / 3), "unseen": 8},
         "query_entity_seen": {"seen": pytest.approx(13 / 3), "unseen": 2},
+        "two_entities": {"joined": 2.5, "not joined": 5},
     }
     for rows in groups.values():
         assert sum(row["count"] for row in rows.values()) == 4
     assert json.loads(json.dumps(groups)) == groups
+
+
+def test_triples_are_grouped_by_what_train_says_of_their_two_entities():
+    rng = np.random.default_rng(0)
+    train, test = (rng.integers(0, [12, 3, 12], (count, 3)) for count in (60, 80))
+    known = {tuple(map(int, row)) for row in train}
+    ends = {frozenset((head, tail)) for head, _, tail in known}
+    words = [
+        "triple in train" if (h, r, t) in known else "joined" if frozenset((h, t)) in ends else "not joined"
+        for h, r, t in test.tolist()
+    ]
+    ranks = np.arange(1.0, 161)
+    found = grouped_metrics(
+        ranks, reciprocal(test, 3), relations=["a", "b", "c"], train=train, present={}, num_entities=12
+    )["two_entities"]
+    assert len(set(words)) == 3
+    assert {name: row["mr"] for name, row in found.items()} == {
+        word: pytest.approx(np.mean([rank for rank, one in zip(ranks, 2 * words, strict=True) if one == word]))
+        for word in set(words)
+    }
 
 
 def test_a_wrong_number_of_ranks_is_refused():

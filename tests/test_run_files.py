@@ -1,5 +1,7 @@
 """The other files of a run's folder as a stranger's: read as what they are, or refused in one line."""
 
+import copy
+import io
 import json
 import os
 
@@ -17,7 +19,8 @@ from mocme_jax.studies.study_folder import read_rows
 from mocme_jax.training.checkpoints.run_position import identity_of
 from mocme_jax.training.information import read_information
 from mocme_jax.training.logs.metrics_log import read_metrics
-from mocme_jax.training.logs.run_results import read_results
+from mocme_jax.training.logs.progress import make_console
+from mocme_jax.training.logs.run_results import print_results, read_results
 
 SCORES = {"count": 4, "mrr": 0.5, "mr": 2.0, "hits@1": 0.5, "hits@3": 0.5, "hits@10": 1.0}
 REPORT = {"overall": SCORES, "clean": SCORES, "groups": {"direction": {"head": SCORES}}}
@@ -74,6 +77,19 @@ def test_results_of_another_shape_are_told_by_their_place(path, new, told, tmp_p
         with pytest.raises(UserError, match=r"results\.json: does not contain the results of a run: ") as raised:
             read(tmp_path)
         assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(("joined", "told"), [(5, False), (6, True), (94, True), (95, False), (0, False)])
+def test_scores_of_triples_that_train_joins_are_printed_if_they_are_many(joined, told):
+    results = copy.deepcopy(RESULTS)
+    scores = {"count": 100, "mrr": 0.5, "mr": 3.0, "hits@1": 0.25, "hits@3": 0.5, "hits@10": 0.75}
+    groups = {"joined": scores | {"count": joined, "mrr": 0.875}, "not joined": scores | {"count": 100 - joined}}
+    results["test"] = {"overall": scores, "clean": scores, "groups": {"two_entities": groups}}
+    printed = io.StringIO()
+    print_results(results, make_console(printed))
+    assert ("test, entities joined in train" in printed.getvalue()) == told
+    assert ("0.8750" in printed.getvalue()) == told
+    assert ("test, entities not joined" in printed.getvalue()) == told
 
 
 def test_rows_of_metrics_that_are_no_numbers_are_not_drawn(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mocme_jax.data.graph.splits import clean_rows, joined_rows
 from mocme_jax.data.graph.triple_keys import distinct_triples
 
 HITS = (1, 3, 10)
@@ -106,7 +107,8 @@ def grouped_metrics(
       Metrics by grouping and value, ready for JSON. Groupings: ``direction`` (tail, head), ``relation`` (by name),
       ``relation_kind`` (1-1, 1-N, N-1, N-N of the triple in either direction; ``not in train``), ``answer_modalities``
       (the modalities of the answer), ``answer_seen`` and ``query_entity_seen`` (seen, unseen: whether train has the
-      entity). Only values that occur are listed.
+      entity), ``two_entities`` (``joined``: a training triple of another relation or direction has the same two
+      entities; ``not joined``; ``triple in train``: the triple itself is there). Only values that occur are listed.
 
     Raises:
       ValueError: the numbers of ranks and queries differ.
@@ -121,7 +123,10 @@ def grouped_metrics(
     kinds = [kind or "not in train" for kind in relation_kinds(train, num_relations)]
     patterns = modality_patterns(present, num_entities)
     seen = np.zeros(num_entities, bool)
-    seen[np.asarray(train).reshape(-1, 3)[:, [0, 2]]] = True
+    train = np.asarray(train).reshape(-1, 3)
+    seen[train[:, [0, 2]]] = True
+    triples = queries[: len(queries) // 2]
+    joined = np.where(joined_rows(triples, train), 1, 2 * ~clean_rows(triples, train))
     groups = {
         "direction": _labels(directed >= num_relations, ("tail", "head")),
         "relation": np.asarray(relations, object)[relation],
@@ -129,11 +134,12 @@ def grouped_metrics(
         "answer_modalities": np.asarray(patterns, object)[answer],
         "answer_seen": _labels(seen[answer], ("unseen", "seen")),
         "query_entity_seen": _labels(seen[entity], ("unseen", "seen")),
+        "two_entities": np.tile(_labels(joined, ("not joined", "joined", "triple in train")), 2),
     }
     return {group: _by_label(ranks, labels) for group, labels in groups.items()}
 
 
-def _labels(flags: np.ndarray, names: tuple[str, str]) -> np.ndarray:
+def _labels(flags: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     return np.asarray(names, object)[flags.astype(np.int64)]
 
 

@@ -11,7 +11,7 @@ from mocme_jax.report import charts
 from mocme_jax.report.charts import Chart, Key
 from mocme_jax.report.finished_run import Finished
 from mocme_jax.report.run_measurements import Measured
-from mocme_jax.training.logs.run_results import scores_of
+from mocme_jax.training.logs.run_results import joined_scores_of, scores_of
 
 BEFORE, AFTER = 7, 0
 """Colours of the reliability diagram."""
@@ -73,7 +73,7 @@ def side_by_side(
 
 
 def all_rows(run: Finished) -> list[Row]:
-    """Every split, then test by direction and by whether train shows the entities."""
+    """Every split, then test by direction and by whether train shows the entities, and joins them."""
     rows = [Row(name, metrics) for name, metrics in splits_of(run).items()]
     groups = {} if run.results["test"] is None else run.results["test"]["groups"]
     words = {"tail": "test, tail queries", "head": "test, head queries"}
@@ -82,6 +82,7 @@ def all_rows(run: Finished) -> list[Row]:
         named = groups.get(group, {})
         if len(named) > 1:
             rows += [Row(f"test, {word} {name} in train", metrics) for name, metrics in named.items()]
+    rows += [Row(name, metrics) for name, metrics in joined_scores_of(run.results).items()]
     return rows
 
 

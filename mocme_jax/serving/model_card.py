@@ -13,7 +13,7 @@ from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import one_line
 from mocme_jax.flags import PLACES_MEANING, flags_of
 from mocme_jax.serving.calibration import MEANING, identity_of, read_calibration
-from mocme_jax.training.logs.run_results import scores_of
+from mocme_jax.training.logs.run_results import joined_scores_of, scores_of
 from mocme_jax.training.setup.settings import settings_of
 
 FILE = "MODEL_CARD.md"
@@ -123,7 +123,7 @@ def _scores(results: dict) -> Iterator[str]:
     for group in ("direction", "relation_kind", "answer_seen") if test is not None else ():
         named = test["groups"].get(group, {}).items()
         rows += [(f"test, {group.replace('_', ' ')}: {plain(name)}", metrics) for name, metrics in named]
-    for name, metrics in rows:
+    for name, metrics in rows + list(joined_scores_of(results).items()):
         numbers = [metrics[key] for key in ("mrr", "hits@1", "hits@3", "hits@10")]
         shown = " | ".join("-" if value is None else f"{value:.4f}" for value in numbers)
         yield f"| {name} | {metrics['count']:,} | {shown} |"

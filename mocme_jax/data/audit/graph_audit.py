@@ -9,7 +9,7 @@ from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_rela
 from mocme_jax.data.features.filled_rows import equal_rows
 from mocme_jax.data.graph.entity_names import readable_name
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
-from mocme_jax.data.graph.splits import clean_rows
+from mocme_jax.data.graph.splits import clean_rows, joined_rows
 from mocme_jax.data.graph.triple_keys import distinct_triples
 from mocme_jax.errors import one_line
 
@@ -230,7 +230,6 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
     unwanted = ["train"] if name == "test" else list(others)
     entities = _occurring(graph.train, (0, 2), len(graph.entities))
     relations = _occurring(graph.train, (1,), len(graph.relations))
-    pairs = () if name == "train" else (_pairs(split), _pairs(graph.train))
     return SplitAudit(
         rows=len(split),
         distinct=len(distinct),
@@ -241,14 +240,8 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
         unseen_entity=int((~(entities[split[:, 0]] & entities[split[:, 2]])).sum()),
         unseen_relation=int((~relations[split[:, 1]]).sum()),
         reversed_in_train=int(leaked_rows(split, graph.train, inverses).sum()),
-        joined_in_train=int((clean_of["train"] & ~clean_rows(*pairs)).sum()) if pairs else 0,
+        joined_in_train=0 if name == "train" else int(joined_rows(split, graph.train).sum()),
     )
-
-
-def _pairs(triples: np.ndarray) -> np.ndarray:
-    """Triples ``[T, 3]`` without their relation and direction, so that those of the same two entities are equal."""
-    ends = triples[:, [0, 2]]
-    return np.stack([ends.min(axis=1), np.zeros_like(ends[:, 0]), ends.max(axis=1)], axis=1)
 
 
 def _occurring(triples: np.ndarray, columns: tuple[int, ...], number: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from mocme_jax import __version__
+from mocme_jax.data.audit.graph_audit import JOINED_WORTH_A_WARNING
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.readers.json_shape import misfit
@@ -141,11 +142,23 @@ def scores_of(results: dict) -> dict[str, dict]:
     return found
 
 
+def joined_scores_of(results: dict) -> dict[str, dict]:
+    """Return the metrics of test's triples whose two entities train joins or does not join, by name.
+
+    There are none if train joins at most 5% of them, or nearly all, or if the run is of an earlier version.
+    """
+    groups = {} if results["test"] is None else results["test"]["groups"].get("two_entities", {})
+    joined, apart = (groups.get(name, {"count": 0}) for name in ("joined", "not joined"))
+    if min(joined["count"], apart["count"]) <= JOINED_WORTH_A_WARNING * (joined["count"] + apart["count"]):
+        return {}
+    return {"test, entities joined in train": joined, "test, entities not joined": apart}
+
+
 def print_results(results: dict, console: Console) -> None:
-    """Print a table of the metrics: dev, test, test's clean rows if there are fewer, and each direction."""
+    """Print a table of the metrics: of ``scores_of``, of each direction, and of test's ``joined_scores_of``."""
     directions = {} if results["test"] is None else results["test"]["groups"].get("direction", {})
     scores = scores_of(results) | {f"test, {name}s": directions[name] for name in sorted(directions, reverse=True)}
-    rows = [_row(name, metrics) for name, metrics in scores.items()]
+    rows = [_row(name, metrics) for name, metrics in (scores | joined_scores_of(results)).items()]
     best = results["run"]["best_epoch"]
     results_table(rows, title=f"{results['graph']['name']}, best epoch on dev: {best}", console=console)
 
