@@ -10,7 +10,7 @@ from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.added_information import added_information, by_relation
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
-from mocme_jax.evaluation.ranking import make_log_probabilities
+from mocme_jax.evaluation.ranking import Ranker
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
 
@@ -28,7 +28,7 @@ def dot_match(queries, candidates):
 def log_probabilities(questions, answers, table, plan, mapper=ONE):
     vectors = EntityVectors(*(jnp.asarray(part, jnp.float32) for part in (questions, answers)))
     placed = mapper.place(vectors, EntityVectors(ROWS, ROWS))
-    program = make_log_probabilities(distmult_query, dot_match, mapper=mapper, block=16)
+    program = Ranker(distmult_query, dot_match, mapper=mapper, block=16).log_probabilities
     return program(jnp.asarray(table, jnp.float32), placed, plan)
 
 
@@ -89,7 +89,7 @@ def test_an_answer_that_is_ruled_out_is_unlikely_and_finite():
     plan = plan_evaluation(loops, known_tails([loops], 40, 1))
     vectors = ONE.place(EntityVectors(*[jnp.ones((40, 2))] * 2), EntityVectors(ROWS, ROWS))
     barred = SelfAnswers(np.ones(2, bool))
-    program = make_log_probabilities(distmult_query, dot_match, mapper=ONE, bars=[barred])
+    program = Ranker(distmult_query, dot_match, mapper=ONE, bars=[barred]).log_probabilities
     found = program(jnp.ones((2, 2)), vectors, plan)
     assert np.isfinite(found).all()
     assert (found < -np.log(39)).all()

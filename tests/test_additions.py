@@ -10,7 +10,7 @@ from mocme_jax.additions.cardinality import find_cardinality
 from mocme_jax.additions.self_answers import SelfAnswers, find_self_answers
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
-from mocme_jax.evaluation.ranking import make_ranker
+from mocme_jax.evaluation.ranking import Ranker
 from mocme_jax.parallel.mesh import Mapper
 
 
@@ -69,7 +69,7 @@ def test_the_ranker_takes_several_of_each_kind(kind, count):
         test, known_tails([train, test], 37, 3), chunk=13, corrections=additions.corrections(*queries.T)
     )
     options = dict(block=8, mapper=mapper, scores=additions.scores, bars=additions.bars)
-    ranks, _ = make_ranker(distmult_query, dot_match, **options)(table, alike(vectors, mapper), plan)
+    ranks, _ = Ranker(distmult_query, dot_match, **options)(table, alike(vectors, mapper), plan)
     ruled_out = queries[:, 2] == 3
     np.testing.assert_array_equal(ranks[~ruled_out], expected[~ruled_out])
     assert ranks[ruled_out].min(initial=37) > 20

@@ -13,7 +13,7 @@ from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.graph.known_tails import known_tails
 from mocme_jax.evaluation.entity_source import ENCODED
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
-from mocme_jax.evaluation.ranking import FROM_VECTORS, lower_ranker, make_ranker
+from mocme_jax.evaluation.ranking import Ranker
 from mocme_jax.method.mocme import EntityVectors, Params, init_params
 from mocme_jax.parallel.entity_tables import inputs_spec
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
@@ -41,14 +41,14 @@ def rankers(score, mapper, split, entities=ENTITIES, block=8):
     (vectors, shares), (tables, some) = (encode(placed, inputs) for encode in encodings)
     train = np.random.default_rng(0).integers(0, [entities, RELATIONS, entities], (150, 3)).astype(np.int32)
     source = block_source(model, entities=entities, devices=mapper.count, split=split)
-    ranker = make_ranker(
+    ranker = Ranker(
         lambda params, *query: model.apply(params, *query, method="query"),
         model.match,
         mapper=mapper,
         block=block,
         scores=[find_cardinality(train, entities, RELATIONS, 0.5)],
         bars=[SelfAnswers(np.array([True, False, True] * 2))],
-        sources=FROM_VECTORS | {Unencoded: source},
+        sources={Unencoded: source},
     )
     return ranker, (vectors, tables), placed.model, (shares, some), train
 
@@ -87,7 +87,7 @@ def test_equal_entities_tie_whatever_the_score_and_the_block(score):
     params = init_params(model, jax.random.key(0), 1).model
     params = jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(1), x.shape), params)
     test = rng.integers(0, [entities, RELATIONS, entities], (700, 3)).astype(np.int32)
-    ranker = make_ranker(lambda params, *query: model.apply(params, *query, method="query"), model.match, mapper=mapper)
+    ranker = Ranker(lambda params, *query: model.apply(params, *query, method="query"), model.match, mapper=mapper)
     plan = plan_evaluation(test, known_tails([test], entities, RELATIONS), chunk=600)
     _, ties = ranker(params, placed, plan)
     known = set(map(tuple, np.concatenate([test, test[:, [2, 1, 0]] + [0, RELATIONS, 0]]).tolist()))
@@ -114,14 +114,16 @@ def test_no_evaluation_gathers_a_table_or_holds_another(kind):
         source = ENCODED if kind == "vectors" else block_source(model, entities=entities, devices=4, split=True)
         test = np.random.default_rng(0).integers(0, [1000, RELATIONS, 1000], (20, 3)).astype(np.int32)
         plan = plan_evaluation(test, known_tails([test], entities, RELATIONS), chunk=8)
-        program = lower_ranker(
+        ranker = Ranker(
             lambda params, *query: model.apply(params, *query, method="query"),
             model.match,
+            mapper=mapper,
+            sources={Unencoded: source},
+        )
+        program = ranker.lower(
             mapper.placed_shapes(params.model, WHOLE),
             mapper.placed_shapes(tables, source.spec),
             mapper.placed_shapes(plan.chunks(), WHOLE),
-            mapper=mapper,
-            source=source,
         ).compile()
         heights = [
             int(height)

@@ -11,7 +11,7 @@ from mocme_jax.additions.addition import Additions
 from mocme_jax.additions.cardinality import find_cardinality
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
-from mocme_jax.evaluation.ranking import make_ranker
+from mocme_jax.evaluation.ranking import Ranker
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.completion import complete_questions, score_relations, score_triples
@@ -74,7 +74,7 @@ def test_the_ranker_adds_it_to_every_candidate(kind, count):
     corrections = Additions((counted,), (), train, (ENTITIES, RELATIONS)).corrections(*queries.T)
     plan = plan_evaluation(test, known_tails([train, test], ENTITIES, RELATIONS), chunk=13, corrections=corrections)
     assert (scores != plain + (counted.rows.T[relations] > 0) * counted.whole[relations][:, None]).any()
-    ranker = make_ranker(
+    ranker = Ranker(
         lambda params, questions, relation: questions * params[relation],
         lambda q, candidates: q @ candidates.T,
         mapper=mapper,

@@ -11,7 +11,7 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
 from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.evaluation.ranking import make_ranker
+from mocme_jax.evaluation.ranking import Ranker
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.training.reevaluation import openke_metrics
@@ -84,7 +84,7 @@ def test_ranks_equal_a_plain_loop(match_fn, chunk, block):
     assert (expected_ties > 0).mean() > 0.5, "the graph must put ties to the test"
 
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=chunk)
-    ranks, ties = make_ranker(distmult_query, match_fn, block=block, mapper=ONE)(table, alike(vectors), plan)
+    ranks, ties = Ranker(distmult_query, match_fn, block=block, mapper=ONE)(table, alike(vectors), plan)
     assert ranks.dtype == np.float64
     np.testing.assert_array_equal(ties, expected_ties)
     np.testing.assert_array_equal(ranks, expected)
@@ -131,7 +131,7 @@ def rank_by_score(scores, tests, known_answers, **options):
     triples = np.array([[0, 0, tail] for tail in known_answers], np.int32)
     test = np.array([[0, 0, tail] for tail in tests], np.int32)
     plan = plan_evaluation(test, known_tails([triples, test], len(scores), 1), **options)
-    return make_ranker(ones_query, dot_match, block=4, mapper=ONE)(None, alike(vectors), plan)[0][: len(tests)].tolist()
+    return Ranker(ones_query, dot_match, block=4, mapper=ONE)(None, alike(vectors), plan)[0][: len(tests)].tolist()
 
 
 def test_ties_share_their_places():
@@ -165,7 +165,7 @@ def unrounded_graph(copies):
 def test_a_gold_does_not_tie_with_itself_and_float32_hardly_matters():
     test, vectors, table = unrounded_graph(copies=1)
     plan = plan_evaluation(test, known_tails([test], 300, 1), chunk=77)
-    ranks, ties = make_ranker(distmult_query, dot_match, block=128, mapper=ONE)(table, alike(vectors), plan)
+    ranks, ties = Ranker(distmult_query, dot_match, block=128, mapper=ONE)(table, alike(vectors), plan)
     queries = reciprocal(test, 1)
     scores = (vectors[queries[:, 0]] * table[queries[:, 1]]).astype(np.float64) @ vectors.T.astype(np.float64)
     expected, _ = naive_ranks(scores, queries, [test], 1)
@@ -179,7 +179,7 @@ def test_a_gold_ties_with_its_double_to_the_last_bit():
     """A gold whose score came from an expression of its own would miss the tie in about half the queries."""
     test, vectors, table = unrounded_graph(copies=2)
     plan = plan_evaluation(test, known_tails([test], 600, 1), chunk=77)
-    ranks, ties = make_ranker(distmult_query, dot_match, block=300, mapper=ONE)(table, alike(vectors), plan)
+    ranks, ties = Ranker(distmult_query, dot_match, block=300, mapper=ONE)(table, alike(vectors), plan)
     assert (ties == 1).all()
     assert (ranks % 1 == 0.5).all()
 
@@ -188,7 +188,7 @@ def test_one_entity_ranks_first():
     loop = np.zeros((2, 3), np.int32)
     plan = plan_evaluation(loop, known_tails([loop], 1, 1))
     one = alike(np.ones((1, 3), np.float32))
-    ranks, ties = make_ranker(distmult_query, dot_match, mapper=ONE)(np.ones((2, 3)), one, plan)
+    ranks, ties = Ranker(distmult_query, dot_match, mapper=ONE)(np.ones((2, 3)), one, plan)
     assert ranks.tolist() == [1, 1, 1, 1]
     assert not ties.any()
 
@@ -202,7 +202,7 @@ def test_both_directions_use_their_own_relation():
 
     test = np.array([[1, 0, 3]], np.int32)
     plan = plan_evaluation(test, known_tails([test], 5, 1))
-    ranks, _ = make_ranker(prefer, dot_match, mapper=ONE)(np.array([1.0, -1.0], np.float32), alike(vectors), plan)
+    ranks, _ = Ranker(prefer, dot_match, mapper=ONE)(np.array([1.0, -1.0], np.float32), alike(vectors), plan)
     assert ranks.tolist() == [2, 2]
 
 
@@ -211,7 +211,7 @@ def test_what_is_asked_and_what_answers_may_differ():
     values = np.arange(5, dtype=np.float32)[:, None]
     vectors = ONE.place(EntityVectors(-values, values), EntityVectors(ROWS, ROWS))
     plan = plan_evaluation(np.array([[1, 0, 3]], np.int32), known_tails([np.array([[1, 0, 3]])], 5, 1))
-    ranks, _ = make_ranker(distmult_query, dot_match, mapper=ONE)(np.array([[-1.0], [1.0]], np.float32), vectors, plan)
+    ranks, _ = Ranker(distmult_query, dot_match, mapper=ONE)(np.array([[-1.0], [1.0]], np.float32), vectors, plan)
     # -1 * -1 = 1 prefers high answers, of which 3 is second; -3 * 1 prefers low ones, of which 1 is second.
     assert ranks.tolist() == [2, 2]
 
@@ -229,7 +229,7 @@ def test_devices_do_not_change_ranks(kind, count, chunk):
     vectors, table = jnp.asarray(vectors, jnp.float32), jnp.asarray(table, jnp.float32)
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=chunk)
     one, many = (
-        make_ranker(distmult_query, dot_match, block=16, mapper=mapper)(table, alike(vectors, mapper), plan)[0]
+        Ranker(distmult_query, dot_match, block=16, mapper=mapper)(table, alike(vectors, mapper), plan)[0]
         for mapper in (ONE, Mapper(kind, count))
     )
     np.testing.assert_array_equal(one, many)
@@ -241,7 +241,7 @@ def test_a_score_that_is_no_number_is_an_error(value):
     vectors = np.abs(vectors) + 1
     table = np.abs(table) + 1
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=10)
-    ranker = make_ranker(distmult_query, dot_match, block=16, mapper=ONE)
+    ranker = Ranker(distmult_query, dot_match, block=16, mapper=ONE)
     ranker(table, alike(vectors), plan)
     vectors[36, 0] = value
     with pytest.raises(FloatingPointError, match="NaN or infinite"):
@@ -254,7 +254,7 @@ def test_padding_is_not_mistaken_for_an_entity():
     vectors = -np.arange(1, 6, dtype=np.float32)[:, None]
     test = np.array([[0, 0, 4]], np.int32)
     plan = plan_evaluation(test, known_tails([test], 5, 1))
-    ranks, _ = make_ranker(ones_query, reward_zero, block=4, mapper=ONE)(None, alike(vectors), plan)
+    ranks, _ = Ranker(ones_query, reward_zero, block=4, mapper=ONE)(None, alike(vectors), plan)
     assert ranks.tolist() == [1, 5]
 
 
@@ -262,7 +262,7 @@ def test_evaluations_of_one_shape_compile_once():
     train, test, vectors, table = small_graph()
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=10)
     chex.clear_trace_counter()
-    ranker = make_ranker(chex.assert_max_traces(distmult_query, n=1), dot_match, mapper=ONE)
+    ranker = Ranker(chex.assert_max_traces(distmult_query, n=1), dot_match, mapper=ONE)
     first = ranker(table, alike(vectors), plan)[0]
     second = ranker(table, alike(vectors * 2), plan)[0]
     np.testing.assert_array_equal(first, second)
@@ -277,7 +277,7 @@ def test_products_are_in_full_precision():
 
     train, test, vectors, table = small_graph()
     plan = plan_evaluation(test, known_tails([train, test], 37, 3))
-    make_ranker(distmult_query, match, mapper=ONE)(table, alike(vectors), plan)
+    Ranker(distmult_query, match, mapper=ONE)(table, alike(vectors), plan)
     assert seen
     assert set(seen) == {"highest"}
 
@@ -297,7 +297,7 @@ def test_a_plan_refuses_what_it_cannot_filter():
         plan_evaluation(test[:0], known_tails([train], 37, 3))
     plan = plan_evaluation(test, known_tails([train, test], 37, 3))
     with pytest.raises(ValueError, match="32 rows of entity vectors for a plan of 37"):
-        make_ranker(distmult_query, dot_match, mapper=ONE)(table, alike(vectors[:30]), plan)
+        Ranker(distmult_query, dot_match, mapper=ONE)(table, alike(vectors[:30]), plan)
 
 
 @pytest.mark.parametrize("mapper", [ONE, Mapper("shard_map", 4)])
@@ -313,7 +313,7 @@ def test_what_is_ruled_out_ranks_below_all_others(mapper, never):
 
     plan = plan_evaluation(test, known_tails([train, test], 37, 3), chunk=13)
     bars = [SelfAnswers(np.tile(never, 2))]
-    ranker = make_ranker(distmult_query, dot_match, block=8, mapper=mapper, bars=bars)
+    ranker = Ranker(distmult_query, dot_match, block=8, mapper=mapper, bars=bars)
     ranks, _ = ranker(table, alike(vectors, mapper), plan)
     np.testing.assert_array_equal(ranks, expected)
     assert expected[-1 - len(test)] > 20, "a gold answer that is barred is far down"

@@ -298,7 +298,7 @@ def test_memory_that_runs_out_is_one_line_that_names_a_field(work, fields, cure,
     if work == "training":
         monkeypatch.setattr("mocme_jax.training.setup.builders.make_train_program", lambda *_, **__: too_much)
     else:
-        monkeypatch.setattr("mocme_jax.evaluation.evaluator.make_ranker", lambda *_, **__: too_much)
+        monkeypatch.setattr("mocme_jax.evaluation.evaluator.Ranker", lambda *_, **__: too_much)
     status = run_here("train", *tiny_flags(graph, tmp_path / "run", **fields), monkeypatch=monkeypatch)
     told = capsys.readouterr().err
     assert_one_error(status, told, "out of memory", "40,000.0 GB", cure)

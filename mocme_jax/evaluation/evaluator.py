@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,9 +14,10 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import enough_memory
+from mocme_jax.evaluation.entity_source import EntitySource
 from mocme_jax.evaluation.evaluation_plan import EvaluationPlan, plan_evaluation
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
-from mocme_jax.evaluation.ranking import FROM_VECTORS, Sources, make_log_probabilities, make_ranker
+from mocme_jax.evaluation.ranking import Ranker
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.parallel.mesh import Mapper
 
@@ -48,7 +49,7 @@ class Evaluator:
         mapper: Mapper,
         score_bytes: int = 32 << 20,
         additions: Additions | None = None,
-        sources: Sources = FROM_VECTORS,
+        sources: Mapping[type, EntitySource] = MappingProxyType({}),
     ):
         self.graph = graph
         self._known, self._additions = known, additions or Additions()
@@ -59,14 +60,8 @@ class Evaluator:
             queries: Any = model.apply(params, questions, relations, method="query")
             return queries
 
-        one, every = self._additions, {**FROM_VECTORS, **sources}
-
-        def make(program: Callable) -> Callable:
-            return program(query, model.match, mapper=mapper, scores=one.scores, bars=one.bars, sources=every)
-
-        self._ranker = make(make_ranker)
-        # Made on first use, because it holds a second copy of the additions.
-        self._make_log_probabilities = functools.partial(make, make_log_probabilities)
+        one = self._additions
+        self._ranker = Ranker(query, model.match, mapper=mapper, scores=one.scores, bars=one.bars, sources=sources)
 
     def plan(self, split: str) -> EvaluationPlan:
         """Return the evaluation plan of a split, in both directions."""
@@ -98,13 +93,9 @@ class Evaluator:
             return ranks, ranks - ties / 2
 
     def log_probabilities(self, params: Any, tables: Any, split: str) -> np.ndarray:
-        """Compute log probabilities of the gold answers in nats, float64 ``[2T]``; see ``make_log_probabilities``."""
+        """Compute log probabilities of the gold answers in nats, float64 ``[2T]``; see ``Ranker``."""
         with enough_memory(*_SCORING):
-            return self._log_probability(params, tables, self.plan(split))
-
-    @functools.cached_property
-    def _log_probability(self) -> Callable[[Any, Any, EvaluationPlan], np.ndarray]:
-        return self._make_log_probabilities()
+            return self._ranker.log_probabilities(params, tables, self.plan(split))
 
     def metrics(self, params: Any, tables: Any, split: str) -> dict:
         """Compute MRR, MR and Hits@k of a split."""

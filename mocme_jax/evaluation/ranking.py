@@ -16,9 +16,10 @@ for 45,050.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,86 +44,121 @@ _MOST_NATS = 60.0
 # Known answers of a chunk that are filtered at a time.
 _KNOWN = 1024
 
-Sources: TypeAlias = Mapping[type, EntitySource]
-"""The source of each type of tables that a ranker takes."""
-FROM_VECTORS: Sources = {EntityVectors: ENCODED}
 
-Ranker = Callable[[Any, Any, EvaluationPlan], tuple[np.ndarray, np.ndarray]]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranker:
+    """Ranks gold answers among all entities with compiled programs.
 
+    Plans and parameters of the same shapes are compiled once. Matrix products run in full float32, whatever the
+    device's default, unless the functions name a precision themselves.
 
-def make_ranker(
-    query_fn: Callable[[Any, jax.Array, jax.Array], jax.Array],
-    match_fn: Callable[[jax.Array, jax.Array], jax.Array],
-    *,
-    mapper: Mapper,
-    block: int = BLOCK,
-    scores: Sequence[ScoreAddition] = (),
-    bars: Sequence[Bar] = (),
-    sources: Sources = FROM_VECTORS,
-) -> Ranker:
-    """Make a compiled ranker. Plans and parameters of the same shapes are compiled once.
-
-    Matrix products run in full float32, whatever the device's default, unless the functions name a precision
-    themselves.
-
-    Args:
+    Attributes:
       query_fn: ``(params, entity vectors [B, d], relation ids int32 [B]) -> [B, d_q]``.
       match_fn: ``(query vectors [B, d_q], candidates [S, d]) -> scores [B, S]``; higher is better.
       mapper: the devices.
       block: the number of candidates scored at a time (S).
       scores: score additions for the N entities.
       bars: bars, which rank an entity below all others, also as a gold answer.
-      sources: where the vectors of entities are, for each type of tables.
-
-    Returns:
-      ``ranker(params, tables, plan) -> (ranks, ties)``, which ranks all N entities, sharded over the devices.
-      ``tables`` are ``EntityVectors``, or of another type in ``sources``. ``ranks``: float64 ``[2T]``, realistic ranks
-      in the order of ``plan.queries``; 1 is best. ``ties``: int32 ``[2T]``, the number of unfiltered entities that tie
-      with the gold answer. The ranker raises FloatingPointError if a score is NaN or infinite, and ValueError if the
-      number of vectors is not N, padded to divide by the devices.
+      sources: where the vectors of entities are, for each type of tables besides ``EntityVectors``.
     """
-    count = _make_counter(_better_and_ties, query_fn, match_fn, mapper, block, scores, bars, sources)
 
-    def ranker(params: Any, tables: Any, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
-        better, ties = count(params, tables, plan)
+    query_fn: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    match_fn: Callable[[jax.Array, jax.Array], jax.Array]
+    _: dataclasses.KW_ONLY
+    mapper: Mapper
+    block: int = BLOCK
+    scores: Sequence[ScoreAddition] = ()
+    bars: Sequence[Bar] = ()
+    sources: Mapping[type, EntitySource] = dataclasses.field(default_factory=dict)
+    _programs: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, params: Any, tables: Any, plan: EvaluationPlan) -> tuple[np.ndarray, np.ndarray]:
+        """Rank all N entities, sharded over the devices.
+
+        Args:
+          params: the parameters of ``query_fn``.
+          tables: ``EntityVectors``, or of another type in ``sources``.
+          plan: the queries.
+
+        Returns:
+          ``ranks``: float64 ``[2T]``, realistic ranks in the order of ``plan.queries``; 1 is best. ``ties``: int32
+          ``[2T]``, the number of unfiltered entities that tie with the gold answer.
+
+        Raises:
+          FloatingPointError: a score is NaN or infinite.
+          ValueError: the number of vectors is not N, padded to divide by the devices.
+        """
+        better, ties = self._count(_better_and_ties, params, tables, plan)
         return 1 + better + ties / 2, ties
 
-    return ranker
+    def log_probabilities(self, params: Any, tables: Any, plan: EvaluationPlan) -> np.ndarray:
+        """Compute the log probabilities of gold answers in nats, float64 ``[2T]``. Arguments are as for ranks.
 
-
-def make_log_probabilities(
-    query_fn: Callable[[Any, jax.Array, jax.Array], jax.Array],
-    match_fn: Callable[[jax.Array, jax.Array], jax.Array],
-    *,
-    mapper: Mapper,
-    block: int = BLOCK,
-    scores: Sequence[ScoreAddition] = (),
-    bars: Sequence[Bar] = (),
-    sources: Sources = FROM_VECTORS,
-) -> Callable[[Any, Any, EvaluationPlan], np.ndarray]:
-    """Make a compiled function like ``make_ranker``'s that returns the log probabilities of gold answers in nats.
-
-    The probability is a softmax of ``sharpness * score`` over the candidates of the filtered rank. The sharpness is one
-    number for all queries, the one with the highest mean log probability, because scores of a model without a part are
-    often overconfident. The mean plus the log of the number of candidates is then the tightest InfoNCE bound of this
-    kind on the mutual information between queries and answers (van den Oord et al., 2018). No log probability is below
-    about -60 minus the log of the number of entities.
-
-    Arguments are as in ``make_ranker``. The function returns float64 ``[2T]``.
-    """
-    count = _make_counter(_odds_against, query_fn, match_fn, mapper, block, scores, bars, sources)
-
-    def log_probabilities(params: Any, tables: Any, plan: EvaluationPlan) -> np.ndarray:
+        The probability is a softmax of ``sharpness * score`` over the candidates of the filtered rank. The sharpness is
+        one number for all queries, the one with the highest mean log probability, because scores of a model without a
+        part are often overconfident. The mean plus the log of the number of candidates is then the tightest InfoNCE
+        bound of this kind on the mutual information between queries and answers (van den Oord et al., 2018). No log
+        probability is below about -60 minus the log of the number of entities.
+        """
         best = 1.0
         # The mean is concave in the sharpness, as a log softmax is, so the optimum is next to the best value of a grid.
         for sharpness in SHARPNESSES:
-            (against,) = count(params, tables, plan, np.float32(best * sharpness))
+            (against,) = self._count(_odds_against, params, tables, plan, np.float32(best * sharpness))
             found = -np.log1p(against.astype(np.float64))
             choice = int(found.mean(axis=0).argmax())
             best *= float(sharpness[choice])
         return found[:, choice]
 
-    return log_probabilities
+    def lower(self, params: Any, tables: Any, chunks: Any) -> Any:
+        """Lower the program of ranks for the shapes of its arguments, as they are placed; see ``jax.stages.Lowered``.
+
+        ``chunks`` are shapes of what ``EvaluationPlan.chunks`` returns.
+        """
+        entities = self.mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
+        additions = tuple(self.scores), tuple(self.bars)
+        return self._program(_better_and_ties, tables).lower(params, tables, chunks, entities, additions, None)
+
+    def _count(self, count_fn, params: Any, tables: Any, plan: EvaluationPlan, option: Any = None) -> list[np.ndarray]:
+        """Sum ``count_fn`` over blocks of candidates and over devices: arrays ``[2T, ...]``.
+
+        ``option`` is the last argument of ``count_fn``.
+        """
+        mapper = self.mapper
+        if isinstance(tables, EntityVectors):
+            rows = mapper.whole_shape(tables.answers)[0]
+            if rows != padded_size(plan.num_entities, mapper.count):
+                raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
+        chunks = mapper.place(plan.chunks(), WHOLE)
+        entities, option = mapper.place((np.int32(plan.num_entities), option), WHOLE)
+        counts = self._program(count_fn, tables)(params, tables, chunks, entities, self._additions, option)
+        found, finite = jax.device_get(counts)
+        if not finite.all():
+            raise FloatingPointError(
+                f"NaN or infinite scores in {int((~finite).sum())} of {len(finite)} chunks of queries: the model has "
+                "diverged"
+            )
+        used = plan.gold_queries >= 0
+        arrays = [np.empty((len(plan.queries), *array.shape[2:]), array.dtype) for array in found]
+        for target, array in zip(arrays, found, strict=True):
+            target[plan.gold_queries[used]] = array[used]
+        return arrays
+
+    @functools.cached_property
+    def _additions(self) -> Any:
+        return self.mapper.place((tuple(self.scores), tuple(self.bars)), self._additions_spec)
+
+    @property
+    def _additions_spec(self) -> tuple:
+        return tuple(addition._replace(rows=ROWS, whole=WHOLE) for addition in self.scores), WHOLE
+
+    def _program(self, count_fn: Callable, tables: Any) -> Program:
+        kind = type(tables)
+        if (count_fn, kind) not in self._programs:
+            source = ENCODED if kind is EntityVectors else self.sources[kind]
+            body = functools.partial(_count_all, count_fn, self.query_fn, self.match_fn, source, self.block)
+            spec = (WHOLE, source.spec, WHOLE, WHOLE, self._additions_spec, WHOLE)
+            self._programs[count_fn, kind] = self.mapper.map(body, spec, WHOLE)
+        return self._programs[count_fn, kind]
 
 
 def _better_and_ties(rivals: jax.Array, golds: jax.Array, _: None) -> tuple[jax.Array, ...]:
@@ -136,63 +172,6 @@ def _odds_against(rivals: jax.Array, golds: jax.Array, sharpness: jax.Array) -> 
     above = rivals - golds
     odds = [jnp.sum(jnp.exp(jnp.minimum(one * above, _MOST_NATS)), axis=1) for one in sharpness]
     return (jnp.stack(odds, axis=1),)
-
-
-def _make_counter(count_fn, query_fn, match_fn, mapper: Mapper, block: int, scores, bars, sources: Sources) -> Callable:
-    """Make ``(params, tables, plan, option) -> arrays [2T, ...]``, which sums ``count_fn`` over all candidates.
-
-    The sum is over blocks of candidates and over devices. ``option`` is the last argument of ``count_fn``.
-    """
-    scores, bars = tuple(scores), tuple(bars)
-    additions = mapper.place((scores, bars), _additions_spec(scores))
-
-    @functools.cache
-    def program_for(source: EntitySource) -> Program:
-        return _counting_program(count_fn, query_fn, match_fn, mapper, block, _additions_spec(scores), source)
-
-    def count(params: Any, tables: Any, plan: EvaluationPlan, option: Any = None) -> list[np.ndarray]:
-        if isinstance(tables, EntityVectors):
-            rows = mapper.whole_shape(tables.answers)[0]
-            if rows != padded_size(plan.num_entities, mapper.count):
-                raise ValueError(f"{rows} rows of entity vectors for a plan of {plan.num_entities} entities")
-        chunks = mapper.place(plan.chunks(), WHOLE)
-        entities, option = mapper.place((np.int32(plan.num_entities), option), WHOLE)
-        counts = program_for(sources[type(tables)])(params, tables, chunks, entities, additions, option)
-        found, finite = jax.device_get(counts)
-        if not finite.all():
-            raise FloatingPointError(
-                f"NaN or infinite scores in {int((~finite).sum())} of {len(finite)} chunks of queries: the model has "
-                "diverged"
-            )
-        used = plan.gold_queries >= 0
-        arrays = [np.empty((len(plan.queries), *array.shape[2:]), array.dtype) for array in found]
-        for target, array in zip(arrays, found, strict=True):
-            target[plan.gold_queries[used]] = array[used]
-        return arrays
-
-    return count
-
-
-def _additions_spec(scores: Sequence[ScoreAddition]) -> tuple:
-    return tuple(addition._replace(rows=ROWS, whole=WHOLE) for addition in scores), WHOLE
-
-
-def _counting_program(count_fn, query_fn, match_fn, mapper, block, additions_spec, source: EntitySource) -> Program:
-    body = functools.partial(_count_all, count_fn, query_fn, match_fn, source, block)
-    return mapper.map(body, (WHOLE, source.spec, WHOLE, WHOLE, additions_spec, WHOLE), WHOLE)
-
-
-def lower_ranker(
-    query_fn, match_fn, params, tables, chunks, *, mapper: Mapper, source: EntitySource, scores=(), bars=(), block=BLOCK
-) -> Any:
-    """Lower a ranker's program for the shapes of its arguments, as they are placed; see ``jax.stages.Lowered``.
-
-    Arguments are as in ``make_ranker``; ``chunks`` are shapes of what ``EvaluationPlan.chunks`` returns.
-    """
-    scores, bars = tuple(scores), tuple(bars)
-    program = _counting_program(_better_and_ties, query_fn, match_fn, mapper, block, _additions_spec(scores), source)
-    entities = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
-    return program.lower(params, tables, chunks, entities, (scores, bars), None)
 
 
 def _count_all(count_fn, query_fn, match_fn, source, block, params, tables, chunks, entities, additions, option):

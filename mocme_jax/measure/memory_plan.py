@@ -16,7 +16,7 @@ from mocme_jax.additions.addition import Bar
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.entity_source import ENCODED
 from mocme_jax.evaluation.evaluation_plan import CHUNK_FIELDS, MOST_ROWS
-from mocme_jax.evaluation.ranking import lower_ranker
+from mocme_jax.evaluation.ranking import Ranker
 from mocme_jax.measure.host_memory import bytes_of, host_need
 from mocme_jax.measure.saved_figures import read_figures
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
@@ -132,15 +132,12 @@ def _evaluation_bytes(model: MoCME, sizes: Sizes, mapper: Mapper, params: Params
     chunks["gold_corrections"] = shape(chunks["heads"].shape, np.float32)
     for name in ("known_rows", "known_columns"):
         chunks[name] = shape((chunks["heads"].shape[0], _KNOWN * queries), np.int32)
-    ranker = lower_ranker(
+    ranker = Ranker(
         lambda params, *asked: model.apply(params, *asked, method="query"),
         model.match,
-        params.model,
-        tables,
-        mapper.placed_shapes(chunks, WHOLE),
         mapper=mapper,
-        source=source,
-    )
+        sources={Unencoded: source},
+    ).lower(params.model, tables, mapper.placed_shapes(chunks, WHOLE))
     ranking = ranker.compile().memory_analysis().temp_size_in_bytes + bytes_of(chunks)
     return vectors + max(encoding, ranking)
 
