@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
@@ -19,7 +20,7 @@ from mocme_jax.report.finished_run import STRUCTURE
 from mocme_jax.report.masked_modalities import Masked, masked_ranks
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.calibration import judged
-from mocme_jax.serving.completion import Served, batches, filled
+from mocme_jax.serving.completion import Served, in_batches
 from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.probability import Bins, in_bins
@@ -160,13 +161,12 @@ def test_ranks(served: Served, restored: Restored) -> np.ndarray | None:
 def weights_of(served: Served, train: np.ndarray) -> Weights:
     """The shares of the experts, with means over the training triples int ``[T, 3]``."""
     entities = served.facts.num_entities
-    shares = []
-    for part, size in batches(entities):
-        ids = filled(np.arange(part.start, part.stop, dtype=np.int32), size)
+
+    def shares(ids: np.ndarray) -> jax.Array:
         carried = look_up(served.params.structure, served.inputs, ids, split=False)
-        found = programs.expert_shares(served.model, served.params.model, carried)
-        shares.append(np.asarray(found, np.float64)[: part.stop - part.start])
-    entity = np.concatenate(shares)
+        return programs.expert_shares(served.model, served.params.model, carried)
+
+    entity = in_batches(shares, np.arange(entities, dtype=np.int32)).astype(np.float64)
     entity /= entity.sum(axis=1, keepdims=True)
     present = np.asarray(served.inputs.present)
     reads = [present[:, 1:][:, list(read)].any(axis=1) for read in served.model.encoder.reads]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,7 +15,7 @@ from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving import probability
-from mocme_jax.serving.completion import Served, batches, complete_questions, filled, score_relations
+from mocme_jax.serving.completion import Served, complete_questions, in_batches, score_relations
 from mocme_jax.serving.probability import UNFITTED, Curve, Fit, Weighed
 from mocme_jax.serving.top_candidates import masks_of
 from mocme_jax.training.checkpoints.sealed_checkpoints import digest_of
@@ -246,25 +245,21 @@ def missing_shares(train: np.ndarray, dev: np.ndarray, num_entities: int, num_re
 
 def _weigh(served: Served, asked: np.ndarray) -> Weighed:
     """Compute the terms of the likelihood of queries with answers ``[Q, 3]``, at every sharpness of the grid."""
-    found = []
-    for part, size in batches(len(asked)):
-        rows = filled(asked[part], size)
-        known = served.facts.no_candidates(rows)
-        gold, log_totals = jax.device_get(
-            programs.weigh_questions(
-                served.model,
-                served.params.model,
-                served.tables,
-                *rows.T,
-                masks_of(known, None, size),
-                jnp.asarray(probability.SHARPNESSES),
-            )
+
+    def weigh(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        known, sharpnesses = served.facts.no_candidates(rows), jnp.asarray(probability.SHARPNESSES)
+        gold, log_totals = programs.weigh_questions(
+            served.model,
+            served.params.model,
+            served.tables,
+            *rows.T,
+            masks_of(known, None, len(rows)),
+            sharpnesses,
         )
-        number = part.stop - part.start
-        others = served.facts.num_entities - np.bincount(known[0], minlength=size)
-        found.append((gold[:number].astype(np.float64), log_totals[:, :number].astype(np.float64), others[:number]))
-    gold, log_totals, others = zip(*found, strict=True)
-    return Weighed(np.concatenate(gold), np.concatenate(log_totals, axis=1), np.concatenate(others))
+        return gold, log_totals.T, served.facts.num_entities - np.bincount(known[0], minlength=len(rows))
+
+    gold, log_totals, others = in_batches(weigh, asked)
+    return Weighed(gold.astype(np.float64), log_totals.T.astype(np.float64), others)
 
 
 def _listed(served: Served, asked: np.ndarray, fits: Fit) -> tuple[np.ndarray, np.ndarray]:

@@ -203,13 +203,13 @@ def score_triples(model: MoCME, variables: Any, tables: Tables, triples: jax.Arr
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def score_relations(model: MoCME, variables: Any, tables: Tables, heads: jax.Array, tails: jax.Array) -> jax.Array:
-    """Score every relation between heads ``[B]`` and tails ``[B]``, as the mean of both directions: ``[B, R]``."""
+def score_relations(model: MoCME, variables: Any, tables: Tables, pairs: jax.Array) -> jax.Array:
+    """Score every relation between heads and tails ``[B, 2]``, as the mean of both directions: ``[B, R]``."""
     with jax.default_matmul_precision("highest"):
-        ends = [tuple(rows_of(table, ids) for table in (tables.questions, tables.answers)) for ids in (heads, tails)]
+        ends = [tuple(rows_of(table, ids) for table in (tables.questions, tables.answers)) for ids in pairs.T]
 
         def one(relation):
-            relations = jnp.full(heads.shape, relation, jnp.int32)
+            relations = jnp.full(len(pairs), relation, jnp.int32)
             return jnp.mean(_both_ways(model, variables, ends[0], relations, ends[1]), axis=1)
 
         return jax.lax.map(one, jnp.arange(model.num_relations, dtype=jnp.int32)).T

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
@@ -16,7 +16,7 @@ from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.compiled_queries import Tables
 from mocme_jax.serving.known_facts import Facts
-from mocme_jax.serving.top_candidates import amounts_of, masks_of
+from mocme_jax.serving.top_candidates import Best, amounts_of, masks_of
 
 # Batch sizes. The first that holds the remaining queries is used.
 BATCHES = (1, 16, 256)
@@ -59,18 +59,31 @@ class Completions(NamedTuple):
     others: np.ndarray
 
 
-def batches(count: int) -> Iterator[tuple[slice, int]]:
-    """Yield slices of ``count`` rows, each with the batch size to which it is padded."""
-    start = 0
-    while start < count:
+def in_batches(call: Callable[[Any], Any], rows: Any) -> Any:
+    """Call a function on batches of rows of a few sizes, and join its results on the host.
+
+    Args:
+      call: ``(rows [B, ...]) -> results [B, ...]``, trees of arrays.
+      rows: a tree of arrays ``[n, ...]``. A batch is padded with copies of its first row, which are cut off afterwards.
+
+    Returns:
+      The results as a tree of NumPy arrays ``[n, ...]``.
+    """
+    count, start, found = len(jax.tree.leaves(rows)[0]), 0, []
+    # Without rows, a batch of zeros gives the shapes of the results.
+    while start < count or not found:
         size = next((size for size in BATCHES if size >= count - start), BATCHES[-1])
-        yield slice(start, min(start + size, count)), size
+        part, kept = slice(start, start + size), min(size, count - start)
+        result = jax.device_get(call(jax.tree.map(lambda x: filled(np.asarray(x[part]), size), rows)))  # noqa: B023
+        found.append(jax.tree.map(lambda x: x[:kept], result))  # noqa: B023
         start += size
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
 
 def filled(rows: np.ndarray, size: int) -> np.ndarray:
-    """Pad rows ``[n, ...]`` to ``[size, ...]`` with copies of the first."""
-    return np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
+    """Pad rows ``[n, ...]`` to ``[size, ...]`` with copies of the first, or with zeros if there is none."""
+    first = rows[:1] if len(rows) else np.zeros((1, *rows.shape[1:]), rows.dtype)
+    return np.concatenate([rows, np.repeat(first, size - len(rows), axis=0)])
 
 
 def complete_questions(
@@ -99,18 +112,18 @@ def complete_questions(
     taken = 1 << max(0, int(k - 1).bit_length())
     taken = min(taken, facts.num_entities)
     k = min(k, taken)
-    found = []
-    for part, size in batches(len(questions)):
-        rows = filled(np.asarray(questions[part], np.int32), size)
+
+    def answer(given: tuple[np.ndarray, np.ndarray | None]) -> Completions:
+        rows, gold = given
+        size = len(rows)
         known, out = facts.no_candidates(rows), facts.additions.ruled_out(rows)
         corrections = facts.additions.corrections(*rows[known[0]].T, known[1])
         corrected = np.flatnonzero(corrections)
         amounts = amounts_of(*(array[corrected] for array in (*known, corrections)), size)
-        if asked is not None:
-            gold = filled(np.asarray(asked[part]), size)
+        if gold is not None:
             kept = known[1] != gold[known[0]]
             known = tuple(pair[kept] for pair in known)
-        listed = facts.tails(exclude).pairs(rows) if asked is None else known
+        listed = facts.tails(exclude).pairs(rows) if gold is None else known
         # Some pairs may occur twice.
         left = tuple(map(np.concatenate, zip(listed, out, strict=True)))
         best = programs.complete_questions(
@@ -124,24 +137,34 @@ def complete_questions(
             amounts if facts.additions.scores else None,
             k=taken,
         )
-        number, best = part.stop - part.start, jax.device_get(best)
+        best = jax.device_get(best)
         top = best.top.astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             log_total = np.log(best.total) + sharpness[rows[:, 1]] * np.where(np.isfinite(top), top, 0)
         others = facts.num_entities - np.bincount(known[0], minlength=size)
         ids = np.where(np.isfinite(best.scores), best.ids, -1)
-        found.append((ids[:number, :k], best.scores[:number, :k], log_total[:number], others[:number]))
-    return Completions(*map(np.concatenate, zip(*found, strict=True)))
+        return Completions(ids[:, :k], best.scores[:, :k], log_total, others)
+
+    return in_batches(answer, (np.asarray(questions, np.int32), asked))
+
+
+def nearest(served: Served, ids: np.ndarray, k: int) -> Best:
+    """Return the k entities with the most similar encodings to each of some entities, without the entity itself."""
+    table = programs.vectors_of(served.model, served.tables.questions)
+    taken = min(1 << max(0, (k - 1).bit_length()), served.facts.num_entities)
+
+    def find(rows: np.ndarray) -> Best:
+        itself = np.arange(len(rows)), rows
+        masks = masks_of(itself, itself, len(rows))
+        return programs.nearest_rows(table, served.tables.count, programs.rows_of(table, rows), masks, k=taken)
+
+    return in_batches(find, ids)
 
 
 def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:
     """Score triples ``[T, 3]`` as tail queries and as head queries: float32 ``[T, 2]``."""
-    scores = [np.zeros((0, 2), np.float32)]
-    for part, size in batches(len(triples)):
-        rows = jnp.asarray(filled(np.asarray(triples[part], np.int32), size))
-        result = programs.score_triples(served.model, served.params.model, served.tables, rows)
-        scores.append(np.asarray(result)[: part.stop - part.start])
-    return np.concatenate(scores) + added_to_triples(served, triples)
+    call = functools.partial(programs.score_triples, served.model, served.params.model, served.tables)
+    return in_batches(call, np.asarray(triples, np.int32)) + added_to_triples(served, triples)
 
 
 def added_to_triples(served: Served, triples: np.ndarray) -> np.ndarray:
@@ -152,11 +175,8 @@ def added_to_triples(served: Served, triples: np.ndarray) -> np.ndarray:
 
 def score_relations(served: Served, pairs: np.ndarray) -> np.ndarray:
     """Score every relation between heads and tails ``[Q, 2]``, as the mean of both directions: float32 ``[Q, R]``."""
-    scores = [np.zeros((0, served.model.num_relations), np.float32)]
-    for part, size in batches(len(pairs)):
-        rows = filled(np.asarray(pairs[part], np.int32), size)
-        result = programs.score_relations(served.model, served.params.model, served.tables, rows[:, 0], rows[:, 1])
-        scores.append(np.asarray(result)[: part.stop - part.start])
+    call = functools.partial(programs.score_relations, served.model, served.params.model, served.tables)
+    scores = in_batches(call, np.asarray(pairs, np.int32))
     every = np.arange(served.model.num_relations)
     heads, tails, of_facts = pairs[:, :1], pairs[:, 1:], served.facts.additions.of_facts
-    return np.concatenate(scores) + (of_facts(heads, every, tails) + of_facts(tails, every + len(every), heads)) / 2
+    return scores + (of_facts(heads, every, tails) + of_facts(tails, every + len(every), heads)) / 2

@@ -16,7 +16,7 @@ from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
-from mocme_jax.serving.completion import Served, added_to_triples, batches, filled, score_triples
+from mocme_jax.serving.completion import Served, added_to_triples, in_batches, score_triples
 from mocme_jax.training.logs.run_results import expert_names
 
 # Modalities that add less to a score than this share of it are left out.
@@ -106,14 +106,12 @@ def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
       float32 ``[T, M + 2, 2]``. Axis 1: with everything, without each of the M modalities in turn (the structure
       first), and without any. Axis 2: as a tail query and as a head query.
     """
-    modalities = 1 + len(served.inputs.features)
-    masks = _masks(modalities)
-    found = [np.zeros((0, len(masks), 2), np.float32)]
-    for part, size in batches(len(triples)):
-        rows = filled(np.asarray(triples[part], np.int32), size)
-        scores = _score_masked(served, rows, _encode_masked(served, rows[:, [0, 2]].ravel(), masks), len(masks))
-        found.append(scores[: part.stop - part.start])
-    return np.concatenate(found)
+    masks = _masks(1 + len(served.inputs.features))
+
+    def score(rows: np.ndarray) -> np.ndarray:
+        return _score_masked(served, rows, _encode_masked(served, rows[:, [0, 2]].ravel(), masks), len(masks))
+
+    return in_batches(score, np.asarray(triples, np.int32))
 
 
 def added_to_score(scores: np.ndarray, modalities: Sequence[str]) -> list[dict[str, float]]:

@@ -25,7 +25,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.printed_commands import to_install
 from mocme_jax.serving.compiled_queries import experts_of, relation_weights
-from mocme_jax.serving.completion import batches, filled
+from mocme_jax.serving.completion import in_batches
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.logs.run_results import expert_names
 
@@ -147,12 +147,12 @@ def tables_of(model: TrainedModel) -> dict[str, np.ndarray]:
             "number of the entity and one of the relation; ask the model itself with mocme predict"
         )
     parameters, directions = served.params.model["params"], 2 * len(model.relations)
-    found = []
-    for part, size in batches(len(model.entities)):
-        rows = filled(np.arange(part.start, part.stop, dtype=np.int32), size)
+
+    def encode(rows: np.ndarray) -> tuple[jax.Array, ...]:
         carried = look_up(served.params.structure, served.inputs, rows, split=False)
-        found.append([x[: part.stop - part.start] for x in experts_of(served.model, served.params.model, carried)])
-    vectors, asked, answering = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        return experts_of(served.model, served.params.model, carried)
+
+    vectors, asked, answering = in_batches(encode, np.arange(len(model.entities), dtype=np.int32))
     times, bonus = cardinality_of(model)
     tables = {
         "entities": vectors,

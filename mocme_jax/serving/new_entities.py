@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.compiled_queries import Tables, additions_in_blocks
-from mocme_jax.serving.completion import Served, batches, filled
+from mocme_jax.serving.completion import Served, in_batches
 from mocme_jax.serving.fitted_structure import Fitting, fit_structure, given_answers
 from mocme_jax.serving.inferred_structure import infer_structure
 from mocme_jax.serving.top_candidates import in_blocks
@@ -103,21 +104,15 @@ def extended(
     given = given_answers(triples, served.facts.num_entities, served.model.num_relations)
     if fitting is not None and len(given.place):
         fresh = fit_structure(served, fresh, facts, given, fitting)
-    questions, answers = [], []
-    for part, size in batches(count):
-        rows = jax.tree.map(lambda x: jnp.asarray(filled(np.asarray(x[part]), size)), fresh)  # noqa: B023
-        encoded = programs.encode_some(served.model, served.params.model, rows)
-        number = part.stop - part.start
-        questions.append(encoded.questions[:number])
-        answers.append(encoded.answers[:number])
+    encoded = in_batches(functools.partial(programs.encode_some, served.model, served.params.model), fresh)
 
-    def longer(blocks: jax.Array, rows: list[jax.Array]) -> jax.Array:
+    def longer(blocks: jax.Array, rows: np.ndarray) -> jax.Array:
         old = blocks.reshape(-1, blocks.shape[-1])[: served.facts.num_entities]
-        return in_blocks(jnp.concatenate([old, *rows]))
+        return in_blocks(jnp.concatenate([old, rows]))
 
     tables = served.tables
-    longer_answers = longer(tables.answers, answers)
-    longer_questions = longer_answers if tables.questions is tables.answers else longer(tables.questions, questions)
+    answers = longer(tables.answers, encoded.answers)
+    questions = answers if tables.questions is tables.answers else longer(tables.questions, encoded.questions)
     inputs = Inputs(
         tuple(jnp.concatenate(pair) for pair in zip(served.inputs.features, fresh.features, strict=True)),
         jnp.concatenate([served.inputs.present, fresh.present]),
@@ -127,7 +122,7 @@ def extended(
         served.model,
         Params(served.params.model, jnp.concatenate([served.params.structure, fresh.structure])),
         inputs,
-        Tables(longer_questions, longer_answers, jnp.int32(total), additions_in_blocks(facts.additions.scores)),
+        Tables(questions, answers, jnp.int32(total), additions_in_blocks(facts.additions.scores)),
         facts,
         served.added + count,
     )

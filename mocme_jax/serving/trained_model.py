@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from mocme_jax.data.features.raw_values import can_encode
@@ -23,7 +22,7 @@ from mocme_jax.serving.calibration import (
     read_calibration,
     write_calibration,
 )
-from mocme_jax.serving.completion import Served, batches, filled
+from mocme_jax.serving.completion import Served
 from mocme_jax.serving.explanation import Explanation, explain_triple
 from mocme_jax.serving.fitted_structure import Fitting
 from mocme_jax.serving.frames import ListOfRows, Results, Rows
@@ -31,7 +30,6 @@ from mocme_jax.serving.model_card import write_card
 from mocme_jax.serving.name_lookup import Key, Lookup
 from mocme_jax.serving.new_entities import STRUCTURES, Features, extended, read_features
 from mocme_jax.serving.probability import shares
-from mocme_jax.serving.top_candidates import masks_of
 from mocme_jax.training.information import read_information
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.setup.settings import settings_of
@@ -301,28 +299,16 @@ class TrainedModel:
         """
         self._check_k(k)
         ids = self.entities.ids(entity)
-        k, lists = min(k, len(self.entities) - 1), []
-        for part, size in batches(len(ids)):
-            rows = filled(ids[part], size)
-            itself = np.arange(size), rows
-            table = programs.vectors_of(self.served.model, self.served.tables.questions)
-            best = jax.device_get(
-                programs.nearest_rows(
-                    table,
-                    self.served.tables.count,
-                    programs.rows_of(table, rows),
-                    masks_of(itself, itself, size),
-                    k=min(1 << max(0, (k - 1).bit_length()), len(self.entities)),
-                )
+        k = min(k, len(self.entities) - 1)
+        best = completion.nearest(self.served, ids, k)
+        names, readable = self.entities.names, self.entities.readable
+        lists = [
+            Rows(
+                Neighbour(rank, index, names[index], readable[index], cosine)
+                for rank, (index, cosine) in enumerate(zip(found.tolist(), cosines.tolist(), strict=True), start=1)
             )
-            for row in range(part.stop - part.start):
-                pairs = zip(best.ids[row, :k].tolist(), best.scores[row, :k].tolist(), strict=True)
-                lists.append(
-                    Rows(
-                        Neighbour(rank, index, self.entities.names[index], self.entities.readable[index], cosine)
-                        for rank, (index, cosine) in enumerate(pairs, start=1)
-                    )
-                )
+            for found, cosines in zip(best.ids[:, :k], best.scores[:, :k], strict=True)
+        ]
         return lists[0] if isinstance(entity, str | int | np.integer) else ListOfRows(lists)
 
     def explain(self, triple: tuple[Key, Key, Key], *, nearest: int = 5) -> Explanation:
