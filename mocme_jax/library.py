@@ -25,7 +25,7 @@ from mocme_jax.config_values import check_value
 from mocme_jax.data.graph.graph_writer import LAST_FILE
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError, check_place
-from mocme_jax.serving.frames import Rows
+from mocme_jax.serving.answers import Rows
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

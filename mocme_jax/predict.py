@@ -15,6 +15,7 @@ see docs/guides/query.md.
 
 from __future__ import annotations
 
+import collections
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +65,7 @@ def main() -> None:
     if out is not None:
         check_format(out)
     from mocme_jax.serving import prediction_output as predict
-    from mocme_jax.serving.query_files import count_questions
+    from mocme_jax.serving.query_files import read_questions
 
     known, k = options["exclude_known"], options["k"]
     if kind == "queries":
@@ -76,7 +77,8 @@ def main() -> None:
         for names, key in zip((entities, relations, entities), triple, strict=True):
             names.ids(() if key is None else key)
         if kind == "queries":
-            count_questions(Path(options["queries"]), entities, relations)
+            # All are read, so that a malformed row is reported.
+            collections.deque(read_questions(Path(options["queries"]), entities, relations), 0)
 
     places = options["workdir"], options["data_dir"], options["features_dir"]
     model, console = predict.read_model(*places, check)

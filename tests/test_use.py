@@ -10,7 +10,7 @@ from test_export import with_score
 
 import mocme_jax
 from mocme_jax.errors import UserError
-from mocme_jax.serving import calibration
+from mocme_jax.serving import rated_answers
 from mocme_jax.serving.completion import complete_questions
 from mocme_jax.serving.exported_tables import cardinality_of
 
@@ -98,7 +98,7 @@ def test_a_question_asked_again_has_its_answers_in_its_place_and_costs_nothing(m
         counts.append(len(questions))
         return complete_questions(served, questions, *args, **kwargs)
 
-    monkeypatch.setattr(calibration, "complete_questions", counting)
+    monkeypatch.setattr(rated_answers, "complete_questions", counting)
     together = model.answer(questions, 4)
     assert counts == [4]
     for place, one in enumerate(alone):

@@ -48,14 +48,13 @@ def entity(model: TrainedModel, index: int) -> dict[str, Any]:
             for head, relation, tail in rows.tolist()
         ]
     added = index >= len(model.graph.entities)
-    names = ["structure", *(modality.name for modality in model.graph.modalities)]
     present = np.asarray(model.served.inputs.present[index]).tolist()
     return {
         "id": index,
         "label": model.entities.readable[index],
         "name": model.entities.names[index],
         "added": added,
-        "carries": [name for name, has in zip(names, present, strict=True) if has and name != "structure"],
+        "carries": [name for name, has in zip(model.modalities[1:], present[1:], strict=True) if has],
         "facts": facts[:MOST_FACTS],
         "more_facts": len(facts) > MOST_FACTS,
     }

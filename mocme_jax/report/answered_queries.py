@@ -6,7 +6,7 @@ import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.report.run_measurements import Measured
-from mocme_jax.serving.calibration import rated_answers
+from mocme_jax.serving.rated_answers import answer_entities
 
 LISTED = 5
 """Answers to a query, and queries among the best and among the worst."""
@@ -120,11 +120,9 @@ def _first(one: Measured, row: int, index: int) -> Given:
 
 def _given(one: Measured, question: np.ndarray, gold: set[int]) -> list[Given]:
     """The five answers that come first, whatever is known of them."""
-    calibration = one.model.calibration
-    told = rated_answers(one.before_test, calibration.answers, question[None], LISTED)
-    ids, _, share, known = (part[0] for part in told)
+    told = answer_entities(one.before_test, one.model.calibration, question[None], LISTED)
     found = []
-    for index, probability, place in zip(ids.tolist(), calibration.answers_curve(share), known, strict=True):
+    for index, probability, place in zip(told.ids[0].tolist(), told.probability[0], told.known[0], strict=True):
         if index >= 0:
             mark = RIGHT if index in gold else WRONG if place < 0 else KNOWN
             found.append(Given(index, one.model.entities.readable[index], mark, float(probability)))

@@ -1,7 +1,6 @@
 """The calibration of a run, which is fitted on dev, evaluated on test, and saved in the run's folder."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -185,30 +184,6 @@ def judged(served: Served, calibration: Calibration, triples: np.ndarray) -> tup
     before, _ = _listed(served, asked, _unfitted(served.model.num_relations))
     after, right = _listed(served, asked, calibration.answers)
     return {"before": before[:, 0], "after": calibration.answers_curve(after[:, 0])}, right[:, 0]
-
-
-def rated_answers(
-    served: Served, fits: Fit, questions: np.ndarray, k: int, exclude: Sequence[str] = ()
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the k best answers of each query, with their shares.
-
-    Args:
-      served: the model.
-      fits: ``[2R]``, by relation.
-      questions: int32 ``[Q, 2]``, entity and relation in [0, 2R).
-      k: the number of answers.
-      exclude: splits whose answers are left out.
-
-    Returns:
-      Four arrays ``[Q, k]``: ids and scores as in ``Completions``, shares, and the position of the split that holds the
-      triple, or -1.
-    """
-    found = complete_questions(served, questions, k, fits.sharpness, exclude=exclude)
-    known = served.facts.where(questions[:, :1], questions[:, 1:], found.ids)
-    fit = Fit(*(value[questions[:, 1], None] for value in fits))
-    scores = np.where(found.ids >= 0, found.scores, 0)
-    share = probability.shares(scores, found.log_totals[:, None], found.others[:, None], fit, counted=known < 0)
-    return found.ids, found.scores, share, known
 
 
 def _unfitted(relations: int) -> Fit:

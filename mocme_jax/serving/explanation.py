@@ -17,6 +17,8 @@ from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.completion import Served, added_to_triples, in_batches, score_triples
+from mocme_jax.serving.run_model import RunModel
+from mocme_jax.training.information import read_information
 from mocme_jax.training.logs.run_results import expert_names
 
 # Modalities that add less to a score than this share of it are left out.
@@ -135,29 +137,9 @@ def added_to_score(scores: np.ndarray, modalities: Sequence[str]) -> list[dict[s
     ]
 
 
-def explain_triple(
-    served: Served,
-    triple: np.ndarray,
-    *,
-    modalities: Sequence[str],
-    train: np.ndarray,
-    entities: Sequence[str],
-    relations: Sequence[str],
-    nearest: int,
-    information: dict[str, float],
-) -> Explanation:
-    """Explain one triple.
-
-    Args:
-      served: the model.
-      triple: int32 ``[3]``.
-      modalities: M names, the structure first.
-      train: int32 ``[T, 3]``.
-      entities: readable names by id.
-      relations: readable names by id.
-      nearest: the number of similar training triples to return.
-      information: see ``Explanation``.
-    """
+def explain_triple(model: RunModel, triple: np.ndarray, nearest: int) -> Explanation:
+    """Explain one triple int32 ``[3]``, with ``nearest`` similar training triples."""
+    served, modalities = model.served, model.modalities
     head, relation, tail = map(int, triple)
     masks = _masks(len(modalities))
     encoded = _encode_masked(served, triple[[0, 2]], masks)
@@ -167,24 +149,26 @@ def explain_triple(
     asked_with = np.array([relation, relation + served.model.num_relations], np.int32)
     weights = programs.expert_shares(served.model, served.params.model, carried, asked_with)
     experts = expert_names(modalities[1:], weights.shape[1])
+    measured = read_information(model.workdir, model.saved["position"]).get("relations", {})
 
     def end(place: int, index: int) -> End:
-        return End(index, entities[index], dict(zip(experts, np.asarray(weights[place]).tolist(), strict=True)))
+        shares = dict(zip(experts, np.asarray(weights[place]).tolist(), strict=True))
+        return End(index, model.entities.readable[index], shares)
 
     means = scores.mean(axis=1)
     return Explanation(
-        (head, relation, tail),
-        relations[relation],
-        end(0, head),
-        end(1, tail),
-        float(asked.mean()),
-        float(asked[0]),
-        float(asked[1]),
-        dict(zip(modalities, means[1:-1].tolist(), strict=True)),
-        information,
-        float(means[-1]),
-        _additions(served, triple),
-        _nearest_triples(served, triple, train, entities, relations, nearest),
+        triple=(head, relation, tail),
+        relation=model.relations.readable[relation],
+        head=end(0, head),
+        tail=end(1, tail),
+        score=float(asked.mean()),
+        asked_for_tail=float(asked[0]),
+        asked_for_head=float(asked[1]),
+        without=dict(zip(modalities, means[1:-1].tolist(), strict=True)),
+        information={name: one["nats"] for name, one in measured.get(model.relations.names[relation], {}).items()},
+        without_any=float(means[-1]),
+        additions=_additions(served, triple),
+        nearest=_nearest_triples(model, triple, nearest),
     )
 
 
@@ -220,7 +204,9 @@ def _additions(served: Served, triple: np.ndarray) -> dict[str, float]:
     return {one.title: float(np.mean(one.of_facts(relation, answer, trained))) for one in additions.scores}
 
 
-def _nearest_triples(served, triple, train, entities, relations, count) -> list[NearTriple]:
+def _nearest_triples(model: RunModel, triple: np.ndarray, count: int) -> list[NearTriple]:
+    served, train = model.served, model.graph.train
+    entities, relations = model.entities.readable, model.relations.readable
     rows = np.flatnonzero((train[:, 1] == triple[1]) & (train != triple).any(axis=1))
     if not len(rows):
         rows = np.flatnonzero((train != triple).any(axis=1))

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mocme_jax.serving.calibration import Calibration, rated_answers
+from mocme_jax.serving.calibration import Calibration
 from mocme_jax.serving.completion import BATCHES, Served
+from mocme_jax.serving.rated_answers import answer_entities
 
 _FIRST, _MORE = 16, 8
 
@@ -34,27 +35,10 @@ class NewTriples(NamedTuple):
     chance: np.ndarray
 
 
-class _Found(NamedTuple):
-    """Answers.
-
-    Attributes:
-      question: int64 ``[n]``, the position of the query among all.
-      answer: ``[n]``, the entity.
-      score: ``[n]``.
-      share: ``[n]``.
-      missing: ``[n]``, how often such a query has an answer.
-      value: ``[n]``, share times missing, by which answers are sorted.
-    """
-
-    question: np.ndarray
-    answer: np.ndarray
-    score: np.ndarray
-    share: np.ndarray
-    missing: np.ndarray
-    value: np.ndarray
-
-    def take(self, chosen: np.ndarray) -> "_Found":
-        return _Found(*(part[chosen] for part in self))
+_NUMBERS = ("score", "share", "missing", "value")
+_FOUND = np.dtype([("question", np.int64), ("answer", np.int32), *((name, np.float64) for name in _NUMBERS)])
+"""Answers. ``question`` is the position of the query among all, and ``missing`` is how often such a query has an answer.
+``value`` is ``share`` times ``missing``, by which answers are sorted."""
 
 
 def new_triples(
@@ -88,19 +72,23 @@ def new_triples(
     # A triple may be found twice, once in each direction.
     most = 2 * k
 
-    def asked(questions: np.ndarray, depth: int) -> tuple[_Found, np.ndarray]:
+    def asked(questions: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the answers of queries by their position, and the value of the last answer of each."""
         pairs = np.stack([questions % entities, directed[questions // entities]], axis=1)
-        ids, scores, share, _ = rated_answers(served, calibration.answers, pairs, depth, exclude)
+        answered = answer_entities(served, calibration, pairs, depth, exclude)
+        ids = answered.ids
         some = served.facts.tails().lookup(pairs)[1] > 0
         missing = calibration.missing[pairs[:, 1], some.astype(int)]
-        value = np.where(ids >= 0, share * missing[:, None], -1.0)
+        value = np.where(ids >= 0, answered.share * missing[:, None], -1.0)
         listed = (ids >= 0) & ((ids != pairs[:, :1]) | to_itself[pairs[:, 1] % count][:, None])
         rows, _ = at = np.nonzero(listed)
-        found = questions[rows], ids[at], scores[at].astype(np.float64), share[at], missing[rows], value[at]
-        return _Found(*found), value[:, -1]
+        found = np.empty(len(rows), _FOUND)
+        columns = questions[rows], ids[at], answered.scores[at], answered.share[at], missing[rows], value[at]
+        for name, column in zip(_FOUND.names, columns, strict=True):
+            found[name] = column
+        return found, value[:, -1]
 
-    kept = _Found(np.zeros(0, np.int64), np.zeros(0, np.int32), *(np.zeros(0) for _ in range(4)))
+    kept = np.zeros(0, _FOUND)
     # Positions of queries among all, which may be too many for memory.
     questions: range | np.ndarray = range(len(directed) * entities)
     depth = min(_FIRST, entities)
@@ -110,10 +98,9 @@ def new_triples(
         for start in range(0, len(questions), step):
             part = np.asarray(questions[start : start + step])
             answers, last = asked(part, depth)
-            others = kept.take(~np.isin(kept.question, part))
-            kept = _Found(*map(np.concatenate, zip(others, answers, strict=True)))
-            kept = kept.take(np.lexsort((kept.answer, kept.question, -kept.value))[:most])
-            least = max(kept.value[-1], 0.0) if len(kept.value) == most else 0.0
+            kept = np.concatenate([kept[~np.isin(kept["question"], part)], answers])
+            kept = kept[np.lexsort((kept["answer"], kept["question"], -kept["value"]))[:most]]
+            least = max(kept["value"][-1], 0.0) if len(kept) == most else 0.0
             # Queries whose last answer is still among the best.
             deeper, lasts = np.concatenate([deeper, part]), np.concatenate([lasts, last])
             deeper, lasts = deeper[lasts >= least], lasts[lasts >= least]
@@ -121,16 +108,10 @@ def new_triples(
                 told(start + len(part), len(questions))
         questions = deeper if depth < entities else range(0)
         depth = min(depth * _MORE, entities)
-    return _triples(kept, directed, entities, count, calibration, k)
-
-
-def _triples(
-    kept: _Found, directed: np.ndarray, entities: int, count: int, calibration: Calibration, k: int
-) -> NewTriples:
-    asked, relation = kept.question % entities, directed[kept.question // entities]
+    relation, entity = directed[kept["question"] // entities], kept["question"] % entities
     tails = relation < count
-    columns = np.where(tails, asked, kept.answer), relation % count, np.where(tails, kept.answer, asked)
+    columns = np.where(tails, entity, kept["answer"]), relation % count, np.where(tails, kept["answer"], entity)
     triples = np.stack(columns, axis=1).astype(np.int32)
-    chosen = np.sort(np.unique(triples, axis=0, return_index=True)[1])[:k]
-    probability = calibration.answers_curve(kept.share[chosen])
-    return NewTriples(triples[chosen], kept.score[chosen], probability, probability * kept.missing[chosen])
+    first = np.sort(np.unique(triples, axis=0, return_index=True)[1])[:k]
+    probability = calibration.answers_curve(kept["share"][first])
+    return NewTriples(triples[first], kept["score"][first], probability, probability * kept["missing"][first])

@@ -16,7 +16,7 @@ from mocme_jax.serving.explanation import Explanation, added_to_score, masked_sc
 from mocme_jax.serving.known_facts import NEW
 from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.new_triples import new_triples
-from mocme_jax.serving.query_files import answer_questions, count_questions, read_questions
+from mocme_jax.serving.query_files import answer_questions, read_questions
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.logs.progress import make_console, print_json, results_table
 
@@ -63,7 +63,7 @@ def predict_file(
     settings = {"run": model.identity, "queries": digest(queries), "k": k, "exclude": list(exclude)}
     # Read completely first, so that a malformed row is reported before the work starts.
     names = model.entities, model.relations
-    total = count_questions(queries, *names)
+    total = sum(1 for _ in read_questions(queries, *names))
     with RowFile(out, settings) as file:
         if file.finished:
             console.print(f"{out}: already complete")
@@ -193,7 +193,7 @@ def _added(
     rows = [tuple(answer.id if key is None else key for key in (head, relation, tail)) for answer in answers]
     scores = masked_scores(model.served, model.triples(rows))
     asked = scores[:, :, 1] if head is None else scores[:, :, 0] if tail is None else scores.mean(axis=2)
-    return added_to_score(asked, ("structure", *(modality.name for modality in model.graph.modalities)))
+    return added_to_score(asked, model.modalities)
 
 
 def digest(path: Path) -> str:

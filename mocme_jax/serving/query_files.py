@@ -9,8 +9,8 @@ import numpy as np
 
 from mocme_jax.errors import UserError
 from mocme_jax.serving.answer_files import Row
-from mocme_jax.serving.answers import Answered
 from mocme_jax.serving.name_lookup import Lookup
+from mocme_jax.serving.rated_answers import Answered
 from mocme_jax.serving.trained_model import TrainedModel
 
 CHUNK = 2048
@@ -68,15 +68,6 @@ def read_questions(path: Path, entities: Lookup, relations: Lookup, *, skip: int
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; convert the file to UTF-8") from None
-
-
-def count_questions(path: Path, entities: Lookup, relations: Lookup) -> int:
-    """Count the queries of a file.
-
-    Raises:
-      UserError: see ``read_questions``.
-    """
-    return sum(1 for _ in read_questions(path, entities, relations))
 
 
 def answer_questions(

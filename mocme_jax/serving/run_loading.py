@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from mocme_jax.additions.addition import ScoreAddition, changed
+from mocme_jax.additions.addition import changed
 from mocme_jax.data import atlas
 from mocme_jax.data.features.text_features import LABELS_FILE, RELATION_LABELS_FILE, read_labels
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
@@ -101,13 +101,12 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
     vectors, _ = encode(params, inputs)
     additions = builders.additions_of(restored.config, graph)
     splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
-    served = Served(
-        model,
-        params,
-        inputs,
-        tables_of(vectors, len(entities), restored, additions.scores),
-        Facts(splits, len(entities), len(relations), additions),
-    )
+    whole = restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))
+    answers = in_blocks(whole.answers[: len(entities)])
+    # One array if both roles are equal, which halves the memory.
+    questions = answers if model.encoder.experts == 1 else in_blocks(whole.questions[: len(entities)])
+    tables = Tables(questions, answers, jax.numpy.int32(len(entities)), additions_in_blocks(additions.scores))
+    served = Served(model, params, inputs, tables, Facts(splits, len(entities), len(relations), additions))
     return TrainedModel(
         workdir=workdir,
         served=served,
@@ -117,21 +116,3 @@ def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | 
         saved=restored.saved,
         notify=notify,
     )
-
-
-def tables_of(
-    vectors: EntityVectors, entities: int, restored: Restored, additions: tuple[ScoreAddition, ...] = ()
-) -> Tables:
-    """Arrange encoded entities in blocks.
-
-    Args:
-      vectors: the output of the encoding program, which may be split over devices and padded.
-      entities: N.
-      restored: the checkpoint.
-      additions: score additions.
-    """
-    rows = [table[:entities] for table in restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))]
-    answers = in_blocks(rows[1])
-    # One array if both roles are equal, which halves the memory.
-    questions = answers if restored.model.encoder.experts == 1 else in_blocks(rows[0])
-    return Tables(questions, answers, jax.numpy.int32(entities), additions_in_blocks(additions))

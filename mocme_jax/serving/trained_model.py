@@ -1,122 +1,30 @@
 """The class ``TrainedModel``, which answers queries given by name with names, scores and probabilities."""
 
-import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mocme_jax.data.features.raw_values import can_encode
-from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
-from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving import completion
-from mocme_jax.serving.answers import Answer, Answered, Neighbour
-from mocme_jax.serving.calibration import (
-    Calibration,
-    calibrate,
-    identity_of,
-    rated_answers,
-    read_calibration,
-    write_calibration,
-)
-from mocme_jax.serving.completion import Served
+from mocme_jax.serving.answers import Answer, ListOfRows, Neighbour, Rows
+from mocme_jax.serving.compiled_queries import rows_of
 from mocme_jax.serving.explanation import Explanation, explain_triple
 from mocme_jax.serving.fitted_structure import Fitting
-from mocme_jax.serving.frames import ListOfRows, Results, Rows
-from mocme_jax.serving.model_card import write_card
 from mocme_jax.serving.name_lookup import Key, Lookup
 from mocme_jax.serving.new_entities import STRUCTURES, Features, extended, read_features
-from mocme_jax.serving.probability import shares
-from mocme_jax.training.information import read_information
-from mocme_jax.training.logs.run_results import read_results
+from mocme_jax.serving.rated_answers import Answered, answer_entities, answer_relations
+from mocme_jax.serving.run_model import RunModel
 from mocme_jax.training.setup.settings import settings_of
 
 Keys = Key | Iterable[Key]
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainedModel:
-    """A trained model, as ``mocme_jax.load`` and ``mocme_jax.fit`` return it.
+class TrainedModel(RunModel):
+    """A trained model, as ``mocme_jax.load`` and ``mocme_jax.fit`` return it; see ``RunModel`` for its attributes.
 
     Methods take entities and relations by name, by readable name or by id. Most take one key or several.
-
-    Attributes:
-      workdir: the folder of the run.
-      served: the model in the form that the compiled programs take.
-      graph: the graph that the model was trained on; ``valid`` is its dev split.
-      entities: names and ids of the entities.
-      relations: names and ids of the relations.
-      saved: the metadata of the checkpoint.
-      notify: called with one line before slow work; None for silence.
-      base: the original model, if this one was made by ``add_entities``; else None.
     """
-
-    workdir: Path
-    served: Served
-    graph: KnowledgeGraph
-    entities: Lookup
-    relations: Lookup
-    saved: dict
-    notify: Callable[[str], None] | None = None
-    base: "TrainedModel | None" = None
-
-    def __repr__(self) -> str:
-        sizes = f"{len(self.entities):,} entities, {len(self.relations):,} relations"
-        carried = ", ".join(modality.name for modality in self.graph.modalities) or "none"
-        run = self.saved["position"]
-        scored = f"dev MRR {run['best_mrr']:.4f} at epoch {run['best_epoch']}"
-        return f"TrainedModel({self.graph.name}: {sizes}; features: {carried}; {scored}; workdir: {self.workdir})"
-
-    @property
-    def results(self) -> Results:
-        """The content of ``results.json``, such as the graph, the config, and metrics on dev and test, also by group.
-
-        Raises:
-          UserError: the run is not finished.
-        """
-        results = read_results(self.workdir)
-        if results is None:
-            raise UserError(f"{self.workdir}: contains no results.json: the run has not finished")
-        return Results(results)
-
-    @functools.cached_property
-    def calibration(self) -> Calibration:
-        """The calibration that turns scores into probabilities.
-
-        It is read from the run's folder. If it is not there, it is fitted on dev and saved there.
-        """
-        if self.base is not None:
-            return self.base.calibration
-        identity = self.identity
-        kept = read_calibration(self.workdir, identity)
-        judged = {name for name, rows in (("dev", self.graph.valid), ("test", self.graph.test)) if len(rows)}
-        if (
-            kept is not None
-            and len(kept.answers.sharpness) == 2 * len(self.relations)
-            and kept.report["splits"].keys() == judged
-        ):
-            return kept
-        if self.notify is not None:
-            self.notify("fitting probabilities on dev (once; saved in the run's folder)")
-        fitted = calibrate(self.served, self.graph.train, self.graph.valid, self.graph.test)
-        # A corrupt results.json is reported where it is needed.
-        with contextlib.suppress(UserError):
-            if write_calibration(self.workdir, identity, fitted) and (results := read_results(self.workdir)):
-                write_card(self.workdir, results)
-        return fitted
-
-    @property
-    def takes_raw(self) -> tuple[str, ...]:
-        """The modalities for which ``add_entities`` accepts texts, files or numbers as well as vectors."""
-        return tuple(modality.name for modality in self.graph.modalities if can_encode(modality))
-
-    @property
-    def identity(self) -> dict:
-        """The identity of the graph and the checkpoint that a calibration belongs to; see ``identity_of``."""
-        return identity_of(self.saved["fingerprint"], self.saved["position"])
 
     def complete(
         self,
@@ -191,9 +99,8 @@ class TrainedModel:
         """
         self._check_k(k)
         questions, place = np.unique(np.asarray(questions, np.int32), axis=0, return_inverse=True)
-        ids, scores, share, known = rated_answers(self.served, self.calibration.answers, questions, k, exclude)
-        parts = ids, scores, self.calibration.answers_curve(share), known
-        return Answered(*(part[place.reshape(-1)] for part in parts))
+        answered = answer_entities(self.served, self.calibration, questions, k, exclude)
+        return answered.take(place.reshape(-1))
 
     def answer_relations(self, pairs: np.ndarray, k: int, exclude: Sequence[str] = ()) -> Answered:
         """Predict relations between entities given by id.
@@ -212,18 +119,7 @@ class TrainedModel:
           UserError: k is less than 1.
         """
         self._check_k(k)
-        scores = completion.score_relations(self.served, pairs).astype(np.float64)
-        every = np.arange(scores.shape[1])
-        known = self.served.facts.where(pairs[:, :1], every[None], pairs[:, 1:])
-        fit = self.calibration.relations
-        total = np.logaddexp.reduce(np.where(known < 0, fit.sharpness * scores, -np.inf), axis=1)
-        share = shares(scores, total[:, None], (known < 0).sum(axis=1)[:, None], fit, counted=known < 0)
-        probability = self.calibration.relations_curve(share)
-        left_out = [place for place, name in enumerate(self.served.facts.splits) if name in exclude]
-        kept = np.where(np.isin(known, left_out), -np.inf, scores)
-        order = np.argsort(-kept, axis=1, kind="stable")[:, :k]
-        ids = np.where(np.isfinite(np.take_along_axis(kept, order, axis=1)), order, -1)
-        return Answered(ids, *(np.take_along_axis(x, order, axis=1) for x in (scores, probability, known)))
+        return answer_relations(self.served, self.calibration, pairs, k, exclude)
 
     def score(self, triples: Iterable[tuple[Key, Key, Key]]) -> np.ndarray:
         """Score triples.
@@ -280,7 +176,7 @@ class TrainedModel:
           UserError: a name is unknown.
         """
         table = self.served.tables.answers if answers else self.served.tables.questions
-        return np.asarray(programs.rows_of(table, self.entities.ids(entities)))
+        return np.asarray(rows_of(table, self.entities.ids(entities)))
 
     def neighbours(self, entity: Keys, k: int = 10) -> Rows | ListOfRows:
         """Return the k entities with the most similar encodings, by cosine, without the entity itself.
@@ -324,19 +220,7 @@ class TrainedModel:
         Raises:
           UserError: it is not a triple, or a name is unknown.
         """
-        row = self.triples([triple])[0]
-        measured = read_information(self.workdir, self.saved["position"]).get("relations", {})
-        added = measured.get(self.relations.names[row[1]], {})
-        return explain_triple(
-            self.served,
-            row,
-            modalities=("structure", *(modality.name for modality in self.graph.modalities)),
-            train=self.graph.train,
-            entities=self.entities.readable,
-            relations=self.relations.readable,
-            nearest=nearest,
-            information={name: one["nats"] for name, one in added.items()},
-        )
+        return explain_triple(self, self.triples([triple])[0], nearest)
 
     def add_entities(
         self,
