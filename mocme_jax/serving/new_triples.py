@@ -37,7 +37,7 @@ class NewTriples(NamedTuple):
 
 _NUMBERS = ("score", "share", "missing", "value")
 _FOUND = np.dtype([("question", np.int64), ("answer", np.int32), *((name, np.float64) for name in _NUMBERS)])
-"""Answers. ``question`` is the position of the query among all, and ``missing`` is how often such a query has an answer.
+"""Answers. ``question`` is the place of the query among all, and ``missing`` is how often such a query has an answer.
 ``value`` is ``share`` times ``missing``, by which answers are sorted."""
 
 
