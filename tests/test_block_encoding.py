@@ -11,9 +11,8 @@ from tiny_model import tiny_inputs, tiny_model
 from mocme_jax.additions.cardinality import find_cardinality
 from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.graph.known_tails import known_tails
-from mocme_jax.evaluation.entity_source import ENCODED
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
-from mocme_jax.evaluation.ranking import Ranker
+from mocme_jax.evaluation.ranking import ENCODED, Ranker
 from mocme_jax.method.mocme import EntityVectors, Params, init_params
 from mocme_jax.parallel.entity_tables import inputs_spec
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper

@@ -10,8 +10,7 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.data.features.similarity import cosines, nearest
 from mocme_jax.data.graph.graph_folder import load_graph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
-from mocme_jax.serving.coldstart_study import neighbour_ranks, standardised
-from mocme_jax.serving.held_out_entities import give, hold_out, write_graph
+from mocme_jax.serving.coldstart_study import give, hold_out, neighbour_ranks, standardised, write_graph
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,10 @@ from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.config import default_config, load_config
 from mocme_jax.errors import UserError
-from mocme_jax.measure.device_limits import Calibration
 from mocme_jax.measure.host_memory import device_share, host_need
 from mocme_jax.measure.memory_plan import Sizes, collective_bytes, need
-from mocme_jax.measure.synthetic_graph import synthetic_graph
-from mocme_jax.measure.timed_stages import evaluation_stages
+from mocme_jax.measure.throughput import synthetic_graph
+from mocme_jax.measure.timed_stages import Calibration, evaluation_stages
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.setup import builders
@@ -168,8 +167,8 @@ def test_synthetic_graphs_have_the_sizes_asked_for():
 @pytest.fixture
 def quick_limits(monkeypatch):
     """A device's limits, really measured, but on small arrays: here they need be no more than positive."""
-    monkeypatch.setattr("mocme_jax.measure.device_limits._SIZES", (128,))
-    monkeypatch.setattr("mocme_jax.measure.device_limits._COPIED_BYTES", 1 << 20)
+    monkeypatch.setattr("mocme_jax.measure.timed_stages._SIZES", (128,))
+    monkeypatch.setattr("mocme_jax.measure.timed_stages._COPIED_BYTES", 1 << 20)
 
 
 def test_the_operations_of_an_evaluation_grow_with_the_width_of_the_vectors(tmp_path):

@@ -12,8 +12,7 @@ from mocme_jax.data.graph.knowledge_graph import Modality
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
-from mocme_jax.serving.inferred_structure import infer_structure
-from mocme_jax.serving.new_entities import read_features
+from mocme_jax.serving.new_entities import infer_structure, read_features
 
 
 def rows_of(model, ids) -> dict[str, np.ndarray]:

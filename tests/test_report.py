@@ -27,8 +27,7 @@ from mocme_jax.report.expert_weights import pattern_bars, relation_bars
 from mocme_jax.report.finished_run import read_finished
 from mocme_jax.report.report_writer import short_names, write_report
 from mocme_jax.report.run_measurements import measure, shares_by_pattern, shares_by_relation
-from mocme_jax.report.study_page import repeat_flags
-from mocme_jax.report.study_reading import read_study
+from mocme_jax.report.study_page import read_study, repeat_flags
 from mocme_jax.serving.compiled_queries import expert_shares
 from mocme_jax.serving.probability import in_bins
 

@@ -11,7 +11,7 @@ from strange_names import ENTITIES, LONG, SCRIPT, write_study
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-from mocme_jax.report.masked_modalities import Masked
+from mocme_jax.report.modality_worth import Masked
 from mocme_jax.report.report_writer import write_report
 
 pytestmark = pytest.mark.slow

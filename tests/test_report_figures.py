@@ -14,15 +14,14 @@ from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.evaluation.metrics import mean_and_margin
 from mocme_jax.flags import parse
-from mocme_jax.report import answered_queries, likely_triples, masked_modalities
-from mocme_jax.report.chosen_entities import choose
+from mocme_jax.report import modality_worth, shown_answers
 from mocme_jax.report.expert_weights import Shares, together
 from mocme_jax.report.finished_run import read_finished
-from mocme_jax.report.masked_modalities import Masked
-from mocme_jax.report.modality_worth import worth
+from mocme_jax.report.modality_worth import Masked, worth
 from mocme_jax.report.report_writer import write_report
 from mocme_jax.report.run_measurements import measure
 from mocme_jax.report.score_tables import side_by_side
+from mocme_jax.report.shown_answers import choose
 from mocme_jax.serving.explanation import masked_scores
 from mocme_jax.serving.new_triples import new_triples
 from mocme_jax.training.best_model import restore_best
@@ -131,7 +130,7 @@ def test_masked_ranks_are_those_of_a_loop_over_candidates(measured, candidates):
 
 def test_a_sample_has_the_ranks_of_the_whole(tiny_run, measured):
     restored = restore_best(tiny_run, alone=True)
-    part = masked_modalities.masked_ranks(restored, measured.model.served, measured.ranks, most=3)
+    part = modality_worth.masked_ranks(restored, measured.model.served, measured.ranks, most=3)
     rows = np.sort(np.random.default_rng(0).permutation(5)[:3])
     both = np.concatenate([rows, rows + 5])
     np.testing.assert_array_equal(part.relations, np.asarray(measured.model.graph.test)[rows, 1])
@@ -174,7 +173,7 @@ def test_an_entitys_queries_are_answered_as_a_loop_does(measured, candidates):
         for entity, asks_tail, row in ((head, True, place), (tail, False, place + len(triples))):
             query = next(
                 one
-                for one in answered_queries.queries_of(measured, entity)
+                for one in shown_answers.queries_of(measured, entity)
                 if (one.relation, one.asks_tail) == (relations[relation], asks_tail)
             )
             assert query.entity == names[entity]
@@ -204,7 +203,7 @@ def test_an_entitys_queries_are_answered_as_a_loop_does(measured, candidates):
 def test_the_best_are_surest_and_the_worst_rank_lowest(measured, candidates):
     answers, names = golds(measured), measured.model.entities.readable
     ranks = loop_ranks(candidates[:, 0], answers)
-    worst = answered_queries.worst_queries(measured, 3)
+    worst = shown_answers.worst_queries(measured, 3)
     assert worst
     assert [query.gold[0].rank for query in worst] == [rank for rank in sorted(ranks, reverse=True)[:3] if rank > 1]
     for query in worst:
@@ -214,15 +213,15 @@ def test_the_best_are_surest_and_the_worst_rank_lowest(measured, candidates):
         assert query.answers[0].label == names[np.argmax(candidates[row, 0])]
         assert query.answers[0].mark == "wrong"
     others = dataclasses.replace(measured, ranks=np.array([3.0, 1, 9, 1, 4, 1, 2, 8, 1, 1]))
-    assert [query.gold[0].rank for query in answered_queries.worst_queries(others, 3)] == [9, 8, 4]
-    best = answered_queries.best_queries(measured)
+    assert [query.gold[0].rank for query in shown_answers.worst_queries(others, 3)] == [9, 8, 4]
+    best = shown_answers.best_queries(measured)
     sure = sorted(measured.first_probability[ranks == 1], reverse=True)
     assert [query.answers[0].probability for query in best] == sure[:5]
     assert all(query.answers[0].mark == "right" and query.gold[0].is_given for query in best)
 
 
 def test_the_likely_triples_are_new_and_bounded(measured):
-    found = likely_triples.likely_triples(measured.model, None)
+    found = shown_answers.likely_triples(measured.model, None)
     names, relations = measured.model.entities.readable, measured.model.relations.readable
     known = {
         (names[h], relations[r], names[t])
@@ -234,9 +233,9 @@ def test_the_likely_triples_are_new_and_bounded(measured):
     best = new_triples(measured.model.served, measured.model.calibration, 20)
     assert [row[3] for row in found["rows"]] == sorted(best.chance.tolist(), reverse=True)
     train = np.array([[0, 2, 1], [1, 2, 0], [0, 1, 1]])
-    assert likely_triples.relations_within(train, 10, 3, most=40).tolist() == [1, 2]
-    assert likely_triples.relations_within(train, 10, 3, most=39).tolist() == [2]
-    assert likely_triples.likely_triples(measured.model, None, most=95) == {"rows": [], "asked": 0, "relations": 3}
+    assert shown_answers.relations_within(train, 10, 3, most=40).tolist() == [1, 2]
+    assert shown_answers.relations_within(train, 10, 3, most=39).tolist() == [2]
+    assert shown_answers.likely_triples(measured.model, None, most=95) == {"rows": [], "asked": 0, "relations": 3}
 
 
 def test_shares_that_are_alike_are_drawn_once():

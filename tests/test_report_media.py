@@ -20,10 +20,10 @@ pytest.importorskip("soundfile")
 from PIL import Image
 
 from mocme_jax.report import entity_media
-from mocme_jax.report.chosen_entities import choose
 from mocme_jax.report.entity_media import EntityMedia
 from mocme_jax.report.report_writer import write_report
 from mocme_jax.report.run_measurements import measure
+from mocme_jax.report.shown_answers import choose
 
 NAMES = [f"place {i}" for i in range(8)]
 COLOURS = ("red", "lime", "blue")

@@ -12,7 +12,7 @@ from command_runner import ROOT, contents
 from mocme_jax.data.readers import json_file
 from mocme_jax.errors import UserError
 from mocme_jax.report.finished_run import read_finished
-from mocme_jax.report.study_reading import read_study
+from mocme_jax.report.study_page import read_study
 from mocme_jax.serving.answer_files import RowFile
 from mocme_jax.studies.finished_cells import Rows
 from mocme_jax.studies.study_folder import read_rows

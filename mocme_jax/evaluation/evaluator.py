@@ -14,10 +14,9 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import enough_memory
-from mocme_jax.evaluation.entity_source import EntitySource
 from mocme_jax.evaluation.evaluation_plan import EvaluationPlan, plan_evaluation
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
-from mocme_jax.evaluation.ranking import Ranker
+from mocme_jax.evaluation.ranking import EntitySource, Ranker
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.parallel.mesh import Mapper
 

@@ -14,9 +14,8 @@ from ml_collections import ConfigDict
 
 from mocme_jax.additions.addition import Bar
 from mocme_jax.errors import UserError
-from mocme_jax.evaluation.entity_source import ENCODED
 from mocme_jax.evaluation.evaluation_plan import CHUNK_FIELDS, MOST_ROWS
-from mocme_jax.evaluation.ranking import Ranker
+from mocme_jax.evaluation.ranking import ENCODED, Ranker
 from mocme_jax.measure.host_memory import bytes_of, host_need
 from mocme_jax.measure.saved_figures import read_figures
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params

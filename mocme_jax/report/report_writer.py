@@ -1,17 +1,26 @@
-"""Writes the report of a folder or several."""
+"""Writes the report of a folder or several: a page about runs, or about a study."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from mocme_jax.config import flat
+from mocme_jax.config_values import show
 from mocme_jax.data.features.entity_files import FOLDERS
+from mocme_jax.data.media.file_encoders import MEDIA
 from mocme_jax.errors import UserError
-from mocme_jax.report.entity_media import EntityMedia
+from mocme_jax.flags import OF_A_MACHINE, PLACES_MEANING
+from mocme_jax.report import expert_weights as weighing
+from mocme_jax.report import score_tables as scores
+from mocme_jax.report import training_curves as over_time
+from mocme_jax.report.entity_media import SECONDS, EntityMedia
 from mocme_jax.report.finished_run import Finished, read_finished
 from mocme_jax.report.html_page import render, write_page
+from mocme_jax.report.modality_worth import worth
 from mocme_jax.report.run_measurements import Measured, measure
-from mocme_jax.report.runs_page import other_graphs, runs_context
-from mocme_jax.report.study_page import study_context
-from mocme_jax.report.study_reading import is_study, read_study
+from mocme_jax.report.shown_answers import best_queries, chosen_entities, likely_triples, worst_queries
+from mocme_jax.report.study_page import is_study, read_study, study_context
+from mocme_jax.serving.calibration import MEANING
 from mocme_jax.serving.name_lookup import Lookup
 
 FILE = "report.html"
@@ -113,3 +122,112 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     while len({part[-length:] for part in parts}) < len(set(parts)):
         length += 1
     return ["/".join(part[-length:]) for part in parts]
+
+
+# Of long lists: shown at once, and shown at all; results.json has the rest.
+FIRST, MOST = 10, 400
+
+
+def runs_context(
+    shown: Sequence[tuple[Finished, Measured]],
+    baseline: tuple[Finished, Measured] | None,
+    *,
+    entities: Sequence[str],
+    media: EntityMedia,
+    notify: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """What the template ``runs.html`` takes.
+
+    Args:
+      shown: one run, or several side by side; all sections are of them.
+      baseline: of structure alone: one of ``shown``, or another that the scores alone are put beside.
+      entities, notify: see ``write_report``; answers are those of the first run.
+      media: of the first run's entities.
+    """
+    compared = [*shown, *([baseline] if baseline is not None and baseline not in shown else [])]
+    runs, measured = ([pair[place] for pair in shown] for place in (0, 1))
+    all_runs, all_measured = ([pair[place] for pair in compared] for place in (0, 1))
+    lead = measured[0]
+    strange = other_graphs(compared)
+    fits = not strange
+    base = baseline if fits else None
+    colours = over_time.expert_colours(runs)
+    wanted = set(runs[0].modalities)
+    weighed = [(run, one) for run, one in shown if len(one.experts) > 1]
+    return {
+        "title": f"MoCME on {runs[0].results['graph']['name']}",
+        "runs": runs,
+        "compared": all_runs,
+        "baseline": None if base is None else base[0],
+        "strange": strange,
+        "splits": scores.side_by_side(compared, base),
+        "details": [(run, scores.all_rows(run)) for run in runs],
+        "differing": differing(all_runs),
+        "curves": over_time.dev_curves(all_runs) + over_time.loss_curves(runs),
+        "classes": over_time.class_charts(runs),
+        "colours": colours,
+        "weighed": [weights_context(run, one, colours) for run, one in weighed],
+        "weights_over_time": over_time.weight_charts(runs),
+        "worth": [(run, worth(run, one.masked, one.model.relations.names)) for run, one in shown if one.masked],
+        "entities": chosen_entities(lead, entities, media),
+        "chosen": bool(entities),
+        "media": media,
+        "seconds": SECONDS,
+        # By flag, the modalities of which the page could show files and has no folder.
+        "not_shown": [(flag, MEDIA[kind].plural) for flag, kind in FOLDERS.items() if kind in wanted - media.asked],
+        "best": best_queries(lead),
+        "worst": worst_queries(lead),
+        "likely": likely_triples(lead.model, notify),
+        "ranks": scores.rank_charts(compared if fits else shown[:1]),
+        "kinds": scores.groups_of(all_runs, "relation_kind"),
+        "modalities": cut(scores.by_answer_modalities(all_measured)) if fits else cut([]),
+        "carried": {pattern: pattern.replace("+", ", ") for one in measured for pattern in one.patterns},
+        "relations": cut(scores.groups_of(all_runs, "relation", by_count=True)),
+        "readable": {
+            name: text
+            for one in measured
+            for name, text in zip(one.model.relations.names, one.model.relations.readable, strict=True)
+        },
+        "reliability": scores.reliability_charts(shown),
+        "calibration": [(run, one.model.calibration.report["splits"]) for run, one in shown],
+        "places": PLACES_MEANING,
+        "meaning": MEANING,
+    }
+
+
+def weights_context(run: Finished, one: Measured, colours: Mapping[str, int]) -> dict[str, Any]:
+    """How a run weighs its experts: in all, by pattern and by relation."""
+    nats = run.added_by_experts
+    shares = run.results["weights"]
+    return {
+        "run": run,
+        "rows": [(name, colours[name], share, one.reads(name), nats.get(name)) for name, share in shares.items()],
+        "has_nats": bool(nats),
+        "patterns": cut(weighing.pattern_bars(one, colours), 6),
+        "relations": cut(weighing.relation_bars(one, colours), 6),
+    }
+
+
+def other_graphs(pairs: Sequence[tuple[Finished, Measured]]) -> list[str]:
+    """Names of the runs whose scores do not compare with the first's: other names, or another test."""
+    first = pairs[0][1].parts
+    return [
+        run.name
+        for run, one in pairs[1:]
+        if any(one.parts[key] != first[key] for key in ("names of entities", "names of relations", "test triples"))
+    ]
+
+
+def differing(runs: Sequence[Finished]) -> list[tuple[str, list[str]]]:
+    """Config fields in which the runs differ, each with its values by run."""
+    configs = [flat(run.results["config"]) for run in runs]
+    names = dict.fromkeys(name for one in configs for name in one if not name.startswith(OF_A_MACHINE))
+    rows = [(name, [show(one.get(name)) for one in configs]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def cut(rows: list, first: int = FIRST) -> dict[str, Any]:
+    """A long list as what is shown, what is folded, and how many are left out."""
+    # One that is folded alone takes as much room as it would in the open.
+    first = first if len(rows) > first + 1 else len(rows)
+    return {"first": rows[:first], "rest": rows[first:MOST], "left_out": max(0, len(rows) - MOST)}

@@ -17,7 +17,7 @@ from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.parallel.mesh import ROWS
 from mocme_jax.report.finished_run import STRUCTURE
-from mocme_jax.report.masked_modalities import Masked, masked_ranks
+from mocme_jax.report.modality_worth import Masked, masked_ranks
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.calibration import judged
 from mocme_jax.serving.completion import Served, in_batches

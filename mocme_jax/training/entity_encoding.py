@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.additions.addition import TableAddition, changed
-from mocme_jax.evaluation.entity_source import EntitySource
+from mocme_jax.evaluation.ranking import EntitySource
 from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size

@@ -130,8 +130,7 @@ def _lenders() -> list[Files]:
 
 
 def _read_study(folder: Path) -> Any:
-    from mocme_jax.report.study_page import clean_rows, dots, mean_weights, repeat_flags, shared_numbers
-    from mocme_jax.report.study_reading import read_study
+    from mocme_jax.report.study_page import clean_rows, dots, mean_weights, read_study, repeat_flags, shared_numbers
 
     study = read_study(folder)
     told = study.told
