@@ -9,7 +9,7 @@ from mocme_jax.serving import top_candidates as blocks
 from mocme_jax.serving.compiled_queries import Tables
 from mocme_jax.serving.completion import Served, complete_questions, score_relations, score_triples
 from mocme_jax.serving.known_facts import Facts
-from mocme_jax.serving.top_candidates import best_of_all, block_size, block_top_k, in_blocks, masks_of
+from mocme_jax.serving.top_candidates import best_of_all, block_size, block_top_k, in_blocks, pairs_of
 
 
 @pytest.mark.parametrize("k", [1, 3, 40, 200])
@@ -41,7 +41,8 @@ def test_blocks_give_what_the_whole_gives(monkeypatch, k):
         candidates,
         jnp.int32(count),
         jnp.asarray(sharpness),
-        masks_of(known, left, rows),
+        pairs_of(*known, rows),
+        pairs_of(*left, rows),
         k,
     )
     scores = q @ table.T

@@ -10,7 +10,7 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.data.features.similarity import cosines, nearest
 from mocme_jax.data.graph.graph_folder import load_graph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
-from mocme_jax.serving.coldstart_study import give, hold_out, neighbour_ranks, standardised, write_graph
+from mocme_jax.serving.coldstart_study import give, hold_out, neighbour_ranks, standardised
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_what_is_held_out_leaves_no_trace_and_nothing_else_is_lost(graph, tmp_pa
         assert len(rest.present) + len(own.present) == 48
         assert rest.present.sum() + own.present.sum() == whole.present.sum()
     assert hold_out(graph, 0.2, seed=1).ids.tolist() == held.ids.tolist() != hold_out(graph, 0.2, seed=2).ids.tolist()
-    write_graph(tmp_path / "rest", held.rest)
+    held.rest.save(tmp_path / "rest")
     again = load_graph(tmp_path / "rest", name="tiny")
     assert again.fingerprints() == held.rest.fingerprints()
 

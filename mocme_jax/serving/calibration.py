@@ -16,7 +16,7 @@ from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving import probability
 from mocme_jax.serving.completion import Served, complete_questions, in_batches, score_relations
 from mocme_jax.serving.probability import UNFITTED, Curve, Fit, Weighed
-from mocme_jax.serving.top_candidates import masks_of
+from mocme_jax.serving.top_candidates import pairs_of
 from mocme_jax.training.checkpoints.sealed_checkpoints import digest_of
 
 FILE = "calibration.json"
@@ -228,7 +228,7 @@ def _weigh(served: Served, asked: np.ndarray) -> Weighed:
             served.params.model,
             served.tables,
             *rows.T,
-            masks_of(known, None, len(rows)),
+            pairs_of(*known, len(rows)),
             sharpnesses,
         )
         return gold, log_totals.T, served.facts.num_entities - np.bincount(known[0], minlength=len(rows))

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from mocme_jax.data.features.feature_writer import write_features
 from mocme_jax.data.features.similarity import NEIGHBOURS, cosines, nearest
 from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
@@ -32,6 +31,8 @@ from mocme_jax.training.logs.run_results import read_results, scores_of
 from mocme_jax.training.run import train_and_evaluate
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import with_fields
+
+FILE = "coldstart.json"
 
 
 class HeldOut(NamedTuple):
@@ -104,22 +105,6 @@ def give(held: HeldOut, most: int, seed: int) -> tuple[np.ndarray, HeldOut]:
     return held.triples[order[told]], held._replace(triples=held.triples[np.sort(order[~told])])
 
 
-def write_graph(folder: Path, graph: KnowledgeGraph) -> None:
-    """Write a graph in OpenKE layout with one ``.npy`` per modality, as ``load_graph`` reads it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = {"entity": graph.entities, "relation": graph.relations}
-    parts = {kind: [f"{name}\t{index}\n" for index, name in enumerate(some)] for kind, some in names.items()}
-    for split, triples in graph.splits.items():
-        parts[split] = [f"{head} {tail} {relation}\n" for head, relation, tail in triples.tolist()]
-    for part, lines in parts.items():
-        (folder / f"{part}2id.txt").write_text(f"{len(lines)}\n" + "".join(lines), encoding="utf-8")
-    for modality in graph.modalities:
-        write_features(folder / f"{modality.name}.npy", modality, graph.entities)
-
-
-FILE = "coldstart.json"
-
-
 def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, given: int = 0) -> dict:
     """Hold out entities, train on the rest, complete the held-out entities, and write ``coldstart.json``.
 
@@ -139,7 +124,7 @@ def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, gi
     counts = f"{len(held.ids):,} of {len(graph.entities):,} entities held out, with {len(held.triples):,} triples"
     console.print(f"{graph.name}: {counts}")
     folder = Path(workdir) / "graph"
-    write_graph(folder, held.rest)
+    held.rest.save(folder)
     # By name, so that files of an earlier study in the folder are not used.
     modalities = tuple(modality.name for modality in held.modalities) or ("structure",)
     places = {"data.name": graph.name, "data.dir": str(folder), "data.features_dir": None}

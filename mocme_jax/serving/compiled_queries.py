@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from mocme_jax.additions.addition import ScoreAddition, adjusted
 from mocme_jax.method.encoder import Carried
 from mocme_jax.method.mocme import EntityVectors, MoCME
-from mocme_jax.serving.top_candidates import Amounts, Best, Masks, best_of_all, cleared, in_blocks
+from mocme_jax.serving.top_candidates import Best, Pairs, best_of_all, cleared, in_blocks
 
 
 class Tables(NamedTuple):
@@ -40,6 +40,20 @@ class Tables(NamedTuple):
         return self.answers, [addition.rows for addition in self.additions]
 
 
+def compiled(*static: str) -> Callable[[Callable], Callable]:
+    """Make a decorator that compiles a function, in full float32. Arguments named in ``static`` are static."""
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def exact(*arguments: Any, **named: Any) -> Any:
+            with jax.default_matmul_precision("highest"):
+                return function(*arguments, **named)
+
+        return jax.jit(exact, static_argnames=static)
+
+    return decorate
+
+
 def additions_in_blocks(additions: Sequence[ScoreAddition]) -> tuple[ScoreAddition, ...]:
     """Convert score additions on the host to those of ``Tables``."""
     return tuple(
@@ -59,21 +73,9 @@ def vectors_of(model: MoCME, blocks: jax.Array) -> jax.Array:
     return blocks if blocks.shape[-1] == width else blocks[..., :width]
 
 
-def question(model: MoCME, variables: Any, questions, relations) -> jax.Array:
-    """Compute query vectors ``[B, W]``.
-
-    Args:
-      model: the model.
-      variables: the module's variables.
-      questions: ``[B, W]``, vectors of the known entities, from ``EntityVectors.questions``.
-      relations: int ``[B]`` in [0, 2R).
-    """
-    return model.apply(variables, questions, relations, method="query")
-
-
-def _question_of(model: MoCME, variables: Any, tables: Tables, entities, relations) -> jax.Array:
-    """Compute query vectors ``[B, W]`` of entities ``[B]`` and relations ``[B]``."""
-    return question(model, variables, rows_of(tables.questions, entities), relations)
+def question_of(model: MoCME, variables: Any, tables: Tables, entities, relations) -> jax.Array:
+    """Compute query vectors ``[B, W]`` of entities ``[B]`` and relations ``[B]`` in [0, 2R)."""
+    return model.apply(variables, rows_of(tables.questions, entities), relations, method="query")
 
 
 def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
@@ -86,7 +88,7 @@ def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
     return match
 
 
-@functools.partial(jax.jit, static_argnames=("model", "k"))
+@compiled("model", "k")
 def complete_questions(
     model: MoCME,
     variables: Any,
@@ -94,19 +96,19 @@ def complete_questions(
     entities: jax.Array,
     relations: jax.Array,
     sharpness: jax.Array,
-    masks: Masks,
-    amounts: Amounts | None,
+    known: Pairs,
+    left: Pairs,
+    added: Pairs | None,
     *,
     k: int,
 ) -> Best:
     """Return the k best answers of queries ``entities [B], relations [B]``; see ``best_of_all`` for other arguments."""
-    with jax.default_matmul_precision("highest"):
-        q = _question_of(model, variables, tables, entities, relations)
+    q = question_of(model, variables, tables, entities, relations)
     match = match_of(model, tables, relations)
-    return best_of_all(match, q, tables.candidates, tables.count, sharpness, masks, k, amounts)
+    return best_of_all(match, q, tables.candidates, tables.count, sharpness, known, left, k, added)
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@compiled("model")
 def weigh_questions(
     model: MoCME,
     variables: Any,
@@ -114,7 +116,7 @@ def weigh_questions(
     entities: jax.Array,
     relations: jax.Array,
     golds: jax.Array,
-    masks: Masks,
+    known: Pairs,
     sharpnesses: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the terms of the probability of gold answers, at every sharpness ``[G]``.
@@ -126,7 +128,7 @@ def weigh_questions(
       entities: int32 ``[B]``, the known entities.
       relations: int32 ``[B]`` in [0, 2R).
       golds: int32 ``[B]``, the gold answers.
-      masks: ``known_*`` must contain the gold answers; ``left_*`` are not used.
+      known: the candidates that are known answers, which must contain the gold answers.
       sharpnesses: ``[G]``.
 
     Returns:
@@ -134,49 +136,40 @@ def weigh_questions(
       are not known, ``[G, B]``.
     """
     match = match_of(model, tables, relations)
-    with jax.default_matmul_precision("highest"):
-        q = _question_of(model, variables, tables, entities, relations)
-        blocks, size, _ = tables.answers.shape
-        places = jnp.arange(size, dtype=jnp.int32)
+    q = question_of(model, variables, tables, entities, relations)
+    blocks, size, _ = tables.answers.shape
+    places = jnp.arange(size, dtype=jnp.int32)
 
-        def one(carry, numbered):
-            gold, top, totals = carry
-            number, block = numbered
-            first = number * size
-            scores = match(q, block)
-            inside = golds - first
-            own = jnp.take_along_axis(scores, jnp.clip(inside, 0, size - 1)[:, None], axis=1)[:, 0]
-            gold = jnp.where((inside >= 0) & (inside < size), own, gold)
-            scores = jnp.where((first + places < tables.count)[None], scores, -jnp.inf)
-            scores = cleared(scores, masks.known_rows, masks.known_ids - first)
-            fresh = jnp.maximum(top, jnp.max(scores, axis=1))
-            safe = jnp.where(jnp.isfinite(fresh), fresh, 0)
-            offset = jnp.where(jnp.isfinite(top), top - safe, -jnp.inf)
+    def one(carry, numbered):
+        gold, top, totals = carry
+        number, block = numbered
+        first = number * size
+        scores = match(q, block)
+        inside = golds - first
+        own = jnp.take_along_axis(scores, jnp.clip(inside, 0, size - 1)[:, None], axis=1)[:, 0]
+        gold = jnp.where((inside >= 0) & (inside < size), own, gold)
+        scores = jnp.where((first + places < tables.count)[None], scores, -jnp.inf)
+        scores = cleared(scores, known, first)
+        fresh = jnp.maximum(top, jnp.max(scores, axis=1))
+        safe = jnp.where(jnp.isfinite(fresh), fresh, 0)
+        offset = jnp.where(jnp.isfinite(top), top - safe, -jnp.inf)
 
-            def at(pair):
-                total, sharpness = pair
-                powers = jnp.exp(sharpness * (scores - safe[:, None]))
-                return total * jnp.exp(sharpness * offset) + jnp.sum(powers, axis=1)
+        def at(pair):
+            total, sharpness = pair
+            powers = jnp.exp(sharpness * (scores - safe[:, None]))
+            return total * jnp.exp(sharpness * offset) + jnp.sum(powers, axis=1)
 
-            return (gold, fresh, jax.lax.map(at, (totals, sharpnesses))), None
+        return (gold, fresh, jax.lax.map(at, (totals, sharpnesses))), None
 
-        nothing = jnp.full(golds.shape, -jnp.inf)
-        start = (jnp.zeros(golds.shape), nothing, jnp.zeros((len(sharpnesses), len(golds))))
-        numbers = jnp.arange(blocks, dtype=jnp.int32)
-        gold, top, totals = jax.lax.scan(one, start, (numbers, tables.candidates))[0]
-        safe = jnp.where(jnp.isfinite(top), top, 0)
-        return gold, jnp.log(totals) + sharpnesses[:, None] * safe[None]
+    nothing = jnp.full(golds.shape, -jnp.inf)
+    start = (jnp.zeros(golds.shape), nothing, jnp.zeros((len(sharpnesses), len(golds))))
+    numbers = jnp.arange(blocks, dtype=jnp.int32)
+    gold, top, totals = jax.lax.scan(one, start, (numbers, tables.candidates))[0]
+    safe = jnp.where(jnp.isfinite(top), top, 0)
+    return gold, jnp.log(totals) + sharpnesses[:, None] * safe[None]
 
 
 def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
-    """Score triples as tail queries and as head queries, ``[B, 2]``; ends are (query-role, answer-role) vectors."""
-    forward = model.pair(question(model, variables, head[0], relations), tail[1])
-    backward = model.pair(question(model, variables, tail[0], relations + model.num_relations), head[1])
-    return jnp.stack([forward, backward], axis=1)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Array, tail: tuple) -> jax.Array:
     """Score triples as tail queries and as head queries, ``[B, 2]``.
 
     These and all scores of triples in this module are without score additions.
@@ -188,86 +181,77 @@ def score_vectors(model: MoCME, variables: Any, head: tuple, relations: jax.Arra
       relations: int ``[B]`` in [0, R).
       tail: query-role and answer-role vectors ``[B, W]``.
     """
-    with jax.default_matmul_precision("highest"):
-        return _both_ways(model, variables, head, relations, tail)
+    forward = model.apply(variables, head[0], relations, method="query")
+    backward = model.apply(variables, tail[0], relations + model.num_relations, method="query")
+    return jnp.stack([model.pair(forward, tail[1]), model.pair(backward, head[1])], axis=1)
 
 
-@functools.partial(jax.jit, static_argnames="model")
+score_vectors = compiled("model")(_both_ways)
+
+
+@compiled("model")
 def score_triples(model: MoCME, variables: Any, tables: Tables, triples: jax.Array) -> jax.Array:
     """Score triples ``[B, 3]`` as tail queries and as head queries: ``[B, 2]``."""
-    with jax.default_matmul_precision("highest"):
-        head, tail = (
-            tuple(rows_of(table, triples[:, end]) for table in (tables.questions, tables.answers)) for end in (0, 2)
-        )
-        return _both_ways(model, variables, head, triples[:, 1], tail)
+    head, tail = (
+        tuple(rows_of(table, triples[:, end]) for table in (tables.questions, tables.answers)) for end in (0, 2)
+    )
+    return _both_ways(model, variables, head, triples[:, 1], tail)
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@compiled("model")
 def score_relations(model: MoCME, variables: Any, tables: Tables, pairs: jax.Array) -> jax.Array:
     """Score every relation between heads and tails ``[B, 2]``, as the mean of both directions: ``[B, R]``."""
-    with jax.default_matmul_precision("highest"):
-        ends = [tuple(rows_of(table, ids) for table in (tables.questions, tables.answers)) for ids in pairs.T]
+    ends = [tuple(rows_of(table, ids) for table in (tables.questions, tables.answers)) for ids in pairs.T]
 
-        def one(relation):
-            relations = jnp.full(len(pairs), relation, jnp.int32)
-            return jnp.mean(_both_ways(model, variables, ends[0], relations, ends[1]), axis=1)
+    def one(relation):
+        relations = jnp.full(len(pairs), relation, jnp.int32)
+        return jnp.mean(_both_ways(model, variables, ends[0], relations, ends[1]), axis=1)
 
-        return jax.lax.map(one, jnp.arange(model.num_relations, dtype=jnp.int32)).T
-
-
-@functools.partial(jax.jit, static_argnames="k")
-def nearest_rows(blocks: jax.Array, count: jax.Array, wanted: jax.Array, masks: Masks, *, k: int) -> Best:
-    """Return the k rows of a table ``[n, S, d]`` with the highest cosine to vectors ``[B, d]``."""
-    return best_of_all(lambda q, block: q @ unit(block).T, unit(wanted), blocks, count, jnp.ones(len(wanted)), masks, k)
+    return jax.lax.map(one, jnp.arange(model.num_relations, dtype=jnp.int32)).T
 
 
-def encoded(model: MoCME, variables: Any, carried: Carried) -> EntityVectors:
+@compiled("k")
+def nearest_rows(blocks: jax.Array, count: jax.Array, wanted: jax.Array, itself: Pairs, *, k: int) -> Best:
+    """Return the k rows of a table ``[n, S, d]`` with the highest cosine to vectors ``[B, d]``, without ``itself``."""
+    ones = jnp.ones(len(wanted))
+    return best_of_all(lambda q, block: q @ unit(block).T, unit(wanted), blocks, count, ones, itself, itself, k)
+
+
+@compiled("model")
+def encode_some(model: MoCME, variables: Any, carried: Carried) -> EntityVectors:
     """Encode entities in both roles."""
     encoding = model.apply(variables, carried, method="encode")
     return model.apply(variables, encoding, method="entity_vectors")
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def encode_some(model: MoCME, variables: Any, carried: Carried) -> EntityVectors:
-    """Encode entities in both roles; compiled."""
-    with jax.default_matmul_precision("highest"):
-        return encoded(model, variables, carried)
-
-
-@functools.partial(jax.jit, static_argnames="model")
+@compiled("model")
 def expert_shares(model: MoCME, variables: Any, carried: Carried, relations: jax.Array | None = None) -> jax.Array:
     """Compute each expert's share ``[n, H]`` of the weights of entities in queries; see ``MoCME.shares``."""
-    with jax.default_matmul_precision("highest"):
-        encoding = model.apply(variables, carried, method="encode")
-        return model.apply(variables, encoding, relations, method="shares")
+    encoding = model.apply(variables, carried, method="encode")
+    return model.apply(variables, encoding, relations, method="shares")
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@compiled("model")
 def relation_weights(model: MoCME, variables: Any) -> jax.Array:
     """Compute the factor ``[2R, H]`` of each relation in the weights of the experts."""
     relations = jnp.arange(2 * model.num_relations, dtype=jnp.int32)
     return jnp.exp(model.apply(variables, relations, method="relation_log_weights"))
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@compiled("model")
 def experts_of(model: MoCME, variables: Any, carried: Carried) -> tuple[jax.Array, ...]:
     """Return each expert's encoding ``[n, H, d]``, and the weights ``[n, H]`` of entities in queries and as answers."""
-    with jax.default_matmul_precision("highest"):
-        encoding = model.apply(variables, carried, method="encode")
-        asked, answering = (
-            jnp.exp(model.apply(variables, encoding, answers=answers, method="log_weights"))
-            for answers in (False, True)
-        )
-        return encoding.vectors, asked, answering
+    encoding = model.apply(variables, carried, method="encode")
+    asked, answering = (
+        jnp.exp(model.apply(variables, encoding, answers=answers, method="log_weights")) for answers in (False, True)
+    )
+    return encoding.vectors, asked, answering
 
 
-@jax.jit
+@compiled()
 def cosines(blocks: jax.Array, wanted: jax.Array) -> jax.Array:
     """Compute the cosines ``[B, n * S]`` of vectors ``[B, d]`` with every row of a table ``[n, S, d]``."""
-    with jax.default_matmul_precision("highest"):
-        return (
-            jax.lax.map(lambda block: unit(wanted) @ unit(block).T, blocks).transpose(1, 0, 2).reshape(len(wanted), -1)
-        )
+    return jax.lax.map(lambda block: unit(wanted) @ unit(block).T, blocks).transpose(1, 0, 2).reshape(len(wanted), -1)
 
 
 def unit(x: jax.Array) -> jax.Array:

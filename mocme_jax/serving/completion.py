@@ -16,7 +16,7 @@ from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.compiled_queries import Tables
 from mocme_jax.serving.known_facts import Facts
-from mocme_jax.serving.top_candidates import Best, amounts_of, masks_of
+from mocme_jax.serving.top_candidates import Best, pairs_of
 
 # Batch sizes. The first that holds the remaining queries is used.
 BATCHES = (1, 16, 256)
@@ -119,13 +119,13 @@ def complete_questions(
         known, out = facts.no_candidates(rows), facts.additions.ruled_out(rows)
         corrections = facts.additions.corrections(*rows[known[0]].T, known[1])
         corrected = np.flatnonzero(corrections)
-        amounts = amounts_of(*(array[corrected] for array in (*known, corrections)), size)
+        added = pairs_of(known[0][corrected], known[1][corrected], size, corrections[corrected])
         if gold is not None:
             kept = known[1] != gold[known[0]]
             known = tuple(pair[kept] for pair in known)
         listed = facts.tails(exclude).pairs(rows) if gold is None else known
         # Some pairs may occur twice.
-        left = tuple(map(np.concatenate, zip(listed, out, strict=True)))
+        left = map(np.concatenate, zip(listed, out, strict=True))
         best = programs.complete_questions(
             served.model,
             served.params.model,
@@ -133,8 +133,9 @@ def complete_questions(
             rows[:, 0],
             rows[:, 1],
             np.asarray(sharpness, np.float32)[rows[:, 1]],
-            masks_of(known, left, size),
-            amounts if facts.additions.scores else None,
+            pairs_of(*known, size),
+            pairs_of(*left, size),
+            added if facts.additions.scores else None,
             k=taken,
         )
         best = jax.device_get(best)
@@ -154,9 +155,8 @@ def nearest(served: Served, ids: np.ndarray, k: int) -> Best:
     taken = min(1 << max(0, (k - 1).bit_length()), served.facts.num_entities)
 
     def find(rows: np.ndarray) -> Best:
-        itself = np.arange(len(rows)), rows
-        masks = masks_of(itself, itself, len(rows))
-        return programs.nearest_rows(table, served.tables.count, programs.rows_of(table, rows), masks, k=taken)
+        itself = pairs_of(np.arange(len(rows)), rows, len(rows))
+        return programs.nearest_rows(table, served.tables.count, programs.rows_of(table, rows), itself, k=taken)
 
     return in_batches(find, ids)
 

@@ -7,7 +7,6 @@ optimizer is the structure table's own.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.compiled_queries import Tables
 from mocme_jax.serving.completion import BATCHES, Served, filled
 from mocme_jax.serving.known_facts import Facts
-from mocme_jax.serving.top_candidates import Masks, cleared, masks_of
+from mocme_jax.serving.top_candidates import Pairs, cleared, pairs_of
 
 STEPS = 30
 
@@ -106,7 +105,7 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
             rows.answer,
             back,
             rows.answer,
-            masks_of(facts.no_candidates(np.stack([rows.answer, back], axis=1)), None, size),
+            pairs_of(*facts.no_candidates(np.stack([rows.answer, back], axis=1)), size),
             jnp.ones(1),
         )
         chosen = filled(entities, size)
@@ -119,7 +118,7 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
             jax.tree.map(jnp.asarray, carried),
             rows,
             real,
-            masks_of(facts.no_candidates(np.stack([ids, rows.relation], axis=1)), None, size),
+            pairs_of(*facts.no_candidates(np.stack([ids, rows.relation], axis=1)), size),
             totals[0],
             served.facts.additions.of_facts(ids, rows.relation, rows.answer),
             fitting=fitting,
@@ -141,7 +140,7 @@ def _groups(places: np.ndarray) -> Iterator[np.ndarray]:
         yield np.array(group)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "fitting"))
+@programs.compiled("model", "fitting")
 def fit_rows(
     model: MoCME,
     variables: Any,
@@ -149,7 +148,7 @@ def fit_rows(
     carried: Carried,
     given: Given,
     real: jax.Array,
-    masks: Masks,
+    known: Pairs,
     totals: jax.Array,
     added: jax.Array,
     *,
@@ -164,7 +163,7 @@ def fit_rows(
       carried: the encoder's inputs for the n new entities.
       given: Q known answers, with ``place`` among the n.
       real: bool ``[Q]``, False for padding.
-      masks: ``known_*`` are the entities that do not compete with the known answer, including the answer itself.
+      known: the entities that do not compete with the known answer, including the answer itself.
       totals: ``[Q]``, the log of the sum of exp(score) over the competitors of the new entity in the reverse query.
       added: ``[Q]``, additions to the scores of the known answers.
       fitting: the training settings.
@@ -174,14 +173,14 @@ def fit_rows(
     back = (relation + model.num_relations) % (2 * model.num_relations)
     match = programs.match_of(model, tables, relation)
     others = tuple(programs.rows_of(table, answer) for table in (tables.questions, tables.answers))
-    asked_back = programs.question(model, variables, others[0], back)
+    asked_back = model.apply(variables, others[0], back, method="query")
     size = tables.answers.shape[1]
 
     @jax.checkpoint
     def add_block(total, numbered):
         q, number, block = numbered
         scores = jnp.where((number * size + jnp.arange(size) < tables.count)[None], match(q, block), -jnp.inf)
-        scores = cleared(scores, masks.known_rows, masks.known_ids - number * size)
+        scores = cleared(scores, known, number * size)
         return jnp.logaddexp(total, jax.nn.logsumexp(jnp.maximum(scores, _NO_SCORE), axis=1))
 
     def rivals(q: jax.Array) -> jax.Array:
@@ -193,7 +192,7 @@ def fit_rows(
     def loss(structure: jax.Array) -> jax.Array:
         encoding = model.apply(variables, carried._replace(structure=structure), method="encode")
         vectors = model.apply(variables, encoding, method="entity_vectors")
-        q = programs.question(model, variables, vectors.questions[place], relation)
+        q = model.apply(variables, vectors.questions[place], relation, method="query")
         about = model.pair(q, others[1]) + added
         answering = model.pair(asked_back, vectors.answers[place])
         losses = jnp.logaddexp(rivals(q), about) - about + jnp.logaddexp(totals, answering) - answering
@@ -211,6 +210,5 @@ def fit_rows(
         updates, state = optimizer.update(jax.grad(loss)(structure), state)
         return (optax.apply_updates(structure, updates), state), None
 
-    with jax.default_matmul_precision("highest"):
-        start = carried.structure, optimizer.init(carried.structure)
-        return jax.lax.scan(step, start, None, length=STEPS)[0][0]
+    start = carried.structure, optimizer.init(carried.structure)
+    return jax.lax.scan(step, start, None, length=STEPS)[0][0]

@@ -34,6 +34,9 @@ def infer_structure(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Infer structure rows for new entities: the mean of their neighbours' rows, scaled to the neighbours' mean length.
 
+    The structure expert knows nothing about such entities. Neither does an expert of a modality that they lack, because
+    its vector is then a row of the structure table too. An inferred row works better than none.
+
     The mean of different rows is short, and a short row has low scores for all answers. Neighbours are the
     ``NEIGHBOURS`` entities with the highest sum of cosines over the modalities, weighted by its ``SHARPNESS``-th power.
 

@@ -32,34 +32,23 @@ class Best(NamedTuple):
     total: jax.Array
 
 
-class Masks(NamedTuple):
-    """Pairs of a query's row and a candidate's id, int32 ``[W]`` each; row B stands for no pair.
+class Pairs(NamedTuple):
+    """Pairs of a query's row and a candidate's id, ``[W]`` each; row B stands for no pair.
 
     Attributes:
-      known_rows: rows of candidates that do not count in ``Best.total``.
-      known_ids: their ids.
-      left_rows: rows of candidates that are left out of the k best.
-      left_ids: their ids.
-    """
-
-    known_rows: jax.Array
-    known_ids: jax.Array
-    left_rows: jax.Array
-    left_ids: jax.Array
-
-
-class Amounts(NamedTuple):
-    """Amounts to add to scores, ``[W]`` each, every pair once; row B stands for no pair.
-
-    Attributes:
-      rows: the query's row.
-      ids: the candidate's id.
-      amounts: the amount.
+      rows: int32, the query's row.
+      ids: int32, the candidate's id.
+      amounts: float32, amounts to add to the scores of the pairs, each of which occurs once; None for pairs alone.
     """
 
     rows: jax.Array
     ids: jax.Array
-    amounts: jax.Array
+    amounts: jax.Array | None = None
+
+    def inside(self, first: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+        """Return rows and columns in scores ``[B, S]`` of a block; a column S stands for a pair of another block."""
+        places = self.ids - first
+        return self.rows, jnp.where((places >= 0) & (places < size), places, size)
 
 
 def block_size(candidates: int) -> int:
@@ -90,26 +79,11 @@ def padded(values: np.ndarray, size: int, fill: int, kind=np.int32) -> np.ndarra
     return result
 
 
-def masks_of(known: tuple[np.ndarray, np.ndarray], left: tuple[np.ndarray, np.ndarray] | None, rows: int) -> Masks:
-    """Make masks with few different shapes from any number of pairs (rows, ids).
-
-    Args:
-      known: see ``Masks``.
-      left: see ``Masks``; None leaves nothing out.
-      rows: the number of queries B.
-    """
-    left = (np.zeros(0, np.int32),) * 2 if left is None else left
-    sizes = [bucket(len(pair[0])) for pair in (known, left)]
-    fields = []
-    for pair, size in zip((known, left), sizes, strict=True):
-        fields += [padded(pair[0], size, rows), padded(pair[1], size, 0)]
-    return Masks(*fields)
-
-
-def amounts_of(rows: np.ndarray, ids: np.ndarray, amounts: np.ndarray, queries: int) -> Amounts:
-    """Make amounts with few different shapes for a number of queries."""
+def pairs_of(rows: np.ndarray, ids: np.ndarray, queries: int, amounts: np.ndarray | None = None) -> Pairs:
+    """Make pairs with few different shapes from any number of them, for a number of queries B."""
     size = bucket(len(rows))
-    return Amounts(padded(rows, size, queries), padded(ids, size, 0), padded(amounts, size, 0, np.float32))
+    amounts = None if amounts is None else padded(amounts, size, 0, np.float32)
+    return Pairs(padded(rows, size, queries), padded(ids, size, 0), amounts)
 
 
 def block_top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -127,21 +101,9 @@ def block_top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return values, jnp.take_along_axis(groups, places // _GROUP, axis=1) * _GROUP + places % _GROUP
 
 
-def cleared(scores: jax.Array, rows: jax.Array, places: jax.Array) -> jax.Array:
-    """Set scores ``[B, S]`` to -inf at pairs (row, position) ``[W]``. Positions outside the block are ignored.
-
-    One value is written, so pairs may repeat.
-    """
-    size = scores.shape[1]
-    inside = jnp.where((places >= 0) & (places < size), places, size)
-    return scores.at[rows, inside].set(-jnp.inf, mode="drop")
-
-
-def raised(scores: jax.Array, rows: jax.Array, places: jax.Array, amounts: jax.Array) -> jax.Array:
-    """Add amounts to scores ``[B, S]`` at pairs (row, position) ``[W]``. Positions outside the block are ignored."""
-    size = scores.shape[1]
-    inside = jnp.where((places >= 0) & (places < size), places, size)
-    return scores.at[rows, inside].add(amounts, mode="drop")
+def cleared(scores: jax.Array, pairs: Pairs, first: jax.Array) -> jax.Array:
+    """Set scores ``[B, S]`` of the block that begins with the candidate ``first`` to -inf at pairs; they may repeat."""
+    return scores.at[pairs.inside(first, scores.shape[1])].set(-jnp.inf, mode="drop")
 
 
 def best_of_all(
@@ -150,9 +112,10 @@ def best_of_all(
     candidates: Any,
     count: jax.Array,
     sharpness: jax.Array,
-    masks: Masks,
+    known: Pairs,
+    left: Pairs,
     k: int,
-    amounts: Amounts | None = None,
+    added: Pairs | None = None,
 ) -> Best:
     """Return the k best candidates of every query, and the total weight of candidates that are not known.
 
@@ -162,9 +125,10 @@ def best_of_all(
       candidates: ``[n, S, d]``, or a tree of such arrays, of which ``match`` gets one block each.
       count: the number of real candidates N.
       sharpness: ``[B]``, the factor of scores inside the exponential.
-      masks: the candidates that do not count, and those that are left out.
+      known: the candidates that do not count in ``Best.total``.
+      left: the candidates that are left out of the k best.
       k: the number of candidates to return.
-      amounts: amounts to add to single scores; None for none.
+      added: amounts to add to single scores; None for none.
     """
     blocks, size, _ = jax.tree.leaves(candidates)[0].shape
     rows = len(q)
@@ -175,11 +139,11 @@ def best_of_all(
         number, block = numbered
         first = number * size
         scores = match(q, block).astype(jnp.float32)
-        if amounts is not None:
-            scores = raised(scores, amounts.rows, amounts.ids - first, amounts.amounts)
+        if added is not None:
+            scores = scores.at[added.inside(first, size)].add(added.amounts, mode="drop")
         scores = jnp.where((first + places < count)[None], scores, -jnp.inf)
-        counted = cleared(scores, masks.known_rows, masks.known_ids - first)
-        listed = cleared(scores, masks.left_rows, masks.left_ids - first)
+        counted = cleared(scores, known, first)
+        listed = cleared(scores, left, first)
         top = jnp.maximum(best.top, jnp.max(counted, axis=1))
         safe = jnp.where(jnp.isfinite(top), top, 0)
         before = jnp.where(jnp.isfinite(best.top), jnp.exp(sharpness * (best.top - safe)), 0)

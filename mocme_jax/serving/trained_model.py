@@ -240,7 +240,7 @@ class TrainedModel(RunModel):
             Or vectors ``[n, d_m]`` as in the graph's feature files, with a row of NaN for a missing one.
           triples: known triples of the new entities, of names or ids.
           structure: ``inferred`` takes the initial structure from entities with similar features (see
-            ``serving.inferred_structure``). ``missing`` uses none.
+            ``serving.new_entities``). ``missing`` uses none.
           fit: fit the structure to the triples (see ``serving.fitted_structure``). If False, the triples count as known
             answers and change no encoding.
 
