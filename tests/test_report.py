@@ -1,6 +1,7 @@
 """The report: its figures against results.json and plain loops, what strangers' names become, users' errors."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -34,7 +35,7 @@ from mocme_jax.serving.probability import in_bins
 
 @pytest.fixture(scope="module")
 def measured(tiny_run):
-    return measure(tiny_run)
+    return measure(read_finished(tiny_run))
 
 
 @pytest.fixture(scope="module")
@@ -349,10 +350,10 @@ def test_users_errors_are_one_line(measured, tiny_run, tiny_baseline, strange_ru
     # Some are found only when a run is measured, which takes seconds; each is measured once.
     taken = {tiny_run: measured}
 
-    def measure_once(workdir, **options):
-        if workdir not in taken:
-            taken[workdir] = measure(workdir, **options)
-        return taken[workdir]
+    def measure_once(run, **options):
+        if run.workdir not in taken:
+            taken[run.workdir] = measure(run, **options)
+        return dataclasses.replace(taken[run.workdir], run=run)
 
     monkeypatch.setattr("mocme_jax.report.report_writer.measure", measure_once)
     study = write_study(tmp_path / "study", results_of(tiny_run)["config"], CELLS)

@@ -30,7 +30,7 @@ from mocme_jax.training.run import train_and_evaluate
 
 @pytest.fixture(scope="module")
 def measured(tiny_run):
-    return measure(tiny_run)
+    return measure(read_finished(tiny_run))
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +90,12 @@ def test_the_mean_and_margin_of_known_values():
 
 def test_intervals_are_those_of_a_loop_over_triples(tiny_run, tiny_baseline, tmp_path):
     drawn = np.random.default_rng(0).integers(1, 20, (2, 10)).astype(float)
-    found = [(read_finished(folder), measure(folder)) for folder in (tiny_run, tiny_baseline)]
+    found = [measure(read_finished(folder)) for folder in (tiny_run, tiny_baseline)]
     # Models of a graph as small as this rank nearly all alike.
-    pairs = [(run, dataclasses.replace(one, ranks=ranks)) for (run, one), ranks in zip(found, drawn, strict=True)]
+    pairs = [dataclasses.replace(one, ranks=ranks) for one, ranks in zip(found, drawn, strict=True)]
     (name, rows), *others = side_by_side(pairs, pairs[1])
     assert name == "test"
-    triples = len(pairs[0][1].model.graph.test)
+    triples = len(pairs[0].model.graph.test)
 
     def by_triple(ranks):
         return [(1 / ranks[i] + 1 / ranks[triples + i]) / 2 for i in range(triples)]
@@ -104,7 +104,7 @@ def test_intervals_are_those_of_a_loop_over_triples(tiny_run, tiny_baseline, tmp
         mean = sum(values) / triples
         return 1.96 * (sum((v - mean) ** 2 for v in values) / (triples - 1) / triples) ** 0.5
 
-    mine, base = (by_triple(one.ranks) for _, one in pairs)
+    mine, base = (by_triple(one.ranks) for one in pairs)
     assert rows[0].margin == pytest.approx(margin(mine))
     assert rows[1].margin == pytest.approx(margin(base))
     assert rows[0].more_margin == pytest.approx(margin([a - b for a, b in zip(mine, base, strict=True)]))

@@ -21,6 +21,7 @@ from PIL import Image
 
 from mocme_jax.report import entity_media
 from mocme_jax.report.entity_media import EntityMedia
+from mocme_jax.report.finished_run import read_finished
 from mocme_jax.report.report_writer import write_report
 from mocme_jax.report.run_measurements import measure
 from mocme_jax.report.shown_answers import choose
@@ -92,7 +93,7 @@ def test_a_page_holds_so_many_bytes_of_files(folders, monkeypatch):
 
 
 def test_files_come_first_where_entities_are_chosen(tiny_run):
-    measured = measure(tiny_run)
+    measured = measure(read_finished(tiny_run))
     plainly = choose(measured, ())
     asked = np.unique(np.asarray(measured.model.graph.test)[:, [0, 2]]).tolist()
     one, two = [index for index in asked if index not in plainly[:2]][-2:]

@@ -62,11 +62,6 @@ class Finished:
         return settings_of(self.results["config"])
 
     @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return self.model.seed
-
-    @property
     def flags(self) -> list[str]:
         """What turns the default config into the run's, but for the folders of its machine."""
         return flags_of(self.results["config"])

@@ -95,21 +95,20 @@ def _runs(workdirs, baseline, entities, folders, data_dir, features_dir, notify)
         names.ids(entities)
         EntityMedia(folders, names.names)
 
-    def measured(run: Finished) -> tuple[Finished, Measured]:
-        places = dict(data_dir=data_dir, features_dir=features_dir)
+    def measured(run: Finished) -> Measured:
         # Entities and their files are shown with the answers of this run.
         asked = dict(check=check) if run is found[0] else {}
-        return run, measure(run.workdir, **places, notify=notify, **asked)
+        return measure(run, data_dir=data_dir, features_dir=features_dir, notify=notify, **asked)
 
     shown = [measured(run) for run in found]
     if base is not None:
-        pair = measured(base)
-        if other_graphs([shown[0], pair]):
+        compared = measured(base)
+        if other_graphs([shown[0], compared]):
             raise UserError(f"--baseline={baseline}: its names or test triples differ from those of {workdirs[0]}")
     else:
-        pair = next((pair for pair in shown if pair[0].is_structure_alone), None) if len(shown) > 1 else None
-    media = EntityMedia(folders, shown[0][1].model.entities.names)
-    context = runs_context(shown, pair, entities=entities, media=media, notify=notify)
+        compared = next((one for one in shown if one.run.is_structure_alone), None) if len(shown) > 1 else None
+    media = EntityMedia(folders, shown[0].model.entities.names)
+    context = runs_context(shown, compared, entities=entities, media=media, notify=notify)
     for line in media.left_out if notify else ():
         notify(line)
     return render("runs.html", context)
@@ -129,8 +128,8 @@ FIRST, MOST = 10, 400
 
 
 def runs_context(
-    shown: Sequence[tuple[Finished, Measured]],
-    baseline: tuple[Finished, Measured] | None,
+    shown: Sequence[Measured],
+    baseline: Measured | None,
     *,
     entities: Sequence[str],
     media: EntityMedia,
@@ -145,20 +144,16 @@ def runs_context(
       media: of the first run's entities.
     """
     compared = [*shown, *([baseline] if baseline is not None and baseline not in shown else [])]
-    runs, measured = ([pair[place] for pair in shown] for place in (0, 1))
-    all_runs, all_measured = ([pair[place] for pair in compared] for place in (0, 1))
-    lead = measured[0]
-    strange = other_graphs(compared)
-    fits = not strange
-    base = baseline if fits else None
+    runs, all_runs = [one.run for one in shown], [one.run for one in compared]
+    lead, strange = shown[0], other_graphs(compared)
+    base = None if strange else baseline
     colours = over_time.expert_colours(runs)
     wanted = set(runs[0].modalities)
-    weighed = [(run, one) for run, one in shown if len(one.experts) > 1]
     return {
         "title": f"MoCME on {runs[0].results['graph']['name']}",
         "runs": runs,
         "compared": all_runs,
-        "baseline": None if base is None else base[0],
+        "baseline": base and base.run,
         "strange": strange,
         "splits": scores.side_by_side(compared, base),
         "details": [(run, scores.all_rows(run)) for run in runs],
@@ -166,9 +161,9 @@ def runs_context(
         "curves": over_time.dev_curves(all_runs) + over_time.loss_curves(runs),
         "classes": over_time.class_charts(runs),
         "colours": colours,
-        "weighed": [weights_context(run, one, colours) for run, one in weighed],
+        "weighed": [weights_context(one, colours) for one in shown if len(one.experts) > 1],
         "weights_over_time": over_time.weight_charts(runs),
-        "worth": [(run, worth(run, one.masked, one.model.relations.names)) for run, one in shown if one.masked],
+        "worth": [(one.run, worth(one.run, one.masked, one.model.relations.names)) for one in shown if one.masked],
         "entities": chosen_entities(lead, entities, media),
         "chosen": bool(entities),
         "media": media,
@@ -178,29 +173,28 @@ def runs_context(
         "best": best_queries(lead),
         "worst": worst_queries(lead),
         "likely": likely_triples(lead.model, notify),
-        "ranks": scores.rank_charts(compared if fits else shown[:1]),
+        "ranks": scores.rank_charts(shown[:1] if strange else compared),
         "kinds": scores.groups_of(all_runs, "relation_kind"),
-        "modalities": cut(scores.by_answer_modalities(all_measured)) if fits else cut([]),
-        "carried": {pattern: pattern.replace("+", ", ") for one in measured for pattern in one.patterns},
+        "modalities": cut([] if strange else scores.by_answer_modalities(compared)),
+        "carried": {pattern: pattern.replace("+", ", ") for one in shown for pattern in one.patterns},
         "relations": cut(scores.groups_of(all_runs, "relation", by_count=True)),
         "readable": {
             name: text
-            for one in measured
+            for one in shown
             for name, text in zip(one.model.relations.names, one.model.relations.readable, strict=True)
         },
         "reliability": scores.reliability_charts(shown),
-        "calibration": [(run, one.model.calibration.report["splits"]) for run, one in shown],
+        "calibration": [(one.run, one.model.calibration.report["splits"]) for one in shown],
         "places": PLACES_MEANING,
         "meaning": MEANING,
     }
 
 
-def weights_context(run: Finished, one: Measured, colours: Mapping[str, int]) -> dict[str, Any]:
+def weights_context(one: Measured, colours: Mapping[str, int]) -> dict[str, Any]:
     """How a run weighs its experts: in all, by pattern and by relation."""
-    nats = run.added_by_experts
-    shares = run.results["weights"]
+    nats, shares = one.run.added_by_experts, one.run.results["weights"]
     return {
-        "run": run,
+        "run": one.run,
         "rows": [(name, colours[name], share, one.reads(name), nats.get(name)) for name, share in shares.items()],
         "has_nats": bool(nats),
         "patterns": cut(weighing.pattern_bars(one, colours), 6),
@@ -208,14 +202,10 @@ def weights_context(run: Finished, one: Measured, colours: Mapping[str, int]) ->
     }
 
 
-def other_graphs(pairs: Sequence[tuple[Finished, Measured]]) -> list[str]:
+def other_graphs(measured: Sequence[Measured]) -> list[str]:
     """Names of the runs whose scores do not compare with the first's: other names, or another test."""
-    first = pairs[0][1].parts
-    return [
-        run.name
-        for run, one in pairs[1:]
-        if any(one.parts[key] != first[key] for key in ("names of entities", "names of relations", "test triples"))
-    ]
+    keys, first = ("names of entities", "names of relations", "test triples"), measured[0].parts
+    return [one.run.name for one in measured[1:] if any(one.parts[key] != first[key] for key in keys)]
 
 
 def differing(runs: Sequence[Finished]) -> list[tuple[str, list[str]]]:

@@ -6,21 +6,19 @@ Test was scored once, in training. Ranks are repeated here to show how they are 
 import dataclasses
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
+from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.evaluation.metrics import modality_patterns
-from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
-from mocme_jax.parallel.mesh import ROWS
-from mocme_jax.report.finished_run import STRUCTURE
+from mocme_jax.report.finished_run import STRUCTURE, Finished
 from mocme_jax.report.modality_worth import Masked, masked_ranks
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.calibration import judged
-from mocme_jax.serving.completion import Served, in_batches
+from mocme_jax.serving.completion import Served, encoded_vectors, in_batches
 from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.probability import Bins, in_bins
@@ -28,7 +26,6 @@ from mocme_jax.serving.run_loading import lookups, model_of
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.best_model import Restored, restore_best
 from mocme_jax.training.compilation_cache import use_compilation_cache
-from mocme_jax.training.logs.run_results import expert_names
 from mocme_jax.training.setup import builders
 
 
@@ -53,34 +50,75 @@ class Measured:
     """What the checkpoint of a run says beside its files.
 
     Attributes:
+      run: its files.
       model: the run's best model.
-      parts: digests of names and triples, to tell whether two runs are of one graph.
       ranks: float64 ``[2T]``, filtered ranks of test, those that ask for tails first; None without test triples.
-      modalities: M names, the structure first.
-      experts: H names, the structure first.
-      patterns: what each entity carries, such as ``text+numeric``; ``structure`` for nothing beside it.
-      weights: see ``Weights``.
       masked: ranks of test without each modality; None without test triples, or features.
-      first_probability: float64 ``[2T]``, of the answer to each query of ``judged_on`` that comes first, where other
-        known answers are no candidates.
-      first_is_right: bool ``[2T]``.
-      reliability: ``before`` and ``after`` the calibration, the top answers to queries of test (of dev, where there
-        is no test, see ``judged_on``).
-      judged_on: ``test`` or ``dev``.
     """
 
+    run: Finished
     model: TrainedModel
-    parts: dict[str, str]
     ranks: np.ndarray | None
-    modalities: tuple[str, ...]
-    experts: tuple[str, ...]
-    patterns: list[str]
-    weights: Weights
     masked: Masked | None
-    first_probability: np.ndarray
-    first_is_right: np.ndarray
-    reliability: dict[str, Bins]
-    judged_on: str
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """M names, the structure first."""
+        return self.model.modalities
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """H names, the structure first."""
+        return tuple(self.run.experts)
+
+    @functools.cached_property
+    def parts(self) -> dict[str, str]:
+        """Digests of names and triples, to tell whether two runs are of one graph."""
+        _whole, parts = self.model.graph.fingerprints()
+        return {name: digest for name, digest in parts.items() if not name.startswith(MODALITY_PART)}
+
+    @functools.cached_property
+    def patterns(self) -> list[str]:
+        """What each entity carries, such as ``text+numeric``; ``structure`` for nothing beside it."""
+        graph = self.model.graph
+        found = modality_patterns({m.name: m.present for m in graph.modalities}, len(graph.entities))
+        return [STRUCTURE if pattern == "none" else pattern for pattern in found]
+
+    @functools.cached_property
+    def weights(self) -> Weights:
+        """See ``Weights``."""
+        return weights_of(self.model.served, np.asarray(self.model.graph.train))
+
+    @property
+    def judged_on(self) -> str:
+        """``test``, or ``dev`` where there is no test: the split whose top answers are judged."""
+        return "test" if len(self.model.graph.test) else "dev"
+
+    @functools.cached_property
+    def judged(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The top answers to queries of ``judged_on``, see ``calibration.judged``; other known answers are left out."""
+        triples = self.model.graph.test if self.judged_on == "test" else self.model.graph.valid
+        return judged(self.model.served, self.model.calibration, triples)
+
+    @property
+    def first_probability(self) -> np.ndarray:
+        """Float64 ``[2T]``, of the answer that comes first."""
+        return self.judged[0]["after"]
+
+    @property
+    def first_is_right(self) -> np.ndarray:
+        """Bool ``[2T]``."""
+        return self.judged[1]
+
+    @property
+    def reliability(self) -> dict[str, Bins]:
+        """``before`` and ``after`` the calibration, the top answers by their probabilities."""
+        return {name: in_bins(values, self.first_is_right) for name, values in self.judged[0].items()}
+
+    @property
+    def asked(self) -> np.ndarray:
+        """All test queries with their answers, int32 ``[2T, 3]``, in the order of the ranks."""
+        return reciprocal(np.asarray(self.model.graph.test), len(self.model.relations))
 
     @functools.cached_property
     def before_test(self) -> Served:
@@ -100,7 +138,7 @@ class Measured:
 
 
 def measure(
-    workdir: Path,
+    run: Finished,
     *,
     data_dir: str | None = None,
     features_dir: str | None = None,
@@ -113,37 +151,17 @@ def measure(
     """
     use_compilation_cache()
     restored = restore_best(
-        workdir,
+        run.workdir,
         data_dir=data_dir,
         features_dir=features_dir,
         alone=True,
         notify=notify,
         check=lambda config, graph: check(lookups(config, graph)[0]),
     )
-    model = model_of(Path(workdir), restored, notify)
-    graph = restored.dataset.graph
-    split = "test" if len(graph.test) else "valid"
-    probabilities, right = judged(model.served, model.calibration, graph.splits[split])
-    _whole, parts = graph.fingerprints()
-    modalities = [modality.name for modality in graph.modalities]
+    model = model_of(run.workdir, restored, notify)
     ranks = test_ranks(model.served, restored)
-    return Measured(
-        model,
-        {name: digest for name, digest in parts.items() if not name.startswith(MODALITY_PART)},
-        ranks,
-        (STRUCTURE, *modalities),
-        tuple(expert_names(modalities, model.served.model.encoder.experts)),
-        [
-            STRUCTURE if pattern == "none" else pattern
-            for pattern in modality_patterns({m.name: m.present for m in graph.modalities}, len(graph.entities))
-        ],
-        weights_of(model.served, np.asarray(graph.train)),
-        masked_ranks(restored, model.served, ranks) if modalities and ranks is not None else None,
-        probabilities["after"],
-        right,
-        {name: in_bins(values, right) for name, values in probabilities.items()},
-        "dev" if split == "valid" else split,
-    )
+    masked = masked_ranks(restored, model.served, ranks) if model.modalities[1:] and ranks is not None else None
+    return Measured(run, model, ranks, masked)
 
 
 def test_ranks(served: Served, restored: Restored) -> np.ndarray | None:
@@ -152,9 +170,7 @@ def test_ranks(served: Served, restored: Restored) -> np.ndarray | None:
     if not len(dataset.graph.test):
         return None
     evaluator = builders.build_evaluator(restored.config, restored.model, dataset, restored.mapper)
-    entities, tables = len(dataset.graph.entities), served.tables
-    rows = [np.asarray(table).reshape(-1, table.shape[-1])[:entities] for table in (tables.questions, tables.answers)]
-    vectors = restored.mapper.place(EntityVectors(*rows), EntityVectors(ROWS, ROWS))
+    vectors = encoded_vectors(served, restored.mapper)
     return evaluator.ranks(restored.params.model, vectors, "test")
 
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.evaluation.metrics import mean_and_margin, ranking_metrics
 from mocme_jax.report import charts
 from mocme_jax.report.charts import Chart, Key
@@ -48,26 +47,24 @@ def splits_of(run: Finished) -> dict[str, dict[str, Any]]:
     return dict([*rest, dev])
 
 
-def side_by_side(
-    pairs: Sequence[tuple[Finished, Measured]], baseline: tuple[Finished, Measured] | None
-) -> list[tuple[str, list[Row]]]:
+def side_by_side(measured: Sequence[Measured], baseline: Measured | None) -> list[tuple[str, list[Row]]]:
     """For each split a row for each run, beside the baseline if there is one; test has intervals."""
     found = []
-    for name in dict.fromkeys(name for run, _ in pairs for name in splits_of(run)):
-        other = None if baseline is None else splits_of(baseline[0]).get(name)
+    for name in dict.fromkeys(name for one in measured for name in splits_of(one.run)):
+        other = None if baseline is None else splits_of(baseline.run).get(name)
         rows = []
-        for run, one in pairs:
-            if (metrics := splits_of(run).get(name)) is None:
+        for one in measured:
+            if (metrics := splits_of(one.run).get(name)) is None:
                 continue
             margin = more = more_margin = None
             has_ranks = name == "test" and one.ranks is not None
             if has_ranks:
                 margin = mean_and_margin(1 / one.ranks)[1]
-            if other is not None and run is not baseline[0] and None not in (metrics["mrr"], other["mrr"]):
+            if other is not None and one.run is not baseline.run and None not in (metrics["mrr"], other["mrr"]):
                 more = metrics["mrr"] - other["mrr"]
                 if has_ranks:
-                    more_margin = mean_and_margin(1 / one.ranks - 1 / baseline[1].ranks)[1]
-            rows.append(Row(run.name, metrics, margin, more, more_margin))
+                    more_margin = mean_and_margin(1 / one.ranks - 1 / baseline.ranks)[1]
+            rows.append(Row(one.run.name, metrics, margin, more, more_margin))
         found.append((name, rows))
     return found
 
@@ -105,8 +102,7 @@ def by_answer_modalities(measured: Sequence[Measured]) -> list[Group]:
     richest = max(measured, key=lambda one: len(one.modalities))
     if any(one.ranks is None for one in measured):
         return []
-    asked = reciprocal(np.asarray(richest.model.graph.test), len(richest.model.relations))
-    patterns = np.asarray(richest.patterns, object)[asked[:, 2]].astype(str)
+    patterns = np.asarray(richest.patterns, object)[richest.asked[:, 2]].astype(str)
     rows = [
         Group(str(name), int((patterns == name).sum()), [ranking_metrics(m.ranks[patterns == name]) for m in measured])
         for name in np.unique(patterns)
@@ -114,35 +110,35 @@ def by_answer_modalities(measured: Sequence[Measured]) -> list[Group]:
     return sorted(rows, key=lambda row: -row.count)
 
 
-def rank_charts(pairs: Sequence[tuple[Finished, Measured]]) -> list[Chart]:
+def rank_charts(measured: Sequence[Measured]) -> list[Chart]:
     """How test's ranks are spread: by direction where there is one run, beside each other where there are several."""
-    if any(one.ranks is None for _, one in pairs):
+    if any(one.ranks is None for one in measured):
         return []
-    edges = charts.rank_edges(max(int(np.ceil(one.ranks.max())) for _, one in pairs))
-    run, one = pairs[0]
+    edges = charts.rank_edges(max(int(np.ceil(one.ranks.max())) for one in measured))
+    one = measured[0]
     half = len(one.ranks) // 2
     named = [("tail queries", 2, one.ranks[:half]), ("head queries", 3, one.ranks[half:])]
     title = "Ranks on test, by direction"
-    if len(pairs) == 1:
+    if len(measured) == 1:
         return [charts.ranks("directions", title, edges, named)]
-    runs = [(run.name, place, one.ranks) for place, (run, one) in enumerate(pairs)]
+    runs = [(one.run.name, place, one.ranks) for place, one in enumerate(measured)]
     return [
         charts.ranks("ranks", "Ranks on test", edges, runs),
-        charts.ranks("directions", f"{title}: {run.name}", edges, named),
+        charts.ranks("directions", f"{title}: {one.run.name}", edges, named),
     ]
 
 
-def reliability_charts(pairs: Sequence[tuple[Finished, Measured]]) -> list[Chart]:
+def reliability_charts(measured: Sequence[Measured]) -> list[Chart]:
     """How often the top answers are right, by how sure the model was, before and after the fit."""
     found = []
-    for number, (run, one) in enumerate(pairs):
+    for number, one in enumerate(measured):
         errors = one.model.calibration.report["splits"][one.judged_on]
         keys = [
             Key(f"{name} calibration", colour, f"ECE {errors[name]['error']:.3f}")
             for name, colour in (("before", BEFORE), ("after", AFTER))
         ]
-        title = f"Top answers on {one.judged_on}" + (f": {run.name}" if len(pairs) > 1 else "")
-        label = f"Top answers on {one.judged_on}, {run.name}"
+        title = f"Top answers on {one.judged_on}" + (f": {one.run.name}" if len(measured) > 1 else "")
+        label = f"Top answers on {one.judged_on}, {one.run.name}"
         named = list(zip(keys, one.reliability.values(), strict=True))
         found.append(charts.reliability(f"reliability-{number}", title, label, named))
     return found

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mocme_jax.countdown import Countdown
-from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.report.entity_media import EntityMedia
 from mocme_jax.report.run_measurements import Measured
 from mocme_jax.serving.new_triples import new_triples
@@ -71,7 +70,7 @@ def queries_of(one: Measured, entity: int, most: int = MOST_QUERIES) -> list[Que
     """Test queries about an entity, those with fewest known answers first: many would fill the list."""
     if one.ranks is None:
         return []
-    asked = _asked(one)
+    asked = one.asked
     about = np.unique(asked[asked[:, 0] == entity, :2], axis=0)
     found = []
     for pair in about[np.argsort(known_answers(one, about), kind="stable")][:most]:
@@ -86,7 +85,7 @@ def best_queries(one: Measured, count: int = LISTED) -> list[Query]:
         return []
     right = np.flatnonzero(one.first_is_right)
     rows = right[np.argsort(-one.first_probability[right], kind="stable")][:count]
-    asked = _asked(one)
+    asked = one.asked
     return [_query(one, asked, rows[i : i + 1], [_first(one, row, asked[row, 2])]) for i, row in enumerate(rows)]
 
 
@@ -96,7 +95,7 @@ def worst_queries(one: Measured, count: int = LISTED) -> list[Query]:
         return []
     behind = np.flatnonzero(one.ranks > 1)
     rows = behind[np.argsort(-one.ranks[behind], kind="stable")][:count]
-    asked, found = _asked(one), []
+    asked, found = one.asked, []
     if len(rows):
         # The right answer, which is left out as well, would not come first.
         firsts = one.model.answer(asked[rows, :2], 1, exclude=tuple(one.model.graph.splits)).ids[:, 0]
@@ -104,11 +103,6 @@ def worst_queries(one: Measured, count: int = LISTED) -> list[Query]:
             (rows[i : i + 1], _first(one, row, first)) for i, (row, first) in enumerate(zip(rows, firsts, strict=True))
         ]
     return [_query(one, asked, row, [first]) for row, first in found]
-
-
-def _asked(one: Measured) -> np.ndarray:
-    """All test queries with their answers, ``[2T, 3]``, in the order of the ranks."""
-    return reciprocal(np.asarray(one.model.graph.test), len(one.model.relations))
 
 
 def _query(one: Measured, asked: np.ndarray, rows: np.ndarray, answers: list[Given]) -> Query:
@@ -218,8 +212,7 @@ def chosen_entities(measured: Measured, keys: Sequence[str], media: EntityMedia)
 
 def _queries(measured: Measured) -> np.ndarray:
     """Distinct test queries about each entity whose known answers leave room for others: int ``[N]``."""
-    asked = reciprocal(np.asarray(measured.model.graph.test), len(measured.model.relations))
-    pairs = np.unique(asked[:, :2], axis=0)
+    pairs = np.unique(measured.asked[:, :2], axis=0)
     return np.bincount(pairs[known_answers(measured, pairs) < LISTED, 0], minlength=len(measured.patterns))
 
 

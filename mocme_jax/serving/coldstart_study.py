@@ -21,8 +21,8 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.data.graph.known_tails import KnownTails, known_tails, reciprocal
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.evaluation.metrics import ranking_metrics
-from mocme_jax.method.mocme import EntityVectors
-from mocme_jax.parallel.mesh import ROWS, Mapper
+from mocme_jax.parallel.mesh import Mapper
+from mocme_jax.serving.completion import encoded_vectors
 from mocme_jax.serving.run_loading import load
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.checkpoints.run_folder import write_json
@@ -179,12 +179,9 @@ def study(config: ConfigDict, workdir: Path, *, share: float, held_seed: int, gi
 def model_ranks(grown: TrainedModel, held: HeldOut, known: Sequence[np.ndarray]) -> np.ndarray:
     """Compute realistic filtered ranks float64 ``[2T]`` of the held-out triples with the ranker of the evaluation."""
     served, mapper = grown.served, Mapper("none", 1)
-    count = len(grown.entities)
-    tables = [np.asarray(x).reshape(-1, x.shape[-1])[:count] for x in (served.tables.questions, served.tables.answers)]
-    vectors = mapper.place(EntityVectors(*tables), EntityVectors(ROWS, ROWS))
     graph = held.rest.replace(entities=grown.entities.names, test=held.triples)
     evaluator = Evaluator(served.model, graph, known, mapper=mapper, additions=served.facts.additions)
-    return evaluator.ranks(served.params.model, vectors, "test")
+    return evaluator.ranks(served.params.model, encoded_vectors(served, mapper), "test")
 
 
 def baseline_ranks(held: HeldOut, known: KnownTails, asked: np.ndarray, seed: int) -> dict[str, np.ndarray]:

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
-from mocme_jax.method.mocme import MoCME, Params
+from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.compiled_queries import Tables
 from mocme_jax.serving.known_facts import Facts
@@ -84,6 +85,13 @@ def filled(rows: np.ndarray, size: int) -> np.ndarray:
     """Pad rows ``[n, ...]`` to ``[size, ...]`` with copies of the first, or with zeros if there is none."""
     first = rows[:1] if len(rows) else np.zeros((1, *rows.shape[1:]), rows.dtype)
     return np.concatenate([rows, np.repeat(first, size - len(rows), axis=0)])
+
+
+def encoded_vectors(served: Served, mapper: Mapper) -> EntityVectors:
+    """Return the encoded entities as an evaluator takes them, on the devices of a mapper."""
+    tables = served.tables.questions, served.tables.answers
+    rows = [np.asarray(table).reshape(-1, table.shape[-1])[: served.facts.num_entities] for table in tables]
+    return mapper.place(EntityVectors(*rows), EntityVectors(ROWS, ROWS))
 
 
 def complete_questions(
