@@ -35,9 +35,8 @@ def main() -> int:
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir",))
     from mocme_jax.training.reevaluation import evaluate_workdir
 
-    wanted = dict(as_json=options.pop("json"), openke=options.pop("protocol") == "openke")
-    wanted |= dict(information=options.pop("information"))
-    same = evaluate_workdir(Path(options.pop("workdir")), **wanted, **options)
+    openke = options.pop("protocol") == "openke"
+    same = evaluate_workdir(Path(options.pop("workdir")), as_json=options.pop("json"), openke=openke, **options)
     return 0 if same else 1
 
 

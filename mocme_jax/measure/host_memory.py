@@ -18,24 +18,28 @@ _COMPRESSED = 0.75
 _FACT = 3 * 8 * 2
 
 
-class HostNeed(NamedTuple):
-    """What one process needs on its host.
+class Need(NamedTuple):
+    """The memory that a device or a process needs.
 
     Attributes:
-      parts: bytes by part that are held for the whole run.
+      parts: bytes by part that are held for the whole run, in the order they are printed.
       stages: bytes by stage. Only one stage runs at a time.
+      collective: bytes that one device's program gives to collectives in a step.
+      saved: bytes of the state on all devices, which checkpoints hold.
     """
 
     parts: dict[str, int]
     stages: dict[str, int]
+    collective: int = 0
+    saved: int = 0
 
     @property
     def total(self) -> int:
-        """The peak in bytes."""
+        """The peak in bytes: all parts, and the largest stage."""
         return sum(self.parts.values()) + max(self.stages.values())
 
 
-def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> HostNeed:
+def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> Need:
     """Estimate what one process needs on its host.
 
     Args:
@@ -58,7 +62,7 @@ def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> 
         # During training, Orbax holds a copy of this process's shards and the compressed part of that copy.
         "saving a checkpoint": int((1 + _COMPRESSED) * saved) // shared,
     }
-    return HostNeed(parts, stages)
+    return Need(parts, stages)
 
 
 def device_share(kind: str | None, fraction: str | None) -> float:

@@ -16,7 +16,7 @@ from mocme_jax.additions.addition import Bar
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluation_plan import CHUNK_FIELDS, MOST_ROWS
 from mocme_jax.evaluation.ranking import ENCODED, Ranker
-from mocme_jax.measure.host_memory import bytes_of, host_need
+from mocme_jax.measure.host_memory import Need, bytes_of, host_need
 from mocme_jax.measure.saved_figures import read_figures
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
@@ -45,32 +45,6 @@ class Sizes(NamedTuple):
     triples: int
     widths: tuple[int, ...]
     evaluated: int = 1000
-
-
-class Need(NamedTuple):
-    """What one device needs.
-
-    Attributes:
-      parts: bytes by part that are held for the whole run, in the order they are printed.
-      stages: bytes by stage. Only one stage runs at a time.
-      collective: bytes that one device's program gives to collectives in a step.
-      saved: bytes of the state on all devices, which checkpoints hold.
-    """
-
-    parts: dict[str, int]
-    stages: dict[str, int]
-    collective: int
-    saved: int
-
-    @property
-    def total(self) -> int:
-        """The peak in bytes: all parts, and the largest stage."""
-        return sum(self.parts.values()) + max(self.stages.values())
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """Bytes by part and by stage, and the peak, as printed."""
-        return self.parts | {f"only during {name}": size for name, size in self.stages.items()} | {"peak": self.total}
 
 
 def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
@@ -215,9 +189,13 @@ def plan(
         soft_wrap=True,
     )
     heads = {count: f"GB, {count} device{'s' * (count > 1)}" for count in needs}
+    columns = {
+        count: one.parts | {f"only during {name}": size for name, size in one.stages.items()} | {"peak": one.total}
+        for count, one in needs.items()
+    }
     table = [
-        {"part": part} | {heads[count]: f"{one.rows[part] / 1e9:.3f}" for count, one in needs.items()}
-        for part in needs[last].rows
+        {"part": part} | {heads[count]: f"{rows[part] / 1e9:.3f}" for count, rows in columns.items()}
+        for part in columns[last]
     ]
     results_table(table, title=f"memory per device, {sizes.entities:,} entities", console=console)
     fits = needs[last].total <= usable * 1e9

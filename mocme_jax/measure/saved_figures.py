@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from mocme_jax.data.readers.json_file import read_json
+from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError, one_line
 
 SETTING = ("stage", "entities", "devices", "mapper", "precision")
 """What tells rows apart; a row may lack some, but not its stage."""
+
+_ROW = {"stage": str, "unit": str, "rate": float, "share": float}
+_ROW |= {f"{name}?": (str, int) for name in SETTING[1:]}
 
 
 def read_figures(path: str | Path) -> dict[str, Any]:
@@ -20,33 +24,16 @@ def read_figures(path: str | Path) -> dict[str, Any]:
       UserError: the file is missing or unreadable, or not what ``benchmark --json`` writes.
     """
     figures = read_json(Path(path))
-    if not isinstance(figures, dict) or not isinstance(figures.get("device"), str) or not figures.get("rows"):
+    if misfit(figures, {"device": str}) or not figures.get("rows"):
         raise UserError(f"{path}: is not a file of benchmark --json; write it with that command")
-    rows = figures["rows"]
-    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+    if misfit(figures["rows"], [_ROW]) or not all(row["rate"] > 0 for row in figures["rows"]):
         raise UserError(f"{path}: has rows that benchmark --json does not write; write the file with that command")
-    return {"device": one_line(figures["device"]), "rows": [_printable(row) for row in rows]}
+    return {"device": one_line(figures["device"]), "rows": [_printable(row) for row in figures["rows"]]}
 
 
 def setting_of(row: dict[str, Any]) -> tuple:
     """What a row was measured for, in the order of SETTING."""
     return tuple(row[name] for name in SETTING if name in row)
-
-
-def _is_row(row: Any) -> bool:
-    return (
-        isinstance(row, dict)
-        and isinstance(row.get("stage"), str)
-        and isinstance(row.get("unit"), str)
-        and all(isinstance(row[name], str | int) for name in SETTING if name in row)
-        and all(_is_number(row.get(name)) for name in ("rate", "share"))
-        and row["rate"] > 0
-    )
-
-
-def _is_number(value: Any) -> bool:
-    # A whole number may be too large for a float; NaN is not below anything.
-    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def _printable(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Stages of a run as they are timed (training steps, encoding, evaluation), and what their device can do at most."""
 
 import time
+import timeit
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -66,12 +67,7 @@ def calibrate(device: jax.Device, precision: str, repeats: int = 5) -> Calibrati
 
 def _quickest(call: Callable, arguments: tuple, repeats: int) -> float:
     jax.block_until_ready(call(*arguments))
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(call(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(timeit.repeat(lambda: jax.block_until_ready(call(*arguments)), number=1, repeat=repeats))
 
 
 class Compiled(NamedTuple):

@@ -72,10 +72,6 @@ class Finished:
         return [row["epoch"] for row in rows], [row[name] for row in rows]
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if misfit(value, (float, None)) is None}
-
-
 def read_finished(workdir: Path, name: str | None = None) -> Finished:
     """Reads a run's folder.
 
@@ -91,7 +87,8 @@ def read_finished(workdir: Path, name: str | None = None) -> Finished:
         )
     # An epoch that was evaluated twice, before and after a stop, counts once, as it was last.
     read = [row for row in read_metrics(workdir) if "epoch" in row]
-    rows = {row["epoch"]: _numbers(flat(row, between="/")) for row in read}
+    flat_rows = {row["epoch"]: flat(row, between="/") for row in read}
+    rows = [{k: v for k, v in row.items() if misfit(v, (float, None)) is None} for _, row in sorted(flat_rows.items())]
     name = name or workdir.resolve().name
     information = read_information(workdir, results["run"])
-    return Finished(workdir, name, results, information, [rows[epoch] for epoch in sorted(rows)])
+    return Finished(workdir, name, results, information, rows)

@@ -1,5 +1,6 @@
 """Writes the report of a folder or several: a page about runs, or about a study."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from mocme_jax.report.html_page import render, write_page
 from mocme_jax.report.modality_worth import worth
 from mocme_jax.report.run_measurements import Measured, measure
 from mocme_jax.report.shown_answers import best_queries, chosen_entities, likely_triples, worst_queries
-from mocme_jax.report.study_page import is_study, read_study, study_context
+from mocme_jax.report.study_page import read_study, study_context
 from mocme_jax.serving.calibration import MEANING
 from mocme_jax.serving.name_lookup import Lookup
+from mocme_jax.studies.study_folder import STUDY
 
 FILE = "report.html"
 
@@ -65,7 +67,7 @@ def write_report(
     given = dict(images=images, audio=audio, video=video)
     folders = {kind: given[flag] for flag, kind in FOLDERS.items() if given[flag] is not None}
     out = workdirs[0] / FILE if out is None else out
-    studies = [folder for folder in workdirs if is_study(folder)]
+    studies = [folder for folder in workdirs if os.path.lexists(folder / STUDY)]
     if studies:
         if len(workdirs) > 1:
             raise UserError(f"{studies[0]}: is a study; report it alone")

@@ -17,7 +17,7 @@ from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError
 from mocme_jax.flags import PLACES_MEANING, flags_of
 from mocme_jax.report.charts import Chart, Series, against, lines
-from mocme_jax.report.expert_weights import Bar, bar
+from mocme_jax.report.expert_weights import bar
 from mocme_jax.studies.study_folder import STUDY, TABLE, TABLE_ROW, TOLD, read_rows
 from mocme_jax.studies.study_table import spread
 
@@ -64,11 +64,6 @@ class Study:
             if missing:
                 found.append((cell, missing))
         return found
-
-
-def is_study(folder: Path) -> bool:
-    """Whether a folder is a study's."""
-    return os.path.lexists(Path(folder) / STUDY)
 
 
 def read_study(folder: Path) -> Study:
@@ -141,7 +136,11 @@ def study_context(study: Study) -> dict[str, Any]:
         "done": len(study.rows),
         "dots": dots(study.table, told["reference"]),
         "curves": curve_charts(study),
-        "weights": [weight_bar(study, cell, colours) for cell in study.cells if mean_weights(study, cell)],
+        "weights": [
+            bar(cell, "", {name: told["mean"] for name, told in weights.items()}, colours)
+            for cell in study.cells
+            if (weights := mean_weights(study, cell))
+        ],
         "against": against_charts(study, shared, colours),
         "seconds": sum(row.get("seconds") or 0 for row in study.rows),
         "clean": clean_rows(study),
@@ -217,11 +216,6 @@ def mean_weights(study: Study, cell: str) -> dict[str, dict[str, float | None]]:
     """Mean and deviation over the seeds of each expert's share."""
     rows = [weights_of(row) for row in study.of(cell)]
     return {name: spread([row[name] for row in rows if name in row]) for name in dict.fromkeys(itertools.chain(*rows))}
-
-
-def weight_bar(study: Study, cell: str, colours: Mapping[str, int]) -> Bar:
-    """The cell's mean shares."""
-    return bar(cell, "", {name: told["mean"] for name, told in mean_weights(study, cell).items()}, colours)
 
 
 def shared_numbers(

@@ -124,7 +124,12 @@ class RowFile:
         if self._plain.suffix == ".tsv":
             lines = ["\t".join(map(_short, row)) + "\n" for rows in queries for row in rows]
         else:
-            lines = [self._json_line(rows) for rows in queries if rows]
+            found = (
+                {"query": rows[0][0], "answers": [dict(zip(self._columns[1:], row[1:], strict=True)) for row in rows]}
+                for rows in queries
+                if rows
+            )
+            lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in found]
         with self._told_if_full():
             self._file.write("".join(lines).encode("utf-8", "surrogatepass"))
             self._file.flush()
@@ -170,10 +175,6 @@ class RowFile:
                 f"{self.path}: cannot be written ({error.strerror or error}); free space there and rerun the same "
                 "command, which continues after the last whole row"
             ) from error
-
-    def _json_line(self, rows: Sequence[Row]) -> str:
-        answers = [dict(zip(self._columns[1:], row[1:], strict=True)) for row in rows]
-        return json.dumps({"query": rows[0][0], "answers": answers}, ensure_ascii=False) + "\n"
 
     def __enter__(self) -> "RowFile":
         return self

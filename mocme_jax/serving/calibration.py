@@ -77,21 +77,19 @@ def read_calibration(workdir: Path, identity: dict) -> Calibration | None:
         kept = read_json(path)
         if kept.pop("digest", None) != digest_of(kept) or kept["of"] != identity:
             return None
-        fits = [Fit(*(_numbers(kept[name][part]) for part in Fit._fields)) for name in ("answers", "relations")]
-        curves = [
-            Curve(*(_numbers(kept[name]["curve"][part]) for part in Curve._fields)) for name in ("answers", "relations")
-        ]
-        missing = _numbers(kept["missing"])
+        parts = [kept["answers"], kept["relations"]]
+        fits, curves = (
+            [kind(*(np.array(part[name], np.float64) for name in kind._fields)) for part in some]
+            for kind, some in ((Fit, parts), (Curve, [part["curve"] for part in parts]))
+        )
         if misfit(kept["report"], REPORT):
             return None  # written by an earlier version, or by somebody else
-        found = Calibration(fits[0], curves[0], fits[1], curves[1], missing, kept["report"])
+        found = Calibration(
+            fits[0], curves[0], fits[1], curves[1], np.array(kept["missing"], np.float64), kept["report"]
+        )
     except (UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
     return found if _is_possible(found) else None
-
-
-def _numbers(value: object) -> np.ndarray:
-    return np.array(value, np.float64)
 
 
 def _is_possible(found: Calibration) -> bool:

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,20 +14,8 @@ from mocme_jax.serving.trained_model import TrainedModel
 
 CHUNK = 2048
 _ASKED = ("", "?")
-
-
-class Question(NamedTuple):
-    """A query by ids.
-
-    Attributes:
-      number: the number of the query in the file, from 1.
-      triple: head, relation and tail; -1 for the missing one.
-      asked: the position of the missing one: 0, 1 or 2.
-    """
-
-    number: int
-    triple: tuple[int, int, int]
-    asked: int
+# The number of the query in the file, from 1, and its head, relation and tail; -1 for the missing one.
+Question = tuple[int, tuple[int, ...]]
 
 
 def read_questions(path: Path, entities: Lookup, relations: Lookup, *, skip: int = 0) -> Iterator[Question]:
@@ -63,7 +50,7 @@ def read_questions(path: Path, entities: Lookup, relations: Lookup, *, skip: int
                     )
                 except UserError as error:
                     raise UserError(f"{path}:{number}: {error}") from None
-                yield Question(number, triple, asked[0])
+                yield number, triple
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -75,42 +62,35 @@ def answer_questions(
 ) -> Iterator[list[list[Row]]]:
     """Yield the rows of each query in order, as one list of queries per chunk."""
     while chunk := list(itertools.islice(questions, CHUNK)):
+        triples = np.array([triple for _, triple in chunk], np.int32)
+        missing = np.argmin(triples, axis=1)
+        between = np.flatnonzero(missing == 1)
+        others, tails = np.flatnonzero(missing != 1), missing[missing != 1] == 2
         rows: dict[int, list[Row]] = {}
-        for between in (False, True):
-            part = [question for question in chunk if (question.asked == 1) is between]
-            if part:
-                answered = _answer(model, part, k, exclude, between=between)
-                rows |= {question.number: listed for question, listed in zip(part, answered, strict=True)}
-        yield [rows[question.number] for question in chunk]
+        if len(between):
+            answered = model.answer_relations(triples[between][:, [0, 2]], k, exclude)
+            rows |= zip(between.tolist(), _rows(model, [chunk[i] for i in between], answered), strict=True)
+        if len(others):
+            head, relation, tail = triples[others].T
+            relation = relation + np.where(tails, 0, len(model.relations))
+            answered = model.answer(np.stack([np.where(tails, head, tail), relation], axis=1), k, exclude)
+            rows |= zip(others.tolist(), _rows(model, [chunk[i] for i in others], answered), strict=True)
+        yield [rows[place] for place in range(len(chunk))]
 
 
-def _answer(
-    model: TrainedModel, questions: list[Question], k: int, exclude: Sequence[str], *, between: bool
-) -> list[list[Row]]:
-    triples = np.array([question.triple for question in questions], np.int32)
-    asked = np.array([question.asked for question in questions])
-    if between:
-        answered = model.answer_relations(triples[:, [0, 2]], k, exclude)
-    else:
-        tails = asked == 2
-        entity = np.where(tails, triples[:, 0], triples[:, 2])
-        relation = triples[:, 1] + np.where(tails, 0, len(model.relations))
-        answered = model.answer(np.stack([entity, relation], axis=1), k, exclude)
-    return _rows(model, questions, answered, model.relations.names if between else model.entities.names)
-
-
-def _rows(model: TrainedModel, questions: list[Question], answered: Answered, names: list[str]) -> list[list[Row]]:
+def _rows(model: TrainedModel, questions: list[Question], answered: Answered) -> list[list[Row]]:
     words = [*model.served.facts.splits, model.served.facts.word(-1)]
+    lookups = model.entities.names, model.relations.names, model.entities.names
     columns = [part.tolist() for part in (answered.ids, answered.scores, answered.probability, answered.known)]
     found = []
-    for question, ids, scores, probability, known in zip(questions, *columns, strict=True):
-        number, (head, relation, tail), asked = question
+    for (number, triple), ids, scores, probability, known in zip(questions, *columns, strict=True):
+        asked = triple.index(-1)
         # The missing one is replaced below; -1 would be the last name.
-        ends = [model.entities.names[head], model.relations.names[relation], model.entities.names[tail]]
+        ends = [names[index] for names, index in zip(lookups, triple, strict=True)]
         listed = []
         for place, index in enumerate(ids):
             if index >= 0:
-                ends[asked] = names[index]
+                ends[asked] = lookups[asked][index]
                 listed.append((number, *ends, place + 1, scores[place], probability[place], words[known[place]]))
         found.append(listed)
     return found

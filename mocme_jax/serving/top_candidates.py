@@ -64,26 +64,18 @@ def in_blocks(table: np.ndarray | jax.Array) -> jax.Array:
     return filled.reshape(-1, size, table.shape[1])
 
 
-def bucket(count: int) -> int:
-    """Return the first of 64, 512, 4096, ... that is at least ``count``, so that few shapes are compiled."""
-    size = 64
-    while size < count:
-        size *= 8
-    return size
-
-
-def padded(values: np.ndarray, size: int, fill: int, kind=np.int32) -> np.ndarray:
-    """Pad values with ``fill`` to ``[size]``."""
-    result = np.full(size, fill, kind)
-    result[: len(values)] = values
-    return result
-
-
 def pairs_of(rows: np.ndarray, ids: np.ndarray, queries: int, amounts: np.ndarray | None = None) -> Pairs:
     """Make pairs with few different shapes from any number of them, for a number of queries B."""
-    size = bucket(len(rows))
-    amounts = None if amounts is None else padded(amounts, size, 0, np.float32)
-    return Pairs(padded(rows, size, queries), padded(ids, size, 0), amounts)
+    # The first of 64, 512, 4096, ... that holds them.
+    size = 64
+    while size < len(rows):
+        size *= 8
+
+    def padded(values: np.ndarray, kind: type, fill: int = 0) -> np.ndarray:
+        return np.pad(values.astype(kind), (0, size - len(values)), constant_values=fill)
+
+    added = None if amounts is None else padded(amounts, np.float32)
+    return Pairs(padded(rows, np.int32, queries), padded(ids, np.int32), added)
 
 
 def block_top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
