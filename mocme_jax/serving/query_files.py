@@ -1,5 +1,6 @@
 """Queries in a file, answered in chunks, so that files of any length are possible."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,12 +28,10 @@ def read_questions(path: Path, entities: Lookup, relations: Lookup, *, skip: int
       UserError: the file cannot be read, or a row is malformed or has a name that the graph lacks.
     """
     path = Path(path)
-    cache: dict[tuple[bool, str], int] = {}
 
+    @functools.cache
     def look_up(key: str, relation: bool) -> int:
-        if (relation, key) not in cache:
-            cache[relation, key] = (relations if relation else entities).id(key)
-        return cache[relation, key]
+        return (relations if relation else entities).id(key)
 
     try:
         with open(path, encoding="utf-8-sig", newline="\n") as file:
