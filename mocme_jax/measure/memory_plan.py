@@ -17,7 +17,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluation_plan import CHUNK_FIELDS, MOST_ROWS
 from mocme_jax.evaluation.ranking import ENCODED, Ranker
 from mocme_jax.measure.host_memory import Need, bytes_of, host_need
-from mocme_jax.measure.saved_figures import read_figures
+from mocme_jax.measure.throughput import read_figures
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.known_answers import KnownAnswers

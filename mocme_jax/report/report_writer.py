@@ -11,9 +11,9 @@ from mocme_jax.data.features.entity_files import FOLDERS
 from mocme_jax.data.media.file_encoders import MEDIA
 from mocme_jax.errors import UserError
 from mocme_jax.flags import OF_A_MACHINE, PLACES_MEANING
+from mocme_jax.report import charts
 from mocme_jax.report import expert_weights as weighing
 from mocme_jax.report import score_tables as scores
-from mocme_jax.report import training_curves as over_time
 from mocme_jax.report.entity_media import SECONDS, EntityMedia
 from mocme_jax.report.finished_run import Finished, read_finished
 from mocme_jax.report.html_page import render, write_page
@@ -149,7 +149,7 @@ def runs_context(
     runs, all_runs = [one.run for one in shown], [one.run for one in compared]
     lead, strange = shown[0], other_graphs(compared)
     base = None if strange else baseline
-    colours = over_time.expert_colours(runs)
+    colours = charts.expert_colours(runs)
     wanted = set(runs[0].modalities)
     return {
         "title": f"MoCME on {runs[0].results['graph']['name']}",
@@ -160,11 +160,11 @@ def runs_context(
         "splits": scores.side_by_side(compared, base),
         "details": [(run, scores.all_rows(run)) for run in runs],
         "differing": differing(all_runs),
-        "curves": over_time.dev_curves(all_runs) + over_time.loss_curves(runs),
-        "classes": over_time.class_charts(runs),
+        "curves": charts.dev_curves(all_runs) + charts.loss_curves(runs),
+        "classes": charts.class_charts(runs),
         "colours": colours,
         "weighed": [weights_context(one, colours) for one in shown if len(one.experts) > 1],
-        "weights_over_time": over_time.weight_charts(runs),
+        "weights_over_time": charts.weight_charts(runs),
         "worth": [(one.run, worth(one.run, one.masked, one.model.relations.names)) for one in shown if one.masked],
         "entities": chosen_entities(lead, entities, media),
         "chosen": bool(entities),

@@ -221,14 +221,8 @@ def _weigh(served: Served, asked: np.ndarray) -> Weighed:
 
     def weigh(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known, sharpnesses = served.facts.no_candidates(rows), jnp.asarray(probability.SHARPNESSES)
-        gold, log_totals = programs.weigh_questions(
-            served.model,
-            served.params.model,
-            served.tables,
-            *rows.T,
-            pairs_of(*known, len(rows)),
-            sharpnesses,
-        )
+        pairs = pairs_of(*known, len(rows))
+        gold, log_totals = programs.weigh_questions(*served.scorer, rows, pairs, sharpnesses)
         return gold, log_totals.T, served.facts.num_entities - np.bincount(known[0], minlength=len(rows))
 
     gold, log_totals, others = in_batches(weigh, asked)

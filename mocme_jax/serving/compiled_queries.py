@@ -73,9 +73,9 @@ def vectors_of(model: MoCME, blocks: jax.Array) -> jax.Array:
     return blocks if blocks.shape[-1] == width else blocks[..., :width]
 
 
-def question_of(model: MoCME, variables: Any, tables: Tables, entities, relations) -> jax.Array:
-    """Compute query vectors ``[B, W]`` of entities ``[B]`` and relations ``[B]`` in [0, 2R)."""
-    return model.apply(variables, rows_of(tables.questions, entities), relations, method="query")
+def question_of(model: MoCME, variables: Any, tables: Tables, questions: jax.Array) -> jax.Array:
+    """Compute the vectors ``[B, W]`` of queries ``[B, 2]``, entity and relation; further columns are ignored."""
+    return model.apply(variables, rows_of(tables.questions, questions[:, 0]), questions[:, 1], method="query")
 
 
 def match_of(model: MoCME, tables: Tables, relations: jax.Array) -> Callable:
@@ -93,8 +93,7 @@ def complete_questions(
     model: MoCME,
     variables: Any,
     tables: Tables,
-    entities: jax.Array,
-    relations: jax.Array,
+    questions: jax.Array,
     sharpness: jax.Array,
     known: Pairs,
     left: Pairs,
@@ -102,22 +101,15 @@ def complete_questions(
     *,
     k: int,
 ) -> Best:
-    """Return the k best answers of queries ``entities [B], relations [B]``; see ``best_of_all`` for other arguments."""
-    q = question_of(model, variables, tables, entities, relations)
-    match = match_of(model, tables, relations)
+    """Return the k best answers of queries ``[B, 2]``, entity and relation; see ``best_of_all`` for other arguments."""
+    q = question_of(model, variables, tables, questions)
+    match = match_of(model, tables, questions[:, 1])
     return best_of_all(match, q, tables.candidates, tables.count, sharpness, known, left, k, added)
 
 
 @compiled("model")
 def weigh_questions(
-    model: MoCME,
-    variables: Any,
-    tables: Tables,
-    entities: jax.Array,
-    relations: jax.Array,
-    golds: jax.Array,
-    known: Pairs,
-    sharpnesses: jax.Array,
+    model: MoCME, variables: Any, tables: Tables, asked: jax.Array, known: Pairs, sharpnesses: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the terms of the probability of gold answers, at every sharpness ``[G]``.
 
@@ -125,9 +117,7 @@ def weigh_questions(
       model: the model.
       variables: the module's variables.
       tables: all entities, encoded.
-      entities: int32 ``[B]``, the known entities.
-      relations: int32 ``[B]`` in [0, 2R).
-      golds: int32 ``[B]``, the gold answers.
+      asked: int32 ``[B, 3]``, the known entity, the relation in [0, 2R) and the gold answer.
       known: the candidates that are known answers, which must contain the gold answers.
       sharpnesses: ``[G]``.
 
@@ -135,8 +125,8 @@ def weigh_questions(
       The scores of the gold answers ``[B]``, and the log of the sum of exp(sharpness * score) over the candidates that
       are not known, ``[G, B]``.
     """
-    match = match_of(model, tables, relations)
-    q = question_of(model, variables, tables, entities, relations)
+    match, golds = match_of(model, tables, asked[:, 1]), asked[:, 2]
+    q = question_of(model, variables, tables, asked)
     blocks, size, _ = tables.answers.shape
     places = jnp.arange(size, dtype=jnp.int32)
 

@@ -43,6 +43,11 @@ class Served:
     facts: Facts
     added: int = 0
 
+    @property
+    def scorer(self) -> tuple[MoCME, Any, Tables]:
+        """The first arguments of the programs that score: the model, its variables and the encoded entities."""
+        return self.model, self.params.model, self.tables
+
 
 class Completions(NamedTuple):
     """Answers to Q queries.
@@ -135,11 +140,8 @@ def complete_questions(
         # Some pairs may occur twice.
         left = map(np.concatenate, zip(listed, out, strict=True))
         best = programs.complete_questions(
-            served.model,
-            served.params.model,
-            served.tables,
-            rows[:, 0],
-            rows[:, 1],
+            *served.scorer,
+            rows,
             np.asarray(sharpness, np.float32)[rows[:, 1]],
             pairs_of(*known, size),
             pairs_of(*left, size),
@@ -171,7 +173,7 @@ def nearest(served: Served, ids: np.ndarray, k: int) -> Best:
 
 def score_triples(served: Served, triples: np.ndarray) -> np.ndarray:
     """Score triples ``[T, 3]`` as tail queries and as head queries: float32 ``[T, 2]``."""
-    call = functools.partial(programs.score_triples, served.model, served.params.model, served.tables)
+    call = functools.partial(programs.score_triples, *served.scorer)
     return in_batches(call, np.asarray(triples, np.int32)) + added_to_triples(served, triples)
 
 
@@ -183,7 +185,7 @@ def added_to_triples(served: Served, triples: np.ndarray) -> np.ndarray:
 
 def score_relations(served: Served, pairs: np.ndarray) -> np.ndarray:
     """Score every relation between heads and tails ``[Q, 2]``, as the mean of both directions: float32 ``[Q, R]``."""
-    call = functools.partial(programs.score_relations, served.model, served.params.model, served.tables)
+    call = functools.partial(programs.score_relations, *served.scorer)
     scores = in_batches(call, np.asarray(pairs, np.int32))
     every = np.arange(served.model.num_relations)
     heads, tails, of_facts = pairs[:, :1], pairs[:, 1:], served.facts.additions.of_facts

@@ -86,7 +86,7 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
       given: from ``given_answers``. At most 256 per entity are used.
       fitting: the training settings.
     """
-    model, relations = served.model, served.model.num_relations
+    relations = served.model.num_relations
     structure, present = np.array(fresh.structure), np.array(fresh.present)
     present[given.place, 0] = True
     for own in _groups(given.place):
@@ -98,23 +98,14 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
         back = (rows.relation + relations) % (2 * relations)
         ids = (served.facts.num_entities + entities[rows.place]).astype(np.int32)
         # The weight of the other entities as answers to the reverse queries, which the fit does not change.
-        _, totals = programs.weigh_questions(
-            model,
-            served.params.model,
-            served.tables,
-            rows.answer,
-            back,
-            rows.answer,
-            pairs_of(*facts.no_candidates(np.stack([rows.answer, back], axis=1)), size),
-            jnp.ones(1),
-        )
+        asked = np.stack([rows.answer, back, rows.answer], axis=1)
+        known = pairs_of(*facts.no_candidates(asked), size)
+        _, totals = programs.weigh_questions(*served.scorer, asked, known, jnp.ones(1))
         chosen = filled(entities, size)
         features = tuple(x[chosen] for x in fresh.features)
         carried = Carried(structure[chosen], features, present[chosen], fresh.evidence[chosen])
         fitted = fit_rows(
-            model,
-            served.params.model,
-            served.tables,
+            *served.scorer,
             jax.tree.map(jnp.asarray, carried),
             rows,
             real,

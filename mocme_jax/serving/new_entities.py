@@ -150,15 +150,11 @@ def extended(
     tables = served.tables
     answers = longer(tables.answers, encoded.answers)
     questions = answers if tables.questions is tables.answers else longer(tables.questions, encoded.questions)
-    inputs = Inputs(
-        tuple(jnp.concatenate(pair) for pair in zip(served.inputs.features, fresh.features, strict=True)),
-        jnp.concatenate([served.inputs.present, fresh.present]),
-        jnp.concatenate([served.inputs.evidence, fresh.evidence]),
-    )
+    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts), Carried(served.params.structure, *served.inputs), fresh)
     return Served(
         served.model,
-        Params(served.params.model, jnp.concatenate([served.params.structure, fresh.structure])),
-        inputs,
+        Params(served.params.model, whole.structure),
+        Inputs(*whole[1:]),
         Tables(questions, answers, jnp.int32(total), additions_in_blocks(facts.additions.scores)),
         facts,
         served.added + count,

@@ -99,7 +99,7 @@ def _media(kind: str) -> Callable[[Path], Modality]:
 
 
 def _read_figures(folder: Path) -> list[str]:
-    from mocme_jax.measure.saved_figures import read_figures, setting_of
+    from mocme_jax.measure.throughput import read_figures, setting_of
 
     figures = read_figures(folder / "figures.json")
     by_setting = {setting_of(row): row for row in figures["rows"]}
