@@ -30,7 +30,6 @@ class Evaluator:
     The methods take ``tables``: the ``EntityVectors`` of all entities, or another type in ``sources``.
 
     Args:
-      model: the model.
       graph: the splits to rank, and ``train``, which defines the entities seen in training.
       known: the known triples to filter, one array int32 ``[T, 3]`` per split.
       mapper: the devices.
@@ -107,8 +106,7 @@ class Evaluator:
         """
         ranks = self.ranks(params, tables, split)
         triples = self.graph.splits[split]
-        others = [self._known[0]] if split == "test" else []
-        clean = clean_rows(triples, *others) if others else np.ones(len(triples), bool)
+        clean = clean_rows(triples, self._known[0]) if split == "test" else np.ones(len(triples), bool)
         return ranks, {"overall": ranking_metrics(ranks), "clean": ranking_metrics(ranks[np.tile(clean, 2)])}
 
     def report(self, params: Any, tables: Any, split: str) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,14 +77,8 @@ def answers(model: TrainedModel, entity: int, relation: int, way: str) -> list[d
     """The most probable answers to a query for its ``tail`` or its ``head``."""
     asked = {"head": entity} if way == "tail" else {"tail": entity}
     return [
-        {
-            "id": answer.id,
-            "label": answer.label,
-            "score": answer.score,
-            "probability": answer.probability,
-            "known": answer.known,
-            "triple": (entity, relation, answer.id) if way == "tail" else (answer.id, relation, entity),
-        }
+        dataclasses.asdict(answer)
+        | {"triple": (entity, relation, answer.id) if way == "tail" else (answer.id, relation, entity)}
         for answer in model.complete(**asked, relation=relation, k=ANSWERS)
     ]
 

@@ -115,28 +115,22 @@ def make_app(explored: Explored, *, can_add: tuple[str, ...]) -> Starlette:
     def page(template: str, status: int = 200, **told: Any) -> Response:
         model = explored.model
 
-        def pictured(index: int) -> bool:
-            return bool(explored.pictures.get(index))
-
         about = {
             "graph": model.graph.name,
             "can_add": can_add,
             "name_of": model.entities.readable.__getitem__,
             "relation_name": model.relations.readable.__getitem__,
-            "pictured": pictured,
+            "pictured": lambda index: bool(explored.pictures.get(index)),
         }
         return HTMLResponse(render(template, about | told, "mocme_jax.explorer"), status, _HEADERS)
 
-    def number(text: str | None, end: int, what: str) -> int:
-        if text is None or not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) >= end:
-            raise HTTPException(404, f"there is no {what} {text or ''}".strip())
+    def known(text: str | None, names: Lookup) -> int:
+        if text is None or not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) >= len(names):
+            raise HTTPException(404, f"there is no {names.kind} {text or ''}".strip())
         return int(text)
 
     def an_entity(text: str | None) -> int:
-        return number(text, len(explored.model.entities), "entity")
-
-    def a_relation(text: str | None) -> int:
-        return number(text, len(explored.model.relations), "relation")
+        return known(text, explored.model.entities)
 
     def start(request: Request) -> Response:
         words = request.query_params.get("name", "")[:200]
@@ -151,18 +145,15 @@ def make_app(explored: Explored, *, can_add: tuple[str, ...]) -> Starlette:
 
     def answers(request: Request) -> Response:
         asked = request.query_params
-        index, relation = an_entity(asked.get("entity")), a_relation(asked.get("relation"))
+        index, relation = an_entity(asked.get("entity")), known(asked.get("relation"), explored.model.relations)
         way = "head" if asked.get("way") == "head" else "tail"
         found = explored.ask(seen.answers, index, relation, way)
         return page("answers.html", entity=index, relation=relation, way=way, answers=found, title="Answers")
 
     def reasons(request: Request) -> Response:
         asked = request.query_params
-        head, relation, tail = (
-            an_entity(asked.get("head")),
-            a_relation(asked.get("relation")),
-            an_entity(asked.get("tail")),
-        )
+        head, tail = (an_entity(asked.get(end)) for end in ("head", "tail"))
+        relation = known(asked.get("relation"), explored.model.relations)
         found = explored.ask(seen.reasons, (head, relation, tail))
         return page("reasons.html", head=head, relation=relation, tail=tail, **found, title="Why")
 
@@ -199,8 +190,7 @@ def make_app(explored: Explored, *, can_add: tuple[str, ...]) -> Starlette:
         return PlainTextResponse(style() + style("mocme_jax.explorer"), 200, _HEADERS, "text/css")
 
     def wrong(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 400
-        told = error.detail if isinstance(error, HTTPException) else str(error)
+        status, told = (error.status_code, error.detail) if isinstance(error, HTTPException) else (400, str(error))
         return page("wrong.html", status, title="Not found" if status == 404 else "Not done", told=told)
 
     return Starlette(

@@ -43,7 +43,6 @@ def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> 
     """Estimate what one process needs on its host.
 
     Args:
-      config: the config.
       sizes: see ``memory_plan.Sizes``.
       saved: bytes of the state on all devices.
       processes: the number of processes of the run, which share the devices equally.

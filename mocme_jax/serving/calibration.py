@@ -132,7 +132,6 @@ def calibrate(served: Served, train: np.ndarray, dev: np.ndarray, test: np.ndarr
     """Fit a calibration on dev, and evaluate it on dev and test.
 
     Args:
-      served: the model.
       train: int32 ``[T, 3]``.
       dev: int32 ``[T, 3]``.
       test: int32 ``[T, 3]``; may be empty.
@@ -170,8 +169,6 @@ def judged(served: Served, calibration: Calibration, triples: np.ndarray) -> tup
     """Return the top answers of both queries of each triple, as ``report`` evaluates them.
 
     Args:
-      served: the model.
-      calibration: the calibration.
       triples: int32 ``[T, 3]``.
 
     Returns:

@@ -220,7 +220,6 @@ def neighbour_ranks(
       known: every known answer, for filtering.
       asked: int ``[Q, 3]``, entity, relation in [0, 2R), answer.
       near: from ``nearest``; None draws scores at random from ``rng``.
-      rng: the random generator.
     """
     old = len(held.rest.entities)
     total = old + len(held.ids)

@@ -114,7 +114,6 @@ def weigh_questions(
     """Compute the terms of the probability of gold answers, at every sharpness ``[G]``.
 
     Args:
-      model: the model.
       variables: the module's variables.
       tables: all entities, encoded.
       asked: int32 ``[B, 3]``, the known entity, the relation in [0, 2R) and the gold answer.
@@ -165,7 +164,6 @@ def _both_ways(model: MoCME, variables: Any, head: tuple, relations: jax.Array, 
     These and all scores of triples in this module are without score additions.
 
     Args:
-      model: the model.
       variables: the module's variables.
       head: query-role and answer-role vectors ``[B, W]``.
       relations: int ``[B]`` in [0, R).

@@ -113,7 +113,6 @@ def complete_questions(
     Candidates that additions rule out are left out, and a training fact does not count for itself.
 
     Args:
-      served: the model.
       questions: int ``[Q, 2]``, entity and relation in [0, 2R).
       k: the number of answers, at most N.
       sharpness: ``[2R]``, by relation; see ``Completions.log_totals``.

@@ -101,7 +101,6 @@ def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
     """Score triples with some modalities of their ends masked.
 
     Args:
-      served: the model.
       triples: int ``[T, 3]``.
 
     Returns:

@@ -62,7 +62,6 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     Files of other formats that an export of another model left in the folder are removed.
 
     Args:
-      model: the model.
       out: the folder.
       formats: keys of ``FORMATS``.
 

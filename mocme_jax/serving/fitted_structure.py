@@ -84,7 +84,6 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
       fresh: the encoder's inputs for the n new entities. A missing structure starts from zeros.
       facts: known triples, including those of the new entities.
       given: from ``given_answers``. At most 256 per entity are used.
-      fitting: the training settings.
     """
     relations = served.model.num_relations
     structure, present = np.array(fresh.structure), np.array(fresh.present)
@@ -148,7 +147,6 @@ def fit_rows(
     """Return the structure ``[n, H d]`` of new entities after ``STEPS`` steps of Adagrad.
 
     Args:
-      model: the model.
       variables: the module's variables.
       tables: the existing entities, encoded.
       carried: the encoder's inputs for the n new entities.
@@ -157,7 +155,6 @@ def fit_rows(
       known: the entities that do not compete with the known answer, including the answer itself.
       totals: ``[Q]``, the log of the sum of exp(score) over the competitors of the new entity in the reverse query.
       added: ``[Q]``, additions to the scores of the known answers.
-      fitting: the training settings.
     """
     regulariser = REGULARISERS[fitting.regulariser]
     place, relation, answer = given

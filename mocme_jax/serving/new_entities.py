@@ -117,7 +117,6 @@ def extended(
     """Add entities to a model.
 
     Args:
-      served: the model.
       modalities: the features of the new entities, standardised.
       triples: int32 ``[T, 3]``, known triples of the new entities, which count as training triples.
       count: the number of new entities n.

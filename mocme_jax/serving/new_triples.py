@@ -55,8 +55,6 @@ def new_triples(
     A triple from an entity to itself counts only if the relation is known to have such triples.
 
     Args:
-      served: the model.
-      calibration: the calibration.
       k: the number of triples.
       relations: the relations to consider, in [0, R); None for all.
       exclude: splits whose triples are left out.

@@ -102,7 +102,6 @@ def shares(
       scores: ``[...]``, scores of the candidates.
       log_total: the log of the sum of exp(sharpness * score) over the counted entities, at the fit's sharpness.
       others: the number of the counted entities.
-      fit: see ``Fit``.
       counted: whether the candidate is among the counted entities; otherwise it is added to them.
     """
     own = np.asarray(fit.sharpness * np.asarray(scores, np.float64))

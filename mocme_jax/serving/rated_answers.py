@@ -39,8 +39,6 @@ def answer_entities(
     """Return the k best answers of queries for entities.
 
     Args:
-      served: the model.
-      calibration: the calibration.
       questions: int32 ``[Q, 2]``, entity and relation in [0, 2R).
       k: the number of answers.
       exclude: splits whose answers are left out.
