@@ -93,7 +93,7 @@ def _runs(workdirs, baseline, entities, folders, data_dir, features_dir, notify)
     if base is not None and not base.is_structure_alone:
         raise UserError(f"--baseline={baseline}: has {', '.join(base.modalities)}; a baseline must be structure alone")
 
-    def check(names: Lookup) -> None:
+    def check(names: Lookup, _: Lookup) -> None:
         names.ids(entities)
         EntityMedia(folders, names.names)
 

@@ -5,7 +5,7 @@ Test was scored once, in training. Ranks are repeated here to show how they are 
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,12 +20,10 @@ from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.calibration import judged
 from mocme_jax.serving.completion import Served, encoded_vectors, in_batches
 from mocme_jax.serving.known_facts import Facts
-from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.probability import Bins, in_bins
-from mocme_jax.serving.run_loading import lookups, model_of
+from mocme_jax.serving.run_loading import load_checkpoint
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training.best_model import Restored, restore_best
-from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.best_model import Restored
 from mocme_jax.training.setup import builders
 
 
@@ -137,28 +135,9 @@ class Measured:
         return float(self.weights.reads[:, self.experts.index(expert)].mean())
 
 
-def measure(
-    run: Finished,
-    *,
-    data_dir: str | None = None,
-    features_dir: str | None = None,
-    notify: Callable[[str], None] | None = None,
-    check: Callable[[Lookup], None] = lambda entities: None,
-) -> Measured:
-    """Restores a run's best checkpoint on one device and measures; see ``restore_best`` for errors.
-
-    ``check`` is given the entities before the model is read, and raises where one that is asked for is not there.
-    """
-    use_compilation_cache()
-    restored = restore_best(
-        run.workdir,
-        data_dir=data_dir,
-        features_dir=features_dir,
-        alone=True,
-        notify=notify,
-        check=lambda config, graph: check(lookups(config, graph)[0]),
-    )
-    model = model_of(run.workdir, restored, notify)
+def measure(run: Finished, **options: Any) -> Measured:
+    """Restores a run's best checkpoint on one device and measures; see ``load`` for options and errors."""
+    model, restored = load_checkpoint(run.workdir, **options)
     ranks = test_ranks(model.served, restored)
     masked = masked_ranks(restored, model.served, ranks) if model.modalities[1:] and ranks is not None else None
     return Measured(run, model, ranks, masked)

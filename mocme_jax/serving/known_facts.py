@@ -34,13 +34,10 @@ class Facts:
         self.num_entities, self.num_relations = num_entities, num_relations
         self.additions = additions or Additions()
         self._tails: dict[tuple[str, ...], KnownTails] = {}
-        keys, places = [], []
-        for place, triples in enumerate(self.splits.values()):
-            keys.append(self._keys(reciprocal(triples, num_relations)))
-            places.append(np.full(len(keys[-1]), place, np.int8))
+        keys = [self._keys(reciprocal(triples, num_relations)) for triples in self.splits.values()]
         # The first split counts for a fact in several splits.
         self._facts, first = np.unique(np.concatenate(keys), return_index=True)
-        self._places = np.concatenate(places)[first]
+        self._places = np.repeat(np.arange(len(keys), dtype=np.int8), [len(part) for part in keys])[first]
 
     def extended(self, added: np.ndarray, num_entities: int) -> Facts:
         """Return the facts for more entities, with triples ``[T, 3]`` that count as training triples."""

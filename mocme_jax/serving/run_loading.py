@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -56,25 +56,58 @@ def load(
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
     """
+    places = dict(data_dir=data_dir, features_dir=features_dir, graph=graph)
+    return load_checkpoint(workdir, notify=notify, check=check, **places)[0]
+
+
+def load_checkpoint(
+    workdir: str | os.PathLike | None,
+    *,
+    notify: Callable[[str], None] | None = None,
+    check: Callable[[Lookup, Lookup], None] | None = None,
+    **places: Any,
+) -> tuple[TrainedModel, Restored]:
+    """Load a run as ``load`` does, and also return its checkpoint as it was restored on one device.
+
+    ``places`` are ``data_dir``, ``features_dir`` and ``graph`` of ``load``.
+    """
     use_compilation_cache()
     if workdir is None:
         workdir = atlas.MODEL
         if notify is not None:
             notify("no workdir given: using the model of atlas that comes with mocme_jax")
-    for name, place in (("workdir", workdir), ("data_dir", data_dir), ("features_dir", features_dir)):
-        check_place(name, place or "")
-    places = dict(data_dir=data_dir, features_dir=features_dir, graph=graph)
+    for name, place in {"workdir": workdir, **places}.items():
+        if name != "graph":
+            check_place(name, place or "")
+    workdir = Path(workdir)
     restored = restore_best(
-        Path(workdir),
+        workdir,
         **places,
         alone=True,
         notify=notify,
-        check=lambda config, graph: None if check is None else check(*lookups(config, graph)),
+        check=lambda config, graph: None if check is None else check(*_lookups(config, graph)),
     )
-    return model_of(Path(workdir), restored, notify)
+    graph, module = restored.dataset.graph, restored.model
+    entities, relations = _lookups(restored.config, graph, notify)
+    inputs = builders.build_inputs(restored.config, graph, restored.mapper)
+    # Applied once: encoding, explanations and new entities all start from the table as it was evaluated.
+    before_encoding = builders.table_additions_of(restored.config, graph, workdir)
+    params = restored.params._replace(structure=changed(restored.params.structure, before_encoding))
+    encode = make_encode_program(module, entities=len(entities), mapper=restored.mapper)
+    vectors, _ = encode(params, inputs)
+    additions = builders.additions_of(restored.config, graph)
+    splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
+    whole = restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))
+    answers = in_blocks(whole.answers[: len(entities)])
+    # One array if both roles are equal, which halves the memory.
+    questions = answers if module.encoder.experts == 1 else in_blocks(whole.questions[: len(entities)])
+    tables = Tables(questions, answers, jax.numpy.int32(len(entities)), additions_in_blocks(additions.scores))
+    served = Served(module, params, inputs, tables, Facts(splits, len(entities), len(relations), additions))
+    model = TrainedModel(workdir, served, graph, entities, relations, restored.saved, notify)
+    return model, restored
 
 
-def lookups(
+def _lookups(
     config: ConfigDict, graph: KnowledgeGraph, notify: Callable[[str], None] | None = None
 ) -> tuple[Lookup, Lookup]:
     """Return the lookups of the entities and of the relations, with the readable names from the run's data folders."""
@@ -87,32 +120,3 @@ def lookups(
         labels = {} if path is None else read_labels(path, names, notify or (lambda line: None))
         found.append(Lookup(kind, names, labels))
     return found[0], found[1]
-
-
-def model_of(workdir: Path, restored: Restored, notify: Callable[[str], None] | None = None) -> TrainedModel:
-    """Make the ``TrainedModel`` of a checkpoint that was restored on one device (``alone=True``)."""
-    graph, model = restored.dataset.graph, restored.model
-    entities, relations = lookups(restored.config, graph, notify)
-    inputs = builders.build_inputs(restored.config, graph, restored.mapper)
-    # Applied once: encoding, explanations and new entities all start from the table as it was evaluated.
-    before_encoding = builders.table_additions_of(restored.config, graph, workdir)
-    params = restored.params._replace(structure=changed(restored.params.structure, before_encoding))
-    encode = make_encode_program(model, entities=len(entities), mapper=restored.mapper)
-    vectors, _ = encode(params, inputs)
-    additions = builders.additions_of(restored.config, graph)
-    splits = dict(zip(graph.splits, restored.dataset.known, strict=True))
-    whole = restored.mapper.whole_tables(vectors, EntityVectors(ROWS, ROWS))
-    answers = in_blocks(whole.answers[: len(entities)])
-    # One array if both roles are equal, which halves the memory.
-    questions = answers if model.encoder.experts == 1 else in_blocks(whole.questions[: len(entities)])
-    tables = Tables(questions, answers, jax.numpy.int32(len(entities)), additions_in_blocks(additions.scores))
-    served = Served(model, params, inputs, tables, Facts(splits, len(entities), len(relations), additions))
-    return TrainedModel(
-        workdir=workdir,
-        served=served,
-        graph=graph,
-        entities=entities,
-        relations=relations,
-        saved=restored.saved,
-        notify=notify,
-    )
