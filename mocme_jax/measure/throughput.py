@@ -122,37 +122,31 @@ def measure(
     settings = list(itertools.product(*asked))
     for graph in graphs:
         # Stages of all settings take turns, so that a noisy moment hits all of them.
-        stages: list[tuple[Stage, int, dict]] = []
+        stages: list[Stage] = []
         for count, kind, precision in settings:
             changes = {"parallel.devices": count, "parallel.mapper": kind, "train.precision": precision}
             one = with_fields(config, changes)
-            count = builders.build_mapper(one).count
-            setting = {"devices": count, "mapper": kind}
-            if entities:
-                setting = {"entities": len(graph.entities)} | setting
+            setting = {"entities": len(graph.entities)} if entities else {}
+            setting |= {"devices": builders.build_mapper(one).count, "mapper": kind}
             for stage in _stages(one, graph, None if entities else dataset, steps):
-                stages.append((stage, count, setting))
+                stages.append(stage._replace(setting=setting))
                 console.print(f"{stage.name}: compiled in {stage.cost.seconds:.1f} s")
-        for stage, *_ in stages:
+        for stage in stages:
             if stage.precision not in limits:
                 most = limits[stage.precision] = calibrate(jax.local_devices()[0], stage.precision)
                 rates = f"matrix products at {most.flops / 1e9:,.0f} GFLOP/s, copies at {most.bytes / 1e9:,.1f} GB/s"
                 console.print(f"one device, {stage.precision}: {rates}", soft_wrap=True)
-        seconds = timed([stage for stage, *_ in stages], repeats)
-        rows += [
-            row_of(stage, own, limits[stage.precision], *rest)
-            for (stage, *rest), own in zip(stages, seconds, strict=True)
-        ]
+        pairs = zip(stages, timed(stages, repeats), strict=True)
+        rows += [row_of(stage, seconds, limits[stage.precision]) for stage, seconds in pairs]
         if trace is not None:
             with jax.profiler.trace(trace):
-                for stage, *_ in stages:
+                for stage in stages:
                     stage.call()
-    kind, told = jax.local_devices()[0].device_kind, settings_of(config)
     experts = builders.build_model(config, graph).encoder.experts
     word = "expert" if experts == 1 else "experts"
     figures = {
-        "title": f"{graph.name}, {experts} {word} of width {told.width}, batch {told.batch_size}, pool {told.pool}",
-        "device": kind,
+        "title": f"{graph.name}, {experts} {word} of width {own.width}, batch {own.batch_size}, pool {own.pool}",
+        "device": jax.local_devices()[0].device_kind,
         "device count": jax.device_count(),
         "platform": jax.default_backend(),
         "jax": jax.__version__,

@@ -99,6 +99,7 @@ class Stage(NamedTuple):
       steps: training steps a call; 1 for other stages.
       candidates: scores a call computes; 0 where it computes none.
       cost: of one step, on one device.
+      setting: the entities of a synthetic graph, the devices and the mapper, by name.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Stage(NamedTuple):
     steps: int
     candidates: int
     cost: Compiled
+    setting: dict[str, Any]
 
 
 def compiled(program: Program, *arguments: Any) -> Compiled:
@@ -141,7 +143,7 @@ def training_stage(name: str, config: ConfigDict, graph: KnowledgeGraph, steps: 
             raise FloatingPointError(f"{name}: the loss is not finite; later steps were not run")
 
     scores = 2 * steps * batch * candidates_per_query(config, entities)
-    return Stage(name, call, "triples/s", settings_of(config).precision, steps * batch, steps, scores, cost)
+    return Stage(name, call, "triples/s", settings_of(config).precision, steps * batch, steps, scores, cost, {})
 
 
 def evaluation_stages(config: ConfigDict, dataset: builders.Dataset) -> list[Stage]:
@@ -182,8 +184,8 @@ def evaluation_stages(config: ConfigDict, dataset: builders.Dataset) -> list[Sta
         evaluator.ranks(params.model, vectors, "test")
 
     return [
-        Stage("encode all entities", encode_all, "entities/s", "float32", entities, 1, 0, encoding),
-        Stage("filtered evaluation", rank, "queries/s", "float32", queries, 1, distinct * entities, ranking),
+        Stage("encode all entities", encode_all, "entities/s", "float32", entities, 1, 0, encoding, {}),
+        Stage("filtered evaluation", rank, "queries/s", "float32", queries, 1, distinct * entities, ranking, {}),
     ]
 
 
@@ -200,23 +202,16 @@ def timed(stages: list[Stage], repeats: int) -> list[list[float]]:
     return seconds
 
 
-def row_of(stage: Stage, seconds: list[float], limits: Calibration, devices: int, setting: dict) -> dict:
-    """A stage's figures, for the table and for JSON.
-
-    Args:
-      stage: what was timed.
-      seconds: of each repeat, a step.
-      limits: of one device.
-      devices: that share one machine's limits where they are CPU devices.
-      setting: devices and mapper, by name.
-    """
+def row_of(stage: Stage, seconds: list[float], limits: Calibration) -> dict:
+    """A stage's figures, for the table and for JSON, by the seconds a step of each repeat and one device's limits."""
     median = float(np.median(seconds))
-    shared = devices if jax.default_backend() == "cpu" else 1
+    # CPU devices share the limits of one machine.
+    shared = stage.setting["devices"] if jax.default_backend() == "cpu" else 1
     roofline = shared * limits.roofline(stage.cost.flops, stage.cost.moved)
     rate = stage.size / stage.steps / median
     return {
         "stage": stage.name,
-        **setting,
+        **stage.setting,
         "precision": stage.precision,
         "unit": stage.unit,
         "rate": rate,
