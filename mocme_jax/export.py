@@ -30,11 +30,12 @@ def main() -> None:
     """Reads the flags, then imports JAX and writes."""
     options = parse_options(sys.argv[1:], __doc__, OPTIONS, required=("workdir", "out"))
     from mocme_jax.serving.exported_tables import check_packages, export
-    from mocme_jax.serving.prediction_output import read_model
+    from mocme_jax.serving.run_loading import load
+    from mocme_jax.training.logs.progress import make_console
 
     check_packages(options["formats"])
-    model, console = read_model(Path(options["workdir"]), options["data_dir"], options["features_dir"])
-    for path in export(model, Path(options["out"]), options["formats"]):
+    console, out, formats = make_console(sys.stderr), Path(options.pop("out")), options.pop("formats")
+    for path in export(load(**options, notify=console.print), out, formats):
         console.print(f"{path}: {path.stat().st_size:,} bytes")
 
 

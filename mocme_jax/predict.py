@@ -66,6 +66,8 @@ def main() -> None:
         check_format(out)
     from mocme_jax.serving import prediction_output as predict
     from mocme_jax.serving.query_files import read_questions
+    from mocme_jax.serving.run_loading import load
+    from mocme_jax.training.logs.progress import make_console
 
     known, k = options["exclude_known"], options["k"]
     if kind == "queries":
@@ -80,8 +82,9 @@ def main() -> None:
             # All are read, so that a malformed row is reported.
             collections.deque(read_questions(Path(options["queries"]), entities, relations), 0)
 
-    places = options["workdir"], options["data_dir"], options["features_dir"]
-    model, console = predict.read_model(*places, check)
+    console = make_console(sys.stderr)
+    places = {name: options[name] for name in ("workdir", "data_dir", "features_dir")}
+    model = load(**places, notify=console.print, check=check)
     if kind == "queries":
         predict.predict_file(model, Path(options["queries"]), out, k=k, exclude=known or (), console=console)
     elif kind == "all-new":

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from mocme_jax.data.graph.known_tails import reciprocal
-from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving.completion import Served, added_to_triples, in_batches, score_triples
@@ -107,12 +106,23 @@ def masked_scores(served: Served, triples: np.ndarray) -> np.ndarray:
       float32 ``[T, M + 2, 2]``. Axis 1: with everything, without each of the M modalities in turn (the structure
       first), and without any. Axis 2: as a tail query and as a head query.
     """
-    masks = _masks(1 + len(served.inputs.features))
+    modalities = 1 + len(served.inputs.features)
+    everything = np.ones((1, modalities), bool)
+    masks = np.concatenate([everything, ~np.eye(modalities, dtype=bool), ~everything])
+    net = served.model, served.params.model
 
     def score(rows: np.ndarray) -> np.ndarray:
-        return _score_masked(served, rows, _encode_masked(served, rows[:, [0, 2]].ravel(), masks), len(masks))
+        # Each end is encoded under every mask.
+        ids = np.repeat(rows[:, [0, 2]].ravel(), len(masks))
+        carried = look_up(served.params.structure, served.inputs, ids, split=False)
+        present = carried.present & np.tile(masks, (2 * len(rows), 1))
+        encoded = programs.encode_some(*net, carried._replace(present=present))
+        parts = [x.reshape(len(rows), 2, len(masks), -1) for x in encoded]
+        head, tail = (tuple(x[:, end].reshape(len(rows) * len(masks), -1) for x in parts) for end in (0, 1))
+        scores = programs.score_vectors(*net, head, np.repeat(rows[:, 1], len(masks)), tail)
+        return scores.reshape(len(rows), len(masks), 2)
 
-    return in_batches(score, np.asarray(triples, np.int32))
+    return in_batches(score, np.asarray(triples, np.int32)) + added_to_triples(served, triples)[:, None]
 
 
 def added_to_score(scores: np.ndarray, modalities: Sequence[str]) -> list[dict[str, float]]:
@@ -140,9 +150,7 @@ def explain_triple(model: RunModel, triple: np.ndarray, nearest: int) -> Explana
     """Explain one triple int32 ``[3]``, with ``nearest`` similar training triples."""
     served, modalities = model.served, model.modalities
     head, relation, tail = map(int, triple)
-    masks = _masks(len(modalities))
-    encoded = _encode_masked(served, triple[[0, 2]], masks)
-    scores = _score_masked(served, triple[None], encoded, len(masks))[0].astype(np.float64)
+    scores = masked_scores(served, triple[None])[0].astype(np.float64)
     asked = score_triples(served, triple[None])[0].astype(np.float64)
     carried = look_up(served.params.structure, served.inputs, triple[[0, 2]], split=False)
     asked_with = np.array([relation, relation + served.model.num_relations], np.int32)
@@ -169,31 +177,6 @@ def explain_triple(model: RunModel, triple: np.ndarray, nearest: int) -> Explana
         additions=_additions(served, triple),
         nearest=_nearest_triples(model, triple, nearest),
     )
-
-
-def _masks(modalities: int) -> np.ndarray:
-    """Return the masks bool ``[M + 2, M]``: all modalities, all but each one, none."""
-    everything = np.ones((1, modalities), bool)
-    return np.concatenate([everything, ~np.eye(modalities, dtype=bool), ~everything])
-
-
-def _encode_masked(served: Served, ids: np.ndarray, masks: np.ndarray) -> EntityVectors:
-    """Encode entities ``[n]`` under each of the masks ``[m, M]``: n * m rows, grouped by entity."""
-    rows = np.repeat(np.asarray(ids, np.int32), len(masks))
-    carried = look_up(served.params.structure, served.inputs, rows, split=False)
-    allowed = np.tile(masks, (len(ids), 1))
-    return programs.encode_some(served.model, served.params.model, carried._replace(present=carried.present & allowed))
-
-
-def _score_masked(served: Served, triples: np.ndarray, encoded: EntityVectors, masks: int) -> np.ndarray:
-    """Score triples ``[T, 3]`` whose ends (head, then tail) were encoded under m masks: ``[T, m, 2]``."""
-
-    def end(place: int) -> tuple[jax.Array, jax.Array]:
-        return tuple(x.reshape(len(triples), 2, masks, -1)[:, place].reshape(len(triples) * masks, -1) for x in encoded)
-
-    relations = np.repeat(triples[:, 1], masks)
-    scores = programs.score_vectors(served.model, served.params.model, end(0), relations, end(1))
-    return np.asarray(scores).reshape(len(triples), masks, 2) + added_to_triples(served, triples)[:, None]
 
 
 def _additions(served: Served, triple: np.ndarray) -> dict[str, float]:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import hashlib
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +13,6 @@ from mocme_jax.serving.answer_files import NEW_COLUMNS, RowFile
 from mocme_jax.serving.answers import Answer
 from mocme_jax.serving.explanation import Explanation, added_to_score, masked_scores
 from mocme_jax.serving.known_facts import NEW
-from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.new_triples import new_triples
 from mocme_jax.serving.query_files import answer_questions, read_questions
 from mocme_jax.serving.trained_model import TrainedModel
@@ -152,19 +150,6 @@ def predict_why(model: TrainedModel, triple: tuple[str, str, str], *, as_json: b
     console.print("The weights add up to 1. They do not measure what a modality adds; the first table does.")
     nearest = [dataclasses.asdict(one) for one in why.nearest]
     results_table(nearest, title="nearest training triples", console=console)
-
-
-def read_model(
-    workdir: Path | str | None,
-    data_dir: str | None,
-    features_dir: str | None,
-    check: Callable[[Lookup, Lookup], None] | None = None,
-) -> tuple[TrainedModel, Console]:
-    """Load the model of a run, and make a console for notes on standard error; see ``load``."""
-    from mocme_jax.serving.run_loading import load
-
-    console = make_console(sys.stderr)
-    return load(workdir, data_dir=data_dir, features_dir=features_dir, notify=console.print, check=check), console
 
 
 def _worth(why: Explanation) -> list[dict]:
