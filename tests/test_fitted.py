@@ -121,7 +121,7 @@ def test_what_is_known_of_an_entity_answers_and_nobody_else_moves(model):
 def test_answers_are_of_new_entities_and_old_ones():
     triples = np.array([[9, 0, 1], [2, 1, 8], [9, 0, 1], [8, 0, 9], [1, 0, 2]])
     given = given_answers(triples, 8, 2)
-    assert [column.tolist() for column in given] == [[0, 1], [3, 0], [2, 1]]
+    assert [column.tolist() for column in given.T] == [[0, 1], [3, 0], [2, 1]]
 
 
 def test_an_entitys_answers_stay_together_and_the_first_count():

@@ -172,9 +172,9 @@ def _stages(config: ConfigDict, graph: KnowledgeGraph, dataset: Any, steps: int)
 
 
 def _print(figures: dict, console: Console) -> None:
-    shown = []
-    for row in figures["rows"]:
-        figures_of_stage = {
+    shown = [
+        {name: row[name] for name in SETTING if name in row}
+        | {
             "rate": f"{row['rate']:,.0f} {row['unit']}",
             "scores/s": f"{row['scores/s']:.2e}" if row["scores/s"] else "",
             "ms": f"{row['ms']:.1f}",
@@ -185,8 +185,8 @@ def _print(figures: dict, console: Console) -> None:
             "limit ms": f"{row['roofline ms']:.1f}",
             "share": f"{row['share']:.0%}",
         }
-        setting = {name: row[name] for name in SETTING if name in row}
-        shown.append(setting | figures_of_stage)
+        for row in figures["rows"]
+    ]
     title = f"{figures['title']}; {figures['device']}, jax {figures['jax']}"
     results_table(shown, title=title, console=console)
     console.print(

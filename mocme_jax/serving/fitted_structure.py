@@ -46,22 +46,8 @@ class Fitting(NamedTuple):
     regularisation: float
 
 
-class Given(NamedTuple):
-    """Known answers of queries about new entities.
-
-    Attributes:
-      place: int32 ``[Q]``, the position of the query's entity among the new ones.
-      relation: int32 ``[Q]`` in [0, 2R).
-      answer: int32 ``[Q]``, an existing entity.
-    """
-
-    place: np.ndarray
-    relation: np.ndarray
-    answer: np.ndarray
-
-
-def given_answers(triples: np.ndarray, old: int, relations: int) -> Given:
-    """Return what triples say about the new entities, sorted by entity.
+def given_answers(triples: np.ndarray, old: int, relations: int) -> np.ndarray:
+    """Return known answers of queries about new entities, sorted by entity.
 
     Triples between two new entities are left out, because the structure of the other end is not known yet.
 
@@ -69,14 +55,18 @@ def given_answers(triples: np.ndarray, old: int, relations: int) -> Given:
       triples: int ``[T, 3]``.
       old: the number of existing entities, which is the id of the first new one.
       relations: the number of relations R.
+
+    Returns:
+      int32 ``[Q, 3]``: the position of the query's entity among the new ones, the relation in [0, 2R), and the answer,
+      an existing entity.
     """
     asked = reciprocal(np.unique(triples, axis=0), relations)
     asked = asked[(asked[:, 0] >= old) & (asked[:, 2] < old)]
     asked = asked[np.argsort(asked[:, 0], kind="stable")].astype(np.int32)
-    return Given(asked[:, 0] - old, asked[:, 1], asked[:, 2])
+    return asked - np.array([old, 0, 0], np.int32)
 
 
-def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fitting: Fitting) -> Carried:
+def fit_structure(served: Served, fresh: Carried, facts: Facts, given: np.ndarray, fitting: Fitting) -> Carried:
     """Fit the structure of new entities to their triples. Entities without triples do not change.
 
     Args:
@@ -87,17 +77,18 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
     """
     relations = served.model.num_relations
     structure, present = np.array(fresh.structure), np.array(fresh.present)
-    present[given.place, 0] = True
-    for own in _groups(given.place):
-        part = Given(*(column[own] for column in given))
+    present[given[:, 0], 0] = True
+    for own in _groups(given[:, 0]):
+        part = given[own]
         size = next(size for size in BATCHES if size >= len(own))
-        entities, place = np.unique(part.place, return_inverse=True)
-        rows = Given(*(filled(column, size) for column in (place.astype(np.int32), part.relation, part.answer)))
+        entities, place = np.unique(part[:, 0], return_inverse=True)
+        rows = filled(np.stack([place, part[:, 1], part[:, 2]], axis=1).astype(np.int32), size)
+        place, relation, answer = rows.T
         real = np.arange(size) < len(own)
-        back = (rows.relation + relations) % (2 * relations)
-        ids = (served.facts.num_entities + entities[rows.place]).astype(np.int32)
+        back = (relation + relations) % (2 * relations)
+        ids = (served.facts.num_entities + entities[place]).astype(np.int32)
         # The weight of the other entities as answers to the reverse queries, which the fit does not change.
-        asked = np.stack([rows.answer, back, rows.answer], axis=1)
+        asked = np.stack([answer, back, answer], axis=1)
         known = pairs_of(*facts.no_candidates(asked), size)
         _, totals = programs.weigh_questions(*served.scorer, asked, known, jnp.ones(1))
         chosen = filled(entities, size)
@@ -108,9 +99,9 @@ def fit_structure(served: Served, fresh: Carried, facts: Facts, given: Given, fi
             jax.tree.map(jnp.asarray, carried),
             rows,
             real,
-            pairs_of(*facts.no_candidates(np.stack([ids, rows.relation], axis=1)), size),
+            pairs_of(*facts.no_candidates(np.stack([ids, relation], axis=1)), size),
             totals[0],
-            served.facts.additions.of_facts(ids, rows.relation, rows.answer),
+            served.facts.additions.of_facts(ids, relation, answer),
             fitting=fitting,
         )
         structure[entities] = np.asarray(fitted)[: len(entities)]
@@ -136,7 +127,7 @@ def fit_rows(
     variables: Any,
     tables: Tables,
     carried: Carried,
-    given: Given,
+    given: jax.Array,
     real: jax.Array,
     known: Pairs,
     totals: jax.Array,
@@ -150,14 +141,14 @@ def fit_rows(
       variables: the module's variables.
       tables: the existing entities, encoded.
       carried: the encoder's inputs for the n new entities.
-      given: Q known answers, with ``place`` among the n.
+      given: int32 ``[Q, 3]``, known answers as from ``given_answers``, with positions among the n.
       real: bool ``[Q]``, False for padding.
       known: the entities that do not compete with the known answer, including the answer itself.
       totals: ``[Q]``, the log of the sum of exp(score) over the competitors of the new entity in the reverse query.
       added: ``[Q]``, additions to the scores of the known answers.
     """
     regulariser = REGULARISERS[fitting.regulariser]
-    place, relation, answer = given
+    place, relation, answer = given.T
     back = (relation + model.num_relations) % (2 * model.num_relations)
     match = programs.match_of(model, tables, relation)
     others = tuple(programs.rows_of(table, answer) for table in (tables.questions, tables.answers))

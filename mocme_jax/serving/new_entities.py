@@ -138,7 +138,7 @@ def extended(
     )
     facts = served.facts.extended(triples, total)
     given = given_answers(triples, served.facts.num_entities, served.model.num_relations)
-    if fitting is not None and len(given.place):
+    if fitting is not None and len(given):
         fresh = fit_structure(served, fresh, facts, given, fitting)
     encoded = in_batches(functools.partial(programs.encode_some, served.model, served.params.model), fresh)
 
