@@ -42,14 +42,12 @@ def main() -> None:
     files = options.pop("compare")
     if len(files) == 1:
         raise UserError("--compare: name two files or more, separated by commas")
+    from mocme_jax.measure.throughput import compare, measure
+
     if files:
-        from mocme_jax.measure.throughput import compare
-
         compare(files)
-        return
-    from mocme_jax.measure.throughput import measure
-
-    measure(command.config, json_file=options.pop("json"), **options)
+    else:
+        measure(command.config, json_file=options.pop("json"), **options)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ EXPERTS = ("structure", "numeric", "text", "joint expert")
 
 def test_entity_shares_average_to_those_of_the_run(measured, tiny_run):
     weights, told = measured.weights, results_of(tiny_run)["weights"]
-    assert measured.experts == tuple(told) == EXPERTS
+    assert tuple(measured.run.experts) == tuple(told) == EXPERTS
     np.testing.assert_allclose(weights.entity.sum(axis=1), 1, atol=1e-12)
     np.testing.assert_allclose(weights.entity.mean(axis=0), list(told.values()), atol=1e-6)
     present = {m.name: m.present for m in measured.model.graph.modalities}

@@ -121,8 +121,8 @@ def test_intervals_are_those_of_a_loop_over_triples(tiny_run, tiny_baseline, tmp
 def test_masked_ranks_are_those_of_a_loop_over_candidates(measured, candidates):
     masked, answers = measured.masked, golds(measured)
     np.testing.assert_allclose(masked.whole, loop_ranks(candidates[:, 0], answers))
-    assert list(masked.without) == list(measured.modalities)
-    for number, name in enumerate(measured.modalities, start=1):
+    assert list(masked.without) == list(measured.model.modalities)
+    for number, name in enumerate(measured.model.modalities, start=1):
         # A loop that masks both ends, and all other candidates, one triple after the other.
         np.testing.assert_allclose(masked.without[name], loop_ranks(candidates[:, number], answers), err_msg=name)
     assert any((ranks != masked.whole).any() for ranks in masked.without.values())

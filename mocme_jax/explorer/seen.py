@@ -12,10 +12,11 @@ from mocme_jax.serving.trained_model import TrainedModel
 
 MOST_FOUND = 40
 MOST_FACTS = 60
+MOST_KNOWN = 12
 ANSWERS = 10
 
 
-def found(model: TrainedModel, words: str, most: int = MOST_FOUND) -> list[int]:
+def found(model: TrainedModel, words: str) -> list[int]:
     """Ids of entities whose name holds the words, whatever the case: the whole name first, then beginnings.
 
     Names of one kind stand in the order of their length, so that the plainest comes first.
@@ -29,13 +30,13 @@ def found(model: TrainedModel, words: str, most: int = MOST_FOUND) -> list[int]:
         if places:
             whole = words in (label.casefold(), name.casefold())
             ranked.append((not whole, min(places) > 0, len(label), index))
-    return [index for *_, index in sorted(ranked)[:most]]
+    return [index for *_, index in sorted(ranked)[:MOST_FOUND]]
 
 
-def most_known(model: TrainedModel, count: int = 12) -> list[int]:
+def most_known(model: TrainedModel) -> list[int]:
     """Ids of the entities with the most training triples."""
     degree = np.bincount(np.asarray(model.graph.train)[:, [0, 2]].ravel(), minlength=len(model.entities))
-    return np.argsort(-degree, kind="stable")[:count].tolist()
+    return np.argsort(-degree, kind="stable")[:MOST_KNOWN].tolist()
 
 
 def entity(model: TrainedModel, index: int) -> dict[str, Any]:

@@ -214,7 +214,6 @@ def explore(
     features_dir: str | None,
     images: Path | None,
     port: int,
-    notify: Callable[[str], None] = print,
 ) -> None:
     """Loads a run and serves its pages until Ctrl-C; see ``load`` for the folders and ``entity_files`` for pictures."""
     files: dict[int, list[Path]] = {}
@@ -223,15 +222,15 @@ def explore(
         if images is not None:
             found, unmatched = entity_files(images, entities.names, "image")
             files.update(found)
-            notify(f"{images}: pictures of {len(found):,} entities; {len(unmatched):,} files match no entity")
+            print(f"{images}: pictures of {len(found):,} entities; {len(unmatched):,} files match no entity")
 
     listening = listen(port)
-    model = load(workdir, data_dir=data_dir, features_dir=features_dir, notify=notify, check=find_pictures)
+    model = load(workdir, data_dir=data_dir, features_dir=features_dir, notify=print, check=find_pictures)
     # What compiles and what fits probabilities is done before the first visitor asks.
     seen.reasons(model, (0, 0, seen.answers(model, 0, 0, "tail")[0]["id"]))
     with tempfile.TemporaryDirectory() as uploads, listening:
         app = make_app(Explored(model, files, Path(uploads)), can_add=model.takes_raw)
-        notify(f"http://{HOSTS[1]}:{listening.getsockname()[1]}/ shows {model.graph.name}; press Ctrl-C to stop")
+        print(f"http://{HOSTS[1]}:{listening.getsockname()[1]}/ shows {model.graph.name}; press Ctrl-C to stop")
         serve(app, listening)
 
 

@@ -163,7 +163,7 @@ def runs_context(
         "curves": charts.dev_curves(all_runs) + charts.loss_curves(runs),
         "classes": charts.class_charts(runs),
         "colours": colours,
-        "weighed": [weights_context(one, colours) for one in shown if len(one.experts) > 1],
+        "weighed": [weights_context(one, colours) for one in shown if len(one.run.experts) > 1],
         "weights_over_time": charts.weight_charts(runs),
         "worth": [(one.run, worth(one.run, one.masked, one.model.relations.names)) for one in shown if one.masked],
         "entities": chosen_entities(lead, entities, media),

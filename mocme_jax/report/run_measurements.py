@@ -59,16 +59,6 @@ class Measured:
     ranks: np.ndarray | None
     masked: Masked | None
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """M names, the structure first."""
-        return self.model.modalities
-
-    @property
-    def experts(self) -> tuple[str, ...]:
-        """H names, the structure first."""
-        return tuple(self.run.experts)
-
     @functools.cached_property
     def parts(self) -> dict[str, str]:
         """Digests of names and triples, to tell whether two runs are of one graph."""
@@ -128,11 +118,11 @@ class Measured:
 
     def named(self, shares: np.ndarray) -> dict[str, float]:
         """Shares ``[H]`` by the names of the experts."""
-        return dict(zip(self.experts, shares.tolist(), strict=True))
+        return dict(zip(self.run.experts, shares.tolist(), strict=True))
 
     def reads(self, expert: str) -> float:
         """The share of the entities that an expert has something to read of."""
-        return float(self.weights.reads[:, self.experts.index(expert)].mean())
+        return float(self.weights.reads[:, self.run.experts.index(expert)].mean())
 
 
 def measure(run: Finished, **options: Any) -> Measured:

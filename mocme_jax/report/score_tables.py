@@ -99,7 +99,7 @@ def by_answer_modalities(measured: Sequence[Measured]) -> list[Group]:
 
     The runs must be of the same triples.
     """
-    richest = max(measured, key=lambda one: len(one.modalities))
+    richest = max(measured, key=lambda one: len(one.model.modalities))
     if any(one.ranks is None for one in measured):
         return []
     patterns = np.asarray(richest.patterns, object)[richest.asked[:, 2]].astype(str)

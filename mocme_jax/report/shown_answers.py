@@ -79,12 +79,12 @@ def queries_of(one: Measured, entity: int, most: int = MOST_QUERIES) -> list[Que
     return found
 
 
-def best_queries(one: Measured, count: int = LISTED) -> list[Query]:
+def best_queries(one: Measured) -> list[Query]:
     """The test queries whose first answer is right, those with the highest probability first."""
     if one.ranks is None:
         return []
     right = np.flatnonzero(one.first_is_right)
-    rows = right[np.argsort(-one.first_probability[right], kind="stable")][:count]
+    rows = right[np.argsort(-one.first_probability[right], kind="stable")][:LISTED]
     asked = one.asked
     return [_query(one, asked, rows[i : i + 1], [_first(one, row, asked[row, 2])]) for i, row in enumerate(rows)]
 

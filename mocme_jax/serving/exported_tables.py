@@ -26,6 +26,7 @@ from mocme_jax.parallel.entity_tables import look_up
 from mocme_jax.printed_commands import to_install
 from mocme_jax.serving.compiled_queries import experts_of, relation_weights
 from mocme_jax.serving.completion import in_batches
+from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.logs.run_results import expert_names
 
@@ -78,7 +79,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
         "score": model.served.model.score.name,
         "entities": len(model.entities),
         "relations": len(model.relations),
-        "experts": expert_names([m.name for m in model.graph.modalities], model.served.model.encoder.experts),
+        "experts": expert_names(model.modalities[1:], model.served.model.encoder.experts),
         "tables": {name: list(table.shape) for name, table in tables.items()},
         "never_itself": [
             relation
@@ -92,8 +93,8 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     described = (json.dumps(meta, indent=1) + "\n").encode()
     splits = model.served.facts.splits
     files: dict[str, Content] = {
-        "entities.tsv": _names(model.entities.names, model.entities.readable),
-        "relations.tsv": _names(model.relations.names, model.relations.readable),
+        "entities.tsv": _names(model.entities),
+        "relations.tsv": _names(model.relations),
         "triples.npz": lambda file: np.savez(file, **splits),
     }
     makers: dict[str, Callable[[], Content | list[Content]]] = {
@@ -246,8 +247,9 @@ def _widened(table: np.ndarray, real: np.ndarray, imaginary: np.ndarray) -> np.n
     return np.concatenate([halves[0], real, halves[1], imaginary], axis=1)
 
 
-def _names(names: list[str], labels: list[str]) -> bytes:
-    rows = [f"{index}\t{name}\t{label}\n" for index, (name, label) in enumerate(zip(names, labels, strict=True))]
+def _names(lookup: Lookup) -> bytes:
+    pairs = zip(lookup.names, lookup.readable, strict=True)
+    rows = [f"{index}\t{name}\t{label}\n" for index, (name, label) in enumerate(pairs)]
     return ("id\tname\tlabel\n" + "".join(rows)).encode("utf-8", "surrogatepass")
 
 
@@ -265,20 +267,18 @@ def _parquet(model: TrainedModel, tables: dict[str, np.ndarray]) -> list[Content
     def vectors(table: np.ndarray):
         return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(table.ravel()), table.shape[1])
 
-    def columns(names: list[str], labels: list[str]) -> dict:
-        return {"id": np.arange(len(names), dtype=np.int32), "name": names, "label": labels}
+    def columns(lookup: Lookup) -> dict:
+        return {"id": np.arange(len(lookup), dtype=np.int32), "name": lookup.names, "label": lookup.readable}
 
-    entities = columns(model.entities.names, model.entities.readable)
-    relations = columns(model.relations.names, model.relations.readable)
     flat = {name: tables[name].reshape(len(tables[name]), -1) for name in ("entities", "relations")}
     forward, inverse = np.split(flat["relations"], 2)
     weights = np.split(tables["relation_weights"], 2)
     bonuses = np.split(tables["cardinality"], 2)
     parts = (
-        entities
+        columns(model.entities)
         | {"vectors": vectors(flat["entities"])}
         | {name: vectors(tables[name]) for name in ("question_weights", "answer_weights", "answered")},
-        relations
+        columns(model.relations)
         | {"forward": vectors(forward), "inverse": vectors(inverse)}
         | {"weights": vectors(weights[0]), "inverse_weights": vectors(weights[1])}
         | {"cardinality": bonuses[0], "inverse_cardinality": bonuses[1]},

@@ -48,10 +48,8 @@ def card(results: dict, calibration: dict | None) -> str:
     """
     graph, run, config = results["graph"], results["run"], results["config"]
     name = plain(graph["name"])
-    model, made_by = (
-        settings_of(config),
-        {kind: f", made by {plain(word)}" for kind, word in graph.get("made_by", {}).items()},
-    )
+    model, sources = settings_of(config), graph.get("made_by", {})
+    made_by = {kind: f", made by {plain(word)}" for kind, word in sources.items()}
     lines = [
         f"# MoCME on {name}",
         "",
