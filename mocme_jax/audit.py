@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field
+from mocme_jax.config_fields import Field, a_place
 from mocme_jax.flags import parse_options
 
 OPTIONS = {
-    "data": Field(None, "folder of the graph; none: the embedded graph, atlas", kind=str, place=True),
-    "features": Field(None, "folder of the feature files; none: same as --data", kind=str, place=True),
+    "data": a_place("folder of the graph; none: the embedded graph, atlas"),
+    "features": a_place("folder of the feature files; none: same as --data"),
     "name": Field("", "name of the graph, if the feature files contain it in their names; none: name of the folder"),
 }
 

@@ -9,7 +9,7 @@ end and keeps none. To compare two versions, pin both to one core:
 import sys
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import PRECISIONS, Field
+from mocme_jax.config_fields import PRECISIONS, Field, a_place
 from mocme_jax.errors import UserError
 from mocme_jax.flags import parse_command
 
@@ -27,8 +27,8 @@ OPTIONS = {
     ),
     "steps": Field(8, "training steps per timed call", low=1),
     "repeats": Field(5, "timed calls per stage; the stages alternate", low=1),
-    "json": Field(None, "also write the measured numbers to this JSON file", kind=str, place=True),
-    "trace": Field(None, "also write a trace of JAX's profiler to this folder", kind=str, place=True),
+    "json": a_place("also write the measured numbers to this JSON file"),
+    "trace": a_place("also write a trace of JAX's profiler to this folder"),
     "compare": Field(
         (), "measure nothing; print two or more files written by --json side by side", element=str, place=True
     ),

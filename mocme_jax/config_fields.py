@@ -49,6 +49,11 @@ class Field:
             object.__setattr__(self, "element", type(self.default[0]) if self.default else str)
 
 
+def a_place(meaning: str) -> Field:
+    """Return the field of a file or folder that may be left out."""
+    return Field(None, meaning, kind=str, place=True)
+
+
 class Rule(NamedTuple):
     """What fields must hold together: `holds` takes the values at the paths; `meaning` completes the message."""
 
@@ -82,8 +87,8 @@ FIELDS: dict[str, Field] = {
         "atlas",
         "name of the graph in messages, tables and results; if data.dir is set, atlas means the name of that folder",
     ),
-    "data.dir": Field(None, "folder with the graph's triples; none: the embedded graph, atlas", kind=str, place=True),
-    "data.features_dir": Field(None, "folder with the feature files; none: same as data.dir", kind=str, place=True),
+    "data.dir": a_place("folder with the graph's triples; none: the embedded graph, atlas"),
+    "data.features_dir": a_place("folder with the feature files; none: same as data.dir"),
     "data.modalities": Field(
         ("all",),
         "feature modalities to use, such as text,image; all: every feature file plus what data.make can make; "

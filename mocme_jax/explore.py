@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field
+from mocme_jax.config_fields import Field, a_place
 from mocme_jax.errors import UserError
 from mocme_jax.flags import OF_A_RUN, OF_A_RUN_OR_NONE, parse_options
 from mocme_jax.printed_commands import to_install
@@ -19,7 +19,7 @@ from mocme_jax.printed_commands import to_install
 OPTIONS = {
     **OF_A_RUN,
     "workdir": OF_A_RUN_OR_NONE,
-    "images": Field(None, "folder of pictures to show, named after entities (extra: images)", kind=str, place=True),
+    "images": a_place("folder of pictures to show, named after entities (extra: images)"),
     "port": Field(8765, "port to listen on; 0: any free port", low=0, high=65535),
 }
 

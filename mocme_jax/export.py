@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field
+from mocme_jax.config_fields import Field, a_place
 from mocme_jax.flags import OF_A_RUN, parse_options
 
 OPTIONS = {
     **OF_A_RUN,
-    "out": Field(None, "folder to write into", kind=str, place=True),
+    "out": a_place("folder to write into"),
     "formats": Field(
         ("npz", "safetensors"),
         "formats to write; jax: a scoring function; needs the extra export; parquet needs the extra parquet; pykeen "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mocme_jax import __version__
 from mocme_jax.config import bundled_configs, check_known, flat, get_field, load_config, set_field, suggest, validate
-from mocme_jax.config_fields import FIELDS, SECTIONS, Field, Value
+from mocme_jax.config_fields import FIELDS, SECTIONS, Field, Value, a_place
 from mocme_jax.config_values import allowed, parse_value, show
 from mocme_jax.errors import UserError
 
@@ -37,16 +37,12 @@ _PREFIX = "config."
 
 # Of the commands that read a finished run.
 OF_A_RUN = {
-    "workdir": Field(None, "folder of a run", kind=str, place=True),
-    "data-dir": Field(None, "folder of the graph, if it has moved since the training", kind=str, place=True),
-    "features-dir": Field(
-        None, "folder of the feature files, if it has moved since the training", kind=str, place=True
-    ),
+    "workdir": a_place("folder of a run"),
+    "data-dir": a_place("folder of the graph, if it has moved since the training"),
+    "features-dir": a_place("folder of the feature files, if it has moved since the training"),
 }
 # Of commands that answer from the model that comes with the package if there is no run.
-OF_A_RUN_OR_NONE = Field(
-    None, "folder of a run; default: the model of atlas that comes with the package", kind=str, place=True
-)
+OF_A_RUN_OR_NONE = a_place("folder of a run; default: the model of atlas that comes with the package")
 
 
 @dataclasses.dataclass(frozen=True)

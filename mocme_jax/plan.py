@@ -8,7 +8,7 @@ import os
 import sys
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field
+from mocme_jax.config_fields import Field, a_place
 from mocme_jax.flags import parse_command
 
 # What one device holds, in GB (10^9 bytes), as its maker's data sheet says.
@@ -26,9 +26,7 @@ OPTIONS = {
     "device": Field("h100", "kind of device; sets --memory", choices=tuple(DEVICE_MEMORY)),
     "memory": Field(None, "memory of one device in GB; overrides --device", kind=float, above=0),
     "most": Field(8, "largest number of devices to try", low=1, high=128),
-    "benchmark": Field(
-        None, "a file written by benchmark --json, from which the hours per epoch are estimated", kind=str, place=True
-    ),
+    "benchmark": a_place("a file written by benchmark --json, from which the hours per epoch are estimated"),
 }
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field, Value
+from mocme_jax.config_fields import Field, Value, a_place
 from mocme_jax.errors import UserError
 from mocme_jax.flags import OF_A_RUN, OF_A_RUN_OR_NONE, parse_options
 
@@ -45,8 +45,8 @@ OPTIONS = {
         element=str,
         choices=SPLITS,
     ),
-    "queries": Field(None, "a file of queries, one per row; the answers are written to --out", kind=str, place=True),
-    "out": Field(None, "file for the answers: .tsv, .jsonl, or .parquet (extra: parquet)", kind=str, place=True),
+    "queries": a_place("a file of queries, one per row; the answers are written to --out"),
+    "out": a_place("file for the answers: .tsv, .jsonl, or .parquet (extra: parquet)"),
     "all-new": Field(False, "list the most probable new triples of the whole graph"),
     "relations": Field((), "relations for --all-new, by name or id, separated by commas; none: all"),
     "explain": Field(False, "explain the score of the triple --head, --relation, --tail"),

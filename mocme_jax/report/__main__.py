@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from mocme_jax.command_line import run
-from mocme_jax.config_fields import Field
+from mocme_jax.config_fields import Field, a_place
 from mocme_jax.flags import OF_A_RUN, parse_options
 
 OPTIONS = {
@@ -22,16 +22,12 @@ OPTIONS = {
     "workdir": Field(
         None, "folder of a run or a study, or several folders of runs: DIR,DIR", kind=tuple, element=str, place=True
     ),
-    "out": Field(None, "file to write; none: report.html in the first folder", kind=str, place=True),
-    "baseline": Field(None, "folder of a run of the structure alone, to compare with", kind=str, place=True),
+    "out": a_place("file to write; none: report.html in the first folder"),
+    "baseline": a_place("folder of a run of the structure alone, to compare with"),
     "entities": Field((), "names or ids of entities whose answers are shown, such as Paris,17; none: some of test"),
-    "images": Field(
-        None, "folder of pictures named after entities, as for prepare (extra: images)", kind=str, place=True
-    ),
-    "audio": Field(
-        None, "folder of sounds, or of films whose sound track is used (extras: audio, video)", kind=str, place=True
-    ),
-    "video": Field(None, "folder of films; one frame of each is shown (extra: video)", kind=str, place=True),
+    "images": a_place("folder of pictures named after entities, as for prepare (extra: images)"),
+    "audio": a_place("folder of sounds, or of films whose sound track is used (extras: audio, video)"),
+    "video": a_place("folder of films; one frame of each is shown (extra: video)"),
 }
 
 
