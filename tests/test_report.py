@@ -79,10 +79,10 @@ EXPERTS = ("structure", "numeric", "text", "joint expert")
 
 
 def test_entity_shares_average_to_those_of_the_run(measured, tiny_run):
-    weights, told = measured.weights, results_of(tiny_run)["weights"]
+    shares, told = measured.entity_shares, results_of(tiny_run)["weights"]
     assert tuple(measured.run.experts) == tuple(told) == EXPERTS
-    np.testing.assert_allclose(weights.entity.sum(axis=1), 1, atol=1e-12)
-    np.testing.assert_allclose(weights.entity.mean(axis=0), list(told.values()), atol=1e-6)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(shares.mean(axis=0), list(told.values()), atol=1e-6)
     present = {m.name: m.present for m in measured.model.graph.modalities}
     present |= {"structure": np.ones(48, bool), "joint expert": present["text"] | present["numeric"]}
     for name in EXPERTS:
@@ -90,20 +90,20 @@ def test_entity_shares_average_to_those_of_the_run(measured, tiny_run):
 
 
 def test_shares_by_pattern_are_plain_means(measured):
-    rows = shares_by_pattern(measured.weights.entity, measured.patterns)
+    rows = shares_by_pattern(measured.entity_shares, measured.patterns)
     assert sum(count for _, count, _ in rows) == 48
     assert len(rows) == 4
     for name, count, mean in rows:
         members = [index for index in range(48) if measured.patterns[index] == name]
         assert count == len(members)
-        np.testing.assert_allclose(mean, sum(measured.weights.entity[index] for index in members) / count)
+        np.testing.assert_allclose(mean, sum(measured.entity_shares[index] for index in members) / count)
     # What an entity carries moves its weights.
     assert np.ptp([mean for _, _, mean in rows], axis=0).max() > 0.01
 
 
 def test_shares_by_relation_are_means_of_the_models_own_over_the_training_triples(measured):
     served, train = measured.model.served, np.asarray(measured.model.graph.train)
-    found = measured.weights.relation
+    found = measured.relation_shares
     assert found.shape == (3, 2, 4)
     for relation in range(3):
         triples = train[train[:, 1] == relation]
@@ -113,7 +113,7 @@ def test_shares_by_relation_are_means_of_the_models_own_over_the_training_triple
             shares = expert_shares(served.model, served.params.model, carried, relations)
             np.testing.assert_allclose(found[relation, place], np.asarray(shares, np.float64).mean(axis=0), atol=1e-6)
             # The relation has a part in it.
-            without = measured.weights.entity[triples[:, column]].mean(axis=0)
+            without = measured.entity_shares[triples[:, column]].mean(axis=0)
             assert np.abs(found[relation, place] - without).max() > 1e-3
 
 

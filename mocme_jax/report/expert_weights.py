@@ -70,7 +70,7 @@ def pattern_bars(one: Measured, colours: Mapping[str, int]) -> list[Bar]:
     """Mean shares by what entities carry, the most frequent first, with one bar for patterns that are alike."""
     rows = [
         Shares(name.replace("+", ", "), count, mean)
-        for name, count, mean in shares_by_pattern(one.weights.entity, one.patterns)
+        for name, count, mean in shares_by_pattern(one.entity_shares, one.patterns)
     ]
     return [
         bar(row.name, f"{row.count:,} {'entity' if row.count == 1 else 'entities'}", one.named(row.mean), colours)
@@ -86,6 +86,6 @@ def relation_bars(one: Measured, colours: Mapping[str, int]) -> list[Bar]:
         Shares(word.format(one.model.relations.readable[index]), int(counts[index]), mean)
         for index in np.argsort(-counts, kind="stable").tolist()
         if counts[index]
-        for word, mean in zip(ASKED, one.weights.relation[index], strict=True)
+        for word, mean in zip(ASKED, one.relation_shares[index], strict=True)
     ]
     return [bar(row.name, f"{row.count:,} training queries", one.named(row.mean), colours) for row in together(rows)]

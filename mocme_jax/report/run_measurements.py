@@ -23,24 +23,7 @@ from mocme_jax.serving.known_facts import Facts
 from mocme_jax.serving.probability import Bins, in_bins
 from mocme_jax.serving.run_loading import load_checkpoint
 from mocme_jax.serving.trained_model import TrainedModel
-from mocme_jax.training.best_model import Restored
 from mocme_jax.training.setup import builders
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Each expert's share of the weights with which entities are asked about.
-
-    Attributes:
-      entity: float64 ``[N, H]``, of every entity, without a relation; rows sum to 1.
-      relation: float64 ``[R, 2, H]``, means over a relation's training triples: of their heads, asked for tails, and of
-        their tails, asked for heads; with the relation's own part of the weights. NaN without triples.
-      reads: bool ``[N, H]``, whether an expert has something of the entity to read; True for the structure.
-    """
-
-    entity: np.ndarray
-    relation: np.ndarray
-    reads: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +56,26 @@ class Measured:
         return [STRUCTURE if pattern == "none" else pattern for pattern in found]
 
     @functools.cached_property
-    def weights(self) -> Weights:
-        """See ``Weights``."""
-        return weights_of(self.model.served, np.asarray(self.model.graph.train))
+    def entity_shares(self) -> np.ndarray:
+        """Each expert's share of the weights with which entities are asked about, without a relation.
+
+        Float64 ``[N, H]``; rows sum to 1.
+        """
+        served = self.model.served
+
+        def shares(ids: np.ndarray) -> jax.Array:
+            carried = look_up(served.params.structure, served.inputs, ids, split=False)
+            return programs.expert_shares(served.model, served.params.model, carried)
+
+        found = in_batches(shares, np.arange(served.facts.num_entities, dtype=np.int32)).astype(np.float64)
+        return found / found.sum(axis=1, keepdims=True)
+
+    @functools.cached_property
+    def relation_shares(self) -> np.ndarray:
+        """Means of the shares over the training triples of each relation; see ``shares_by_relation``."""
+        served = self.model.served
+        of_relations = np.asarray(programs.relation_weights(served.model, served.params.model), np.float64)
+        return shares_by_relation(self.entity_shares, of_relations, np.asarray(self.model.graph.train))
 
     @property
     def judged_on(self) -> str:
@@ -121,43 +121,24 @@ class Measured:
         return dict(zip(self.run.experts, shares.tolist(), strict=True))
 
     def reads(self, expert: str) -> float:
-        """The share of the entities that an expert has something to read of."""
-        return float(self.weights.reads[:, self.run.experts.index(expert)].mean())
+        """The share of the entities that an expert has something to read of; all for the structure."""
+        served, number = self.model.served, self.run.experts.index(expert)
+        if not number:
+            return 1.0
+        columns = [1 + modality for modality in served.model.encoder.reads[number - 1]]
+        return float(np.asarray(served.inputs.present)[:, columns].any(axis=1).mean())
 
 
 def measure(run: Finished, **options: Any) -> Measured:
     """Restores a run's best checkpoint on one device and measures; see ``load`` for options and errors."""
     model, restored = load_checkpoint(run.workdir, **options)
-    ranks = test_ranks(model.served, restored)
-    masked = masked_ranks(restored, model.served, ranks) if model.modalities[1:] and ranks is not None else None
+    dataset, ranks, masked = restored.dataset, None, None
+    if len(dataset.graph.test):
+        # The ranks that training scored test by.
+        evaluator = builders.build_evaluator(restored.config, restored.model, dataset, restored.mapper)
+        ranks = evaluator.ranks(restored.params.model, encoded_vectors(model.served, restored.mapper), "test")
+        masked = masked_ranks(restored, model.served, ranks) if model.modalities[1:] else None
     return Measured(run, model, ranks, masked)
-
-
-def test_ranks(served: Served, restored: Restored) -> np.ndarray | None:
-    """The ranks that training scored test by: float64 ``[2T]``, tails first, or None without test triples."""
-    dataset = restored.dataset
-    if not len(dataset.graph.test):
-        return None
-    evaluator = builders.build_evaluator(restored.config, restored.model, dataset, restored.mapper)
-    vectors = encoded_vectors(served, restored.mapper)
-    return evaluator.ranks(restored.params.model, vectors, "test")
-
-
-def weights_of(served: Served, train: np.ndarray) -> Weights:
-    """The shares of the experts, with means over the training triples int ``[T, 3]``."""
-    entities = served.facts.num_entities
-
-    def shares(ids: np.ndarray) -> jax.Array:
-        carried = look_up(served.params.structure, served.inputs, ids, split=False)
-        return programs.expert_shares(served.model, served.params.model, carried)
-
-    entity = in_batches(shares, np.arange(entities, dtype=np.int32)).astype(np.float64)
-    entity /= entity.sum(axis=1, keepdims=True)
-    present = np.asarray(served.inputs.present)
-    reads = [present[:, 1:][:, list(read)].any(axis=1) for read in served.model.encoder.reads]
-    of_relations = np.asarray(programs.relation_weights(served.model, served.params.model), np.float64)
-    relation = shares_by_relation(entity, of_relations, train)
-    return Weights(entity, relation, np.stack([np.ones(entities, bool), *reads], axis=1))
 
 
 def shares_by_pattern(shares: np.ndarray, patterns: list[str]) -> list[tuple[str, int, np.ndarray]]:
@@ -168,7 +149,9 @@ def shares_by_pattern(shares: np.ndarray, patterns: list[str]) -> list[tuple[str
 
 
 def shares_by_relation(entity: np.ndarray, relation: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Mean shares ``[R, 2, H]`` of heads, asked for tails, and of tails, asked for heads; NaN without triples.
+    """Mean shares ``[R, 2, H]`` over a relation's triples: of heads, asked for tails, and of tails, asked for heads.
+
+    The relation's own part of the weights is in them. NaN without triples.
 
     Args:
       entity: ``[N, H]``, shares of entities without a relation.
