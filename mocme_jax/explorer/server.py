@@ -114,7 +114,6 @@ def make_app(explored: Explored, *, can_add: tuple[str, ...]) -> Starlette:
 
     def page(template: str, status: int = 200, **told: Any) -> Response:
         model = explored.model
-
         about = {
             "graph": model.graph.name,
             "can_add": can_add,

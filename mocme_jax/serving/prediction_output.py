@@ -36,12 +36,11 @@ def predict_one(
         rows = [dataclasses.asdict(a) | {"adds_to_score": adds} for a, adds in zip(answers, added, strict=True)]
         print_json(rows)
         return
-    asked = "head" if head is None else "relation" if relation is None else "tail"
     title = "  ".join(key if key is not None else "?" for key in (head, relation, tail))
     rows = [
         {
             "rank": answer.rank,
-            "relation" if asked == "relation" else "entity": answer.label,
+            "relation" if relation is None else "entity": answer.label,
             "probability": answer.probability,
             "known": answer.known if answer.known == NEW else f"{answer.known} *",
             "adds to score": "  ".join(f"{name} {value:+.2f}" for name, value in adds.items()),
