@@ -10,13 +10,13 @@ import numpy as np
 from mocme_jax.data.graph.known_tails import reciprocal
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.readers.json_shape import misfit
-from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.serving import compiled_queries as programs
 from mocme_jax.serving import probability
 from mocme_jax.serving.completion import Served, complete_questions, in_batches, score_relations
 from mocme_jax.serving.probability import UNFITTED, Curve, Fit, Weighed
 from mocme_jax.serving.top_candidates import pairs_of
+from mocme_jax.training.checkpoints.run_folder import write_json
 from mocme_jax.training.checkpoints.sealed_checkpoints import digest_of
 
 FILE = "calibration.json"
@@ -112,18 +112,14 @@ def _is_rising(curve: Curve) -> bool:
 
 def write_calibration(workdir: Path, identity: dict, calibration: Calibration) -> bool:
     """Write a calibration into a run's folder; return False if it cannot be written."""
-    parts = (
-        ("answers", calibration.answers, calibration.answers_curve),
-        ("relations", calibration.relations, calibration.relations_curve),
-    )
-    kept = {"of": identity, "report": calibration.report, "missing": calibration.missing} | {
-        name: {**fit._asdict(), "curve": curve._asdict()} for name, fit, curve in parts
-    }
+    kept = {"of": identity, "report": calibration.report, "missing": calibration.missing}
+    for name in ("answers", "relations"):
+        fit, curve = getattr(calibration, name), getattr(calibration, f"{name}_curve")
+        kept[name] = {**fit._asdict(), "curve": curve._asdict()}
     kept = json.loads(json.dumps(kept, allow_nan=False, default=np.ndarray.tolist))
-    text = json.dumps(kept | {"digest": digest_of(kept)}, indent=1) + "\n"
     try:
-        write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode()))
-    except OSError:
+        write_json(Path(workdir) / FILE, kept | {"digest": digest_of(kept)})
+    except UserError:
         return False
     return True
 

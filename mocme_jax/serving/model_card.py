@@ -3,16 +3,17 @@
 The headings are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as they apply.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
-from mocme_jax.data.whole_files import write_atomically
-from mocme_jax.errors import one_line
+from mocme_jax.errors import UserError, one_line
 from mocme_jax.flags import PLACES_MEANING, flags_of
 from mocme_jax.serving.calibration import MEANING, identity_of, read_calibration
+from mocme_jax.training.checkpoints.run_folder import write_whole
 from mocme_jax.training.logs.run_results import joined_scores_of, scores_of
 from mocme_jax.training.setup.settings import settings_of
 
@@ -33,10 +34,8 @@ def write_card(workdir: Path, results: dict) -> None:
         return
     kept = read_calibration(workdir, identity_of(results["fingerprint"], results["run"]))
     text = card(results, None if kept is None else kept.report)
-    try:
-        write_atomically(Path(workdir) / FILE, lambda file: file.write(text.encode("utf-8", "surrogatepass")))
-    except OSError:
-        return
+    with contextlib.suppress(UserError):
+        write_whole(Path(workdir) / FILE, text.encode("utf-8", "surrogatepass"))
 
 
 def card(results: dict, calibration: dict | None) -> str:
