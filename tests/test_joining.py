@@ -1,16 +1,23 @@
-"""The processes of a run meet, or end with one line that says why not; each is a process of its own."""
+"""The processes of a run meet, or end with one line that says why not.
+
+Where the outcome depends on who came in time, the time is up when the test says so.
+"""
 
 import contextlib
+import itertools
 import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from command_runner import assert_one_error, start
+from command_runner import assert_one_error, environment, start
 
 from mocme_jax.errors import UserError
 from mocme_jax.parallel import meeting
@@ -22,16 +29,59 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def train(folder, port, process, *flags, host="127.0.0.1", processes=2, seconds=2.5) -> subprocess.Popen:
+def flags_of(port, process, *flags, host="127.0.0.1", processes=2, seconds=1.0) -> list[str]:
     address = [f"--config.parallel.coordinator={host}:{port}", f"--config.parallel.join_seconds={seconds}"]
-    numbers = [f"--config.parallel.processes={processes}", f"--config.parallel.process={process}"]
-    return start("train", *address, *numbers, *flags, folder=folder)
+    return [*address, f"--config.parallel.processes={processes}", f"--config.parallel.process={process}", *flags]
+
+
+def train(folder, *args, **kwargs) -> subprocess.Popen:
+    return start("train", *flags_of(*args, **kwargs), folder=folder)
 
 
 def assert_refused(process: subprocess.Popen, *words: str) -> None:
-    printed, errors = process.communicate(timeout=60)
+    printed, errors = process.communicate(timeout=120)
     assert_one_error(process.returncode, errors, *words)
-    assert printed == ""
+    # All that a process may print before is what it waits for.
+    assert all(line.startswith("waiting ") for line in printed.splitlines()), printed
+
+
+# Trains, but its time to meet is up when there is a file, and what it waits for is told at each turn.
+PATIENT = """
+import sys
+from pathlib import Path
+from mocme_jax.command_line import run
+from mocme_jax.parallel import meeting
+from mocme_jax.train import main
+over = Path(sys.argv.pop(1))
+meeting._TELL, left = 0.0, meeting._Clock.left
+meeting._Clock.left = lambda clock: 0.0 if over.exists() else min(left(clock), 0.2)
+run(main)
+"""
+
+
+class Gathering:
+    """Process 0 of a run of three, or more, which waits for the others until ``end``."""
+
+    def __init__(self, folder: Path, processes: int = 3):
+        self.folder, self.processes, self.port = folder, processes, free_port()
+        flags = flags_of(self.port, 0, processes=processes, seconds=120)
+        command = [sys.executable, "-c", PATIENT, str(folder / "over"), *flags]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(command, cwd=folder, env=environment(), **pipes)
+
+    def train(self, process: int, *flags: str) -> subprocess.Popen:
+        """Starts another process."""
+        return train(self.folder, self.port, process, *flags, processes=self.processes, seconds=120)
+
+    def wait_for(self, missing: str) -> None:
+        """Returns when these are the processes that it waits for."""
+        line = next((line for line in self.process.stdout if f"for process {missing} (" in line), None)
+        assert line, self.process.stderr.read()
+
+    def end(self) -> subprocess.Popen:
+        """Lets the time to meet be up."""
+        (self.folder / "over").touch()
+        return self.process
 
 
 @contextlib.contextmanager
@@ -51,13 +101,10 @@ def stranger(answer: bytes) -> Iterator[int]:
 
 @pytest.mark.slow
 def test_nobody_answers(tmp_path):
-    process = train(tmp_path, free_port(), 1)
-    assert_refused(
-        process, "process 0 does not answer (Connection refused)", "start process 0", "parallel.join_seconds"
-    )
-    assert_refused(
-        train(tmp_path, 9, 1, host="nowhere.invalid", seconds=0.1), "nowhere.invalid:9", "process 0 does not answer"
-    )
+    words = "process 0 does not answer (Connection refused)", "start process 0", "parallel.join_seconds"
+    elsewhere = train(tmp_path, 9, 1, host="nowhere.invalid", seconds=0.1)
+    assert_refused(train(tmp_path, free_port(), 1), *words)
+    assert_refused(elsewhere, "nowhere.invalid:9", "process 0 does not answer")
 
 
 @pytest.mark.slow
@@ -77,40 +124,66 @@ def test_an_address_of_another_machine(tmp_path):
 
 @pytest.mark.slow
 def test_missing_processes_are_named_by_all_that_came(tmp_path):
-    port = free_port()
-    processes = [train(tmp_path, port, number, processes=4, seconds=4) for number in (0, 2)]
-    for process in processes:
+    first = Gathering(tmp_path, processes=4)
+    third = first.train(2)
+    first.wait_for("1, 3")
+    for process in (first.end(), third):
         assert_refused(process, "of the 4 processes of the run, these did not join", ": 1, 3")
 
 
 @pytest.mark.slow
 def test_other_flags_another_folder_and_a_number_that_is_taken(tmp_path):
-    port = free_port()
-    first = train(tmp_path, port, 0, processes=3, seconds=8)
-    second = train(tmp_path, port, 1, processes=3, seconds=8)
-    time.sleep(2)
-    assert_refused(train(tmp_path, port, 2, "--config.model.width=8", processes=3, seconds=8), "a run with other flags")
-    assert_refused(train(tmp_path, port, 2, "--workdir=elsewhere", processes=3, seconds=8), "a run with other flags")
-    assert_refused(train(tmp_path, port, 1, processes=3, seconds=8), "another process has joined as process 1")
-    assert_refused(first, "did not join", ": 2")
-    assert_refused(second, "did not join", ": 2")
+    first = Gathering(tmp_path)
+    second = first.train(1)
+    first.wait_for("2")
+    others = [first.train(2, "--config.model.width=8"), first.train(2, "--workdir=elsewhere"), first.train(1)]
+    for process, word in zip(others, (*["a run with other flags"] * 2, "another process has joined as"), strict=True):
+        assert_refused(process, word)
+    for process in (first.end(), second):
+        assert_refused(process, "did not join", ": 2")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_processes_wait(number, tmp_path):
-    """Before there is anything to save; the others go on waiting for the one that has left."""
-    port = free_port()
-    first, second = (train(tmp_path, port, process, processes=3, seconds=8) for process in (0, 1))
-    time.sleep(2)
-    second.send_signal(number)
-    printed, errors = second.communicate(timeout=60)
-    line = "stopped before training began; rerun the same command to start it\n"
-    assert (second.returncode, printed, errors) == (75, line, "")
-    assert_refused(first, "did not join", ": 1, 2")
+def test_a_signal_while_processes_wait(tmp_path):
+    """Before there is anything to save; the others go on waiting for the one that has left, which may come again."""
+    first = Gathering(tmp_path)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        second = first.train(1)
+        first.wait_for("2")
+        second.send_signal(number)
+        printed, errors = second.communicate(timeout=120)
+        line = "stopped before training began; rerun the same command to start it\n"
+        assert (second.returncode, printed, errors) == (75, line, "")
+        first.wait_for("1, 2")
+    assert_refused(first.end(), "did not join", ": 1, 2")
 
 
-def all_met(count: int, seconds: float = 20.0, run: str = "run") -> tuple[list, int]:
+@pytest.fixture
+def lines(monkeypatch) -> list[str]:
+    """What those who wait in this process tell, at each turn instead of every ten seconds."""
+    told: list[str] = []
+    monkeypatch.setattr(meeting, "_TELL", 0.0)
+    monkeypatch.setattr(meeting, "print", lambda line, **_: told.append(line), raising=False)
+    return told
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def made_up_time(monkeypatch) -> None:
+    """A clock that goes on by a quarter of a second whenever it is asked, and by as long as somebody sleeps."""
+    passed = itertools.count(0, 0.25)
+    slept = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: next(passed) + sum(slept), sleep=slept.append)
+    monkeypatch.setattr(meeting, "time", clock)
+
+
+def all_met(count: int, seconds: float = 60.0, run: str = "run") -> tuple[list, int]:
     """What `meet` gives or raises in each of the processes, here threads; the last comes a little later."""
     port, found = free_port(), [None] * count
 
@@ -139,14 +212,15 @@ def test_all_meet_and_the_port_is_free_again_at_the_address_alone():
     assert all_met(1)[0][0].startswith("127.0.0.1:")
 
 
-def test_strangers_do_not_keep_a_run_from_meeting():
+def test_strangers_do_not_keep_a_run_from_meeting(lines):
     port, found = free_port(), []
-    arguments = dict(seconds=20.0, run="run")
+    arguments = dict(seconds=60.0, run="run")
     threads = [
         threading.Thread(target=lambda n=n: found.append(meeting.meet(f"127.0.0.1:{port}", 3, n, **arguments)))
         for n in range(3)
     ]
     threads[0].start()
+    wait_until(lambda: lines)
     for sent in (
         b"GET / HTTP/1.1\r\n\r\n",
         b"",
@@ -155,16 +229,14 @@ def test_strangers_do_not_keep_a_run_from_meeting():
         "mocme_jax join ² run\n".encode(),
         b"mocme_jax join 7 run\n",
     ):
-        for _ in range(50):
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)) as visitor:
-                visitor.sendall(sent)
-                break
-            time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", port)) as visitor:
+            visitor.sendall(sent)
     # One that joined and has ended may be started again.
     with socket.create_connection(("127.0.0.1", port)) as gone:
         gone.sendall(b"mocme_jax join 1 run\n")
         assert gone.recv(100) == b"mocme_jax wait\n"
-    time.sleep(1.5)
+        wait_until(lambda: "for process 2 (" in lines[-1])
+    wait_until(lambda: "for process 1, 2 (" in lines[-1])
     for thread in threads[1:]:
         thread.start()
     for thread in threads:
@@ -172,21 +244,20 @@ def test_strangers_do_not_keep_a_run_from_meeting():
     assert sorted(found) == ["", "", f"127.0.0.1:{port}"]
 
 
-def test_silent_strangers_delay_nobody():
+def test_silent_strangers_delay_nobody(lines, monkeypatch):
+    monkeypatch.setattr(meeting, "_SILENCE", 1e6)
     port, found = free_port(), []
     threads = [
         threading.Thread(
-            target=lambda n=n: found.append(meeting.meet(f"127.0.0.1:{port}", 2, n, seconds=6.0, run="run"))
+            target=lambda n=n: found.append(meeting.meet(f"127.0.0.1:{port}", 2, n, seconds=60.0, run="run"))
         )
         for n in range(2)
     ]
     threads[0].start()
+    wait_until(lambda: lines)
     with contextlib.ExitStack() as open_now:
         for count in range(30):
-            while True:
-                with contextlib.suppress(ConnectionRefusedError):
-                    visitor = open_now.enter_context(socket.create_connection(("127.0.0.1", port)))
-                    break
+            visitor = open_now.enter_context(socket.create_connection(("127.0.0.1", port)))
             visitor.sendall(b"mocme_jax join 1"[:count])
         threads[1].start()
         for thread in threads:
@@ -194,30 +265,33 @@ def test_silent_strangers_delay_nobody():
     assert sorted(found) == ["", f"127.0.0.1:{port}"]
 
 
-def test_many_missing_processes_are_counted():
+def test_many_missing_processes_are_counted(lines, monkeypatch):
     """In a line that those who came can read."""
-    port, found = free_port(), []
+    port, found, over = free_port(), [], threading.Event()
+    monkeypatch.setattr(meeting._Clock, "left", lambda clock: 0.0 if over.is_set() else 0.1)
 
     def one(process: int) -> None:
         with pytest.raises(UserError, match=r"did not join at .*: 2, 3, 4, .*, 11 and 1988 more") as raised:
-            meeting.meet(f"127.0.0.1:{port}", 2000, process, seconds=1.5, run="run")
+            meeting.meet(f"127.0.0.1:{port}", 2000, process, seconds=60.0, run="run")
         found.append(str(raised.value))
 
     threads = [threading.Thread(target=one, args=(process,)) for process in (0, 1)]
     for thread in threads:
         thread.start()
+    wait_until(lambda: any("for process 2, 3" in line for line in lines))
+    over.set()
     for thread in threads:
         thread.join()
     assert len(found) == 2
 
 
-def test_what_is_awaited_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(meeting, "_TELL", 0.3)
+def test_what_is_awaited_is_told(made_up_time, capsys, monkeypatch):
+    monkeypatch.setattr(meeting, "_TELL", 1.0)
     with pytest.raises(UserError, match="did not join"):
         meeting.meet(f"127.0.0.1:{free_port()}", 3, 0, seconds=2.5, run="run")
     assert re.search(r"waiting at 127.0.0.1:\d+ for process 1, 2 \(1 of 2 s\)\n", capsys.readouterr().out)
     with pytest.raises(UserError, match="does not answer"):
-        meeting.meet(f"127.0.0.1:{free_port()}", 3, 2, seconds=1.5, run="run")
+        meeting.meet(f"127.0.0.1:{free_port()}", 3, 2, seconds=5.0, run="run")
     assert re.search(r"waiting for process 0 at 127.0.0.1:\d+: process 0 does not", capsys.readouterr().out)
 
 
@@ -238,7 +312,7 @@ def test_what_is_no_address(address, monkeypatch):
         meeting.meet("localhost:1", 2, 0, seconds=1.0, run="run")
 
 
-def test_a_name_may_be_published_late(monkeypatch):
+def test_a_name_may_be_published_late(made_up_time, monkeypatch):
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
     answers = [socket.gaierror(-2, "Name or service not known"), found]
 
@@ -284,14 +358,15 @@ def test_what_jax_is_told(monkeypatch):
 def test_a_cluster_is_asked_and_what_goes_wrong_there_is_one_line(tmp_path, monkeypatch):
     for name in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
-    auto = ["--config.parallel.coordinator=auto", "--config.parallel.join_seconds=1.5"]
-    assert_refused(start("train", *auto, folder=tmp_path), "no SLURM, TPU pod, Kubernetes or MPI was found here")
+    auto = ["train", "--config.parallel.coordinator=auto", "--config.parallel.join_seconds=1"]
+    nowhere = start(*auto, folder=tmp_path)
     for name, value in (("JOB_ID", "7"), ("PROCID", "1"), ("LOCALID", "0"), ("STEP_NODELIST", "localhost,b")):
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("SLURM_NTASKS", "two")
-    assert_refused(start("train", *auto, folder=tmp_path), "the cluster cannot be asked (ValueError: invalid literal")
+    malformed = start(*auto, folder=tmp_path)
     monkeypatch.setenv("SLURM_NTASKS", "2")
+    alone = start(*auto, folder=tmp_path)
+    assert_refused(nowhere, "no SLURM, TPU pod, Kubernetes or MPI was found here")
+    assert_refused(malformed, "the cluster cannot be asked (ValueError: invalid literal")
     # JAX takes the port from the number of the job.
-    assert_refused(
-        start("train", *auto, folder=tmp_path), f"localhost:{7 + 65535 - 2**12 + 1}: process 0 does not answer"
-    )
+    assert_refused(alone, f"localhost:{7 + 65535 - 2**12 + 1}: process 0 does not answer")
