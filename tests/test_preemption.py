@@ -9,13 +9,16 @@ import time
 import pytest
 from command_runner import environment
 
+from mocme_jax.training import preemption as module
 from mocme_jax.training.preemption import Preemption, Stopped
 
 # What the process is at when the first signal comes, and how it goes on from there.
 PROGRAM = """
 import signal, sys, time
+from mocme_jax.training import preemption as module
 from mocme_jax.training.preemption import Preemption, Stopped
 
+module._ECHO_SECONDS = {echo}
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with Preemption({status}, alone={alone}) as preemption:
     {phase}
@@ -32,32 +35,29 @@ sys.exit(preemption.status)
 # One call of C that holds on to the main thread for minutes, lets other threads run, and no signal interrupts it.
 LONG_CALL = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 
-# The rest of a step, in which a line that comes at once has come.
-A_STEP = "time.sleep(0.5)"
+# The rest of a step, which lasts until the test has read what it waits for.
+A_STEP = "sys.stdin.readline()"
 
 
-def start(phase="preemption.something_to_save()", after="pass", alone=True, status=75) -> subprocess.Popen:
-    text = PROGRAM.format(phase=phase, after=after, alone=alone, status=status)
-    command = [sys.executable, "-c", text]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(
+    phase="preemption.something_to_save()", after="pass", alone=True, status=75, echo=module._ECHO_SECONDS
+) -> subprocess.Popen:
+    text = PROGRAM.format(phase=phase, after=after, alone=alone, status=status, echo=echo)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", text], env=environment(), **pipes, text=True)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     return process
 
 
-# At once, from the thread that sees to signals; the program's own lines may be sooner.
-STOPPING = "stopping after this step; a second signal stops it at once"
-
-
-def told(process: subprocess.Popen) -> tuple[int, list[str], str]:
-    """Status, lines without the one that is told at once, and errors."""
-    status, printed, errors = end(process)
-    lines = printed.splitlines()
-    lines.remove(STOPPING)
-    return status, lines, errors
+def assert_asked(process: subprocess.Popen) -> None:
+    """Reads the program's own line, and the one that the thread that sees to signals prints at once."""
+    lines = {process.stdout.readline(), process.stdout.readline()}
+    assert lines == {"asked\n", "stopping after this step; a second signal stops it at once\n"}
 
 
 def end(process: subprocess.Popen) -> tuple[int, str, str]:
-    printed, errors = process.communicate(timeout=30)
+    """Lets it go on; its status, what it printed then, and errors."""
+    printed, errors = process.communicate("\n", timeout=60)
     return process.returncode, printed, errors
 
 
@@ -65,8 +65,9 @@ def end(process: subprocess.Popen) -> tuple[int, str, str]:
 def test_what_has_something_to_save_is_asked_and_goes_on_to_its_end(number, status):
     process = start(after=A_STEP, status=status)
     process.send_signal(number)
+    assert_asked(process)
     # The line of Stopped, and then the program goes on behind the block.
-    assert told(process) == (status, ["asked", "saved; the same command goes on", "and on"], "")
+    assert end(process) == (status, "saved; the same command goes on\nand on\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
@@ -87,7 +88,8 @@ def test_other_processes_are_not_left_alone():
     """There must be no leaving before all have agreed."""
     process = start(phase='preemption.nothing_to_save("not this")', after=A_STEP, alone=False)
     process.send_signal(signal.SIGTERM)
-    assert told(process) == (75, ["asked", "saved; the same command goes on", "and on"], "")
+    assert_asked(process)
+    assert end(process) == (75, "saved; the same command goes on\nand on\n", "")
 
 
 @pytest.mark.parametrize(("first", "status"), [(signal.SIGTERM, 130), (signal.SIGINT, 143), (signal.SIGUSR1, 143)])
@@ -95,19 +97,21 @@ def test_a_second_signal_ends_it_in_the_middle_of_a_long_call(first, status):
     second = signal.Signals(status - 128)
     process = start(after=LONG_CALL)
     process.send_signal(first)
-    assert {process.stdout.readline(), process.stdout.readline()} == {"asked\n", f"{STOPPING}\n"}
-    time.sleep(0.7)
+    assert_asked(process)
+    time.sleep(module._ECHO_SECONDS + 0.1)
     assert process.poll() is None
     process.send_signal(second)
     assert end(process) == (status, "", "")
 
 
 def test_an_echo_of_the_first_is_no_second():
-    process = start(after="time.sleep(1)")
+    # A terminal and a script are not further apart; the test and the program may be.
+    assert 0.2 < module._ECHO_SECONDS < 1
+    process = start(after=f"{A_STEP}; time.sleep(0.3)", echo=3600)
     process.send_signal(signal.SIGINT)
-    assert {process.stdout.readline(), process.stdout.readline()} == {"asked\n", f"{STOPPING}\n"}
+    assert_asked(process)
     process.send_signal(signal.SIGTERM)
-    assert end(process)[:2] == (75, "saved; the same command goes on\nand on\n")
+    assert end(process) == (75, "saved; the same command goes on\nand on\n", "")
 
 
 def test_handlers_are_put_back_and_ignored_signals_stay_ignored():
