@@ -16,7 +16,9 @@ from .readers import READERS
 def main() -> int:
     """Reads the flags, runs the readers one after the other."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="for all readers together (default: %(default)g)")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of the processor, for all readers together (default: %(default)g)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first input of each reader (default: %(default)s)")
     parser.add_argument("--reader", choices=READERS, action="append", help="this one alone; may be given several times")
     parser.add_argument("--inputs", type=int, help="of each reader, at most; without --seconds, however long they take")

@@ -51,7 +51,7 @@ def fuzz(reader: str, *, seed: int, inputs: int, seconds: float) -> Outcome:
       reader: a name in READERS.
       seed: of the first input; an input's own seed makes it again.
       inputs: how many at most.
-      seconds: how long at most, without the start of the process.
+      seconds: of the processor at most, without the start of the process; a machine that is busy gets as far.
     """
     outcome, start = Outcome(reader), time.monotonic()
     folder = temporary_folder()
