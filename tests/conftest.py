@@ -35,8 +35,8 @@ gc.set_threshold(100_000, 50, 50)
 # Linux allows a process 65,530 mappings of memory, and each compiled program takes some.
 MANY_MAPPINGS, KEPT_DAYS = 20_000, 14
 # Begun first, so that no process is left with one of them when the other is done.
-LONG = ("docs", "slurm", "processes", "studies", "drill", "quickstart_atlas", "tour", "run", "failures", "resuming")
-LONG += ("benchmarks", "layouts", "run_places")
+LONG = ("docs", "slurm", "studies", "processes", "attacks", "fuzz", "drill", "quickstart_atlas", "tour", "run")
+LONG += ("failures", "resuming", "joining", "benchmarks", "layouts", "run_places")
 LONG += ("training_program", "devices_atlas", "coldstart", "measure", "report", "report_browser")
 
 
