@@ -32,6 +32,15 @@ signal.signal(signal.SIGUSR1, stop)
 signal.signal(signal.SIGTERM, stop)
 time.sleep(100)
 """
+# Python, but JAX ends a run whose other process was killed after ten seconds without its heartbeat, not thirty.
+IMPATIENT = """#!{python}
+import runpy, sys
+from mocme_jax.parallel import processes
+processes.HEARTBEAT = 10
+assert sys.argv[1:3] == ["-m", "mocme_jax.train"]
+del sys.argv[1:3]
+runpy.run_module("mocme_jax.train", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +53,15 @@ def slurm():
 def limited(slurm, tmp_path_factory) -> tuple[str, Path]:
     """A job that meets the shortest time limit, a minute, while the others run; and its folder."""
     folder = tmp_path_factory.mktemp("limited")
+    python = in_place_of_python(folder, PROGRAM)
+    return submit(slurm, folder, "--time=1", python=python, options=("--signal=USR1@50",)), folder
+
+
+def in_place_of_python(folder: Path, text: str) -> str:
     program = folder / "python"
-    program.write_text(PROGRAM.format(python=sys.executable))
+    program.write_text(text.format(python=sys.executable))
     program.chmod(0o755)
-    return submit(slurm, folder, "--time=1", python=str(program), options=("--signal=USR1@50",)), folder
+    return str(program)
 
 
 def submit(slurm: Slurm, folder: Path, *flags: str, python: str = sys.executable, options: tuple = ()) -> str:
@@ -100,7 +114,7 @@ def test_a_run_ends_and_goes_on_as_documented_and_its_numbers_are_those_of_one_p
     assert re.search(rf"stopped after step {second:,} .* is saved", out.read_text()), out.read_text()
 
     # A killed process: the job fails, is not queued again, and nothing that was saved is lost.
-    job = submit(slurm, tmp_path, *endless, "--time=10")
+    job = submit(slurm, tmp_path, *endless, "--time=10", python=in_place_of_python(tmp_path, IMPATIENT))
     further(second)
     for process in slurm.processes():
         with contextlib.suppress(OSError):
