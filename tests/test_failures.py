@@ -97,6 +97,23 @@ def test_a_signal_saves_where_it_is_and_the_same_command_goes_on_exactly(graph, 
     assert numbers(workdir) == numbers(undisturbed)
 
 
+# Trains, but gets a signal at the moment that it shows something, and then goes no further by itself.
+SIGNALLED = """
+import os, sys, time
+from mocme_jax.command_line import run
+from mocme_jax.train import main
+shown, number = sys.argv.pop(1), int(sys.argv.pop(1))
+write = sys.stdout.write
+def show(text):
+    write(text)
+    if shown in text:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+sys.stdout.write = show
+run(main)
+"""
+
+
 def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, finished, tmp_path, monkeypatch):
     (workdir / "results.json").unlink()
     before = completed(workdir / "last"), completed(workdir / "best")
@@ -108,11 +125,12 @@ def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, fini
             f"stopped before the test score; rerun the same command to get it from {workdir}",
         ),
     ):
-        process = start("train", *flags(graph, workdir), folder=tmp_path)
-        assert any(shown in line for line in process.stdout)
-        process.send_signal(number)
-        printed, errors = process.communicate(timeout=120)
-        assert (process.returncode, printed.splitlines()[-1], errors) == (75, words, "")
+        # As in `command_runner.start`.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        command = [sys.executable, "-c", SIGNALLED, shown, str(int(number)), *flags(graph, workdir)]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+        assert shown in ended.stdout
+        assert (ended.returncode, ended.stdout.splitlines()[-1], ended.stderr) == (75, words, "")
         assert (completed(workdir / "last"), completed(workdir / "best")) == before
     assert run_here("train", *flags(graph, workdir), monkeypatch=monkeypatch) == 0
     assert numbers(workdir) == numbers(finished)
