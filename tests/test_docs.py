@@ -30,8 +30,11 @@ BLOCK = re.compile(r"(<!-- not run: [^\n]* -->\n+)?^```(bash|python)\n(.*?)^```"
 # What other tests run: test_processes the cluster, .ci/run the two scripts and the installation.
 ELSEWHERE = re.compile(r"bash launch/(quickstart|test|local_cluster)\.sh\b|source \.venv/bin/activate$|pip install ")
 # A training on atlas is cut short.
-SHORT = ["--config.train.epochs=2", "--config.train.eval_every=2", "--config.model.width=8"]
-SHORT += ["--config.negatives.pool=64", "--config.parallel.devices=1"]
+FEW = ["--config.train.eval_every=2", "--config.negatives.pool=64", "--config.parallel.devices=1"]
+SHORT = [*FEW, "--config.train.epochs=2", "--config.model.width=8"]
+# The same in Python.
+FIT = re.compile(r"\bwidth=\d+, epochs=\d+(, eval_every=\d+)?")
+SHORT_FIT = "width=8, epochs=2, eval_every=2, pool=64"
 
 
 def blocks(page: Path) -> Iterator[tuple[bool, str, str]]:
@@ -103,6 +106,8 @@ def run_line(line: str, monkeypatch) -> None:
         command, flags = "train", ["--help"]
     if command in ("train", "search", "ablate") and "width" not in line:
         flags += SHORT
+    elif command in ("search", "ablate"):
+        flags += FEW
     if "--study=components" in line:
         flags += ["--cells=full,structure alone", "--seeds=2"]
     assert run_here(COMMANDS[command], *flags, monkeypatch=monkeypatch) == 0, line
@@ -124,7 +129,7 @@ def test_commands_and_code_of_a_page_run(page, folder, served, monkeypatch, caps
             for line in text.replace("\\\n", " ").splitlines():
                 run_line(line, monkeypatch)
         else:
-            exec(compile(text, page.name, "exec"), names)
+            exec(compile(FIT.sub(SHORT_FIT, text), page.name, "exec"), names)
         if page.stem == "studies" and "def get_cells" in text:
             Path("mystudy.py").write_text(text, encoding="utf-8")
     printed = capsys.readouterr()
