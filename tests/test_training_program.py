@@ -355,6 +355,39 @@ def test_no_step_gathers_the_table():
         assert (max(heights) >= entities // 4) == (not split), sorted(heights)[-3:]
 
 
+# What costs nothing, and what touches only some rows of a table that is changed where it lies.
+FREE = {"parameter", "get-tuple-element", "tuple", "while", "bitcast", "fusion", "call"}
+OF_ROWS = {"gather", "scatter", "dynamic-slice", "dynamic-update-slice"}
+
+
+def passes_over(text, rows):
+    """The operations of a compiled program that read or write an array of at least this many rows as a whole."""
+    defined = re.findall(r"^ *(?:ROOT )?%?(\S+) = (.*?) ([a-z][a-z0-9-]*)\((.*)", text, re.MULTILINE)
+    tall = {name for name, shape, *_ in defined if any(int(n) >= rows for n in re.findall(r"\w\[(\d+)", shape))}
+    return {
+        operation
+        for name, _, operation, rest in defined
+        if operation not in FREE | OF_ROWS
+        and (name in tall or tall & set(re.findall(r"%([^\s,)]+)", rest.split("metadata=")[0])))
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sparse", [True, False])
+def test_no_step_passes_over_a_whole_table(sparse):
+    """If only read rows are updated, a step's cost does not depend on the number of entities."""
+    entities, model = 40_000, tiny()
+    inputs = ONE.place(jax.device_get(tiny_inputs(entities, (5,))), inputs_spec(False))
+    held = train_data(tiny_triples(), entities, inputs, wanted=HELD)
+    arguments = dict(entities=entities, sparse=sparse, batch_size=BATCH, triples=TRIPLES)
+    run, plan = made(model, create_optimizers(0.1, 0.1, rowwise=True), tiny_objective(pool=64), **arguments)
+    compiled = run.lower(plan.shapes, held, jnp.int32(1)).compile()
+    # Updates of whole tables are the counterexample.
+    assert bool(passes_over(compiled.as_text(), entities)) == (not sparse)
+    table = 4 * entities * model.encoder.structure_width
+    assert (compiled.memory_analysis().temp_size_in_bytes < table) == sparse
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "count", "split", "block"), [("pmap", 2, False, 5), ("shard_map", 4, True, 3), ("none", 1, False, 7)]
