@@ -26,17 +26,23 @@ class Need(NamedTuple):
       stages: bytes by stage. Only one stage runs at a time.
       collective: bytes that one device's program gives to collectives in a step.
       saved: bytes of the state on all devices, which checkpoints hold.
+      mapped: those of the bytes that the processes of a node share, because they are a mapped file.
     """
 
     parts: dict[str, int]
     stages: dict[str, int]
     collective: int = 0
     saved: int = 0
+    mapped: int = 0
 
     @property
     def total(self) -> int:
         """The peak in bytes: all parts, and the largest stage."""
         return sum(self.parts.values()) + max(self.stages.values())
+
+    def of_node(self, processes: int) -> int:
+        """The peak in bytes of all processes of a node."""
+        return processes * (self.total - self.mapped) + self.mapped
 
 
 def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> Need:
@@ -52,7 +58,7 @@ def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> 
     parts = {
         "Python, JAX and compiled programs": _PROGRAM,
         "names": _NAME * sizes.entities,
-        "features as read": features,
+        "features, shared by a node's processes if .npy": features,
         "triples": 12 * sizes.triples,
     } | builders.addition_bytes(config, sizes.entities, sizes.entities, sizes.relations)
     stages = {
@@ -61,7 +67,7 @@ def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> 
         # During training, Orbax holds a copy of this process's shards and the compressed part of that copy.
         "saving a checkpoint": int((1 + _COMPRESSED) * saved) // shared,
     }
-    return Need(parts, stages)
+    return Need(parts, stages, mapped=features)
 
 
 def device_share(kind: str | None, fraction: str | None) -> float:

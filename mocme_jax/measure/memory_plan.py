@@ -209,7 +209,7 @@ def plan(
     rows = [{"part": name, "GB": f"{size / 1e9:.3f}"} for name, size in host.parts.items()]
     rows += [{"part": f"only while {name}", "GB": f"{size / 1e9:.3f}"} for name, size in host.stages.items()]
     rows.append({"part": "peak per process", "GB": f"{host.total / 1e9:.3f}"})
-    rows.append({"part": f"peak per node of {processes}", "GB": f"{processes * host.total / 1e9:.3f}"})
+    rows.append({"part": f"peak per node of {processes}", "GB": f"{host.of_node(processes) / 1e9:.3f}"})
     results_table(rows, title="memory of the host, besides the devices", console=console)
     steps = -(-sizes.triples // settings.batch_size)
     console.print(

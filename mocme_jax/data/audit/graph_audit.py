@@ -6,7 +6,7 @@ import numpy as np
 
 from mocme_jax.data.audit.column_order import column_order_doubt
 from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, leaked_rows
-from mocme_jax.data.features.filled_rows import equal_rows
+from mocme_jax.data.features.filled_rows import projections
 from mocme_jax.data.graph.entity_names import readable_name
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.data.graph.splits import clean_rows, joined_rows
@@ -253,9 +253,9 @@ def _occurring(triples: np.ndarray, columns: tuple[int, ...], number: int) -> np
 
 
 def _audit_modality(modality: Modality) -> ModalityAudit:
-    rows = modality.features[modality.present]
-    same = int(equal_rows(rows)[2].max()) if len(rows) else 0
-    return ModalityAudit(modality.name, modality.features.shape[1], len(rows), same)
+    numbers = projections(modality.features)[modality.present]
+    same = int(np.unique(numbers, return_counts=True)[1].max()) if len(numbers) else 0
+    return ModalityAudit(modality.name, modality.features.shape[1], len(numbers), same)
 
 
 def _share(part: int, whole: int) -> str:

@@ -68,7 +68,10 @@ def find_filled(rows: np.ndarray) -> Filled:
 
 def equal_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Finds groups of equal rows: the first row of each, the group of each row (int ``[N]``), the size of each."""
-    # Equal rows have equal projections; different ones hardly ever do.
+    return np.unique(projections(rows), return_index=True, return_inverse=True, return_counts=True)[1:]
+
+
+def projections(rows: np.ndarray) -> np.ndarray:
+    """A number for each row, float64 ``[N]``: equal rows have equal numbers, and different ones hardly ever do."""
     direction = np.random.default_rng(0).standard_normal(rows.shape[1])
-    projections = np.einsum("ij,j->i", rows, direction, dtype=np.float64)
-    return np.unique(projections, return_index=True, return_inverse=True, return_counts=True)[1:]
+    return np.einsum("ij,j->i", rows, direction, dtype=np.float64)

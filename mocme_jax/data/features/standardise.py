@@ -49,8 +49,6 @@ def standardise(modality: Modality, scale: Scale | None = None, *, clip: float =
     Returns:
       The modality with new ``features``; rows that are not present stay 0.
     """
-    if not modality.present.any():
-        return modality
     centre, deviation = fit_scale(modality) if scale is None else scale
     features = np.zeros(modality.features.shape, np.float32)
     for places, rows in _blocks(modality):

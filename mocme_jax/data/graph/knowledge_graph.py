@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import importlib
+import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class Modality:
 
     Attributes:
       name: a word, such as ``text``.
-      features: float32 ``[N, d_m]``. Rows of entities that lack the modality are zero.
+      features: float32 ``[N, d_m]``. Rows of entities that lack the modality mean nothing; they are zero, or what a
+        memory-mapped file has in their place, such as NaN.
       present: bool ``[N]``, whether the entity has the modality.
       made_by: the encoder of the features, as ``prepare`` names it; empty if unknown.
       attributes: for numeric features that ``prepare`` made, the values that new numbers are ranked among; see
@@ -228,15 +230,16 @@ class KnowledgeGraph:
             parts[name] = part.hexdigest()
         return whole.hexdigest(), parts
 
-    def _parts(self) -> Iterator[tuple[str, tuple[bytes | memoryview, ...]]]:
+    def _parts(self) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
         """Yield the parts of the graph in the order of the fingerprint."""
         for name, names in (("names of entities", self.entities), ("names of relations", self.relations)):
             yield name, ("\n".join(names).encode("utf-8", "surrogatepass"), b"\0")
         for split, triples in self.splits.items():
             yield f"{split} triples", (np.ascontiguousarray(triples, np.int32).data, b"\0")
         for modality in self.modalities:
-            features, present = np.ascontiguousarray(modality.features), np.ascontiguousarray(modality.present)
-            yield f"{MODALITY_PART}{modality.name}", (modality.name.encode(), features.data, present.data)
+            blocks = (block.data for _, block in _shown(modality.features, modality.present))
+            present = np.ascontiguousarray(modality.present)
+            yield f"{MODALITY_PART}{modality.name}", itertools.chain([modality.name.encode()], blocks, [present.data])
 
 
 def _late(module: str) -> Any:
@@ -245,7 +248,10 @@ def _late(module: str) -> Any:
 
 
 def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None, made_by: str = "") -> Modality:
-    """Make a modality from a feature matrix and zero its missing rows.
+    """Make a modality from a feature matrix.
+
+    A read-only float32 matrix, such as a memory-mapped file, is kept as it is. Any other is copied, and the copy has
+    zeros in the missing rows.
 
     Args:
       name: the name of the modality.
@@ -265,12 +271,13 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
             present[start : start + _BLOCK] = ~np.isnan(rows[start : start + _BLOCK]).all(axis=1)
     if present.shape != (len(rows),):
         raise UserError(f"modality {name}: mask has shape {present.shape}, the matrix {rows.shape}")
-    features, finite = np.zeros(rows.shape, np.float32), np.ones(len(rows), bool)
-    # In blocks, so that one copy of the features is made and no more.
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        features[block] = np.where(present[block, None], rows[block], 0)
-        finite[block] = np.isfinite(features[block]).all(axis=1)
+    # Processes of one machine share the memory of a file that they map. A copy would be each process's own.
+    kept = rows.dtype == np.float32 and rows.flags.c_contiguous and rows.flags.aligned and not rows.flags.writeable
+    features, finite = rows if kept else np.zeros(rows.shape, np.float32), np.ones(len(rows), bool)
+    for block, shown in _shown(rows, present):
+        finite[block] = np.isfinite(shown).all(axis=1)
+        if not kept:
+            features[block] = shown
     bad = np.flatnonzero(~finite)
     if len(bad):
         raise UserError(
@@ -278,3 +285,10 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
             "masked; to mark the entity as missing, fill the row with NaN"
         )
     return Modality(name, features, np.asarray(present, bool), made_by)
+
+
+def _shown(rows: np.ndarray, present: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of rows as float32, with zeros in the missing rows; no copy of the whole is made."""
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        yield block, np.where(present[block, None], rows[block], 0).astype(np.float32, copy=False)
