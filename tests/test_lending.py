@@ -7,6 +7,7 @@ import pytest
 from command_runner import run_here
 from tiny_graph import tiny_flags, write_tiny_graph
 
+from mocme_jax.additions.addition import changed
 from mocme_jax.additions.lending import FILE, UNSEEN, Lending, _highest, find_lenders, read_lenders
 from mocme_jax.config import config_from_dict
 from mocme_jax.data.features.similarity import SHARPNESS
@@ -82,7 +83,7 @@ def test_lending_is_a_mean_in_which_neighbours_count_as_a_share_of_a_triple(rng)
     ids = np.array([[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]], np.int32)
     weights = np.array([[0, 0], [0, 0], [0.25, 0.75], [0.5, 0.5], [0, 0]], np.float32)
     triples = np.array([3, 1, 2, 0, 0], np.float32)
-    got = np.asarray(Lending(ids, weights, triples, np.float32(0.4)).change(jnp.asarray(structure)))
+    got = np.asarray(changed(jnp.asarray(structure), [Lending(ids, weights, triples, np.float32(0.4))]))
     np.testing.assert_allclose(got[[0, 1, 4]], structure[[0, 1, 4]], rtol=1e-6)
     typical = np.linalg.norm(structure[:3], axis=1).mean()
     mean = 0.25 * structure[0] + 0.75 * structure[1]
@@ -96,7 +97,7 @@ def test_a_share_of_nothing_changes_those_alone_that_train_never_shows(rng):
     modalities, train = some_graph(rng)
     structure = rng.normal(size=(ENTITIES, 8)).astype(np.float32)
     lenders = find_lenders(modalities, train, ENTITIES, 0.0)
-    got = np.asarray(lenders.change(jnp.asarray(structure)))
+    got = np.asarray(changed(jnp.asarray(structure), [lenders]))
     seen = lenders.triples > 0
     np.testing.assert_allclose(got[seen], structure[seen], rtol=1e-5)
     assert np.abs(got[~seen] - structure[~seen]).min(axis=1).max() > 1e-3
@@ -161,7 +162,7 @@ def test_lenders_are_found_anew_where_the_file_is_of_no_use(run, tmp_path, damag
     (found,) = builders.table_additions_of(config, graph)
     wrong = found._replace(weights=found.weights / 2)
     if damage == "another graph's":
-        wrong = Lending(*(rows[1:] for rows in wrong[:-1]), wrong.share)
+        wrong = Lending(*(rows[1:] for rows in wrong[:3]), wrong.share)
     if damage == "no such entity":
         wrong = wrong._replace(ids=wrong.ids + len(graph.entities))
     path = tmp_path / FILE

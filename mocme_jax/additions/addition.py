@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mocme_jax.data.graph.known_tails import distinct_facts
+
+# Rows of a table that are changed at a time.
+_ROWS = 1024
 
 # A NumPy array outside compiled programs, a JAX array inside.
 Array: TypeAlias = Any
@@ -25,8 +29,17 @@ Array: TypeAlias = Any
 class TableAddition(Protocol):
     """A change of the structure table before entities are encoded. Its arrays are replicated on every device."""
 
-    def change(self, structure: jax.Array) -> jax.Array:
-        """Return the structure table ``[N, d]`` after the change; runs in compiled programs."""
+    def measured(self, structure: jax.Array) -> TableAddition:
+        """Return the addition with what it needs to know of the whole table ``[N, d]``; runs in compiled programs."""
+        ...
+
+    def rows(self, before: Callable[[jax.Array], jax.Array], ids: jax.Array) -> jax.Array:
+        """Return rows ``[n, d]`` of the table after the change; runs in compiled programs.
+
+        Args:
+          before: the same before the change: ``ids [n] -> [n, d]``.
+          ids: int32 ``[n]``, the entities.
+        """
         ...
 
     def file(self) -> tuple[str, bytes]:
@@ -147,10 +160,23 @@ class Additions:
 
 
 def changed(structure: jax.Array, additions: Sequence[TableAddition]) -> jax.Array:
-    """Apply every table addition to the structure table ``[N, d]``."""
+    """Apply every table addition to the structure table ``[N, d]``, a block of rows at a time."""
+    if not additions:
+        return structure
+    known = [addition.measured(structure) for addition in additions]
+    everyone = jnp.arange(len(structure), dtype=jnp.int32)
+    return jax.lax.map(lambda one: changed_rows(structure, known, one[None])[0], everyone, batch_size=_ROWS)
+
+
+def changed_rows(structure: jax.Array, additions: Sequence[TableAddition], ids: jax.Array) -> jax.Array:
+    """Return rows ``[n, d]`` of the structure table ``[N, d]`` after all table additions, which have measured it."""
+
+    def rows(ids: jax.Array) -> jax.Array:
+        return structure[ids]
+
     for addition in additions:
-        structure = addition.change(structure)
-    return structure
+        rows = functools.partial(addition.rows, rows)
+    return rows(ids)
 
 
 def adjusted(additions: Sequence[ScoreAddition], rows: Sequence[Any], scores: jax.Array, relations: jax.Array):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,34 +45,40 @@ class Lending(NamedTuple):
       weights: float32 ``[N, L]``, summing to 1 per row; all 0 if no entity is similar.
       triples: float32 ``[N]``, the number of training triples of the entity.
       share: float32 scalar, the number of triples that the lenders count as.
+      typical: float32 scalar, the mean length of the rows of entities in train; None before ``measured``.
     """
 
     ids: Any
     weights: Any
     triples: Any
     share: Any
+    typical: Any = None
 
-    def change(self, structure: jax.Array) -> jax.Array:
-        """Return the structure table ``[N, d]`` after lending.
+    def measured(self, structure: jax.Array) -> Lending:
+        """Return the same with the typical length of a structure table ``[N, d]``."""
+        seen = jnp.asarray(self.triples) > 0
+        lengths = _lengths(structure)[:, 0]
+        return self._replace(typical=jnp.sum(jnp.where(seen, lengths, 0)) / jnp.maximum(jnp.sum(seen), 1))
+
+    def rows(self, before: Callable[[jax.Array], jax.Array], ids: jax.Array) -> jax.Array:
+        """Return rows ``[n, d]`` of the structure table after lending.
 
         For an entity with n training triples, ``share / n`` times the mean of its lenders, scaled to the typical
         length, is added to its row, and the row keeps its length. For an entity without triples, the row becomes
         ``UNSEEN`` times that mean. Rows without similar entities stay the same.
         """
-        ids, weights, triples, share = jax.tree.map(jnp.asarray, self)
+        lenders, weights, triples = (jnp.asarray(one)[ids] for one in (self.ids, self.weights, self.triples))
+        own = before(ids)
 
         def add(number, mean):
-            return mean + weights[:, number, None] * structure[ids[:, number]]
+            return mean + weights[:, number, None] * before(lenders[:, number])
 
-        mean = jax.lax.fori_loop(0, ids.shape[1], add, jnp.zeros_like(structure))
-        seen = triples > 0
-        lengths = _lengths(structure)
-        typical = jnp.sum(jnp.where(seen[:, None], lengths, 0)) / jnp.maximum(jnp.sum(seen), 1)
-        borrowed = typical * mean / jnp.maximum(_lengths(mean), 1e-12)
-        mixed = structure + (share / jnp.maximum(triples, 1))[:, None] * borrowed
-        mixed = mixed * lengths / jnp.maximum(_lengths(mixed), 1e-12)
-        lent = jnp.where(seen[:, None], mixed, UNSEEN * borrowed)
-        return jnp.where(jnp.sum(weights, axis=1, keepdims=True) > 0, lent, structure)
+        mean = jax.lax.fori_loop(0, lenders.shape[1], add, jnp.zeros_like(own))
+        borrowed = self.typical * mean / jnp.maximum(_lengths(mean), 1e-12)
+        mixed = own + (self.share / jnp.maximum(triples, 1))[:, None] * borrowed
+        mixed = mixed * _lengths(own) / jnp.maximum(_lengths(mixed), 1e-12)
+        lent = jnp.where((triples > 0)[:, None], mixed, UNSEEN * borrowed)
+        return jnp.where(jnp.sum(weights, axis=1, keepdims=True) > 0, lent, own)
 
     def file(self) -> tuple[str, bytes]:
         """Return a file of all arrays but the share, and a digest.

@@ -147,18 +147,19 @@ class MoCME(nn.Module):
         questions = self._weighed(encoding.vectors, asked, at_once=self._weighs_questions)
         return EntityVectors(questions, self._weighed(encoding.vectors, answering, at_once=self.score.linear))
 
-    def without(self, questions: jax.Array, expert: int) -> jax.Array:
+    def without(self, questions: jax.Array, expert: int | jax.Array) -> jax.Array:
         """Return query-role vectors in which one expert has weight 0. Reads no parameters.
 
         Args:
           questions: ``[..., W]``, from ``EntityVectors.questions``; may be sharded over devices.
-          expert: the position of the expert in [0, H).
+          expert: the position of the expert in [0, H); -1: no expert.
         """
-        width = self.encoder.width
+        columns = jnp.arange(questions.shape[-1])
         if self._weighs_questions:
-            return questions.at[..., expert * width : (expert + 1) * width].set(0)
+            return jnp.where(columns // self.encoder.width == expert, 0, questions)
         # Its exponential is 0 in float32.
-        return questions.at[..., self.encoder.structure_width + expert].set(-1000.0)
+        hidden = (columns == self.encoder.structure_width + expert) & (expert >= 0)
+        return jnp.where(hidden, -1000.0, questions)
 
     def query(self, questions: jax.Array, relations: jax.Array) -> jax.Array:
         """Compute query vectors for ``match`` and ``pair``.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.additions.addition import TableAddition, changed
+from mocme_jax.additions.addition import TableAddition, changed, changed_rows
 from mocme_jax.evaluation.ranking import EntitySource
 from mocme_jax.method.encoder import Carried, Encoding
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
@@ -25,10 +25,19 @@ _SHARED_OVER = 1 << 16
 
 
 class Unencoded(NamedTuple):
-    """The encoder's inputs of all entities, which a ranker encodes block by block; see ``make_block_encoding``."""
+    """The encoder's inputs of all entities, which a ranker encodes block by block; see ``make_block_encoding``.
+
+    Attributes:
+      structure: the structure table.
+      inputs: the other inputs.
+      additions: table additions, which have measured the structure table; only without sharded tables.
+      hidden: int32 scalar, the expert that has weight 0 in queries; -1: none.
+    """
 
     structure: jax.Array
     inputs: Inputs
+    additions: tuple[TableAddition, ...] = ()
+    hidden: Any = np.int32(-1)
 
 
 Encode: TypeAlias = Callable[[Params, Inputs], Any]
@@ -100,9 +109,18 @@ def _joined(blocks: jax.Array, rows: int) -> jax.Array:
 def _own_rows(tables: Unencoded, first: jax.Array, ids: jax.Array, entities: int, split: bool) -> Carried:
     """Return the encoder's inputs of a block of this device's entities, at its rows from ``first`` on."""
     if not split:
-        return look_up(*tables, jnp.minimum(ids, entities - 1), split=False)
+        return _looked_up(tables, jnp.minimum(ids, entities - 1))
     own = Carried(tables.structure, *tables.inputs)
     return jax.tree.map(lambda table: jax.lax.dynamic_slice_in_dim(table, first, len(ids)), own)
+
+
+def _looked_up(tables: Unencoded, ids: jax.Array) -> Carried:
+    """Look up the encoder's inputs of entities in tables that this device holds."""
+    carried = look_up(tables.structure, tables.inputs, ids, split=False)
+    if not tables.additions:
+        return carried
+    rows = jax.lax.optimization_barrier(changed_rows(tables.structure, tables.additions, _whole_tiles(ids)))
+    return carried._replace(structure=rows[: len(ids)])
 
 
 _TILE = 32
@@ -142,45 +160,49 @@ def block_source(model: MoCME, *, entities: int, devices: int, split: bool) -> E
 
     def answers(params: Any, tables: Unencoded, places: jax.Array) -> jax.Array:
         ids = places if split else jnp.minimum(places + jax.lax.axis_index(AXIS).astype(jnp.int32) * held, entities - 1)
-        return encoded(params, look_up(*tables, ids, split=False)).answers
+        return encoded(params, _looked_up(tables, ids)).answers
 
     def questions(params: Any, tables: Unencoded, ids: jax.Array) -> jax.Array:
-        return encoded(params, _everywhere(tables, ids, split)).questions
+        return model.without(encoded(params, _everywhere(tables, ids, split)).questions, tables.hidden)
 
-    spec = Unencoded(params_spec(split).structure, inputs_spec(split))
+    spec = Unencoded(params_spec(split).structure, inputs_spec(split), WHOLE, WHOLE)
     return EntitySource(spec, lambda tables: held, block, answers, questions)
 
 
 def _everywhere(tables: Unencoded, ids: jax.Array, split: bool) -> Carried:
     """Return the encoder's inputs of entities, the same ones on every device."""
     if not split:
-        return look_up(*tables, ids, split=False)
+        return _looked_up(tables, ids)
     carried = jax.tree.map(lambda table: take_everywhere(table, ids), Carried(tables.structure, *tables.inputs))
     return carried._replace(present=carried.present.astype(bool))
 
 
-def make_block_encoding(model: MoCME, *, entities: int, mapper: Mapper, split: bool) -> Encode:
+def make_block_encoding(
+    model: MoCME, *, entities: int, mapper: Mapper, split: bool, additions: tuple[TableAddition, ...] = ()
+) -> Encode:
     """Make ``(params, inputs) -> (Unencoded, shares)``, to be used like ``make_encode_program`` on a large graph.
 
-    Nothing is encoded but the entities over which the shares are averaged.
+    Nothing is encoded but the entities over which the shares are averaged. Arguments are as there.
     """
     some = np.linspace(0, entities, min(entities, _SHARED_OVER), endpoint=False).astype(np.int32)
     blocks = np.resize(some, (-(-len(some) // 1024), min(len(some), 1024)))
 
-    def program(params: Params, inputs: Inputs, blocks: jax.Array) -> jax.Array:
+    def program(additions: tuple[TableAddition, ...], params: Params, inputs: Inputs, blocks: jax.Array):
+        known = tuple(addition.measured(params.structure) for addition in additions)
+        tables = Unencoded(params.structure, inputs, known)
+
         def one(ids):
-            encoding = model.apply(
-                params.model, _everywhere(Unencoded(params.structure, inputs), ids, split), method="encode"
-            )
+            encoding = model.apply(params.model, _everywhere(tables, ids, split), method="encode")
             return jnp.mean(model.apply(params.model, encoding, method="shares"), axis=0)
 
         with jax.default_matmul_precision("highest"):
-            return jnp.mean(jax.lax.map(one, blocks), axis=0)
+            return jnp.mean(jax.lax.map(one, blocks), axis=0), known
 
-    shares = mapper.map(program, (params_spec(split), inputs_spec(split), WHOLE), WHOLE)
-    placed = mapper.place(blocks, WHOLE)
+    mapped = mapper.map(program, (WHOLE, params_spec(split), inputs_spec(split), WHOLE), WHOLE)
+    blocks, additions, hidden = mapper.place((blocks, additions, np.int32(-1)), WHOLE)
 
     def encode(params: Params, inputs: Inputs) -> tuple[Unencoded, jax.Array]:
-        return Unencoded(params.structure, inputs), shares(params, inputs, placed)
+        shares, known = mapped(additions, params, inputs, blocks)
+        return Unencoded(params.structure, inputs, known, hidden), shares
 
     return encode

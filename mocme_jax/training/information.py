@@ -17,10 +17,10 @@ from mocme_jax.evaluation.added_information import added_information, by_relatio
 from mocme_jax.evaluation.evaluator import Evaluator
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
-from mocme_jax.parallel.mesh import Mapper
+from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.checkpoints.run_folder import write_json
 from mocme_jax.training.device_data import without
-from mocme_jax.training.entity_encoding import Encode
+from mocme_jax.training.entity_encoding import Encode, Unencoded
 from mocme_jax.training.logs.progress import results_table
 from mocme_jax.training.logs.run_results import expert_names
 
@@ -45,7 +45,7 @@ def measure_information(
     evaluator: Evaluator,
     encode: Encode,
     inputs: Inputs,
-    vectors: EntityVectors,
+    vectors: EntityVectors | Unencoded,
     mapper: Mapper,
     *,
     split: bool,
@@ -59,7 +59,7 @@ def measure_information(
       params: its parameters.
       graph: the graph, whose ``valid`` is dev.
       evaluator: the evaluator.
-      encode: see ``make_encode_program``.
+      encode: see ``builders.build_encode``.
       inputs: the encoder's inputs.
       vectors: the output of ``encode`` for the inputs.
       mapper: the devices.
@@ -73,8 +73,13 @@ def measure_information(
     if not features or not len(graph.valid):
         return {}
 
-    def log_probabilities(masked: EntityVectors) -> np.ndarray:
+    def log_probabilities(masked: EntityVectors | Unencoded) -> np.ndarray:
         return evaluator.log_probabilities(params.model, masked, "valid")
+
+    def without_expert(number: int) -> EntityVectors | Unencoded:
+        if isinstance(vectors, Unencoded):
+            return vectors._replace(hidden=mapper.place(np.int32(number), WHOLE))
+        return vectors._replace(questions=model.without(vectors.questions, number))
 
     whole = log_probabilities(vectors)
     modalities, experts, relations = {}, {}, defaultdict[str, dict](dict)
@@ -85,7 +90,7 @@ def measure_information(
         for relation, added in by_relation(whole, less, graph.valid[:, 1]).items():
             relations[graph.relations[relation]][name] = added._asdict()
     for number, name in enumerate(expert_names(features, model.encoder.experts)):
-        less = log_probabilities(vectors._replace(questions=model.without(vectors.questions, number)))
+        less = log_probabilities(without_expert(number))
         experts[name] = added_information(whole, less)._asdict()
     return {"modalities": modalities, "experts": experts, "relations": dict(relations)}
 

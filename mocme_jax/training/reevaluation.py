@@ -53,7 +53,7 @@ def evaluate_workdir(
     evaluator = builders.build_evaluator(config, model, dataset, mapper)
     inputs = builders.build_inputs(config, dataset.graph, mapper)
     additions = builders.table_additions_of(config, dataset.graph, workdir)
-    encode = builders.build_encode(config, model, dataset.graph, mapper, additions, at_once=information)
+    encode = builders.build_encode(config, model, dataset.graph, mapper, additions)
     vectors, weights = encode(restored.params, inputs)
     results = results_of(
         restored.saved["config"],

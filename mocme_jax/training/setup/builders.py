@@ -278,16 +278,14 @@ def build_encode(
     graph: KnowledgeGraph,
     mapper: Mapper,
     additions: tuple[TableAddition, ...],
-    at_once: bool = False,
 ) -> Encode:
     """Build the encoding of all entities: at once, or block by block in the ranker if they are many.
 
-    See ``make_encode_program`` and ``make_block_encoding``. Table additions need all entities at once.
+    See ``make_encode_program`` and ``make_block_encoding``.
     """
     entities, split = len(graph.entities), config.parallel.shard_entities
-    if not at_once and not additions and encodes_in_blocks(model, entities):
-        return make_block_encoding(model, entities=entities, mapper=mapper, split=split)
-    return make_encode_program(model, entities=entities, mapper=mapper, split=split, additions=additions)
+    make = make_block_encoding if encodes_in_blocks(model, entities) else make_encode_program
+    return make(model, entities=entities, mapper=mapper, split=split, additions=additions)
 
 
 def encodes_in_blocks(model: MoCME, entities: int) -> bool:
