@@ -9,6 +9,7 @@ import pytest
 from tiny_model import tiny_inputs, tiny_model
 
 from mocme_jax.additions.cardinality import find_cardinality
+from mocme_jax.additions.lending import Lending
 from mocme_jax.additions.self_answers import SelfAnswers
 from mocme_jax.data.graph.known_tails import known_tails
 from mocme_jax.evaluation.evaluation_plan import plan_evaluation
@@ -96,6 +97,39 @@ def test_equal_entities_tie_whatever_the_score_and_the_block(score):
         for entity, relation, answer in plan.queries.tolist()
     ]
     np.testing.assert_array_equal(ties, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_for_users")
+def test_an_entity_has_the_same_vector_bit_for_bit_wherever_it_is_in_a_block():
+    """Ties depend on it: in blocks, and at other positions, as gold answers are. Structure is lent as well."""
+    entities, width = 99, 24
+    model, mapper = tiny_model(widths=(40, 7), width=width), Mapper("shard_map", 1)
+    params = init_params(model, jax.random.key(0), entities)
+    params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), params)
+    rng = np.random.default_rng(0)
+    lenders = rng.integers(0, entities, (entities, 10)).astype(np.int32)
+    weights = rng.dirichlet(np.ones(10), entities).astype(np.float32)
+    triples = rng.integers(0, 4, entities).astype(np.float32)
+    additions = (Lending(lenders, weights, triples, np.float32(0.5)),)
+    encode = make_block_encoding(model, entities=entities, mapper=mapper, split=False, additions=additions)
+    tables, _ = encode(params, tiny_inputs(entities, (40, 7)))
+    source = block_source(model, entities=entities, devices=1, split=False)
+    places = rng.permutation(entities).astype(np.int32)
+    for size in (3, 11):
+
+        def both(params, tables, size=size):
+            firsts, parts = jnp.arange(0, entities, size, dtype=jnp.int32), jnp.asarray(places).reshape(-1, size)
+            with jax.default_matmul_precision("highest"):
+                return (
+                    jax.lax.map(lambda first: source.block(params, tables, first, size), firsts),
+                    jax.lax.map(lambda part: source.answers(params, tables, part), parts),
+                )
+
+        blocks, golds = mapper.map(both, (WHOLE, source.spec), WHOLE)(params.model, tables)
+        blocks, golds = (np.asarray(one).reshape(entities, -1) for one in (blocks, golds))
+        assert np.ptp(blocks) > 0.1
+        np.testing.assert_array_equal(golds, blocks[places], err_msg=str(size))
 
 
 @pytest.mark.slow

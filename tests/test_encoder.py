@@ -205,3 +205,4 @@ def test_an_expert_that_is_left_out_adds_nothing(score):
     less = [scores(model.without(vectors.questions, j)) for j in range(model.encoder.experts)]
     np.testing.assert_allclose(sum(whole - one for one in less), whole, rtol=1e-3, atol=1e-3)
     assert all(np.abs(whole - one).max() > 1e-2 for one in less)
+    np.testing.assert_array_equal(model.without(vectors.questions, -1), vectors.questions)

@@ -1,5 +1,7 @@
 """Structure lent by entities that carry much the same: against loops, over devices, and in a model that is loaded."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +15,13 @@ from mocme_jax.config import config_from_dict
 from mocme_jax.data.features.similarity import SHARPNESS
 from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import make_modality
+from mocme_jax.evaluation import evaluator, ranking
+from mocme_jax.method.mocme import EntityVectors
 from mocme_jax.parallel.mesh import ROWS, Mapper
 from mocme_jax.serving.run_loading import load
 from mocme_jax.training.best_model import restore_best
+from mocme_jax.training.entity_encoding import Unencoded
+from mocme_jax.training.information import measure_information
 from mocme_jax.training.setup import builders
 
 ENTITIES = 40
@@ -132,6 +138,35 @@ def test_all_devices_lend_alike(run):
     assert np.abs(alone - encoded(restored, 0.0, Mapper("none", 1))).max() > 1e-3
     for kind in ("pmap", "shard_map"):
         np.testing.assert_allclose(encoded(restored, 0.5, Mapper(kind, 2)), alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_information_and_lending_are_the_same_in_blocks(run, monkeypatch):
+    """Seven of 48 entities at a time, on two devices, beside vectors of all entities."""
+    for name in ("make_ranker", "make_log_probabilities"):
+        whole = getattr(ranking, name)
+        monkeypatch.setattr(evaluator, name, functools.partial(whole, block=7))
+    restored, mapper, found = restore_best(run, alone=True), Mapper("shard_map", 2), []
+    config, graph = restored.config, restored.dataset.graph
+    params = mapper.place(jax.device_get(restored.params), "whole")
+    for most, kind in ((1 << 30, EntityVectors), (0, Unencoded)):
+        monkeypatch.setattr(builders, "ENCODED_BYTES", most)
+        inputs = builders.build_inputs(config, graph, mapper)
+        additions = builders.table_additions_of(config, graph)
+        encode = builders.build_encode(config, restored.model, graph, mapper, additions)
+        rank = builders.build_evaluator(config, restored.model, restored.dataset, mapper)
+        tables, shares = encode(params, inputs)
+        assert isinstance(tables, kind)
+        measured = params, graph, rank, encode, inputs, tables, mapper
+        told = measure_information(restored.model, *measured, split=False)
+        found.append((rank.ranks(params.model, tables, "test"), shares, told))
+    (ranks, shares, told), (others, some, again) = found
+    np.testing.assert_array_equal(ranks, others)
+    np.testing.assert_allclose(shares, some, rtol=1e-5)
+    for kind in ("modalities", "experts"):
+        nats = [np.array([one["nats"] for one in each[kind].values()]) for each in (told, again)]
+        np.testing.assert_allclose(*nats, rtol=1e-4, atol=1e-5)
+        assert np.abs(nats[0]).max() > 1e-3
 
 
 def test_a_loaded_model_answers_from_what_was_evaluated(run):

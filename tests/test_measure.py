@@ -1,6 +1,7 @@
 """The benchmark's figures and the plan's, against programs that really run."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,13 @@ def test_a_training_peaks_where_the_plan_says(tmp_path):
     total = 2 * planned.total + host_need(config, Sizes(60_000, 500, 100_000, (64,)), planned.saved, processes=1).total
     # How much of a save overlaps with a step depends on the machine. 1.18 GB and more were measured for 1.37 planned.
     assert 0.8 * total < measured < 1.1 * total
+
+
+def test_the_processes_of_a_node_share_the_features():
+    """Of 1,000 entities with 20 columns: 80 kB are counted once."""
+    host = host_need(default_config(), Sizes(1000, 5, 100, (20,)), 10**6, processes=4)
+    assert host.of_node(1) == host.total
+    assert 4 * host.total - host.of_node(4) == 3 * 80_000
 
 
 @pytest.mark.parametrize(
@@ -215,6 +223,18 @@ def test_the_benchmark_prints_saves_and_compares(tmp_path, monkeypatch, capsys):
     for name, words in (("bad.json", "is not a file of benchmark --json"), ("none.json", "no such file")):
         status = run_here("benchmark", f"--compare=one.json,{name}", monkeypatch=monkeypatch)
         assert_one_error(status, capsys.readouterr().err, name, words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["step", "evaluation"])
+def test_growth_is_measured_in_turns(what, monkeypatch, capsys):
+    script = Path(__file__).parents[1] / "docs" / "studies" / "large-graph" / "measure_growth.py"
+    flags = ["--entities=500,1000", "--width=8", "--batch=16", "--pool=16", "--steps=1", "--held=10", "--repeats=2"]
+    monkeypatch.setattr(sys, "argv", [str(script), what, *flags])
+    runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "1,000" in printed
+    assert {"step": "ms per step", "evaluation": "ns per query"}[what] in printed
 
 
 @pytest.mark.slow
