@@ -19,6 +19,15 @@ def test_steps_that_are_evaluated(steps, epochs, every):
 
 
 @pytest.mark.parametrize(
+    ("epochs", "rate", "overlap"),
+    # 600 steps per epoch and a save every 5 minutes: at 2 steps per second, an epoch takes exactly as long.
+    [(1, 2.1, False), (1, 1.9, True), (2, 4.1, False), (3, 1000.0, True), (1, None, True)],
+)
+def test_saves_overlap_with_training_after_an_evaluation_or_in_a_long_epoch(epochs, rate, overlap):
+    assert Schedule(600, epochs, 2, 0, 5.0).saves_while_training(rate) == overlap
+
+
+@pytest.mark.parametrize(
     ("wanted", "triples", "devices", "batch"),
     [(512, 100, 1, 100), (512, 100, 3, 99), (512, 3, 4, 4), (100, 100, 3, 100), (4, 3, 4, 4), (64, 100, 2, 64)],
 )

@@ -14,6 +14,7 @@ _PROGRAM = 500_000_000
 _NAME = 90
 # The share of a state that a save holds compressed at its peak, as measured on a CPU (0.62 to 0.93 in five saves).
 _COMPRESSED = 0.75
+SAVING = "saving a checkpoint"
 # A fact is a 64-bit number. Three copies are held while facts are sorted, in both directions of a triple.
 _FACT = 3 * 8 * 2
 
@@ -26,6 +27,7 @@ class Need(NamedTuple):
       stages: bytes by stage. Only one stage runs at a time.
       collective: bytes that one device's program gives to collectives in a step.
       saved: bytes of the state on all devices, which checkpoints hold.
+      copied: bytes of a copy of the state that an evaluation and a save hold; part of their stage.
       mapped: those of the bytes that the processes of a node share, because they are a mapped file.
     """
 
@@ -33,6 +35,7 @@ class Need(NamedTuple):
     stages: dict[str, int]
     collective: int = 0
     saved: int = 0
+    copied: int = 0
     mapped: int = 0
 
     @property
@@ -65,7 +68,7 @@ def host_need(config: ConfigDict, sizes: Any, saved: int, *, processes: int) -> 
         "reading features": features // shared,
         "indexing known answers": _FACT * sizes.triples // shared,
         # During training, Orbax holds a copy of this process's shards and the compressed part of that copy.
-        "saving a checkpoint": int((1 + _COMPRESSED) * saved) // shared,
+        SAVING: int((1 + _COMPRESSED) * saved) // shared,
     }
     return Need(parts, stages, mapped=features)
 

@@ -16,7 +16,7 @@ from mocme_jax.additions.addition import Bar
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.evaluation_plan import CHUNK_FIELDS, MOST_ROWS
 from mocme_jax.evaluation.ranking import ENCODED, Ranker
-from mocme_jax.measure.host_memory import Need, bytes_of, host_need
+from mocme_jax.measure.host_memory import SAVING, Need, bytes_of, host_need
 from mocme_jax.measure.throughput import read_figures
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
@@ -26,8 +26,10 @@ from mocme_jax.training.entity_encoding import Unencoded, block_source, make_enc
 from mocme_jax.training.held_out import HeldOut, count_held_out
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.setup import builders
-from mocme_jax.training.setup.settings import settings_of
+from mocme_jax.training.setup.settings import schedule_of, settings_of
 from mocme_jax.training.train_state import TrainData, data_spec
+
+STEP, EVALUATION, TEST = "a training step", "an evaluation and a save", "the test at the end"
 
 _COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 _ARRAY = re.compile(r"(pred|[a-z]+(\d+))\[([\d,]*)\]")
@@ -78,12 +80,29 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     # With pmap, a checkpoint needs the state in another shape, which is a copy of it.
     copied = tables // devices if split and settings_of(config).mapper == "pmap" else 0
     stages = {
-        "a training step": compiled.memory_analysis().temp_size_in_bytes,
-        "an evaluation and a save": evaluation + copied,
+        STEP: compiled.memory_analysis().temp_size_in_bytes,
+        EVALUATION: evaluation + copied,
         # The best parameters are read while the last state is still held.
-        "the test at the end": evaluation + bytes_of(state.params) // devices,
+        TEST: evaluation + bytes_of(state.params) // devices,
     }
-    return Need(parts, stages, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0, tables)
+    return Need(parts, stages, collective_bytes(compiled.as_text()) if mapper.count > 1 else 0, tables, copied)
+
+
+def on_cpus(device: Need, host: Need, devices: int, *, saves: bool) -> int:
+    """Return the peak in bytes of a process whose devices are CPUs, and so part of the process.
+
+    Args:
+      device: what each device needs.
+      host: what the process needs besides.
+      devices: the number of devices.
+      saves: whether saves overlap with training steps; see ``Schedule.saves_while_training``.
+    """
+    held = devices * sum(device.parts.values()) + sum(host.parts.values())
+    step, evaluation, test = (devices * device.stages[name] for name in (STEP, EVALUATION, TEST))
+    reading = max(size for name, size in host.stages.items() if name != SAVING)
+    working, saving = max(step, evaluation), host.stages[SAVING]
+    together = working + saving if saves else max(working, devices * device.copied + saving)
+    return held + max(reading, together, test)
 
 
 def _evaluation_bytes(model: MoCME, sizes: Sizes, mapper: Mapper, params: Params, inputs: Inputs, split: bool) -> int:
@@ -211,6 +230,14 @@ def plan(
     rows.append({"part": "peak per process", "GB": f"{host.total / 1e9:.3f}"})
     rows.append({"part": f"peak per node of {processes}", "GB": f"{host.of_node(processes) / 1e9:.3f}"})
     results_table(rows, title="memory of the host, besides the devices", console=console)
+    saves = schedule_of(config, sizes.triples).saves_while_training(rate and rate / settings.batch_size)
+    if processes == 1:
+        console.print(
+            f"a process whose {last} device{'s are CPUs' if last > 1 else ' is a CPU'} needs "
+            f"{on_cpus(needs[last], host, last, saves=saves) / 1e9:.3f} GB in all; saves "
+            + ("may overlap with training steps" if saves else "do not overlap with training steps"),
+            soft_wrap=True,
+        )
     steps = -(-sizes.triples // settings.batch_size)
     console.print(
         f"per step: {needs[last].collective / 1e6:,.2f} MB of collectives per device; per epoch: {steps:,} steps"

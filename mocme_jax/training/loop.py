@@ -208,6 +208,8 @@ class Loop:
             try:
                 vectors, weights = self.encoded(params)
                 dev = self.evaluator.metrics(params.model, vectors, "valid")
+                # A save follows, which needs memory as well.
+                del vectors
             except FloatingPointError as error:
                 self._end(number, error, state, {})
                 continue

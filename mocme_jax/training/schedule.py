@@ -40,6 +40,15 @@ class Schedule:
         """Return whether the state after this step is evaluated."""
         return step > 0 and self.next_evaluation(step) == step
 
+    def saves_while_training(self, steps_a_second: float | None) -> bool:
+        """Return whether saves overlap with training steps; True if the speed is unknown and decides it.
+
+        Every evaluation saves, and training goes on after all of them but the last.
+        """
+        if self.epochs > self.eval_every or steps_a_second is None:
+            return True
+        return self.end / steps_a_second > 60 * self.save_minutes
+
 
 class Pace:
     """Chooses the number of steps per call from the duration of the last calls, and measures the rate.
