@@ -76,7 +76,15 @@ def test_ranks_do_not_depend_on_when_entities_are_encoded(score, kind, count, sp
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("score", "block"),
-    [("complex", 512), ("distmult", 512), ("rotate", 512), ("transe", 512), ("tucker", 512), ("complex", 1), ("rotate", 2)],
+    [
+        ("complex", 512),
+        ("distmult", 512),
+        ("rotate", 512),
+        ("transe", 512),
+        ("tucker", 512),
+        ("complex", 1),
+        ("rotate", 2),
+    ],
 )
 def test_equal_entities_tie_whatever_the_score_and_the_block(score, block):
     """Every entity is one of 9, so the number of ties is counted from their classes, at random floats."""

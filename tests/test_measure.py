@@ -102,7 +102,7 @@ def test_a_training_peaks_where_the_plan_says(saves, tmp_path):
     assert schedule_of(config, 100_000).saves_while_training(1.0) == saves
     total = on_cpus(planned, host, 2, saves=saves)
     # How much of a save overlaps with a step depends on the machine. 1.18 GB and more were measured for 1.31 planned.
-    assert (0.88 if saves else 0.9) * total < measured < 1.1 * total
+    assert (0.85 if saves else 0.9) * total < measured < 1.1 * total
 
 
 def test_the_processes_of_a_node_share_the_features():
