@@ -340,14 +340,13 @@ def addition_bytes(config: ConfigDict, entities: int, held: int, relations: int)
 
 
 def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: Mapper) -> Evaluator:
-    """Build the evaluator that ``config.eval`` describes; it filters by all known triples."""
+    """Build the evaluator, which filters by all known triples."""
     entities, split = len(dataset.graph.entities), config.parallel.shard_entities
     return Evaluator(
         model,
         dataset.graph,
         dataset.known,
         mapper=mapper,
-        score_bytes=config.eval.score_megabytes << 20,
         additions=additions_of(config, dataset.graph),
         sources={Unencoded: block_source(model, entities=entities, devices=mapper.count, split=split)},
     )

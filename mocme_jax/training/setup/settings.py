@@ -132,7 +132,8 @@ def here(saved: Mapping[str, Any], data_dir: str | None, features_dir: str | Non
     Raises:
       UserError: the config has other fields than this version, or an invalid value.
     """
-    config = config_from_dict(saved["config"])
+    # Earlier versions saved the group ``eval``, which changed no number.
+    config = config_from_dict({name: part for name, part in saved["config"].items() if name != "eval"})
     devices = int(config["parallel"]["devices"])
     changes: dict[str, Value] = {"parallel.devices": min(devices, jax.device_count())}
     if alone:
