@@ -26,7 +26,6 @@ from mocme_jax.serving.probability import Bins, in_bins
 from mocme_jax.serving.run_loading import lookups, model_of
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.best_model import Restored, restore_best
-from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.logs.run_results import expert_names
 from mocme_jax.training.setup import builders
 
@@ -110,7 +109,6 @@ def measure(
 
     ``check`` is given the entities before the model is read, and raises where one that is asked for is not there.
     """
-    use_compilation_cache()
     restored = restore_best(
         workdir,
         data_dir=data_dir,

@@ -23,7 +23,6 @@ from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.top_candidates import in_blocks
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.best_model import Restored, restore_best
-from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import data_folders
@@ -56,7 +55,6 @@ def load(
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
     """
-    use_compilation_cache()
     if workdir is None:
         workdir = atlas.MODEL
         if notify is not None:

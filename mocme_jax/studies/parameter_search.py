@@ -15,9 +15,8 @@ from mocme_jax.studies.pruning import why_pruned
 from mocme_jax.studies.search_space import Space, described, draw
 from mocme_jax.studies.study import as_flags, changed, identity_of_study, run_cell
 from mocme_jax.studies.tpe_sampler import TpeSampler
-from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.run_folder import locked
-from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
@@ -69,7 +68,7 @@ def search(
     Raises:
       UserError, Stopped: as ``run_study``; also if Optuna is asked for and not installed.
     """
-    check_addresses()
+    prepare_jax()
     preemption = preemption or Preemption()
     console = make_console()
     note = console.print
@@ -81,7 +80,6 @@ def search(
     points = ["as it is", *(f"trial {number}" for number in range(1, trials))]
     identity = identity_of_study(name, config, {points[0]: {}}, dataset, [seed])
     identity["search"] = {"sampler": sampler, "pruner": pruner, "space": described(ranges)}
-    use_compilation_cache()
     with locked(workdir, settings_of(config).lock):
         rows = Rows(workdir, identity)
         preemption.something_to_save()

@@ -23,10 +23,9 @@ from mocme_jax.studies.pruning import Curve
 from mocme_jax.studies.seed_training import train_seeds
 from mocme_jax.studies.study_folder import TABLE
 from mocme_jax.studies.study_table import make_table, print_table
-from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.run_folder import locked, write_json
 from mocme_jax.training.checkpoints.run_position import identity_of
-from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import graph_of
 from mocme_jax.training.preemption import Preemption
@@ -100,7 +99,7 @@ def run_study(
       UserError: bad data, a folder that cannot be written or holds another study, an unknown cell.
       Stopped: a signal has ended the study in good order.
     """
-    check_addresses()
+    prepare_jax()
     preemption, console = preemption or Preemption(), make_console()
     own = range(settings_of(config).seed, settings_of(config).seed + seeds)
     note = console.print
@@ -109,7 +108,6 @@ def run_study(
     found, change_graph = load_cells(study, config, modalities, alone)
     name = study if isinstance(study, str) else "given in Python"
     chosen = _chosen(found, cells)
-    use_compilation_cache()
     told = f"{dataset.graph.name}: study {name}, {len(chosen)} cells"
     note(f"{told}, seeds {' '.join(map(str, own))}; dev: {dataset.dev}")
     for line in dataset.warnings:

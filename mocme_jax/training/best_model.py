@@ -12,7 +12,7 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
-from mocme_jax.training.address_limit import check_addresses
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_position import START_PART, check_format, differing, hint_at_filled
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
@@ -69,7 +69,7 @@ def restore_best(
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
     """
-    check_addresses()
+    prepare_jax()
     notify = notify or (lambda line: None)
     with open_checkpoints(workdir, create=False) as checkpoints:
         newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))

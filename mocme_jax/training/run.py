@@ -15,10 +15,9 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.parallel.processes import everyone
-from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_folder import locked, write_json, write_whole
-from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.logs import nonfinite
 from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress, make_console
@@ -59,7 +58,7 @@ def train_and_evaluate(
       FloatingPointError: the loss or a score is not finite.
       Stopped: a signal has ended the run. Its state is saved.
     """
-    check_addresses()
+    prepare_jax()
     began = time.perf_counter()
     preemption = preemption or Preemption()
     mapper = builders.build_mapper(config)
@@ -68,7 +67,6 @@ def train_and_evaluate(
     note = console.print
     dataset = builders.load_dataset(config, note, graph)
     graph = dataset.graph
-    use_compilation_cache()
     note(_headline(config, dataset, mapper, workdir))
     for line in dataset.warnings:
         note(f"warning: {line}")
