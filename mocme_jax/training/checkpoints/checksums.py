@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.training.bit_mixing import mixed
+from mocme_jax.training.shuffling import mixed
 
 
 def checksums(tree: Any, table: tuple[str, int] | None) -> tuple[dict[str, int], bool]:
