@@ -15,8 +15,8 @@ from tiny_graph import tiny_flags, write_tiny_graph
 from mocme_jax.command_line import run
 from mocme_jax.errors import UserError, enough_memory
 from mocme_jax.training import jax_start
-from mocme_jax.training.jax_start import check_addresses
 from mocme_jax.training.checkpoints.run_folder import locked
+from mocme_jax.training.jax_start import check_addresses
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
-from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_position import START_PART, check_format, differing, hint_at_filled
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import here, settings_of
 from mocme_jax.training.train_state import params_shapes, params_spec
