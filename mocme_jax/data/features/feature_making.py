@@ -112,10 +112,7 @@ def prepare(
         notify(f"encoding {len(texts):,} texts with {encoder}")
         made["text"] = text_modality(texts, encoder, Countdown("texts", notify))
 
-    try:
-        write_together(out, {f"{kind}.npz": as_feature_file(".npz", made[kind], graph.entities) for kind in asked})
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
+    write_together(out, {f"{kind}.npz": as_feature_file(".npz", made[kind], graph.entities) for kind in asked})
     for kind in asked:
         modality = made[kind]
         notify(
@@ -222,10 +219,7 @@ def prepare_triples(
     there = out / f"train{SUFFIX}"
     if there.exists() and not overwrite and there.name not in unfinished(out):
         raise UserError(f"{there}: already exists; give --overwrite or another --out")
-    try:
-        written = write_mapped(out, graph)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
+    written = write_mapped(out, graph)
     counts = " / ".join(f"{len(triples):,} {split}" for split, triples in graph.splits.items())
     notify(f"{out}: {len(graph.entities):,} entities, {len(graph.relations):,} relations, {counts} triples")
     return written

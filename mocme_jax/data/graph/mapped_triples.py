@@ -39,7 +39,6 @@ def write_mapped(folder: Path, graph: KnowledgeGraph) -> list[Path]:
 
     Raises:
       UserError: see ``as_name_file`` and ``write_together``.
-      OSError: the folder can't be made or written.
     """
     tables = zip(NAME_FILES, (graph.entities, graph.relations), strict=True)
     writers: dict[str, Content] = {file: as_name_file(file, names) for file, names in tables}
