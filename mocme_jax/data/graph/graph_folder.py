@@ -22,8 +22,7 @@ from mocme_jax.data.features.text_features import (
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX, read_mapped
 from mocme_jax.data.graph.openke_layout import read_openke
-from mocme_jax.data.graph.plain_layout import read_plain
-from mocme_jax.data.graph.split_files import split_file
+from mocme_jax.data.graph.plain_layout import read_plain, split_file
 from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.data.whole_folders import refuse_unfinished
