@@ -185,8 +185,8 @@ def search(
       UserError: the graph, the config, the space or the folder is invalid.
       KeyboardInterrupt: Ctrl-C was pressed. With ``workdir``, the same call resumes.
     """
+    from mocme_jax.search import OPTIONS
     from mocme_jax.studies import parameter_search
-    from mocme_jax.studies.search_options import OPTIONS
 
     options = dict(trials=trials, minutes=minutes, sampler=sampler, pruner=pruner)
     options = {name: check_value(name, OPTIONS[name], value, "") for name, value in options.items()}

@@ -15,11 +15,10 @@ from mocme_jax.config_fields import FIELDS
 from mocme_jax.errors import UserError
 from mocme_jax.flags import parse
 from mocme_jax.studies.degraded_graph import without_rows
-from mocme_jax.studies.graph_change import change_dataset, fields_of
 from mocme_jax.studies.parameter_search import load_space
 from mocme_jax.studies.search_space import draw
 from mocme_jax.studies.seed_training import train_seeds
-from mocme_jax.studies.study import changed, load_cells
+from mocme_jax.studies.study import change_dataset, changed, fields_of, load_cells
 from mocme_jax.studies.study_folder import read_rows
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.loop import Loop

@@ -11,8 +11,8 @@ from mocme_jax.config import find_config, flat, load_function
 from mocme_jax.config_values import show
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.studies.finished_cells import Rows
-from mocme_jax.studies.pruning import why_pruned
 from mocme_jax.studies.search_space import Space, described, draw
+from mocme_jax.studies.seed_training import why_pruned
 from mocme_jax.studies.study import as_flags, changed, identity_of_study, run_cell
 from mocme_jax.studies.tpe_sampler import TpeSampler
 from mocme_jax.training.checkpoints.run_folder import locked
@@ -62,7 +62,7 @@ def search(
       space: its name, see ``load_space``, or the space itself.
       trials: points, with those tried before.
       minutes: after which no further point is begun; counts the minutes of points tried before too.
-      sampler, pruner: see ``search_options``.
+      sampler, pruner: see the options of ``mocme_jax.search``.
       graph: what to train on, in place of what the config names.
 
     Raises:

@@ -1,12 +1,19 @@
-"""A study: cells that differ from one configuration in a few fields each, all trained with the same seeds."""
+"""A study: cells that differ from one configuration in a few fields each, all trained with the same seeds.
+
+A cell may also change the graph itself: its changes named ``graph.WORD`` are given to the study file's
+``change_graph(graph, seed, WORD=...)``, which returns another graph; `mocme_jax.studies.degraded_graph` has some.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 from rich.console import Console
@@ -18,9 +25,7 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.studies.finished_cells import Rows
-from mocme_jax.studies.graph_change import PREFIX, change_dataset, fields_of, load_graph_change, words_of
-from mocme_jax.studies.pruning import Curve
-from mocme_jax.studies.seed_training import train_seeds
+from mocme_jax.studies.seed_training import Curve, train_seeds
 from mocme_jax.studies.study_folder import TABLE
 from mocme_jax.studies.study_table import make_table, print_table
 from mocme_jax.training.checkpoints.run_folder import locked, write_json
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
 
 # By name, what a cell changes: config field, or word of its file's ``change_graph`` -> value.
 Cells = Mapping[str, Mapping[str, Value]]
+
+_PREFIX = "graph."
 
 
 def load_cells(
@@ -191,5 +198,48 @@ def _chosen(cells: Cells, only: Sequence[str]) -> Cells:
 
 def as_flags(changes: Mapping[str, Value]) -> str:
     """The changes as flags of ``mocme_jax.train``; those of the graph itself have none, and are named alone."""
-    dashes = {path: "" if path.startswith(PREFIX) else "--config." for path in changes}
+    dashes = {path: "" if path.startswith(_PREFIX) else "--config." for path in changes}
     return " ".join(f"{dashes[path]}{path}={show(value)}" for path, value in changes.items())
+
+
+def fields_of(changes: Mapping[str, Value]) -> dict[str, Value]:
+    """A cell's config fields."""
+    return {path: value for path, value in changes.items() if not path.startswith(_PREFIX)}
+
+
+def words_of(changes: Mapping[str, Value]) -> dict[str, Any]:
+    """What a cell gives to ``change_graph``."""
+    return {path.removeprefix(_PREFIX): value for path, value in changes.items() if path.startswith(_PREFIX)}
+
+
+def load_graph_change(path: Path, cells: Mapping[str, Mapping[str, Value]]) -> Callable[..., KnowledgeGraph] | None:
+    """The ``change_graph`` of a study file, or None where no cell changes the graph.
+
+    Raises:
+      UserError: the file has none, or it takes other words than a cell gives.
+    """
+    wanted = {cell: words for cell, changes in cells.items() if (words := words_of(changes))}
+    if not wanted:
+        return None
+    change_graph = load_function(path, "change_graph(graph, seed, ...)")
+    for cell, words in wanted.items():
+        try:
+            json.dumps(words)
+            inspect.signature(change_graph).bind(None, 0, **words)
+        except TypeError as error:
+            raise UserError(f"{path}: cell {cell} does not fit change_graph: {error}") from error
+    return change_graph
+
+
+def change_dataset(
+    dataset: builders.Dataset, change_graph: Callable[..., KnowledgeGraph], seed: int, words: Mapping[str, Value]
+) -> builders.Dataset:
+    """The dataset with its graph changed; its parts tell of it, and what filters scores stays.
+
+    Raises:
+      UserError: the graph's triples stay on the disk, or the change cannot be made.
+    """
+    if dataset.graph.mapped:
+        raise UserError(f"{dataset.graph.name}: a study that changes the graph needs its triples in memory")
+    changed = change_graph(dataset.graph, seed, **words)
+    return dataclasses.replace(dataset, graph=changed, parts=dataset.parts | {"graph change": json.dumps(words)})
