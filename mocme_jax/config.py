@@ -88,7 +88,7 @@ def check_known(path: str) -> None:
     if path in FIELDS:
         return
     if path in REMOVED:
-        raise UserError(_gone(path))
+        raise UserError(f"config field {path} {REMOVED[path]}")
     if inside := [known for known in FIELDS if known.startswith(path + ".")]:
         raise UserError(f"config.{path} is a group of fields; set one of them, such as config.{inside[0]}")
     raise UserError(f"unknown config field {path}{suggest(path, FIELDS)}")
@@ -109,10 +109,6 @@ def path_of(name: str) -> str:
     if len(found) > 1 and name not in found:
         raise UserError(f"{name} is ambiguous: {' or '.join(found)}; give the full path")
     return name if len(found) != 1 else found[0]
-
-
-def _gone(path: str) -> str:
-    return f"config field {path} {REMOVED[path]}"
 
 
 def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
@@ -310,7 +306,8 @@ def _explain(path: Path, error: BaseException) -> str:
         # The error gives only the last name of the field.
         name = re.findall(r"\w+", message.replace('Key "', ""))[0]
         gone = next((old for old in REMOVED.keys() - FIELDS.keys() if f".{old}".endswith(f".{name}")), None)
-        message = f"unknown config field {name}{suggest(name, FIELDS)}" if gone is None else _gone(gone)
+        unknown = f"unknown config field {name}{suggest(name, FIELDS)}"
+        message = unknown if gone is None else f"config field {gone} {REMOVED[gone]}"
     elif wrong := re.search(
         r"Could not override field '(\w+)'.*?\. (.*) is of original type <class '(\w+)'>"
         r" and cannot be casted to type <class '(\w+)'>",

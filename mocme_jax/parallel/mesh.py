@@ -181,13 +181,12 @@ class Mapper:
         if word == WHOLE:
             return self._put(x, WHOLE)
         rows = self.table_rows(x.shape[0], True)
-        if isinstance(x, np.ndarray) and self.kind != "none":
+        if isinstance(x, np.ndarray):
             # Share by share, because a padded copy of the whole would double the memory of the host.
             held = rows // self.count
             return self._placed_rows([filled(x[part * held : (part + 1) * held], held) for part in self.own_shares])
         if rows > x.shape[0]:
-            library = jnp if isinstance(x, jax.Array) else np
-            x = library.concatenate([x, library.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
+            x = jnp.concatenate([x, jnp.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
         if self.kind != "shard_map":
             x = x.reshape(self.count, -1, *x.shape[1:])
         return self._put(x, ROWS)
