@@ -92,14 +92,7 @@ def make_train_data(
     ]
     held = HeldOut(mapper.place(rows.astype(np.int32), WHOLE), known[0])
     others = known[1]._replace(bars=mapper.place(bars, WHOLE))
-    if not split:
-        return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), held, others, inputs)
-    count = padded_size(len(train), mapper.count) // mapper.count
-
-    def share(device: int) -> np.ndarray:
-        return filled(np.asarray(train[device * count : (device + 1) * count], np.int32), max(count, 1))
-
-    return TrainData(mapper.place_shares(share, ROWS), held, others, inputs)
+    return TrainData(mapper.place(np.asarray(train, np.int32), ROWS if split else WHOLE), held, others, inputs)
 
 
 def _between(train: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
