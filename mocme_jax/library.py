@@ -17,11 +17,10 @@ from mocme_jax.config import (
     baseline_of,
     config_from_dict,
     load_config,
-    path_of,
     set_field,
     validate,
 )
-from mocme_jax.config_values import check_value
+from mocme_jax.config_values import check_value, path_of
 from mocme_jax.data.graph.graph_writer import LAST_FILE
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError, check_place
