@@ -67,7 +67,7 @@ def unfinished(folder: Path) -> list[str]:
     Raises:
       UserError: the file that lists them can't be read.
     """
-    path = Path(folder) / UNFINISHED
+    path = folder / UNFINISHED
     return read_lines(path) if os.path.lexists(path) else []
 
 

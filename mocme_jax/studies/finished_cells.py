@@ -38,7 +38,7 @@ class Rows:
     """
 
     def __init__(self, folder: Path, identity: dict):
-        self.folder = Path(folder)
+        self.folder = folder
         path = self.folder / STUDY
         if os.path.lexists(path):
             saved = read_json(path)

@@ -134,7 +134,7 @@ def run_study(
         table = make_table(rows, found, own, clean)
         write_json(rows.folder / TABLE, table)
     print_table(table, f"{dataset.graph.name}, {name}", console)
-    note(f"rows: {Path(workdir) / 'rows.jsonl'}   table: {Path(workdir) / 'table.json'}")
+    note(f"rows: {workdir / 'rows.jsonl'}   table: {workdir / 'table.json'}")
     return table
 
 

@@ -64,7 +64,7 @@ TOLD = {
 
 def read_rows(folder: Path) -> list[dict]:
     """The complete rows of a study, oldest first; see ``rows_of``. What is no row of a study is left out."""
-    return [row for _, row in rows_of(Path(folder) / ROWS) if _is_row(row)]
+    return [row for _, row in rows_of(folder / ROWS) if _is_row(row)]
 
 
 def _is_row(row: dict) -> bool:

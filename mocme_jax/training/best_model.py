@@ -74,13 +74,11 @@ def restore_best(
     with open_checkpoints(workdir, create=False) as checkpoints:
         newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))
         if newest is None:
-            raise UserError(
-                f"{Path(workdir) / 'best'}: contains no checkpoint; train there first, or correct --workdir"
-            )
+            raise UserError(f"{workdir / 'best'}: contains no checkpoint; train there first, or correct --workdir")
         try:
             config = here(newest.meta, data_dir, features_dir, alone=alone)
         except UserError as error:
-            place = Path(workdir) / "best" / str(newest.number)
+            place = workdir / "best" / str(newest.number)
             raise UserError(
                 f"{place}: the config in its meta is not valid in this version: {str(error)[:300]}"
             ) from None

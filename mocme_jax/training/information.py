@@ -93,7 +93,7 @@ def measure_information(
 def write_information(workdir: Path, information: dict[str, dict], position: dict) -> bool:
     """Write it into a run's folder, for the best step of a position; return False if it cannot be written."""
     try:
-        write_json(Path(workdir) / FILE, {"best_step": position["best_step"]} | information)
+        write_json(workdir / FILE, {"best_step": position["best_step"]} | information)
     except UserError:
         return False
     return True
@@ -101,7 +101,7 @@ def write_information(workdir: Path, information: dict[str, dict], position: dic
 
 def read_information(workdir: Path, position: dict) -> dict[str, dict]:
     """Read it from a run's folder; empty if there is none, or if it belongs to another checkpoint."""
-    path = Path(workdir) / FILE
+    path = workdir / FILE
     found = read_json(path) if os.path.lexists(path) else {}
     fits = misfit(found, INFORMATION) is None
     return found if fits and found["best_step"] == position.get("best_step") else {}

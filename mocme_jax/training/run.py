@@ -77,7 +77,7 @@ def train_and_evaluate(
     evaluator, schedule = loop.evaluator, loop.schedule
 
     def diverged(error: FloatingPointError, state: TrainState, latest: dict) -> NoReturn:
-        path = Path(workdir) / nonfinite.FILE_NAME
+        path = workdir / nonfinite.FILE_NAME
         if not latest:
             raise error
         plan = loop.training
@@ -96,7 +96,7 @@ def train_and_evaluate(
     with _held(workdir, writes, settings_of(config).lock), open_checkpoints(workdir) as checkpoints:
         state = loop.resume(checkpoints, workdir, note)
         for name, content in [addition.file() for addition in loop.additions if writes]:
-            write_whole(Path(workdir) / name, content)
+            write_whole(workdir / name, content)
         with MetricsLog(workdir, keep_until_step=loop.position.evaluated_step, trackers=trackers, writes=writes) as log:
             with Progress(schedule.epochs, console=console) as progress:
                 loop.run(state, log, progress, diverged)
@@ -123,9 +123,9 @@ def train_and_evaluate(
             preemption.something_to_save()
             log.write({"test": results["test"]["overall"] if results["test"] else None})
         if writes:
-            write_json(Path(workdir) / "results.json", results)
+            write_json(workdir / "results.json", results)
     print_results(results, console)
-    note(f"results: {Path(workdir) / 'results.json'}   checkpoint: {Path(workdir) / 'best'}")
+    note(f"results: {workdir / 'results.json'}   checkpoint: {workdir / 'best'}")
     return results
 
 

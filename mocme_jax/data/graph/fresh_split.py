@@ -82,7 +82,6 @@ def resplit_folder(
     Raises:
       UserError: bad input, a file is in the way, or see resplit.
     """
-    data, out = Path(data), Path(out)
     graph = read_triples(data, notify)
     files: dict[str, Content] = {name: partial(_copy, path) for name, path in _of_features(data, graph.name)}
     _refuse_others(data, out, graph.name, files, overwrite)

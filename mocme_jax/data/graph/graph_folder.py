@@ -98,7 +98,6 @@ def read_triples(directory: Path, notify: Callable[[str], None] = print) -> Know
     Raises:
       UserError: there is no such folder, it holds no graph, or a file is malformed.
     """
-    directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; give the folder that contains the graph's files")
     refuse_unfinished(directory, _of_graph)

@@ -26,7 +26,6 @@ def read_mapped(folder: Path) -> KnowledgeGraph:
     Raises:
       UserError: a file is missing, malformed or truncated, names an id outside the names, or train is empty.
     """
-    folder = Path(folder)
     names = [read_names(folder / file).names for file in NAME_FILES]
     splits = {split: _map_triples(folder / f"{split}{SUFFIX}", *map(len, names)) for split in SPLITS}
     if not len(splits["train"]):

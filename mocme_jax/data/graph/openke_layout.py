@@ -27,7 +27,6 @@ def read_openke(folder: Path) -> KnowledgeGraph:
     Raises:
       UserError: a file is missing, truncated, malformed, names an id outside the names, or train is empty.
     """
-    folder = Path(folder)
     entities, relations = (read_names(folder / file).names for file in NAME_FILES)
     splits = {}
     for split in SPLITS:

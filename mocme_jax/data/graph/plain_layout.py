@@ -39,7 +39,6 @@ def read_plain(folder: Path, notify: Callable[[str], None] = print) -> Knowledge
     Raises:
       UserError: train.txt is missing or empty, or a row is malformed or names what the name files lack.
     """
-    folder = Path(folder)
     paths = {split: split_file(folder, split) for split in SPLITS}
     train = paths["train"] or folder / "train.txt"
     files = {split: read_rows(path, notify) for split, path in {**paths, "train": train}.items() if path is not None}

@@ -116,7 +116,7 @@ def read_results(workdir: Path) -> dict | None:
     Raises:
       UserError: the file has other content.
     """
-    path = Path(workdir) / "results.json"
+    path = workdir / "results.json"
     if not os.path.lexists(path):
         return None
     results = read_json(path)
