@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
 
 from mocme_jax.config import find_config, flat, load_function
 from mocme_jax.config_values import show
@@ -21,9 +22,6 @@ from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 # Of a search's points, so many are listed.
 _LISTED = 10

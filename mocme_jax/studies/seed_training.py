@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from mocme_jax.data.readers.json_shape import misfit
@@ -21,10 +22,6 @@ from mocme_jax.training.loop import Loop
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import with_batch_that_fits
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
 
 # [epoch, dev MRR] for each evaluation of a training, as a row holds it.
 Curve = Sequence[Sequence[float]]

@@ -13,9 +13,10 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from mocme_jax.config import find_config, load_function, validate
@@ -36,9 +37,6 @@ from mocme_jax.training.logs.run_results import graph_of
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of, with_fields
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 # By name, what a cell changes: config field, or word of its file's ``change_graph`` -> value.
 Cells = Mapping[str, Mapping[str, Value]]

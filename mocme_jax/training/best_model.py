@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
@@ -19,9 +20,6 @@ from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import here, settings_of
 from mocme_jax.training.train_state import params_shapes, params_spec
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,10 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import jax
+from ml_collections import ConfigDict
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
@@ -28,9 +29,6 @@ from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of, warning_of_memory, with_batch_that_fits
 from mocme_jax.training.train_state import TrainState
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 
 def train_and_evaluate(

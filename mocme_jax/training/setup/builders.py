@@ -9,10 +9,10 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from mocme_jax.additions import cardinality, lending, self_answers
 from mocme_jax.additions.addition import Additions, Bar, TableAddition
@@ -46,10 +46,6 @@ from mocme_jax.training.setup.datasets import load_dataset as load_dataset
 from mocme_jax.training.start_vectors import Start
 from mocme_jax.training.step import make_train_program
 from mocme_jax.training.train_state import StatePlan, TrainData, plan_train_state
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
 
 # With more entities, a step updates only the rows of the structure table that it read, because a pass over all rows
 # would take longer.

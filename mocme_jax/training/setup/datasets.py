@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mocme_jax.data.audit.graph_audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.features.modality_names import modality_name
@@ -15,9 +15,6 @@ from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,21 +9,17 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
+from ml_collections import ConfigDict
 
 from mocme_jax.config import config_from_dict, flat, set_field
+from mocme_jax.config_fields import Value
 from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
 from mocme_jax.training.schedule import Schedule
 
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
-    from mocme_jax.config_fields import Value
-
-    Config: TypeAlias = ConfigDict | Mapping[str, Any]
-
+Config: TypeAlias = ConfigDict | Mapping[str, Any]
 
 # The config fields that are used outside the setup.
 TOLD: tuple[str, ...] = ("seed", "model.score", "model.width", "model.experts", "model.fusion")
