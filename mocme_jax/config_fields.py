@@ -3,8 +3,6 @@
 Each field is defined once, here. `mocme_jax.config` derives defaults, checks and the text of ``--help`` from it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple

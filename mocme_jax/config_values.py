@@ -1,7 +1,5 @@
 """Names and values of single fields: found from what a user writes, checked, written as text."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from collections.abc import Collection

@@ -4,8 +4,6 @@ They are written into a folder of their own first. Only when all are on the disk
 moment. Through that moment ``unfinished.txt`` names them, so that whoever reads them after a kill knows.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -6,8 +6,6 @@ answers instead, because any one entity is an answer of few hubs. So the cost of
 batch and its candidates, not on the number of entities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

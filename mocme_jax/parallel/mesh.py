@@ -5,8 +5,6 @@ The body is the same for all three. Every array is either replicated or sharded 
 and ``[D, S, ...]`` for the other two.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 A row is written once its cell is finished, after its ranks; whatever else a kill leaves is made again.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

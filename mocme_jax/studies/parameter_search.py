@@ -1,7 +1,5 @@
 """A search over configurations: points of a space, each trained once, compared on dev alone."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 They share the graph and its dev split, so that their scores can be paired.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple

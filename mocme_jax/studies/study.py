@@ -4,8 +4,6 @@ A cell may also change the graph itself: its changes named ``graph.WORD`` are gi
 ``change_graph(graph, seed, WORD=...)``, which returns another graph; `mocme_jax.studies.degraded_graph` has some.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import json

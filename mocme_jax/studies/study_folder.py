@@ -1,7 +1,5 @@
 """What a study's folder holds: ``study.json``, a row a cell and seed in ``rows.jsonl``, ranks, and the table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mocme_jax.data.readers.json_file import rows_of

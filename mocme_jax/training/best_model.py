@@ -1,7 +1,5 @@
 """The function ``restore_best``, which reads a run's best model, its graph and its config from the run's folder."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from functools import partial

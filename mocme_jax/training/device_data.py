@@ -1,7 +1,5 @@
 """Functions that convert a graph to the arrays that compiled programs read."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

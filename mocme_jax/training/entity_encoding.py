@@ -1,7 +1,5 @@
 """The encoding of all entities, in which each device encodes its own rows: at once, or by blocks in a ranker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 

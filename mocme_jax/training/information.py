@@ -1,7 +1,5 @@
 """The information that each modality and each expert of a trained model adds about the answers of dev."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What comes before JAX is used: a check of the address space limit, and the folder of compiled programs."""
 
-from __future__ import annotations
-
 import os
 import resource
 from pathlib import Path

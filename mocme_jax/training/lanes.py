@@ -3,8 +3,6 @@
 Both classes have the same methods, which are all that the training loop uses.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training loop: calls of the training program, with evaluations and saves between them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command evaluate: a repeated evaluation of a run's best checkpoint."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path

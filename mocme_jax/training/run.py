@@ -1,7 +1,5 @@
 """The function ``train_and_evaluate``: training with checkpoints, and one evaluation of the best model on test."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import time

@@ -5,8 +5,6 @@ no table: a Feistel network permutes the numbers of a fixed number of bits, and 
 until they are below T (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002).
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

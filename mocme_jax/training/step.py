@@ -1,7 +1,5 @@
 """The training step of one device, and the compiled program that runs many steps on all devices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax

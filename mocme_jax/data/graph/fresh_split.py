@@ -1,7 +1,5 @@
 """A graph with a fresh split by pairs of entities, as a folder of its own."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial

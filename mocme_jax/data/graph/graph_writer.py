@@ -1,7 +1,5 @@
 """A graph with its features as a folder that ``load_graph`` reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

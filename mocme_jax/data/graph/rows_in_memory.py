@@ -1,7 +1,5 @@
 """A graph from what a caller holds: triples in tables, arrays or tuples, and what entities carry, by entity."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

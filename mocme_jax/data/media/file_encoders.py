@@ -1,7 +1,5 @@
 """Encoders of files by modality: of pictures, of sounds and of clips."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sound files as samples, read with soundfile (libsndfile)."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

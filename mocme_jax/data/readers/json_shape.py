@@ -1,7 +1,5 @@
 """What a JSON value must look like before it is used, written as a value of Python types: see ``misfit``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

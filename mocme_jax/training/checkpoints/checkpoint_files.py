@@ -4,8 +4,6 @@ TensorStore and Orbax open any file with the right name. A pipe would block them
 the memory, and a few bytes can stand for an array of any size.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator, Sequence

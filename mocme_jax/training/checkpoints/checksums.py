@@ -5,8 +5,6 @@ The checksum of an array is ``sum_i bits_i * (2 * mix(i) + 1) mod 2^32`` over it
 Zeros add nothing, and the sum does not depend on how the array is sharded.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

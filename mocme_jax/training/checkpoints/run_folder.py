@@ -1,7 +1,5 @@
 """The folder of a run: a lock that allows one training at a time, atomic writes, and messages for disk errors."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

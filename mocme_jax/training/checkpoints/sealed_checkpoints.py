@@ -1,7 +1,5 @@
 """Checkpoints with checksums, which are checked when read; a corrupt checkpoint is replaced by the previous one."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Trackers that pass a run's metrics on to TensorBoard, Weights & Biases, MLflow or your own code."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 Config fields are read here, in ``datasets`` and in ``settings``, and nowhere else.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Sequence

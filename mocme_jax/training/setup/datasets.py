@@ -1,7 +1,5 @@
 """Functions that load the graph of a config and its dev split."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -3,8 +3,6 @@
 A config is a ``ConfigDict``, or the nested dict of one in a checkpoint or in ``results.json``.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
