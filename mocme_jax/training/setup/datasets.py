@@ -65,8 +65,6 @@ def load_dataset(
             "(data.dev=train)"
         )
     train, dev = carve_dev(graph.train, data.dev_fraction, config.seed, avoid=graph.test)
-    if not len(dev):
-        raise UserError(f"{graph.name}: no triple of train can be moved to a dev split; raise data.dev_fraction")
     share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
     return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, parts, warnings, share)
 
