@@ -21,7 +21,6 @@ Spec = Any
 
 WHOLE: Spec = "whole"
 ROWS: Spec = "rows"
-MAPPERS = ("pmap", "shard_map", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +48,11 @@ class Mapper:
     """Devices, and the way in which programs are mapped over them.
 
     Args:
-      kind: a word of ``MAPPERS``. ``none`` runs all shares as lanes of one vmap on one device.
+      kind: ``pmap``, ``shard_map``, or ``none``, which runs all shares as lanes of one vmap on one device.
       count: the number of shares D. They run on the first D devices of all processes.
-
-    Raises:
-      ValueError: the kind is unknown.
     """
 
     def __init__(self, kind: str, count: int):
-        if kind not in MAPPERS:
-            raise ValueError(f"mapper {kind!r}, expected one of {MAPPERS}")
         self.kind, self.count = kind, count
         devices = jax.devices()[: 1 if kind == "none" else count]
         # Explicit axes, JAX's default for a mesh, would need shardings inside the body.
