@@ -145,16 +145,10 @@ def print_results(results: dict, console: Console) -> None:
     """Print a table of the metrics: dev, test, test's clean rows if there are fewer, and each direction."""
     directions = {} if results["test"] is None else results["test"]["groups"].get("direction", {})
     scores = scores_of(results) | {f"test, {name}s": directions[name] for name in sorted(directions, reverse=True)}
-    rows = [_row(name, metrics) for name, metrics in scores.items()]
+    rows = [
+        {"split": name, "queries": one["count"], "MRR": one["mrr"], "MR": one["mr"]}
+        | {f"Hits@{k}": one[f"hits@{k}"] for k in (1, 3, 10)}
+        for name, one in scores.items()
+    ]
     best = results["run"]["best_epoch"]
     results_table(rows, title=f"{results['graph']['name']}, best epoch on dev: {best}", console=console)
-
-
-def _row(name: str, metrics: dict) -> dict:
-    return {
-        "split": name,
-        "queries": metrics["count"],
-        "MRR": metrics["mrr"],
-        "MR": metrics["mr"],
-        **{f"Hits@{k}": metrics[f"hits@{k}"] for k in (1, 3, 10)},
-    }
