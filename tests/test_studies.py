@@ -490,7 +490,7 @@ def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypa
         "return {'a': {'data.noise': 0.5}}": "config field data.noise was removed: ",
         "return {'a': {'graph.noise': 0.5}}": "expected a function change_graph(graph, seed, ...), found none",
         "return {'a': {'graph.noise': 0.5}}\ndef change_graph(graph, seed): pass": "cell a does not fit change_graph: ",
-        "return {'a': {'model.width': config.eval.chunk}}": f"{wrong}, line 2: config field eval.chunk was removed: ",
+        "return {'a': {'model.width': config.eval.chunk}}": f"{wrong}, line 2: config field eval was removed: ",
         "return {}": "has no cells for a graph with the modalities none",
     }
     for body, words in bodies.items():
