@@ -6,7 +6,7 @@ import sys
 
 import mocme_jax
 from mocme_jax.command_line import run
-from mocme_jax.config import suggest
+from mocme_jax.config_values import suggest
 from mocme_jax.errors import UserError
 
 # In the order in which they are used. The values are modules.

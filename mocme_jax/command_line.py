@@ -1,7 +1,5 @@
 """What every command does around its work: a line for a user's error, a quiet end for Ctrl-C, a status."""
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

@@ -13,13 +13,13 @@ import inspect
 import re
 import runpy
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mocme_jax.config_fields import FIELDS, RULES, Value
 from mocme_jax.config_removed import REMOVED
-from mocme_jax.config_values import check_value, show
+from mocme_jax.config_values import check_value, show, suggest
 from mocme_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,39 +88,10 @@ def check_known(path: str) -> None:
     if path in FIELDS:
         return
     if path in REMOVED:
-        raise UserError(_gone(path))
+        raise UserError(f"config field {path} {REMOVED[path]}")
     if inside := [known for known in FIELDS if known.startswith(path + ".")]:
         raise UserError(f"config.{path} is a group of fields; set one of them, such as config.{inside[0]}")
     raise UserError(f"unknown config field {path}{suggest(path, FIELDS)}")
-
-
-def path_of(name: str) -> str:
-    """Return the path of a field.
-
-    Args:
-      name: the path, or its last name alone, such as ``width``, if only one field has it. ``__`` stands for a dot.
-        Unknown names are returned as they are.
-
-    Raises:
-      UserError: several fields have this last name.
-    """
-    name = name.replace("__", ".")
-    found = [path for path in FIELDS if path == name or path.endswith(f".{name}")]
-    if len(found) > 1 and name not in found:
-        raise UserError(f"{name} is ambiguous: {' or '.join(found)}; give the full path")
-    return name if len(found) != 1 else found[0]
-
-
-def _gone(path: str) -> str:
-    return f"config field {path} {REMOVED[path]}"
-
-
-def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
-    """Return a hint for an unknown word: ``; did you mean data.dir?``, or a pointer to ``--help``."""
-    by_last = {path.rpartition(".")[2]: path for path in known}
-    last = difflib.get_close_matches(word.rpartition(".")[2], by_last, 1, 0.65)
-    near = difflib.get_close_matches(word, known, 1, 0.75) or [by_last[name] for name in last]
-    return f"; did you mean {prefix}{near[0]}?" if near else "; --help lists them all"
 
 
 def validate(config: ConfigDict) -> None:
@@ -310,7 +281,8 @@ def _explain(path: Path, error: BaseException) -> str:
         # The error gives only the last name of the field.
         name = re.findall(r"\w+", message.replace('Key "', ""))[0]
         gone = next((old for old in REMOVED.keys() - FIELDS.keys() if f".{old}".endswith(f".{name}")), None)
-        message = f"unknown config field {name}{suggest(name, FIELDS)}" if gone is None else _gone(gone)
+        unknown = f"unknown config field {name}{suggest(name, FIELDS)}"
+        message = unknown if gone is None else f"config field {gone} {REMOVED[gone]}"
     elif wrong := re.search(
         r"Could not override field '(\w+)'.*?\. (.*) is of original type <class '(\w+)'>"
         r" and cannot be casted to type <class '(\w+)'>",

@@ -3,8 +3,6 @@
 Each field is defined once, here. `mocme_jax.config` derives defaults, checks and the text of ``--help`` from it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
@@ -69,7 +67,6 @@ SECTIONS: dict[str, str] = {
     "negatives": "Negatives and their weights (EGNS)",
     "loss": "Loss and regularisation",
     "train": "Optimisation, length and early stopping",
-    "eval": "Evaluation",
     "parallel": "Devices",
 }
 
@@ -243,12 +240,6 @@ FIELDS: dict[str, Field] = {
         "precision of a training step; float32: full; tf32: matrix products in TF32 where the device has it; bfloat16: "
         "everything except the parameters; evaluation always uses full float32",
         choices=PRECISIONS,
-    ),
-    "eval.score_megabytes": Field(
-        32,
-        "memory for the scores of a block of candidates in an evaluation, in megabytes per device; 1: 512 queries are "
-        "ranked at a time; 2 or more: 1,024; metrics are the same, so leave it as it is",
-        low=1,
     ),
     "parallel.mapper": Field(
         "pmap",

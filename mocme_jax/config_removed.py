@@ -8,6 +8,9 @@ such field or word.
 _CONSTANT = "was removed: the value is always {}; delete the field"
 _OF_A_STUDY = "was removed: {} is part of a study; run python -m mocme_jax.ablate --study={}"
 _FUSION = "was removed: model.fusion sets how experts are weighted; delete the field"
+_EVALUATION = "was removed: the program chooses how many queries are ranked at once; delete the field"
+_OF_FUSION = ("intra", "inter", "features_in", "estimator", "temperature", "panel", "relevance", "granularity")
+_OF_FUSION += ("mi_width", "weight_gradients", "redundancy_loss")
 _ALONE = "was removed: the structure is an expert of its own; delete the field"
 
 REMOVED: dict[str, str] = {
@@ -25,17 +28,7 @@ REMOVED: dict[str, str] = {
     "model.structure_init": _CONSTANT.format("0.001"),
     "model.relation_init": _CONSTANT.format("0.001"),
     "fusion": _FUSION,
-    "fusion.intra": _FUSION,
-    "fusion.inter": _FUSION,
-    "fusion.features_in": _FUSION,
-    "fusion.estimator": _FUSION,
-    "fusion.temperature": _FUSION,
-    "fusion.panel": _FUSION,
-    "fusion.relevance": _FUSION,
-    "fusion.granularity": _FUSION,
-    "fusion.mi_width": _FUSION,
-    "fusion.weight_gradients": _FUSION,
-    "fusion.redundancy_loss": _FUSION,
+    **{f"fusion.{name}": _FUSION for name in _OF_FUSION},
     "negatives.even": _CONSTANT.format("0.3"),
     "negatives.many_weights": _CONSTANT.format("1,1,0.5"),
     "negatives.adversarial_temperature": _CONSTANT.format("1"),
@@ -44,5 +37,7 @@ REMOVED: dict[str, str] = {
     "--study=estimators": "was removed: there is one estimator of the information; --study=components compares fusions",
     "--study=fusion": "was removed: its cells are in --study=components",
     "--study=parts": "was removed: its cells are in --study=components",
-    "eval.chunk": "was removed: eval.score_megabytes sets how many triples are ranked at once",
+    "eval": _EVALUATION,
+    "eval.chunk": _EVALUATION,
+    "eval.score_megabytes": _EVALUATION,
 }

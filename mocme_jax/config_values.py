@@ -1,17 +1,41 @@
-"""Values of single fields: read from text, checked against their field, written as text."""
-
-from __future__ import annotations
+"""Names and values of single fields: found from what a user writes, checked, written as text."""
 
 import difflib
 import math
+from collections.abc import Collection
 from typing import Any
 
-from mocme_jax.config_fields import Field, Value
+from mocme_jax.config_fields import FIELDS, Field, Value
 from mocme_jax.config_removed import REMOVED
 from mocme_jax.errors import UserError, check_place
 
 _WORDS = {str: "a word", int: "a whole number", float: "a number", bool: "true or false"}
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def path_of(name: str) -> str:
+    """Return the path of a field.
+
+    Args:
+      name: the path, or its last name alone, such as ``width``, if only one field has it. ``__`` stands for a dot.
+        Unknown names are returned as they are.
+
+    Raises:
+      UserError: several fields have this last name.
+    """
+    name = name.replace("__", ".")
+    found = [path for path in FIELDS if path == name or path.endswith(f".{name}")]
+    if len(found) > 1 and name not in found:
+        raise UserError(f"{name} is ambiguous: {' or '.join(found)}; give the full path")
+    return name if len(found) != 1 else found[0]
+
+
+def suggest(word: str, known: Collection[str], prefix: str = "") -> str:
+    """Return a hint for an unknown word: ``; did you mean data.dir?``, or a pointer to ``--help``."""
+    by_last = {path.rpartition(".")[2]: path for path in known}
+    last = difflib.get_close_matches(word.rpartition(".")[2], by_last, 1, 0.65)
+    near = difflib.get_close_matches(word, known, 1, 0.75) or [by_last[name] for name in last]
+    return f"; did you mean {prefix}{near[0]}?" if near else "; --help lists them all"
 
 
 def show(value: Value) -> str:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mocme_jax import __version__
-from mocme_jax.config import bundled_configs, check_known, flat, get_field, load_config, set_field, suggest, validate
+from mocme_jax.config import bundled_configs, check_known, flat, get_field, load_config, set_field, validate
 from mocme_jax.config_fields import FIELDS, SECTIONS, Field, Value, a_place
-from mocme_jax.config_values import allowed, parse_value, show
+from mocme_jax.config_values import allowed, parse_value, show, suggest
 from mocme_jax.errors import UserError
 
 if TYPE_CHECKING:

@@ -17,11 +17,10 @@ from mocme_jax.config import (
     baseline_of,
     config_from_dict,
     load_config,
-    path_of,
     set_field,
     validate,
 )
-from mocme_jax.config_values import check_value
+from mocme_jax.config_values import check_value, path_of
 from mocme_jax.data.graph.graph_writer import LAST_FILE
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError, check_place
@@ -185,8 +184,8 @@ def search(
       UserError: the graph, the config, the space or the folder is invalid.
       KeyboardInterrupt: Ctrl-C was pressed. With ``workdir``, the same call resumes.
     """
+    from mocme_jax.search import OPTIONS
     from mocme_jax.studies import parameter_search
-    from mocme_jax.studies.search_options import OPTIONS
 
     options = dict(trials=trials, minutes=minutes, sampler=sampler, pruner=pruner)
     options = {name: check_value(name, OPTIONS[name], value, "") for name, value in options.items()}

@@ -1,11 +1,15 @@
-"""Commands that messages print, as the reader can run them."""
+"""Commands that messages print, as the reader can run them, and packages that such a command installs."""
 
+import importlib
 import os
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from mocme_jax.errors import MissingPackage
 
 
 def python() -> str:
@@ -24,6 +28,23 @@ def to_install(packages: str = "", *, extra: str = "") -> str:
         clone = (root / "pyproject.toml").is_file()
         packages = f'-e "{_from_here(root)}[{extra}]"' if clone else f'"mocme_jax[{extra}]"'
     return f"{python()} -m pip install {packages}"
+
+
+def needed_package(name: str, need: str, packages: str = "", *, extra: str = "") -> Any:
+    """An optional package, imported.
+
+    Args:
+      name: of the module.
+      need: what needs it, for the message.
+      packages, extra: see ``to_install``.
+
+    Raises:
+      MissingPackage: it is not installed, or a library that it loads is not.
+    """
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise MissingPackage(f"{need}; run: {to_install(packages, extra=extra)}") from error
 
 
 def to_train_on(argv: Sequence[str], epochs: int) -> str:

@@ -8,8 +8,29 @@ continues, also with more trials.
 import sys
 
 from mocme_jax.command_line import run
+from mocme_jax.config import bundled_configs
+from mocme_jax.config_fields import Field
 from mocme_jax.flags import parse_command, stopped_status_of
-from mocme_jax.studies.search_options import OPTIONS
+
+OPTIONS = {
+    "space": Field("full", f"a search file, or one of {', '.join(bundled_configs('search'))}"),
+    "trials": Field(
+        20, "number of points to try, including those of earlier calls; the first is the config itself", low=1
+    ),
+    "minutes": Field(120.0, "minutes of training after which no new point is started", above=0),
+    "sampler": Field(
+        "random",
+        "how points are drawn; random: at random; tpe: by Optuna's TPE, which learns from earlier points after the "
+        "first ten (needs the extra search)",
+        choices=("random", "tpe"),
+    ),
+    "pruner": Field(
+        "none",
+        "which points stop early; none: none; median: points whose best dev MRR is below the median of the finished "
+        "points at the same epoch, from the sixth point and the second evaluation on",
+        choices=("none", "median"),
+    ),
+}
 
 
 def main() -> int:

@@ -17,8 +17,7 @@ from mocme_jax.training.checkpoints import checkpoint_files
 from mocme_jax.training.checkpoints.checkpoint_files import Unreadable
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_position import Position, identity_of
-from mocme_jax.training.checkpoints.saved_meta import checked
-from mocme_jax.training.checkpoints.sealed_checkpoints import Saves, digest_of, opened
+from mocme_jax.training.checkpoints.sealed_checkpoints import Saves, checked, digest_of, opened
 
 STATE = {"structure": jnp.arange(12.0).reshape(4, 3), "scale": jnp.ones(2)}
 SHAPES = jax.eval_shape(lambda: STATE)

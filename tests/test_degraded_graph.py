@@ -10,7 +10,7 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.errors import UserError
 from mocme_jax.flags import parse
 from mocme_jax.studies.degraded_graph import noisy, thinned, with_fewer_triples, with_noise, without_rows
-from mocme_jax.studies.graph_change import change_dataset
+from mocme_jax.studies.study import change_dataset
 from mocme_jax.training.setup import builders
 
 

@@ -186,7 +186,7 @@ def test_config_is_read_in_setup_alone():
         "x = restored.saved['config']['model']['expert_hidden']",
         "own = config.to_dict()\nx = own['seed']",
         "one, two = 1, restored.config\nx = two.parallel",
-        "x = with_fields(settings, {}).eval.score_megabytes",
+        "x = with_fields(settings, {}).loss.margin",
         "def f(settings: ConfigDict):\n    return settings.loss.kind",
         "config, workdir = parse(argv, '')\nx = config.seed",
         "x = results.get('config').get('train')",

@@ -7,8 +7,7 @@ import pytest
 
 from mocme_jax.data.features.entity_files import files_modality
 from mocme_jax.data.media import transformers_models
-from mocme_jax.data.media.file_encoders import encode_files, file_encoder
-from mocme_jax.data.media.image_encoders import image_encoder
+from mocme_jax.data.media.file_encoders import encode_files, file_encoder, image_encoder
 from mocme_jax.data.media.image_layout import image_vector
 from mocme_jax.errors import UserError
 

@@ -14,7 +14,7 @@ import pytest
 from tiny_graph import write_tiny_graph
 
 import mocme_jax
-from mocme_jax.config import path_of
+from mocme_jax.config_values import path_of
 from mocme_jax.flags import parse
 from mocme_jax.training.logs.trackers import MLflow, WeightsAndBiases
 from mocme_jax.training.setup.datasets import load_dataset

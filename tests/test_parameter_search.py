@@ -16,9 +16,8 @@ from mocme_jax.errors import UserError
 from mocme_jax.flags import parse
 from mocme_jax.studies import study
 from mocme_jax.studies.parameter_search import by_score, search
-from mocme_jax.studies.pruning import START_UP, WARM_UP, why_pruned
 from mocme_jax.studies.search_space import Log, Uniform, draw
-from mocme_jax.studies.seed_training import Trained, train_seeds
+from mocme_jax.studies.seed_training import START_UP, WARM_UP, Trained, train_seeds, why_pruned
 from mocme_jax.studies.study_folder import read_rows
 from mocme_jax.studies.tpe_sampler import TpeSampler
 from mocme_jax.training.logs.progress import make_console

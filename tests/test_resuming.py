@@ -13,9 +13,9 @@ from tiny_model import tiny_model
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
-from mocme_jax.training.checkpoints.resuming import resume
 from mocme_jax.training.checkpoints.run_position import Position, identity_of
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves, opened, sealed
+from mocme_jax.training.lanes import resume
 from mocme_jax.training.optimizers import create_optimizers
 from mocme_jax.training.train_state import plan_train_state
 

@@ -15,11 +15,10 @@ from mocme_jax.config_fields import FIELDS
 from mocme_jax.errors import UserError
 from mocme_jax.flags import parse
 from mocme_jax.studies.degraded_graph import without_rows
-from mocme_jax.studies.graph_change import change_dataset, fields_of
 from mocme_jax.studies.parameter_search import load_space
 from mocme_jax.studies.search_space import draw
 from mocme_jax.studies.seed_training import train_seeds
-from mocme_jax.studies.study import changed, load_cells
+from mocme_jax.studies.study import change_dataset, changed, fields_of, load_cells
 from mocme_jax.studies.study_folder import read_rows
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.loop import Loop
@@ -491,7 +490,7 @@ def test_what_can_not_be_is_told_in_a_line(graph, study_file, tmp_path, monkeypa
         "return {'a': {'data.noise': 0.5}}": "config field data.noise was removed: ",
         "return {'a': {'graph.noise': 0.5}}": "expected a function change_graph(graph, seed, ...), found none",
         "return {'a': {'graph.noise': 0.5}}\ndef change_graph(graph, seed): pass": "cell a does not fit change_graph: ",
-        "return {'a': {'model.width': config.eval.chunk}}": f"{wrong}, line 2: config field eval.chunk was removed: ",
+        "return {'a': {'model.width': config.eval.chunk}}": f"{wrong}, line 2: config field eval was removed: ",
         "return {}": "has no cells for a graph with the modalities none",
     }
     for body, words in bodies.items():

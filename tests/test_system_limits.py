@@ -14,9 +14,9 @@ from tiny_graph import tiny_flags, write_tiny_graph
 
 from mocme_jax.command_line import run
 from mocme_jax.errors import UserError, enough_memory
-from mocme_jax.training import address_limit
-from mocme_jax.training.address_limit import check_addresses
+from mocme_jax.training import jax_start
 from mocme_jax.training.checkpoints.run_folder import locked
+from mocme_jax.training.jax_start import check_addresses
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_working_directory_that_is_gone(tmp_path, monkeypatch, capsys):
 
 
 def test_fewer_addresses_than_jax_maps(monkeypatch):
-    for limit in (resource.RLIM_INFINITY, address_limit.LEAST):
+    for limit in (resource.RLIM_INFINITY, jax_start.LEAST):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
         check_addresses()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**9, 10**9))

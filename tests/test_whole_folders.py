@@ -179,7 +179,7 @@ def test_a_writer_that_fails_changes_nothing(tmp_path):
         file.write(b"3")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space"):
         write_together(tmp_path, {"a": b"4", "b": full})
     assert contents(tmp_path) == before
 

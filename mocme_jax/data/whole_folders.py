@@ -4,8 +4,6 @@ They are written into a folder of their own first. Only when all are on the disk
 moment. Through that moment ``unfinished.txt`` names them, so that whoever reads them after a kill knows.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -39,23 +37,25 @@ def write_together(folder: Path, files: Mapping[str, Content], gone: Collection[
       The files written. They are on the disk, and so are their names.
 
     Raises:
-      UserError: another process is writing files of this folder.
-      OSError: the folder can't be made or written.
+      UserError: the folder can't be made or written, or another process is writing files of it.
     """
     folder = Path(folder)
-    make_folder(folder)
-    with _alone_in(folder), _stage(folder) as stage:
-        for name, content in files.items():
-            _write(stage / name, content)
-        mine = {*files, *gone}
-        doubted = mine | set(unfinished(folder))
-        _doubt(folder, stage, doubted)
-        for name in gone:
-            (folder / name).unlink(missing_ok=True)
-        for name in files:
-            os.replace(stage / name, folder / name)
-        flush_folder(folder)
-        _doubt(folder, stage, doubted - mine)
+    try:
+        make_folder(folder)
+        with _alone_in(folder), _stage(folder) as stage:
+            for name, content in files.items():
+                _write(stage / name, content)
+            mine = {*files, *gone}
+            doubted = mine | set(unfinished(folder))
+            _doubt(folder, stage, doubted)
+            for name in gone:
+                (folder / name).unlink(missing_ok=True)
+            for name in files:
+                os.replace(stage / name, folder / name)
+            flush_folder(folder)
+            _doubt(folder, stage, doubted - mine)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from error
     return [folder / name for name in files]
 
 
@@ -65,7 +65,7 @@ def unfinished(folder: Path) -> list[str]:
     Raises:
       UserError: the file that lists them can't be read.
     """
-    path = Path(folder) / UNFINISHED
+    path = folder / UNFINISHED
     return read_lines(path) if os.path.lexists(path) else []
 
 

@@ -33,7 +33,6 @@ class Evaluator:
       graph: the splits to rank, and ``train``, which defines the entities seen in training.
       known: the known triples to filter, one array int32 ``[T, 3]`` per split.
       mapper: the devices.
-      score_bytes: memory for the scores of a chunk on one device, in bytes.
       additions: additions to the scores; None for no additions.
       sources: sources of vectors besides ``EntityVectors``, by the type of their tables.
     """
@@ -45,13 +44,11 @@ class Evaluator:
         known: Sequence[np.ndarray],
         *,
         mapper: Mapper,
-        score_bytes: int = 32 << 20,
         additions: Additions | None = None,
         sources: Mapping[type, EntitySource] = MappingProxyType({}),
     ):
         self.graph = graph
         self._known, self._additions = known, additions or Additions()
-        self._score_bytes = score_bytes
         self._plans: dict[str, EvaluationPlan] = {}
 
         def query(params: Any, questions: jax.Array, relations: jax.Array) -> jax.Array:
@@ -68,12 +65,7 @@ class Evaluator:
             # Only the answers of these queries, because all facts of a large graph may not fit in memory.
             queries = reciprocal(triples, sizes[1])
             known = known_tails(self._known, *sizes, asked=queries)
-            self._plans[split] = plan_evaluation(
-                triples,
-                known,
-                score_bytes=self._score_bytes,
-                corrections=self._additions.corrections(*queries.T),
-            )
+            self._plans[split] = plan_evaluation(triples, known, corrections=self._additions.corrections(*queries.T))
         return self._plans[split]
 
     def ranks(self, params: Any, tables: Any, split: str) -> np.ndarray:

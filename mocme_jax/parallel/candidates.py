@@ -5,8 +5,6 @@ share of the columns. Neither encoded candidates nor scores are gathered, and a 
 on many.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

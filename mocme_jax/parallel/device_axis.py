@@ -4,8 +4,6 @@ Programs are written as the work of one device, and ``mesh`` runs them over seve
 argument, because shapes depend on it.
 """
 
-from __future__ import annotations
-
 import math
 
 import jax

@@ -1,7 +1,5 @@
 """The encoder's inputs for all entities as tables on the devices, and the lookup of rows."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -6,8 +6,6 @@ answers instead, because any one entity is an answer of few hubs. So the cost of
 batch and its candidates, not on the number of entities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +21,6 @@ from mocme_jax.parallel.sharded_tables import held_places
 
 # Queries with more known answers than this are hubs.
 LIST_WIDTH = 32
-_WORD = 32
 
 
 class KnownAnswers(NamedTuple):
@@ -136,12 +133,12 @@ def known_columns(
         places = held_places(columns, len(known.first) - 1) if split else columns
         return mask | _by_columns(known, hubs, places, wanted)
     # The device that holds an entity marks it, for the columns of all devices. Marks are exchanged as bits.
-    filled = -len(columns) % _WORD
+    filled = -len(columns) % 8
     ids, wanted = (gathered(jnp.pad(array, (0, filled))) for array in (columns, wanted))
     marks = _by_columns(known, hubs, held_places(ids, len(known.first) - 1), wanted)
-    words = _packed(marks).reshape(len(hubs), -1, (len(columns) + filled) // _WORD)
-    own = summed_share(jnp.swapaxes(words, 0, 1).reshape(-1, words.shape[-1]))
-    return mask | _unpacked(own)[:, : len(columns)]
+    bits = jnp.packbits(marks, axis=1).reshape(len(hubs), -1, (len(columns) + filled) // 8)
+    own = summed_share(jnp.swapaxes(bits, 0, 1).reshape(-1, bits.shape[-1]))
+    return mask | jnp.unpackbits(own, axis=1, count=len(columns)).astype(bool)
 
 
 def count_known(known: KnownAnswers, entities: jax.Array, relations: jax.Array, *, split: bool) -> jax.Array:
@@ -230,15 +227,3 @@ def _lower_bound(values: jax.Array, low: jax.Array, high: jax.Array, wanted: jax
         return jnp.where(below, middle + 1, low), jnp.where(below | (low >= high), high, middle)
 
     return jax.lax.fori_loop(0, len(values).bit_length() + 1, halve, (low, high))[0]
-
-
-def _packed(marks: jax.Array) -> jax.Array:
-    """Pack bool ``[Q, n]`` to bits, uint32 ``[Q, n / 32]``."""
-    bits = marks.reshape(len(marks), -1, _WORD).astype(jnp.uint32) << jnp.arange(_WORD, dtype=jnp.uint32)
-    return jnp.sum(bits, axis=-1, dtype=jnp.uint32)
-
-
-def _unpacked(words: jax.Array) -> jax.Array:
-    """Unpack bits, uint32 ``[Q, w]``, to bool ``[Q, 32 w]``."""
-    bits = words[:, :, None] >> jnp.arange(_WORD, dtype=jnp.uint32)
-    return (bits & 1).astype(bool).reshape(len(words), -1)

@@ -5,8 +5,6 @@ The body is the same for all three. Every array is either replicated or sharded 
 and ``[D, S, ...]`` for the other two.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +21,6 @@ Spec = Any
 
 WHOLE: Spec = "whole"
 ROWS: Spec = "rows"
-MAPPERS = ("pmap", "shard_map", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +48,11 @@ class Mapper:
     """Devices, and the way in which programs are mapped over them.
 
     Args:
-      kind: a word of ``MAPPERS``. ``none`` runs all shares as lanes of one vmap on one device.
+      kind: ``pmap``, ``shard_map``, or ``none``, which runs all shares as lanes of one vmap on one device.
       count: the number of shares D. They run on the first D devices of all processes.
-
-    Raises:
-      ValueError: the kind is unknown.
     """
 
     def __init__(self, kind: str, count: int):
-        if kind not in MAPPERS:
-            raise ValueError(f"mapper {kind!r}, expected one of {MAPPERS}")
         self.kind, self.count = kind, count
         devices = jax.devices()[: 1 if kind == "none" else count]
         # Explicit axes, JAX's default for a mesh, would need shardings inside the body.
@@ -181,13 +173,12 @@ class Mapper:
         if word == WHOLE:
             return self._put(x, WHOLE)
         rows = self.table_rows(x.shape[0], True)
-        if isinstance(x, np.ndarray) and self.kind != "none":
+        if isinstance(x, np.ndarray):
             # Share by share, because a padded copy of the whole would double the memory of the host.
             held = rows // self.count
             return self._placed_rows([filled(x[part * held : (part + 1) * held], held) for part in self.own_shares])
         if rows > x.shape[0]:
-            library = jnp if isinstance(x, jax.Array) else np
-            x = library.concatenate([x, library.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
+            x = jnp.concatenate([x, jnp.zeros((rows - x.shape[0], *x.shape[1:]), x.dtype)])
         if self.kind != "shard_map":
             x = x.reshape(self.count, -1, *x.shape[1:])
         return self._put(x, ROWS)

@@ -5,8 +5,6 @@ all-gathered, each device selects the rows that it holds, and a reduce-scatter r
 sent, never the table.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

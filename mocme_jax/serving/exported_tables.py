@@ -110,10 +110,7 @@ def export(model: TrainedModel, out: Path, formats: tuple[str, ...]) -> list[Pat
     gone = _of_another_model(out, described) - files.keys()
     # Removed first and written last, so that a folder with a description also has the tables.
     files[_MODEL] = described
-    try:
-        return write_together(out, files, [_MODEL, *sorted(gone)])
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
+    return write_together(out, files, [_MODEL, *sorted(gone)])
 
 
 def _of_another_model(out: Path, described: bytes) -> set[str]:

@@ -23,7 +23,6 @@ from mocme_jax.serving.name_lookup import Lookup
 from mocme_jax.serving.top_candidates import in_blocks
 from mocme_jax.serving.trained_model import TrainedModel
 from mocme_jax.training.best_model import Restored, restore_best
-from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.entity_encoding import make_encode_program
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import data_folders
@@ -71,7 +70,6 @@ def load_checkpoint(
 
     ``places`` are ``data_dir``, ``features_dir`` and ``graph`` of ``load``.
     """
-    use_compilation_cache()
     if workdir is None:
         workdir = atlas.MODEL
         if notify is not None:

@@ -4,8 +4,6 @@ Each function can be the ``change_graph`` of a study file. What is taken at a sh
 larger one, by the same seed; dev and test stay as they are.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality

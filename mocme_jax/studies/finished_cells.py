@@ -3,8 +3,6 @@
 A row is written once its cell is finished, after its ranks; whatever else a kill leaves is made again.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -17,11 +15,11 @@ from mocme_jax.config import flat
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.data.readers.numpy_file import read_npy
-from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
+from mocme_jax.data.whole_files import make_folder, write_atomically
 from mocme_jax.errors import UserError
 from mocme_jax.studies.seed_training import Trained
 from mocme_jax.studies.study_folder import IDENTITY, RANKS, ROWS, STUDY, read_rows
-from mocme_jax.training.checkpoints.run_folder import write_json, write_whole, writing
+from mocme_jax.training.checkpoints.run_folder import append, write_json, write_whole, writing
 from mocme_jax.training.checkpoints.run_position import as_json, check_format, check_same_run, differing
 
 
@@ -38,7 +36,7 @@ class Rows:
     """
 
     def __init__(self, folder: Path, identity: dict):
-        self.folder = Path(folder)
+        self.folder = folder
         path = self.folder / STUDY
         if os.path.lexists(path):
             saved = read_json(path)
@@ -80,12 +78,7 @@ class Rows:
                 ranks = one.ranks.astype(np.float32)
                 with writing(path):
                     write_atomically(path, lambda file, ranks=ranks: np.save(file, ranks))
-        path = self.folder / ROWS
-        with writing(path), open(path, "a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-            file.flush()
-            os.fsync(file.fileno())
-            flush_folder(self.folder)
+        append(self.folder / ROWS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
         self._rows += rows
 
     @property

@@ -11,8 +11,6 @@ many readers of many cases (Dorfman, Berbaum and Metz, Investigative Radiology 1
 estimate falls below that of one factor alone, the larger is taken: the test errs on the side of no difference.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,30 +1,25 @@
 """A search over configurations: points of a space, each trained once, compared on dev alone."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
 
 from mocme_jax.config import find_config, flat, load_function
 from mocme_jax.config_values import show
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.studies.finished_cells import Rows
-from mocme_jax.studies.pruning import why_pruned
 from mocme_jax.studies.search_space import Space, described, draw
+from mocme_jax.studies.seed_training import why_pruned
 from mocme_jax.studies.study import as_flags, changed, identity_of_study, run_cell
 from mocme_jax.studies.tpe_sampler import TpeSampler
-from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.run_folder import locked
-from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 # Of a search's points, so many are listed.
 _LISTED = 10
@@ -63,13 +58,13 @@ def search(
       space: its name, see ``load_space``, or the space itself.
       trials: points, with those tried before.
       minutes: after which no further point is begun; counts the minutes of points tried before too.
-      sampler, pruner: see ``search_options``.
+      sampler, pruner: see the options of ``mocme_jax.search``.
       graph: what to train on, in place of what the config names.
 
     Raises:
       UserError, Stopped: as ``run_study``; also if Optuna is asked for and not installed.
     """
-    check_addresses()
+    prepare_jax()
     preemption = preemption or Preemption()
     console = make_console()
     note = console.print
@@ -81,7 +76,6 @@ def search(
     points = ["as it is", *(f"trial {number}" for number in range(1, trials))]
     identity = identity_of_study(name, config, {points[0]: {}}, dataset, [seed])
     identity["search"] = {"sampler": sampler, "pruner": pruner, "space": described(ranges)}
-    use_compilation_cache()
     with locked(workdir, settings_of(config).lock):
         rows = Rows(workdir, identity)
         preemption.something_to_save()

@@ -3,8 +3,6 @@
 Random points beat a grid of as many where few of the fields matter (Bergstra and Bengio, JMLR 2012).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -3,17 +3,15 @@
 They share the graph and its dev split, so that their scores can be paired.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from mocme_jax.data.readers.json_shape import misfit
-from mocme_jax.studies.pruning import Curve
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
 from mocme_jax.training.logs.progress import Progress
@@ -23,8 +21,11 @@ from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import with_batch_that_fits
 
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+# [epoch, dev MRR] for each evaluation of a training, as a row holds it.
+Curve = Sequence[Sequence[float]]
+
+# No point is pruned before so many have finished, nor at the first evaluations, which say little of the last.
+START_UP, WARM_UP = 5, 1
 
 
 class Trained(NamedTuple):
@@ -92,6 +93,23 @@ def train_seeds(
             return [_pruned(seeds[0], evaluations)]
         curves = _evaluations(folder)
         return [_score(loop, number, curves, test) for number in range(len(seeds))]
+
+
+def why_pruned(curve: Curve, finished: Sequence[Curve]) -> str | None:
+    """Why a training is to end after its latest evaluation, or None if it is to go on: the median rule.
+
+    As Optuna's ``MedianPruner`` has it: the best dev MRR so far is below the median of what finished points had at the
+    same epoch.
+    """
+    epoch, best = curve[-1][0], max(mrr for _, mrr in curve)
+    others = [mrr for other in finished for its_epoch, mrr in other if its_epoch == epoch]
+    if len(finished) < START_UP or len(curve) <= WARM_UP or not others:
+        return None
+    median = float(np.median(others))
+    if best >= median:
+        return None
+    of = f"{len(others)} finished point{'s' if len(others) > 1 else ''}"
+    return f"its best dev MRR, {best:.4f}, is below {median:.4f}, the median of {of} at this epoch"
 
 
 def _evaluations(folder: Path) -> list[dict]:

@@ -1,14 +1,20 @@
-"""A study: cells that differ from one configuration in a few fields each, all trained with the same seeds."""
+"""A study: cells that differ from one configuration in a few fields each, all trained with the same seeds.
 
-from __future__ import annotations
+A cell may also change the graph itself: its changes named ``graph.WORD`` are given to the study file's
+``change_graph(graph, seed, WORD=...)``, which returns another graph; `mocme_jax.studies.degraded_graph` has some.
+"""
 
+import dataclasses
+import inspect
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from mocme_jax.config import find_config, load_function, validate
@@ -18,26 +24,22 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import UserError
 from mocme_jax.studies.finished_cells import Rows
-from mocme_jax.studies.graph_change import PREFIX, change_dataset, fields_of, load_graph_change, words_of
-from mocme_jax.studies.pruning import Curve
-from mocme_jax.studies.seed_training import train_seeds
+from mocme_jax.studies.seed_training import Curve, train_seeds
 from mocme_jax.studies.study_folder import TABLE
 from mocme_jax.studies.study_table import make_table, print_table
-from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.run_folder import locked, write_json
 from mocme_jax.training.checkpoints.run_position import identity_of
-from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.logs.progress import make_console
 from mocme_jax.training.logs.run_results import graph_of
 from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of, with_fields
 
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
 # By name, what a cell changes: config field, or word of its file's ``change_graph`` -> value.
 Cells = Mapping[str, Mapping[str, Value]]
+
+_PREFIX = "graph."
 
 
 def load_cells(
@@ -100,7 +102,7 @@ def run_study(
       UserError: bad data, a folder that cannot be written or holds another study, an unknown cell.
       Stopped: a signal has ended the study in good order.
     """
-    check_addresses()
+    prepare_jax()
     preemption, console = preemption or Preemption(), make_console()
     own = range(settings_of(config).seed, settings_of(config).seed + seeds)
     note = console.print
@@ -109,7 +111,6 @@ def run_study(
     found, change_graph = load_cells(study, config, modalities, alone)
     name = study if isinstance(study, str) else "given in Python"
     chosen = _chosen(found, cells)
-    use_compilation_cache()
     told = f"{dataset.graph.name}: study {name}, {len(chosen)} cells"
     note(f"{told}, seeds {' '.join(map(str, own))}; dev: {dataset.dev}")
     for line in dataset.warnings:
@@ -129,7 +130,7 @@ def run_study(
         table = make_table(rows, found, own, clean)
         write_json(rows.folder / TABLE, table)
     print_table(table, f"{dataset.graph.name}, {name}", console)
-    note(f"rows: {Path(workdir) / 'rows.jsonl'}   table: {Path(workdir) / 'table.json'}")
+    note(f"rows: {workdir / 'rows.jsonl'}   table: {workdir / 'table.json'}")
     return table
 
 
@@ -193,5 +194,48 @@ def _chosen(cells: Cells, only: Sequence[str]) -> Cells:
 
 def as_flags(changes: Mapping[str, Value]) -> str:
     """The changes as flags of ``mocme_jax.train``; those of the graph itself have none, and are named alone."""
-    dashes = {path: "" if path.startswith(PREFIX) else "--config." for path in changes}
+    dashes = {path: "" if path.startswith(_PREFIX) else "--config." for path in changes}
     return " ".join(f"{dashes[path]}{path}={show(value)}" for path, value in changes.items())
+
+
+def fields_of(changes: Mapping[str, Value]) -> dict[str, Value]:
+    """A cell's config fields."""
+    return {path: value for path, value in changes.items() if not path.startswith(_PREFIX)}
+
+
+def words_of(changes: Mapping[str, Value]) -> dict[str, Any]:
+    """What a cell gives to ``change_graph``."""
+    return {path.removeprefix(_PREFIX): value for path, value in changes.items() if path.startswith(_PREFIX)}
+
+
+def load_graph_change(path: Path, cells: Mapping[str, Mapping[str, Value]]) -> Callable[..., KnowledgeGraph] | None:
+    """The ``change_graph`` of a study file, or None where no cell changes the graph.
+
+    Raises:
+      UserError: the file has none, or it takes other words than a cell gives.
+    """
+    wanted = {cell: words for cell, changes in cells.items() if (words := words_of(changes))}
+    if not wanted:
+        return None
+    change_graph = load_function(path, "change_graph(graph, seed, ...)")
+    for cell, words in wanted.items():
+        try:
+            json.dumps(words)
+            inspect.signature(change_graph).bind(None, 0, **words)
+        except TypeError as error:
+            raise UserError(f"{path}: cell {cell} does not fit change_graph: {error}") from error
+    return change_graph
+
+
+def change_dataset(
+    dataset: builders.Dataset, change_graph: Callable[..., KnowledgeGraph], seed: int, words: Mapping[str, Value]
+) -> builders.Dataset:
+    """The dataset with its graph changed; its parts tell of it, and what filters scores stays.
+
+    Raises:
+      UserError: the graph's triples stay on the disk, or the change cannot be made.
+    """
+    if dataset.graph.mapped:
+        raise UserError(f"{dataset.graph.name}: a study that changes the graph needs its triples in memory")
+    changed = change_graph(dataset.graph, seed, **words)
+    return dataclasses.replace(dataset, graph=changed, parts=dataset.parts | {"graph change": json.dumps(words)})

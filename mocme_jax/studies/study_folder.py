@@ -1,7 +1,5 @@
 """What a study's folder holds: ``study.json``, a row a cell and seed in ``rows.jsonl``, ranks, and the table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mocme_jax.data.readers.json_file import rows_of
@@ -64,7 +62,7 @@ TOLD = {
 
 def read_rows(folder: Path) -> list[dict]:
     """The complete rows of a study, oldest first; see ``rows_of``. What is no row of a study is left out."""
-    return [row for _, row in rows_of(Path(folder) / ROWS) if _is_row(row)]
+    return [row for _, row in rows_of(folder / ROWS) if _is_row(row)]
 
 
 def _is_row(row: dict) -> bool:

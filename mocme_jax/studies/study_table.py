@@ -1,7 +1,5 @@
 """A study's table: mean and deviation over the seeds of each cell, and its difference from the reference."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

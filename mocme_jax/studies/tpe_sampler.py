@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mocme_jax.config_fields import Value
-from mocme_jax.errors import UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.errors import MissingPackage
+from mocme_jax.printed_commands import needed_package, to_install
 from mocme_jax.studies.search_space import Log, Space, Uniform, short
 from mocme_jax.training.checkpoints.run_position import as_json
 
@@ -116,12 +116,9 @@ class TpeSampler:
 
 
 def _package() -> ModuleType:
-    needed = f"--sampler=tpe needs the package optuna, version 5 or later; run: {to_install(extra='search')}"
-    try:
-        import optuna
-    except ImportError:
-        raise UserError(needed) from None
+    need = "--sampler=tpe needs the package optuna, version 5 or later"
+    optuna = needed_package("optuna", need, extra="search")
     # The evaluator of importances had other arguments before.
     if int(optuna.__version__.partition(".")[0]) < 5:
-        raise UserError(needed)
+        raise MissingPackage(f"{need}; run: {to_install(extra='search')}")
     return optuna

@@ -1,27 +1,23 @@
 """The function ``restore_best``, which reads a run's best model, its graph and its config from the run's folder."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
-from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_position import START_PART, check_format, differing, hint_at_filled
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import here, settings_of
 from mocme_jax.training.train_state import params_shapes, params_spec
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,18 +65,16 @@ def restore_best(
     Raises:
       UserError: there is no checkpoint, or the graph is not the one that the model was trained on.
     """
-    check_addresses()
+    prepare_jax()
     notify = notify or (lambda line: None)
     with open_checkpoints(workdir, create=False) as checkpoints:
         newest = Saves(checkpoints, None, 0, lambda _: None).newest("best", accept=partial(check_format, workdir))
         if newest is None:
-            raise UserError(
-                f"{Path(workdir) / 'best'}: contains no checkpoint; train there first, or correct --workdir"
-            )
+            raise UserError(f"{workdir / 'best'}: contains no checkpoint; train there first, or correct --workdir")
         try:
             config = here(newest.meta, data_dir, features_dir, alone=alone)
         except UserError as error:
-            place = Path(workdir) / "best" / str(newest.number)
+            place = workdir / "best" / str(newest.number)
             raise UserError(
                 f"{place}: the config in its meta is not valid in this version: {str(error)[:300]}"
             ) from None

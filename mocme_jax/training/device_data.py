@@ -1,7 +1,5 @@
 """Functions that convert a graph to the arrays that compiled programs read."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,20 +23,17 @@ def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -
     """Make the encoder's inputs, placed: standardised features, presence masks ``[N, M]`` and evidence."""
     present: Any = presence(graph)
     counts: Any = evidence(graph.train, len(graph.entities))
-    if not split:
-        features: Any = tuple(standardise(modality).features for modality in graph.modalities)
-        return mapper.place(Inputs(features, present, counts), inputs_spec(False))
-    rows = padded_size(len(graph.entities), mapper.count) // mapper.count
+    rows = mapper.table_rows(len(graph.entities), split) // (mapper.count if split else 1)
     scales = [fit_scale(modality) for modality in graph.modalities]
 
     def share(device: int) -> Inputs:
-        """Return a device's rows, the only ones that its process standardises."""
+        """Return a device's rows, the only ones that its process standardises; all of them if they are not split."""
         own = slice(device * rows, (device + 1) * rows)
         parts = [Modality(one.name, one.features[own], one.present[own]) for one in graph.modalities]
         features: Any = tuple(standardise(*pair).features for pair in zip(parts, scales, strict=True))
         return jax.tree.map(lambda array: filled(array, rows), Inputs(features, present[own], counts[own]))
 
-    return mapper.place_shares(share, inputs_spec(True))
+    return mapper.place_shares(share, inputs_spec(True)) if split else mapper.place(share(0), inputs_spec(False))
 
 
 def evidence(train: np.ndarray, entities: int) -> np.ndarray:
@@ -92,14 +87,7 @@ def make_train_data(
     ]
     held = HeldOut(mapper.place(rows.astype(np.int32), WHOLE), known[0])
     others = known[1]._replace(bars=mapper.place(bars, WHOLE))
-    if not split:
-        return TrainData(mapper.place(np.asarray(train, np.int32), WHOLE), held, others, inputs)
-    count = padded_size(len(train), mapper.count) // mapper.count
-
-    def share(device: int) -> np.ndarray:
-        return filled(np.asarray(train[device * count : (device + 1) * count], np.int32), max(count, 1))
-
-    return TrainData(mapper.place_shares(share, ROWS), held, others, inputs)
+    return TrainData(mapper.place(np.asarray(train, np.int32), ROWS if split else WHOLE), held, others, inputs)
 
 
 def _between(train: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:

@@ -1,7 +1,5 @@
 """The encoding of all entities, in which each device encodes its own rows: at once, or by blocks in a ranker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -71,7 +69,8 @@ def make_encode_program(
     block = min(block, held)
     blocks = -(-held // block)
 
-    def program(params: Params, inputs: Inputs):
+    def program(additions: tuple[TableAddition, ...], params: Params, inputs: Inputs):
+        params = params._replace(structure=changed(params.structure, additions))
         start = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
 
         def one(number):
@@ -90,12 +89,8 @@ def make_encode_program(
         shares = jax.lax.psum(jnp.sum(shares, axis=0), AXIS) / entities
         return jax.tree.map(lambda table: _joined(table, held), vectors), shares
 
-    arguments, results = (params_spec(split), inputs_spec(split)), (EntityVectors(ROWS, ROWS), WHOLE)
-
-    def after_additions(additions: tuple[TableAddition, ...], params: Params, inputs: Inputs):
-        return program(params._replace(structure=changed(params.structure, additions)), inputs)
-
-    mapped = mapper.map(after_additions, (WHOLE, *arguments), results)
+    arguments = (WHOLE, params_spec(split), inputs_spec(split))
+    mapped = mapper.map(program, arguments, (EntityVectors(ROWS, ROWS), WHOLE))
     return Program(mapped.mapped, (*mapped.first, mapper.place(additions, WHOLE)))
 
 

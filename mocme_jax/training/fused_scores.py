@@ -1,7 +1,5 @@
 """Fused scores of a step's queries, and the loss that fits the fusion's weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

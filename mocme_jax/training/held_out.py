@@ -5,8 +5,6 @@ queries. If they were masked there, as known answers are, an entity would be pus
 held-out one, and would learn it from that.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """The information that each modality and each expert of a trained model adds about the answers of dev."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -98,7 +96,7 @@ def measure_information(
 def write_information(workdir: Path, information: dict[str, dict], position: dict) -> bool:
     """Write it into a run's folder, for the best step of a position; return False if it cannot be written."""
     try:
-        write_json(Path(workdir) / FILE, {"best_step": position["best_step"]} | information)
+        write_json(workdir / FILE, {"best_step": position["best_step"]} | information)
     except UserError:
         return False
     return True
@@ -106,7 +104,7 @@ def write_information(workdir: Path, information: dict[str, dict], position: dic
 
 def read_information(workdir: Path, position: dict) -> dict[str, dict]:
     """Read it from a run's folder; empty if there is none, or if it belongs to another checkpoint."""
-    path = Path(workdir) / FILE
+    path = workdir / FILE
     found = read_json(path) if os.path.lexists(path) else {}
     fits = misfit(found, INFORMATION) is None
     return found if fits and found["best_step"] == position.get("best_step") else {}

@@ -1,15 +1,14 @@
 """The training loop: calls of the training program, with evaluations and saves between them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from mocme_jax.errors import enough_memory
 from mocme_jax.method.mocme import Params
@@ -30,10 +29,6 @@ from mocme_jax.training.setup.settings import cure_of_memory, schedule_of, whole
 from mocme_jax.training.start_vectors import make_start
 from mocme_jax.training.step import finite
 from mocme_jax.training.train_state import TrainState
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
 
 # Compiled as one program; otherwise each operation would be compiled for each shape.
 _norm = jax.jit(optax.tree.norm)

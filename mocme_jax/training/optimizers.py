@@ -1,7 +1,5 @@
 """The optimizers, Adagrad for tables and Adam for the rest, and the update of only those rows that a step read."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """The command evaluate: a repeated evaluation of a run's best checkpoint."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,6 @@ from rich.console import Console
 
 from mocme_jax.evaluation.metrics import ranking_metrics
 from mocme_jax.training.best_model import restore_best
-from mocme_jax.training.compilation_cache import use_compilation_cache
 from mocme_jax.training.information import measure_information, print_information, write_information
 from mocme_jax.training.logs.progress import make_console, print_json, results_table
 from mocme_jax.training.logs.run_results import print_results, read_results, results_of, weight_names
@@ -46,7 +43,6 @@ def evaluate_workdir(
     Raises:
       UserError: see ``restore_best``.
     """
-    use_compilation_cache()
     console = make_console(sys.stderr if as_json else None)
     restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, notify=console.print)
     config, dataset, mapper, model = restored.config, restored.dataset, restored.mapper, restored.model

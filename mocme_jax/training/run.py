@@ -1,24 +1,22 @@
 """The function ``train_and_evaluate``: training with checkpoints, and one evaluation of the best model on test."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import jax
+from ml_collections import ConfigDict
 
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.parallel.processes import everyone
-from mocme_jax.training.address_limit import check_addresses
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.checkpoints.run_folder import locked, write_json, write_whole
-from mocme_jax.training.compilation_cache import use_compilation_cache
+from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.logs import nonfinite
 from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress, make_console
@@ -29,9 +27,6 @@ from mocme_jax.training.preemption import Preemption
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import settings_of, warning_of_memory, with_batch_that_fits
 from mocme_jax.training.train_state import TrainState
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 
 def train_and_evaluate(
@@ -59,7 +54,7 @@ def train_and_evaluate(
       FloatingPointError: the loss or a score is not finite.
       Stopped: a signal has ended the run. Its state is saved.
     """
-    check_addresses()
+    prepare_jax()
     began = time.perf_counter()
     preemption = preemption or Preemption()
     mapper = builders.build_mapper(config)
@@ -68,7 +63,6 @@ def train_and_evaluate(
     note = console.print
     dataset = builders.load_dataset(config, note, graph)
     graph = dataset.graph
-    use_compilation_cache()
     note(_headline(config, dataset, mapper, workdir))
     for line in dataset.warnings:
         note(f"warning: {line}")
@@ -79,7 +73,7 @@ def train_and_evaluate(
     evaluator, schedule = loop.evaluator, loop.schedule
 
     def diverged(error: FloatingPointError, state: TrainState, latest: dict) -> NoReturn:
-        path = Path(workdir) / nonfinite.FILE_NAME
+        path = workdir / nonfinite.FILE_NAME
         if not latest:
             raise error
         plan = loop.training
@@ -98,7 +92,7 @@ def train_and_evaluate(
     with _held(workdir, writes, settings_of(config).lock), open_checkpoints(workdir) as checkpoints:
         state = loop.resume(checkpoints, workdir, note)
         for name, content in [addition.file() for addition in loop.additions if writes]:
-            write_whole(Path(workdir) / name, content)
+            write_whole(workdir / name, content)
         with MetricsLog(workdir, keep_until_step=loop.position.evaluated_step, trackers=trackers, writes=writes) as log:
             with Progress(schedule.epochs, console=console) as progress:
                 loop.run(state, log, progress, diverged)
@@ -125,9 +119,9 @@ def train_and_evaluate(
             preemption.something_to_save()
             log.write({"test": results["test"]["overall"] if results["test"] else None})
         if writes:
-            write_json(Path(workdir) / "results.json", results)
+            write_json(workdir / "results.json", results)
     print_results(results, console)
-    note(f"results: {Path(workdir) / 'results.json'}   checkpoint: {Path(workdir) / 'best'}")
+    note(f"results: {workdir / 'results.json'}   checkpoint: {workdir / 'best'}")
     return results
 
 

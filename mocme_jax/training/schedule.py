@@ -1,7 +1,5 @@
 """The schedule of evaluations, saves and the end of a run, and the number of steps per call."""
 
-from __future__ import annotations
-
 import dataclasses
 
 # Long enough that the overhead of a call is negligible, short enough for a quick reaction to signals.

@@ -5,12 +5,9 @@ no table: a Feistel network permutes the numbers of a fixed number of bits, and 
 until they are below T (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002).
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
-
-from mocme_jax.training.bit_mixing import mixed
+import numpy as np
 
 # Luby and Rackoff need four rounds for pseudorandomness; this has twice as many.
 _ROUNDS = 8
@@ -59,3 +56,10 @@ def shuffled(key: jax.Array, places: jax.Array, size: int) -> jax.Array:
     outside = lambda value: jnp.any(value >= size)  # noqa: E731
     inside = jax.lax.while_loop(outside, lambda value: jnp.where(value < size, value, permuted(value)), start)
     return inside.astype(jnp.int32)
+
+
+def mixed(x: jax.Array) -> jax.Array:
+    """Hash uint32 of any shape; each bit depends on all bits of ``x`` (MurmurHash3's finaliser, Appleby, 2011)."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = (x ^ (x >> shift)) * np.uint32(factor)
+    return x ^ (x >> 16)

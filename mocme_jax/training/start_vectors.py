@@ -1,7 +1,5 @@
 """Initial vectors of the structure expert that the caller gives, instead of random ones."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

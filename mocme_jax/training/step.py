@@ -1,7 +1,5 @@
 """The training step of one device, and the compiled program that runs many steps on all devices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -22,7 +20,6 @@ from mocme_jax.training.train_state import (
     Metrics,
     TrainData,
     TrainState,
-    data_axes,
     data_spec,
     state_axes,
     state_spec,
@@ -214,6 +211,7 @@ def make_train_program(
 
     if seeds:
         axes = state_axes(bool(average_steps), loss.guided)
-        program = jax.vmap(program, in_axes=(axes, data_axes(), None), out_axes=(axes, 0), axis_name=SEEDS)
+        # All seeds share the data.
+        program = jax.vmap(program, in_axes=(axes, None, None), out_axes=(axes, 0), axis_name=SEEDS)
     spec = state_spec(split, bool(average_steps), loss.guided)
     return mapper.map(program, (spec, data_spec(split), WHOLE), (spec, WHOLE), donate=(0,))

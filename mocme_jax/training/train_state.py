@@ -111,11 +111,6 @@ def state_axes(averages: bool, guided: bool) -> TrainState:
     return TrainState(_EACH, _EACH, average, Sums(_SHARED, _EACH), entropy, _SHARED, _EACH)
 
 
-def data_axes() -> TrainData:
-    """Return the seed axis of each part of the data, which is None: all seeds share the data."""
-    return TrainData(_SHARED, _SHARED, _SHARED, _SHARED)
-
-
 class StatePlan(NamedTuple):
     """A state to be created or restored.
 

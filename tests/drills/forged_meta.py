@@ -49,7 +49,6 @@ FORGED: dict[str, Callable[[dict], Any]] = {
     "a fusion that is a list": _set("config", "model", "fusion", to=["mean"]),
     "modality_scale true": _set("config", "model", "modality_scale", to=True),
     "batch_size 0": _set("config", "train", "batch_size", to=0),
-    "score_megabytes 10^9": _set("config", "eval", "score_megabytes", to=10**9),
     "a field more": _set("config", "model", "odd", to=1),
     "a group more": _set("config", "odd", to={"a": {"b": 1}}),
     "devices a text": _set("config", "parallel", "devices", to="1"),

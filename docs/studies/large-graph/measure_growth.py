@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from mocme_jax.config import default_config
-from mocme_jax.measure.synthetic_graph import synthetic_graph
+from mocme_jax.measure.throughput import synthetic_graph
 from mocme_jax.measure.timed_stages import training_stage
 from mocme_jax.method.mocme import init_params
 from mocme_jax.training.logs.progress import results_table

@@ -22,6 +22,7 @@ import numpy as np
 from mocme_jax.data.atlas.facts import KINDS, MIN_POPULATION, RELATIONS, SYMMETRIC, Atlas, build, split
 from mocme_jax.data.atlas.features import image_rows, numeric_rows, text_rows
 from mocme_jax.data.atlas.sources import NPM_PACKAGES, Sources
+from mocme_jax.data.graph.name_files import NAME_FILES, as_name_file
 from mocme_jax.errors import UserError
 
 
@@ -55,8 +56,8 @@ def write(sources: Sources, out: Path) -> None:
         "image": image_rows(atlas, sources),
     }
     out.mkdir(parents=True, exist_ok=True)
-    _write_names(out / "entity2id.txt", [entity.name for entity in atlas.entities])
-    _write_names(out / "relation2id.txt", list(RELATIONS))
+    for file, names in zip(NAME_FILES, ([entity.name for entity in atlas.entities], list(RELATIONS)), strict=True):
+        (out / file).write_bytes(as_name_file(file, names))
     ids = {name: index for index, name in enumerate(RELATIONS)}
     for part, facts in parts.items():
         lines = [str(len(facts)), *(f"{head} {tail} {ids[relation]}" for head, relation, tail in facts)]
@@ -105,11 +106,6 @@ def datasheet(atlas: Atlas, parts: dict, features: dict, sources: Sources) -> st
         without_image=f"{100 * (1 - len(features['image'][0]) / len(kind_of)):.0f}",
         without_numeric=f"{100 * (1 - len(features['numeric'][0]) / len(kind_of)):.0f}",
     )
-
-
-def _write_names(path: Path, names: list[str]) -> None:
-    lines = [str(len(names)), *(f"{name}\t{index}" for index, name in enumerate(names))]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -206,12 +206,13 @@ def audit(graph: KnowledgeGraph) -> Audit:
     """
     every = np.concatenate([graph.train, graph.valid, graph.test])
     inverses = inverse_relations(every)
+    shown = _occurring(graph.train, (0, 2), len(graph.entities)), _occurring(graph.train, (1,), len(graph.relations))
     return Audit(
         name=graph.name,
         entities=len(graph.entities),
         relations=len(graph.relations),
         unused_entities=int((~_occurring(every, (0, 2), len(graph.entities))).sum()),
-        splits={name: _audit_split(graph, name, inverses) for name in graph.splits},
+        splits={name: _audit_split(graph, name, inverses, *shown) for name in graph.splits},
         modalities=tuple(_audit_modality(modality) for modality in graph.modalities),
         inverses=tuple(inverses),
         relation_names=tuple(graph.relations),
@@ -219,7 +220,10 @@ def audit(graph: KnowledgeGraph) -> Audit:
     )
 
 
-def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelation]) -> SplitAudit:
+def _audit_split(
+    graph: KnowledgeGraph, name: str, inverses: list[InverseRelation], entities: np.ndarray, relations: np.ndarray
+) -> SplitAudit:
+    """Counts for one split, with the entities and the relations that occur in train, bool ``[N]`` and ``[R]``."""
     splits = graph.splits
     split = splits[name]
     distinct = distinct_triples(split)
@@ -228,8 +232,6 @@ def _audit_split(graph: KnowledgeGraph, name: str, inverses: list[InverseRelatio
     distinct_clean_of = {other: clean_rows(distinct, triples) for other, triples in others.items()}
     # Test may overlap valid without harm to the test score: models are not trained on valid.
     unwanted = ["train"] if name == "test" else list(others)
-    entities = _occurring(graph.train, (0, 2), len(graph.entities))
-    relations = _occurring(graph.train, (1,), len(graph.relations))
     return SplitAudit(
         rows=len(split),
         distinct=len(distinct),

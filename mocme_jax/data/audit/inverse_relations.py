@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from mocme_jax.data.graph.triple_keys import distinct_triples
+from mocme_jax.data.graph.triple_keys import distinct_triples, row_keys
 
 INVERSE_SHARE = 0.5
 """From this share of reversed triples on, a relation counts as the inverse of another."""
@@ -45,7 +45,7 @@ def inverse_relations(
         return []
     row, partner = reversed_pairs(triples, triples)
     relations = int(triples[:, 1].max()) + 1
-    pairs, counts = np.unique(triples[row, 1].astype(np.int64) * relations + triples[partner, 1], return_counts=True)
+    pairs, counts = np.unique(row_keys((triples[row, 1], triples[partner, 1]), (relations,)), return_counts=True)
     sizes = np.bincount(triples[:, 1], minlength=relations)
     shares = counts / sizes[pairs // relations]
     found = [
@@ -65,7 +65,7 @@ def leaked_rows(split: np.ndarray, train: np.ndarray, inverses: list[InverseRela
     loops = split[row, 0] == split[row, 2]
     relations = int(max(split[:, 1].max(), train[:, 1].max())) + 1
     known = np.array([pair.known * relations + pair.implied for pair in inverses])
-    hit = np.isin(train[partner, 1].astype(np.int64) * relations + split[row, 1], known) & ~loops
+    hit = np.isin(row_keys((train[partner, 1], split[row, 1]), (relations,)), known) & ~loops
     leaked[row[hit]] = True
     return leaked
 
@@ -73,7 +73,8 @@ def leaked_rows(split: np.ndarray, train: np.ndarray, inverses: list[InverseRela
 def reversed_pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All index pairs (i, j) with head and tail of ``left[i]`` the tail and head of ``right[j]``."""
     entities = int(max(ids[:, column].max() for ids in (left, right) for column in (0, 2))) + 1
-    wanted, there = _pair_keys(left, 2, 0, entities), _pair_keys(right, 0, 2, entities)
+    wanted = row_keys((left[:, 2], left[:, 0]), (entities,))
+    there = row_keys((right[:, 0], right[:, 2]), (entities,))
     order = np.argsort(there, kind="stable")
     there = there[order]
     # Keys in ascending order are found many times faster than in any other, because of the cache.
@@ -87,11 +88,3 @@ def reversed_pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
     row = np.repeat(asked[some], counts)
     step = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     return row, order[np.repeat(first, counts) + step]
-
-
-def _pair_keys(triples: np.ndarray, high: int, low: int, entities: int) -> np.ndarray:
-    """One int64 per triple ``[T]`` for two of its columns."""
-    keys = triples[:, high].astype(np.int64)
-    keys *= entities
-    keys += triples[:, low]
-    return keys

@@ -1,7 +1,5 @@
 """Numeric attributes of a graph, kept so that a new entity's numbers can be ranked among them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Vectors of files that were encoded before, kept by what the files hold and by what encoded them."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence

@@ -75,10 +75,10 @@ def prepare(
     files = dict(files or {})
     if text is None and numeric is None and not files:
         text = NAMES
-        numeric = numeric_source((Path(data),))
+        numeric = numeric_source((data,))
     asked = [kind for kind, source in (("text", text), ("numeric", numeric)) if source is not None] + list(files)
-    targets = {kind: Path(out) / f"{kind}.npz" for kind in asked}
-    _keep_what_is_there(Path(out), graph.name, targets, overwrite)
+    targets = {kind: out / f"{kind}.npz" for kind in asked}
+    _keep_what_is_there(out, graph.name, targets, overwrite)
 
     if text is not None:
         # A missing package is told before the work begins.
@@ -95,7 +95,7 @@ def prepare(
             )
     if text is not None:
         with _kept_for_later(fatal):
-            texts = entity_texts(graph, Path(data), notify=notify, bad=bad.append)
+            texts = entity_texts(graph, data, notify=notify, bad=bad.append)
             if text != NAMES:
                 for index, description in read_descriptions(Path(text), graph.entities, notify, bad.append).items():
                     texts[index] = description
@@ -106,16 +106,13 @@ def prepare(
                 )
     for kind, (folder, name) in files.items():
         with _kept_for_later(fatal):
-            made[kind] = _of_files(kind, folder, name, graph.entities, Path(out) / ENCODED, bad.append, notify)
+            made[kind] = _of_files(kind, folder, name, graph.entities, out / ENCODED, bad.append, notify)
     _tell_problems(bad, fatal, skip_bad, notify)
     if text is not None:
         notify(f"encoding {len(texts):,} texts with {encoder}")
         made["text"] = text_modality(texts, encoder, Countdown("texts", notify))
 
-    try:
-        write_together(out, {f"{kind}.npz": as_feature_file(".npz", made[kind], graph.entities) for kind in asked})
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
+    write_together(out, {f"{kind}.npz": as_feature_file(".npz", made[kind], graph.entities) for kind in asked})
     for kind in asked:
         modality = made[kind]
         notify(
@@ -207,9 +204,8 @@ def prepare_triples(
     Raises:
       UserError: bad input, a file is in the way, or no triple can leave train.
     """
-    out = Path(out)
     # Of the two graphs, readers would take the names of one and the triples of the other.
-    if out.resolve() == Path(data).resolve() or any((out / f"{split}2id.txt").exists() for split in SPLITS):
+    if out.resolve() == data.resolve() or any((out / f"{split}2id.txt").exists() for split in SPLITS):
         raise UserError(f"{out}: contains a graph in another layout; give another --out")
     graph = read_triples(data, notify)
     for line in audit(graph).warnings():
@@ -222,10 +218,7 @@ def prepare_triples(
     there = out / f"train{SUFFIX}"
     if there.exists() and not overwrite and there.name not in unfinished(out):
         raise UserError(f"{there}: already exists; give --overwrite or another --out")
-    try:
-        written = write_mapped(out, graph)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
+    written = write_mapped(out, graph)
     counts = " / ".join(f"{len(triples):,} {split}" for split, triples in graph.splits.items())
     notify(f"{out}: {len(graph.entities):,} entities, {len(graph.relations):,} relations, {counts} triples")
     return written
@@ -243,7 +236,7 @@ def list_entities(data: Path, out: Path, *, overwrite: bool = False, notify: Cal
     Raises:
       UserError: bad input, or a file is in the way.
     """
-    entities, path = read_triples(data, notify).entities, Path(out) / "entities.txt"
+    entities, path = read_triples(data, notify).entities, out / "entities.txt"
     if path.exists() and not overwrite:
         raise UserError(f"{path}: already exists; give --overwrite or another --out")
     text = "".join(f"{name}\n" for name in entities)

@@ -4,8 +4,6 @@ Published feature matrices have a row for every entity and mark none as missing.
 others, zeros, or one random row. (A random row of its own for each entity cannot be told from a real one.)
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

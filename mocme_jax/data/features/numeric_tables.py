@@ -55,7 +55,6 @@ def read_numeric_rows(
     Raises:
       UserError: the file can't be read, or there is no value.
     """
-    path = Path(path)
     is_table = path.suffix.lower() == TABLE
     rows = _table_rows(path, notify, bad) if is_table else _triple_rows(path, bad)
     if not any(row.values for row in rows):

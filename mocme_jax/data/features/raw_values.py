@@ -1,7 +1,5 @@
 """Texts, files and numbers of new entities, encoded as those of the graph were."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

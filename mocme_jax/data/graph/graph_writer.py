@@ -1,7 +1,5 @@
 """A graph with its features as a folder that ``load_graph`` reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +27,6 @@ def write_graph(graph: KnowledgeGraph, folder: Path, others: Mapping[str, Conten
       UserError: a name that a line of text can't hold, triples that stay on the disk, a folder that can't be written
         or is being written by another process.
     """
-    folder = Path(folder)
     if graph.mapped:
         raise UserError(f"{graph.name}: its triples are already files; copy its folder")
     tables = zip(NAME_FILES, (graph.entities, graph.relations), strict=True)
@@ -41,7 +38,4 @@ def write_graph(graph: KnowledgeGraph, folder: Path, others: Mapping[str, Conten
         rows = np.asarray(triples)[:, [0, 2, 1]].tolist()
         lines = [str(len(rows)), *(" ".join(map(str, row)) for row in rows)]
         files[f"{split}2id.txt"] = ("\n".join(lines) + "\n").encode()
-    try:
-        write_together(folder, files)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    write_together(folder, files)

@@ -26,7 +26,6 @@ def read_mapped(folder: Path) -> KnowledgeGraph:
     Raises:
       UserError: a file is missing, malformed or truncated, names an id outside the names, or train is empty.
     """
-    folder = Path(folder)
     names = [read_names(folder / file).names for file in NAME_FILES]
     splits = {split: _map_triples(folder / f"{split}{SUFFIX}", *map(len, names)) for split in SPLITS}
     if not len(splits["train"]):
@@ -39,7 +38,6 @@ def write_mapped(folder: Path, graph: KnowledgeGraph) -> list[Path]:
 
     Raises:
       UserError: see ``as_name_file`` and ``write_together``.
-      OSError: the folder can't be made or written.
     """
     tables = zip(NAME_FILES, (graph.entities, graph.relations), strict=True)
     writers: dict[str, Content] = {file: as_name_file(file, names) for file, names in tables}

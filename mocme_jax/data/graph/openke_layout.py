@@ -27,7 +27,6 @@ def read_openke(folder: Path) -> KnowledgeGraph:
     Raises:
       UserError: a file is missing, truncated, malformed, names an id outside the names, or train is empty.
     """
-    folder = Path(folder)
     entities, relations = (read_names(folder / file).names for file in NAME_FILES)
     splits = {}
     for split in SPLITS:
@@ -36,20 +35,13 @@ def read_openke(folder: Path) -> KnowledgeGraph:
             raise UserError(
                 f"{path}: no such file; if there are no {split} triples, write a file with the single line 0"
             )
-        splits[split] = read_id_triples(path, len(entities), len(relations))
+        rows = _plain_rows(path)
+        triples = (_any_rows(path) if rows is None else rows)[:, [0, 2, 1]]
+        check_ids(path, triples, len(entities), len(relations), first_line=2)
+        splits[split] = triples.astype(np.int32, copy=False)
     if not len(splits["train"]):
         raise UserError(f"{folder / 'train2id.txt'}: contains no triples; a graph needs training triples")
     return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
-
-
-def read_id_triples(path: Path, entities: int, relations: int) -> np.ndarray:
-    """Triples int32 ``[T, 3]`` (head, relation, tail) from rows ``head tail relation`` under a count line."""
-    rows = _plain_rows(path)
-    if rows is None:
-        rows = _any_rows(path)
-    triples = rows[:, [0, 2, 1]]
-    check_ids(path, triples, entities, relations, first_line=2)
-    return triples.astype(np.int32, copy=False)
 
 
 def _plain_rows(path: Path) -> np.ndarray | None:

@@ -1,6 +1,6 @@
 """Graphs as plain ``train.txt``, ``valid.txt`` and ``test.txt`` files of names or ids.
 
-See split_files for what else the files may be called, and plain_rows for what a row is.
+See split_file for what else the files may be called, and plain_rows for what a row is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,9 +14,13 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.name_files import NameFile, read_name_files
 from mocme_jax.data.graph.openke_layout import SPLITS, check_ids
 from mocme_jax.data.graph.plain_rows import PlainRows, read_rows
-from mocme_jax.data.graph.split_files import CODED, split_file
 from mocme_jax.data.readers.text_lines import read_whole_number
 from mocme_jax.errors import UserError
+
+_STEMS = {"train": ("train",), "valid": ("valid", "dev", "val", "validation"), "test": ("test",)}
+# LibKGE keeps the files of names that it read beside the same triples as ids, which count.
+_CODED = ".del"
+_ENDINGS = tuple(ending + packed for ending in (".txt", ".tsv", ".nt", "") for packed in ("", ".gz"))
 
 
 def read_plain(folder: Path, notify: Callable[[str], None] = print) -> KnowledgeGraph:
@@ -35,18 +39,50 @@ def read_plain(folder: Path, notify: Callable[[str], None] = print) -> Knowledge
     Raises:
       UserError: train.txt is missing or empty, or a row is malformed or names what the name files lack.
     """
-    folder = Path(folder)
     paths = {split: split_file(folder, split) for split in SPLITS}
     train = paths["train"] or folder / "train.txt"
     files = {split: read_rows(path, notify) for split, path in {**paths, "train": train}.items() if path is not None}
     if not files["train"].rows:
         raise UserError(f"{train}: contains no triples; a graph needs training triples")
-    coded = all(file.path.suffix == CODED for file in files.values())
+    coded = all(file.path.suffix == _CODED for file in files.values())
     if not coded and not any(file.ordered for file in files.values()):
         files = _in_order(files, notify)
+    return _numbered(folder.resolve().name, files, read_name_files(folder), coded, notify)
+
+
+def graph_of_names(name: str, rows: Mapping[str, list[list[str]]]) -> KnowledgeGraph:
+    """A graph without modalities from rows (head, relation, tail) of names by split, with ids as of ``read_plain``."""
+    files = {split: PlainRows(Path(name), part, range(len(part))) for split, part in rows.items()}
+    return _numbered(name, files, [None, None], False, print)
+
+
+def split_file(folder: Path, split: str) -> Path | None:
+    """The file of a split, such as ``dev.tsv.gz`` for ``valid``; None where there is none.
+
+    Raises:
+      UserError: there are several.
+    """
+    coded = folder / f"{split}{_CODED}"
+    if coded.exists():
+        return coded
+    paths = [folder / f"{stem}{ending}" for stem in _STEMS[split] for ending in _ENDINGS]
+    # A folder may well be called train; anything else of such a name is read, or refused when it is opened.
+    found = [path for path in paths if path.exists() and (path.suffix or path.is_file())]
+    if len(found) > 1:
+        raise UserError(f"{found[1]}: gives the {split} split, and so does {found[0].name}; remove one of the two")
+    return found[0] if found else None
+
+
+def _numbered(
+    name: str,
+    files: Mapping[str, PlainRows],
+    named: Sequence[NameFile | None],
+    coded: bool,
+    notify: Callable[[str], None],
+) -> KnowledgeGraph:
+    """The graph of rows by split, with the ids of the files of names; ``coded`` if the rows hold ids in any case."""
     every = [row for file in files.values() for row in file.rows]
     tokens = dict.fromkeys(token for row in every for token in (row[0], row[2])), dict.fromkeys(row[1] for row in every)
-    named = read_name_files(folder)
     entity_ids_written = coded or _ids_written(named[0], tokens[0])
     # Some releases name relations by numbers that are not their ids: there the entities decide.
     ids_written = entity_ids_written, entity_ids_written or _ids_written(named[1], tokens[1])
@@ -68,18 +104,6 @@ def read_plain(folder: Path, notify: Callable[[str], None] = print) -> Knowledge
         array = np.array(ids, np.int64).reshape(-1, 3)
         check_ids(file.path, array, len(entities), len(relations), file.lines[0] if ids else 1, (called[0], called[1]))
         splits[split] = array.astype(np.int32)
-    return KnowledgeGraph(folder.resolve().name, entities, relations, **splits)
-
-
-def graph_of_names(name: str, rows: Mapping[str, Sequence[Sequence[str]]]) -> KnowledgeGraph:
-    """A graph without modalities from rows (head, relation, tail) of names by split, with ids as of ``read_plain``."""
-    every = [row for split in SPLITS for row in rows.get(split, ())]
-    tokens = dict.fromkeys(token for row in every for token in (row[0], row[2])), dict.fromkeys(row[1] for row in every)
-    (entities, entity_ids), (relations, relation_ids) = (_ids_by_token(None, own, False, print) for own in tokens)
-    splits = {}
-    for split in SPLITS:
-        ids = [(entity_ids[head], relation_ids[word], entity_ids[tail]) for head, word, tail in rows.get(split, ())]
-        splits[split] = np.array(ids, np.int32).reshape(-1, 3)
     return KnowledgeGraph(name, entities, relations, **splits)
 
 

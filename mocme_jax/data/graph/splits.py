@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mocme_jax.data.audit.inverse_relations import InverseRelation, inverse_relations, reversed_pairs
-from mocme_jax.data.graph.triple_keys import key_sizes, keys_of, pieces, triple_keys
+from mocme_jax.data.graph.triple_keys import key_sizes, keys_of, pieces, row_keys, triple_keys
 from mocme_jax.errors import UserError
 
 
@@ -153,9 +153,7 @@ def _groups(distinct: np.ndarray, inverses: list[InverseRelation] | None) -> tup
     twin = np.ones(len(distinct), bool) if inverses is None else _twins(distinct, inverses)
     low, high = (extreme(distinct[:, 0], distinct[:, 2]) for extreme in (np.minimum, np.maximum))
     entities = int(high.max()) + 1
-    group = low.astype(np.int64)
-    group *= entities
-    group += high
+    group = row_keys((low, high), (entities,))
     # Triples without a twin get a number of their own, beyond those of the pairs of entities.
     alone = np.flatnonzero(~twin)
     group[alone] = entities * entities + alone
@@ -171,7 +169,7 @@ def _twins(distinct: np.ndarray, inverses: list[InverseRelation]) -> np.ndarray:
     relations = 1 + max([int(distinct[:, 1].max()), *(max(pair.known, pair.implied) for pair in inverses)])
     known = {pair.known * relations + pair.implied for pair in inverses}
     known |= {pair.implied * relations + pair.known for pair in inverses}
-    pair_code = distinct[row, 1].astype(np.int64) * relations + distinct[partner, 1]
+    pairs = row_keys((distinct[row, 1], distinct[partner, 1]), (relations,))
     twin = np.zeros(len(distinct), bool)
-    twin[row[np.isin(pair_code, np.array(sorted(known), np.int64))]] = True
+    twin[row[np.isin(pairs, np.array(sorted(known), np.int64))]] = True
     return twin

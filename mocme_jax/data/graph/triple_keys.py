@@ -1,6 +1,6 @@
 """Triples as single numbers: what is equal, and what is distinct."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -23,10 +23,15 @@ def key_sizes(*splits: np.ndarray) -> tuple[int, int]:
 
 def keys_of(triples: np.ndarray, entities: int, relations: int) -> np.ndarray:
     """The keys int64 ``[T]`` of triples, in the order of head, relation, tail."""
-    keys = triples[:, 0].astype(np.int64)
-    for size, column in ((relations, 1), (entities, 2)):
+    return row_keys(triples.T, (relations, entities))
+
+
+def row_keys(columns: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """One int64 per row ``[T]`` of columns of ids, in the order of the columns; sizes are of those after the first."""
+    keys = columns[0].astype(np.int64)
+    for column, size in zip(columns[1:], sizes, strict=True):
         keys *= size
-        keys += triples[:, column]
+        keys += column
     return keys
 
 

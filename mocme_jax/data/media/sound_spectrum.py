@@ -1,7 +1,5 @@
 """Sounds as vectors: how loud each band of pitch is, how much that varies, and how fast."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

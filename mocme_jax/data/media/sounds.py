@@ -1,7 +1,5 @@
 """Sound files as samples, read with soundfile (libsndfile)."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -9,8 +7,8 @@ import numpy as np
 
 from mocme_jax.data.media.quiet_libraries import quiet
 from mocme_jax.data.readers.bounded_files import open_file
-from mocme_jax.errors import MissingPackage, UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.errors import UserError
+from mocme_jax.printed_commands import needed_package
 
 RATE = 16_000
 """Samples per second of what is returned."""
@@ -35,11 +33,7 @@ def read_sound(path: Path) -> np.ndarray:
     Raises:
       UserError: the file is missing, is no sound or holds nothing; MissingPackage: soundfile is not installed.
     """
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:
-        # OSError: the package is there, the library that it loads is not.
-        raise MissingPackage(f"reading sounds needs soundfile; run: {to_install(extra='audio')}") from error
+    soundfile = needed_package("soundfile", "reading sounds needs soundfile", extra="audio")
     with open_file(path) as file:
         try:
             with quiet(), soundfile.SoundFile(file) as sound:

@@ -11,7 +11,7 @@ import numpy as np
 from mocme_jax.data.media.pictures import opaque
 from mocme_jax.data.media.sounds import RATE, resampled
 from mocme_jax.errors import UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.printed_commands import needed_package
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,12 +80,9 @@ def of_sounds(model: str) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
 
 @functools.lru_cache(maxsize=1)
 def _load(kind: str, model: str) -> tuple[Any, Any]:
-    try:
-        import torch  # noqa: F401
-        import transformers
-    except ImportError:
-        packages = "transformers torch torchvision" if kind == "image" else "transformers torch"
-        raise UserError(f"{kind} encoder transformers:{model} needs packages; run: {to_install(packages)}") from None
+    packages = "transformers torch torchvision" if kind == "image" else "transformers torch"
+    need = f"{kind} encoder transformers:{model} needs packages"
+    _, transformers = (needed_package(name, need, packages) for name in ("torch", "transformers"))
     try:
         first = transformers.AutoImageProcessor if kind == "image" else transformers.AutoFeatureExtractor
         return first.from_pretrained(model), transformers.AutoModel.from_pretrained(model).eval()

@@ -14,7 +14,7 @@ import numpy as np
 from mocme_jax.data.readers.bounded_files import Damaged, claimed_count, map_file
 from mocme_jax.data.readers.zip_archive import INFLATED, RATIO
 from mocme_jax.errors import UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.printed_commands import needed_package
 
 _DEFLATE, _SHUFFLE = 1, 2
 
@@ -26,10 +26,7 @@ def read_hdf5(path: Path) -> dict[str, list[str] | np.ndarray]:
       UserError: the file is missing or malformed, holds groups or links, has an array that is kept elsewhere, larger
         than the file allows or packed by anything but gzip, or h5py is not installed.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise UserError(f"{path}: reading HDF5 needs a package; run: {to_install(extra='hdf5')}") from None
+    h5py = needed_package("h5py", f"{path}: reading HDF5 needs a package", extra="hdf5")
     data = map_file(path)
     try:
         with h5py.File(path, "r") as archive:

@@ -1,7 +1,5 @@
 """What a JSON value must look like before it is used, written as a value of Python types: see ``misfit``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +12,7 @@ _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true o
 _WORDS |= {dict: "a mapping", list: "a list"}
 
 
-def misfit(value: Any, shape: Any, place: str = "") -> str | None:
+def misfit(value: Any, shape: Any) -> str | None:
     """The first part of a value that has not the wanted shape, in words; None where all is well.
 
     A shape is
@@ -29,9 +27,8 @@ def misfit(value: Any, shape: Any, place: str = "") -> str | None:
     Args:
       value: as it was read.
       shape: see above.
-      place: what the value is called in messages.
     """
-    return next(_misfits(value, shape, place or "it"), None)
+    return next(_misfits(value, shape, "it"), None)
 
 
 def _misfits(value: Any, shape: Any, place: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from mocme_jax.data.readers.bounded_files import Damaged, map_file
 from mocme_jax.data.readers.zip_archive import INFLATED, RATIO
 from mocme_jax.errors import UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.printed_commands import needed_package
 
 
 def read_parquet(path: Path) -> dict[str, list[str] | np.ndarray]:
@@ -21,11 +21,9 @@ def read_parquet(path: Path) -> dict[str, list[str] | np.ndarray]:
       UserError: the file is missing or malformed, holds other columns or far more than its length, or pyarrow is not
         installed.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError(f"{path}: reading Parquet needs a package; run: {to_install(extra='parquet')}") from None
+    parquet = needed_package("pyarrow.parquet", f"{path}: reading Parquet needs a package", extra="parquet")
+    import pyarrow
+
     data = map_file(path)
     try:
         file = parquet.ParquetFile(pyarrow.BufferReader(pyarrow.py_buffer(data)))

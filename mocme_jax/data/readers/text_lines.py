@@ -1,11 +1,14 @@
 """Lines of a UTF-8 text file, with errors a user can act on."""
 
+import gzip
+import io
 import math
 import re
+import zlib
 from pathlib import Path
 
 from mocme_jax.data.readers.bounded_files import read_file
-from mocme_jax.data.readers.gzip_file import read_gzip
+from mocme_jax.data.readers.zip_archive import INFLATED, RATIO
 from mocme_jax.errors import UserError
 
 DIGITS = 18
@@ -20,7 +23,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
       UserError: the file is missing, unreadable, not UTF-8, or holds a zero byte, as no text does.
     """
-    data = read_gzip(path) if path.suffix == ".gz" else read_file(path)
+    data = _decompressed(path) if path.suffix == ".gz" else read_file(path)
     zero = data.find(b"\0")
     if zero >= 0:
         line = data.count(b"\n", 0, zero) + 1
@@ -36,6 +39,27 @@ def read_lines(path: Path) -> list[str]:
     while lines and not lines[-1].strip():
         lines.pop()
     return lines
+
+
+def _decompressed(path: Path) -> bytes:
+    """All bytes of a compressed file, its checksum verified.
+
+    Raises:
+      UserError: the file is missing, unreadable, no gzip file or truncated, or holds more than ``INFLATED`` bytes and
+        more than ``RATIO`` times its length.
+    """
+    packed = read_file(path)
+    most = max(INFLATED, RATIO * len(packed))
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            data = file.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: truncated or not a gzip file ({str(error)[:120]}); fetch or write it again") from None
+    if len(data) > most:
+        raise UserError(
+            f"{path}: contains more than {most:,} bytes from {len(packed):,} compressed bytes; decompress it"
+        )
+    return data
 
 
 def read_whole_number(text: str) -> int | None:

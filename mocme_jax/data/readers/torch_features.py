@@ -30,7 +30,6 @@ def read_torch(path: Path) -> dict[str, list[str] | np.ndarray]:
     Raises:
       UserError: the file holds no features or several, or see read_tensors.
     """
-    path = Path(path)
     found = _Found(path)
     arrays = read_tensors(path, found.choose, _CURE)
     if found.sparse is not None:

@@ -49,7 +49,6 @@ def read_tensors(path: Path, choose: _Choose, cure: str) -> dict[str, np.ndarray
     Raises:
       UserError: the file is missing, truncated or no torch file, or asks for anything but the rebuilding of tensors.
     """
-    path = Path(path)
     with open_file(path) as file:
         start = file.read(4)
     try:

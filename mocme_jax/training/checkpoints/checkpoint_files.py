@@ -4,14 +4,13 @@ TensorStore and Orbax open any file with the right name. A pipe would block them
 the memory, and a few bytes can stand for an array of any size.
 """
 
-from __future__ import annotations
-
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mocme_jax.errors import UserError
+from mocme_jax.training.checkpoints.run_folder import writing
 
 MOST_FILES = 200_000
 """The maximum number of files in a folder of checkpoints. A process writes about 20 per checkpoint."""
@@ -28,6 +27,8 @@ SPARE = 1 << 26
 SMALLEST_SHARE = 100
 """The maximum ratio of the size of arrays to that of their files, beyond ``SPARE``. Much of a new state is zeros."""
 
+# The parts of a checkpoint; a corrupt one has some of them.
+_PARTS = ("meta", "state", "_CHECKPOINT_METADATA")
 # The name of folders with array files. Checkpoints that are being written use another name.
 _OF_ARRAYS = "d"
 
@@ -69,6 +70,32 @@ def check_kinds(folder: Path) -> None:
 def _cure(folder: Path, path: Path) -> str:
     checkpoint = folder / path.relative_to(folder).parts[0]
     return f"restore the run's own file, or delete {checkpoint} to use the previous checkpoint"
+
+
+def refuse_what_is_not_ours(places: Sequence[Path]) -> None:
+    """Raise a UserError if opening these folders of checkpoints for writing could delete other files.
+
+    Orbax treats every folder with a number as its name as a checkpoint, and deletes the oldest.
+    """
+    emptied: list[Path] = []
+    for place in places:
+        if place.is_symlink():
+            raise UserError(f"{place}: is a link, but checkpoints are created and deleted there: remove the link")
+        if not place.is_dir():
+            continue
+        for entry in sorted(place.iterdir()):
+            if entry.name.isdigit() and not any((entry / part).exists() for part in _PARTS):
+                if entry.is_dir() and not entry.is_symlink() and not any(entry.iterdir()):
+                    emptied.append(entry)
+                    continue
+                raise UserError(
+                    f"{entry}: is not a checkpoint of this program, but could be deleted as one; move it elsewhere, or "
+                    "name another folder with --workdir=DIR"
+                )
+    # A kill at the end of a deletion leaves an empty folder.
+    for entry in emptied:
+        with writing(entry):
+            entry.rmdir()
 
 
 def check_sizes(checkpoint: Path, arrays: int) -> None:

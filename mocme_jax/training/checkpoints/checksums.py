@@ -5,8 +5,6 @@ The checksum of an array is ``sum_i bits_i * (2 * mix(i) + 1) mod 2^32`` over it
 Zeros add nothing, and the sum does not depend on how the array is sharded.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
@@ -14,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mocme_jax.training.bit_mixing import mixed
+from mocme_jax.training.shuffling import mixed
 
 
 def checksums(tree: Any, table: tuple[str, int] | None) -> tuple[dict[str, int], bool]:

@@ -26,15 +26,18 @@ import orbax.checkpoint as ocp
 from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.whole_files import flush_folder, flush_tree
 from mocme_jax.errors import UserError
-from mocme_jax.training.checkpoints.checkpoint_files import Unreadable, check_kinds, check_sizes
+from mocme_jax.training.checkpoints.checkpoint_files import (
+    Unreadable,
+    check_kinds,
+    check_sizes,
+    refuse_what_is_not_ours,
+)
 from mocme_jax.training.checkpoints.checksums import arrays_by_path, is_table
-from mocme_jax.training.checkpoints.run_folder import unwritable, writing
+from mocme_jax.training.checkpoints.run_folder import unwritable
 
 Which = Literal["last", "best"]
 NAMES: tuple[Which, ...] = ("last", "best")
 KEPT = 2
-# The parts of a checkpoint; a corrupt one has some of them.
-_PARTS = ("meta", "state", "_CHECKPOINT_METADATA")
 
 
 def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Checkpoints:
@@ -53,38 +56,11 @@ def open_checkpoints(workdir: str | os.PathLike, *, create: bool = True) -> Chec
     if not create and not places:
         raise UserError(f"{folder}: contains no checkpoint; train there first, or correct --workdir")
     if create:
-        _refuse_what_is_not_ours(folder)
+        refuse_what_is_not_ours([folder / name for name in NAMES])
     for place in places:
         check_kinds(place)
     _silence()
     return Checkpoints(folder, create)
-
-
-def _refuse_what_is_not_ours(folder: Path) -> None:
-    """Raise a UserError if opening the checkpoints for writing could delete other files.
-
-    Orbax treats every folder with a number as its name as a checkpoint, and deletes the oldest.
-    """
-    emptied: list[Path] = []
-    for name in NAMES:
-        place = folder / name
-        if place.is_symlink():
-            raise UserError(f"{place}: is a link, but checkpoints are created and deleted there: remove the link")
-        if not place.is_dir():
-            continue
-        for entry in sorted(place.iterdir()):
-            if entry.name.isdigit() and not any((entry / part).exists() for part in _PARTS):
-                if entry.is_dir() and not entry.is_symlink() and not any(entry.iterdir()):
-                    emptied.append(entry)
-                    continue
-                raise UserError(
-                    f"{entry}: is not a checkpoint of this program, but could be deleted as one; move it elsewhere, or "
-                    "name another folder with --workdir=DIR"
-                )
-    # A kill at the end of a deletion leaves an empty folder.
-    for entry in emptied:
-        with writing(entry):
-            entry.rmdir()
 
 
 @functools.cache

@@ -1,7 +1,5 @@
 """The folder of a run: a lock that allows one training at a time, atomic writes, and messages for disk errors."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json
@@ -11,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mocme_jax.data.whole_files import make_folder, write_atomically
+from mocme_jax.data.whole_files import flush_folder, make_folder, write_atomically
 from mocme_jax.errors import UserError
 
 LOCK = "lock"
@@ -51,6 +49,19 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON; see ``write_whole``."""
     write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def append(path: Path, text: str) -> None:
+    """Append text to a file of the run's folder; it is on disk when this returns.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    with writing(path), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        flush_folder(path.parent)
 
 
 @contextlib.contextmanager

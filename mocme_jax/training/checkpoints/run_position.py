@@ -19,9 +19,11 @@ START_PART = "start vectors of "
 FORMAT = 5
 
 # Fields that may differ when a run resumes: they change how long or where it runs, not what it computes.
-_FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_minutes", "eval.", "parallel.")
+_FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_minutes", "parallel.")
 # The modalities that these lead to are compared as parts of the graph.
 _FREE_FIELDS += ("data.dir", "data.features_dir", "data.modalities", "data.make")
+# Earlier versions had this group.
+_FREE_FIELDS += ("eval.",)
 
 
 # Of a stranger's run, names and values may be long and many.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import math
@@ -16,8 +15,8 @@ import numpy as np
 from mocme_jax.config import flat
 from mocme_jax.data.readers.json_file import rows_of
 from mocme_jax.data.readers.json_shape import misfit
-from mocme_jax.data.whole_files import flush_folder, make_folder
-from mocme_jax.training.checkpoints.run_folder import write_whole, writing
+from mocme_jax.data.whole_files import make_folder
+from mocme_jax.training.checkpoints.run_folder import append, write_whole, writing
 from mocme_jax.training.logs.trackers import TensorBoard, Tracker
 
 FILE_NAME = "metrics.jsonl"
@@ -52,7 +51,7 @@ class MetricsLog:
         trackers: Sequence[Tracker] = (),
         writes: bool = True,
     ):
-        self._file, self._trackers = None, list(trackers) if writes else []
+        self._writes, self._trackers = writes, list(trackers) if writes else []
         self._tensorboard: TensorBoard | None = None
         if not writes:
             return
@@ -63,17 +62,11 @@ class MetricsLog:
         with writing(folder):
             make_folder(folder)
         self.path, purge = folder / FILE_NAME, None
-        if os.path.lexists(self.path):
-            rows = _complete_rows(self.path)
-            if keep_until_step is not None:
-                rows = [
-                    (line, row) for line, row in rows if "test" not in row and row.get("step", 0) <= keep_until_step
-                ]
-                purge = 1 + max((row.get("epoch", 0) for _, row in rows), default=0)
-            write_whole(self.path, b"".join(line + b"\n" for line, _ in rows))
-        with writing(self.path):
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-            flush_folder(folder)
+        rows = _complete_rows(self.path)
+        if keep_until_step is not None and os.path.lexists(self.path):
+            rows = [(line, row) for line, row in rows if "test" not in row and row.get("step", 0) <= keep_until_step]
+            purge = 1 + max((row.get("epoch", 0) for _, row in rows), default=0)
+        write_whole(self.path, b"".join(line + b"\n" for line, _ in rows))
         if tensorboard:
             self._tensorboard = TensorBoard(folder / "tensorboard", purge)
             self._trackers.append(self._tensorboard)
@@ -85,21 +78,17 @@ class MetricsLog:
           row: values for JSON, including NumPy and JAX numbers and small arrays, nested to any depth. NaN and
             infinities become null. ``epoch`` is the step of trackers; rows without it are written to the file only.
         """
-        if self._file is None:
+        if not self._writes:
             return
         plain = _plain(row)
-        with writing(self.path):
-            self._file.write(json.dumps(plain, allow_nan=False) + "\n")
-            self._file.flush()
-            # On disk before the checkpoint of the same step, after which the row would not be written again.
-            os.fsync(self._file.fileno())
+        # On disk before the checkpoint of the same step, after which the row would not be written again.
+        append(self.path, json.dumps(plain, allow_nan=False) + "\n")
         if isinstance(plain.get("epoch"), int):
             numbers = {
                 name: value
                 for name, value in flat(plain, between="/").items()
                 if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool)
             }
-            # Outside `writing`, because errors of trackers are not errors of the file.
             for tracker in self._trackers:
                 tracker.log(numbers, plain["epoch"])
 
@@ -107,10 +96,6 @@ class MetricsLog:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._file is not None:
-            # After a full disk, the buffer still holds data; the error has been reported.
-            with contextlib.suppress(OSError):
-                self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
 

@@ -1,7 +1,5 @@
 """``nonfinite.json``: the batch and the norms of a step whose loss or gradient is not finite."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -117,7 +117,7 @@ def read_results(workdir: Path) -> dict | None:
     Raises:
       UserError: the file has other content.
     """
-    path = Path(workdir) / "results.json"
+    path = workdir / "results.json"
     if not os.path.lexists(path):
         return None
     results = read_json(path)
@@ -158,16 +158,10 @@ def print_results(results: dict, console: Console) -> None:
     """Print a table of the metrics: of ``scores_of``, of each direction, and of test's ``joined_scores_of``."""
     directions = {} if results["test"] is None else results["test"]["groups"].get("direction", {})
     scores = scores_of(results) | {f"test, {name}s": directions[name] for name in sorted(directions, reverse=True)}
-    rows = [_row(name, metrics) for name, metrics in (scores | joined_scores_of(results)).items()]
+    rows = [
+        {"split": name, "queries": one["count"], "MRR": one["mrr"], "MR": one["mr"]}
+        | {f"Hits@{k}": one[f"hits@{k}"] for k in (1, 3, 10)}
+        for name, one in (scores | joined_scores_of(results)).items()
+    ]
     best = results["run"]["best_epoch"]
     results_table(rows, title=f"{results['graph']['name']}, best epoch on dev: {best}", console=console)
-
-
-def _row(name: str, metrics: dict) -> dict:
-    return {
-        "split": name,
-        "queries": metrics["count"],
-        "MRR": metrics["mrr"],
-        "MR": metrics["mr"],
-        **{f"Hits@{k}": metrics[f"hits@{k}"] for k in (1, 3, 10)},
-    }

@@ -1,15 +1,12 @@
 """Trackers that pass a run's metrics on to TensorBoard, Weights & Biases, MLflow or your own code."""
 
-from __future__ import annotations
-
-import importlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from mocme_jax.errors import UserError
-from mocme_jax.printed_commands import to_install
+from mocme_jax.printed_commands import needed_package
 from mocme_jax.training.checkpoints.run_folder import writing
 
 # Characters that MLflow does not allow in a metric name.
@@ -142,7 +139,4 @@ class Callback:
 
 
 def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError(f"the package {name} is not installed; run: {to_install(name)}") from None
+    return needed_package(name, f"the package {name} is not installed", name)

@@ -3,16 +3,14 @@
 Config fields are read here, in ``datasets`` and in ``settings``, and nowhere else.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from mocme_jax.additions import cardinality, lending, self_answers
 from mocme_jax.additions.addition import Additions, Bar, TableAddition
@@ -46,10 +44,6 @@ from mocme_jax.training.setup.datasets import load_dataset as load_dataset
 from mocme_jax.training.start_vectors import Start
 from mocme_jax.training.step import make_train_program
 from mocme_jax.training.train_state import StatePlan, TrainData, plan_train_state
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
 
 # With more entities, a step updates only the rows of the structure table that it read, because a pass over all rows
 # would take longer.
@@ -338,14 +332,13 @@ def addition_bytes(config: ConfigDict, entities: int, held: int, relations: int)
 
 
 def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: Mapper) -> Evaluator:
-    """Build the evaluator that ``config.eval`` describes; it filters by all known triples."""
+    """Build the evaluator, which filters by all known triples."""
     entities, split = len(dataset.graph.entities), config.parallel.shard_entities
     return Evaluator(
         model,
         dataset.graph,
         dataset.known,
         mapper=mapper,
-        score_bytes=config.eval.score_megabytes << 20,
         additions=additions_of(config, dataset.graph),
         sources={Unencoded: block_source(model, entities=entities, devices=mapper.count, split=split)},
     )

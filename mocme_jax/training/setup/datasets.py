@@ -1,13 +1,11 @@
 """Functions that load the graph of a config and its dev split."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mocme_jax.data.audit.graph_audit import CLEAN_ENOUGH, audit
 from mocme_jax.data.features.modality_names import modality_name
@@ -15,9 +13,6 @@ from mocme_jax.data.graph.graph_folder import atlas_directory, load_graph
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.splits import carve_dev, clean_rows
 from mocme_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +65,6 @@ def load_dataset(
             "(data.dev=train)"
         )
     train, dev = carve_dev(graph.train, data.dev_fraction, config.seed, avoid=graph.test)
-    if not len(dev):
-        raise UserError(f"{graph.name}: no triple of train can be moved to a dev split; raise data.dev_fraction")
     share = f"{data.dev_fraction:.0%} of train, seed {config.seed}"
     return Dataset(graph.replace(train=train, valid=dev), known, fingerprint, parts, warnings, share)
 

@@ -3,27 +3,21 @@
 A config is a ``ConfigDict``, or the nested dict of one in a checkpoint or in ``results.json``.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
+from ml_collections import ConfigDict
 
 from mocme_jax.config import config_from_dict, flat, set_field
+from mocme_jax.config_fields import Value
 from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
 from mocme_jax.training.schedule import Schedule
 
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
-    from mocme_jax.config_fields import Value
-
-    Config: TypeAlias = ConfigDict | Mapping[str, Any]
-
+Config: TypeAlias = ConfigDict | Mapping[str, Any]
 
 # The config fields that are used outside the setup.
 TOLD: tuple[str, ...] = ("seed", "model.score", "model.width", "model.experts", "model.fusion")
@@ -132,7 +126,8 @@ def here(saved: Mapping[str, Any], data_dir: str | None, features_dir: str | Non
     Raises:
       UserError: the config has other fields than this version, or an invalid value.
     """
-    config = config_from_dict(saved["config"])
+    # Earlier versions saved the group ``eval``, which changed no number.
+    config = config_from_dict({name: part for name, part in saved["config"].items() if name != "eval"})
     devices = int(config["parallel"]["devices"])
     changes: dict[str, Value] = {"parallel.devices": min(devices, jax.device_count())}
     if alone:
