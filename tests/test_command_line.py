@@ -144,7 +144,7 @@ def test_commands_of_the_front_page_run_in_the_environment_that_the_quickstart_m
 def test_the_command_that_installs_an_extra_works_from_a_clone(tmp_path, monkeypatch):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mocme_jax").rglob("*.py"))
-    named = re.findall(r"to_install\(extra=['\"](\w+)['\"]\)", text)
+    named = re.findall(r"(?:to_install\(|needed_package\([^\n]*, )extra=['\"](\w+)['\"]\)", text)
     assert {"text", "report", "parquet"} <= set(named) <= extras.keys()
     # Who types it may have no mocme_jax on an index, nor this Python as ``python``.
     monkeypatch.chdir(ROOT)

@@ -1,5 +1,7 @@
 """EfficientNet-Lite0 against the original's figures, a network of plain NumPy, and a photograph of known content."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from test_torch_file import MATRIX, tensor, write_zip
@@ -27,7 +29,7 @@ def parameters():
 
 def classes(vectors: np.ndarray) -> np.ndarray:
     """Scores of the 1,000 classes of ImageNet, in their usual order: ``[n, 1280]`` to ``[n, 1000]``."""
-    weights = read_state_dict(WEIGHTS)
+    weights = read_state_dict(Path(WEIGHTS))
     return np.asarray(vectors) @ weights["_fc.weight"].T + weights["_fc.bias"]
 
 
@@ -91,7 +93,7 @@ def reference(weights: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
 
 def test_a_network_of_plain_numpy_says_the_same(parameters):
     image = np.random.default_rng(0).uniform(-1, 1, (224, 224, 3)).astype(np.float32)
-    wanted = reference(read_state_dict(WEIGHTS), image)
+    wanted = reference(read_state_dict(Path(WEIGHTS)), image)
     np.testing.assert_allclose(efficientnet.features(parameters, image[None])[0], wanted, atol=1e-4)
 
 
@@ -161,7 +163,7 @@ def test_batches_come_back_in_order(tmp_path, parameters):
     ],
 )
 def test_weights_of_another_model(monkeypatch, change, message):
-    weights = read_state_dict(WEIGHTS) | change
+    weights = read_state_dict(Path(WEIGHTS)) | change
     kept = {name: array for name, array in weights.items() if array is not None}
     monkeypatch.setattr(efficientnet, "read_state_dict", lambda path: kept)
     with pytest.raises(UserError, match=message):

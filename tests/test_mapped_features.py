@@ -11,6 +11,7 @@ import pytest
 from mocme_jax.data.audit.graph_audit import audit
 from mocme_jax.data.features.feature_files import read_feature_file
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, make_modality
+from mocme_jax.parallel.device_axis import padded_size
 from mocme_jax.training.device_data import make_inputs
 
 ENTITIES, WIDTH = 20_000, 64
@@ -71,6 +72,9 @@ class OneOfFour:
     """Stands for the mapper of a process that has the second of four devices; it keeps what would be placed."""
 
     count, own_shares = 4, (1,)
+
+    def table_rows(self, rows, split):
+        return padded_size(rows, self.count) if split else rows
 
     def place_shares(self, share, spec):
         return [share(device) for device in self.own_shares]
