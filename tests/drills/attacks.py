@@ -145,9 +145,7 @@ def attack(one: Attack, runs: Path, folder: Path) -> Outcome:
 def drill(workdir: Path, only: str, seconds: float, verbose: bool) -> int:
     """Makes the attacks; returns how many went wrong, or all where a command fails on a folder as it was."""
     # Forked processes begin where this one is.
-    jax.config.update(
-        "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(workdir / "compiled"))
-    )
+    jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     runs = make_runs(workdir / "runs", lambda flags: command(flags, workdir))
     table = [one for one in attacks(runs) if only in f"{one.kind}: {one.name} ({one.command})"]
