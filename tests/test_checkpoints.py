@@ -1,5 +1,8 @@
 """Checkpoints: what is saved comes back, and what does not fit is said in one line."""
 
+import sys
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import optax
 import pytest
 
 from mocme_jax.errors import UserError
+from mocme_jax.training.checkpoints import orbax_store
 from mocme_jax.training.checkpoints.checkpoint_files import Unreadable
 from mocme_jax.training.checkpoints.orbax_store import first_difference, open_checkpoints
 
@@ -129,3 +133,20 @@ def test_missing_checkpoints_are_named_and_nothing_is_made(tmp_path):
         with pytest.raises(ValueError, match="reading only"):
             checkpoints.save("best", 1, make_state(1), {})
     assert not (tmp_path / "run" / "best").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "told"), [("/lib/orbax/checkpoint/read.py", []), ("/lib/other/read.py", ["given up"])]
+)
+def test_only_orbax_s_abandoned_reads_say_nothing(file, told, monkeypatch):
+    """They complain when they are collected, which is after the one line about a damaged checkpoint, or never."""
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: heard.append(str(one.exc_value)))
+    orbax_store._silence.__wrapped__()
+    names = {"wait": types.coroutine(lambda: (yield))}
+    text = "async def read():\n  try: await wait()\n  except GeneratorExit: raise OSError('given up')\n"
+    exec(compile(text, file, "exec"), names)
+    reading = names["read"]()
+    reading.send(None)
+    del reading
+    assert heard == told

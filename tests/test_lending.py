@@ -143,9 +143,7 @@ def test_all_devices_lend_alike(run):
 @pytest.mark.slow
 def test_information_and_lending_are_the_same_in_blocks(run, monkeypatch):
     """Seven of 48 entities at a time, on two devices, beside vectors of all entities."""
-    for name in ("make_ranker", "make_log_probabilities"):
-        whole = getattr(ranking, name)
-        monkeypatch.setattr(evaluator, name, functools.partial(whole, block=7))
+    monkeypatch.setattr(evaluator, "Ranker", functools.partial(ranking.Ranker, block=7))
     restored, mapper, found = restore_best(run, alone=True), Mapper("shard_map", 2), []
     config, graph = restored.config, restored.dataset.graph
     params = mapper.place(jax.device_get(restored.params), "whole")

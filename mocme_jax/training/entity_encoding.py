@@ -9,7 +9,7 @@ import numpy as np
 
 from mocme_jax.additions.addition import TableAddition, changed, changed_rows
 from mocme_jax.evaluation.ranking import EntitySource
-from mocme_jax.method.encoder import Carried, Encoding
+from mocme_jax.method.encoder import Carried
 from mocme_jax.method.mocme import EntityVectors, MoCME, Params
 from mocme_jax.parallel.device_axis import AXIS, padded_size
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec, look_up
@@ -73,14 +73,14 @@ def make_encode_program(
         params = params._replace(structure=changed(params.structure, additions))
         start = jax.lax.axis_index(AXIS).astype(jnp.int32) * held
 
-        def one(number):
+        def one(number: jax.Array):
             # The last block starts earlier to stay within this device's rows. Repeated rows count once.
             first = jnp.minimum(number * block, held - block)
             ids = start + first + jnp.arange(block, dtype=jnp.int32)
             real = (ids < entities) & (first + jnp.arange(block) >= number * block)
             carried = _own_rows(Unencoded(params.structure, inputs), first, ids, entities, split)
-            encoding: Encoding = model.apply(params.model, carried, method="encode")
-            shares = model.apply(params.model, encoding, method="shares")
+            encoding: Any = model.apply(params.model, carried, method="encode")
+            shares: Any = model.apply(params.model, encoding, method="shares")
             vectors = model.apply(params.model, encoding, method="entity_vectors")
             return vectors, jnp.sum(jnp.where(real[:, None], shares, 0), axis=0)
 

@@ -54,7 +54,7 @@ class Pace:
     The first call is not timed, because it compiles.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._calls = 0
         self._step_seconds: float | None = None
         self._steps, self._seconds = 0, 0.0

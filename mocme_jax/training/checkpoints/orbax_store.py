@@ -73,7 +73,10 @@ def _silence() -> None:
 
     def tell(unraisable: Any) -> None:
         # Failed storage calls back an event loop that ended with the save.
-        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+        late = isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)
+        # If one part of a checkpoint cannot be read, Orbax gives up reading the others, and each complains of that.
+        code = getattr(unraisable.object, "cr_code", None)
+        if not (late or (code is not None and f"{os.sep}orbax{os.sep}" in code.co_filename)):
             told(unraisable)
 
     sys.unraisablehook = tell
