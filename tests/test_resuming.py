@@ -10,6 +10,7 @@ import pytest
 from command_runner import contents
 from tiny_model import tiny_model
 
+from mocme_jax.config_fields import FIELDS
 from mocme_jax.errors import UserError
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
@@ -280,6 +281,17 @@ def test_another_run_is_refused_with_what_differs(words, left, two, tmp_path):
     assert "--workdir" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(("value", "goes_on"), [(FIELDS["train.hold_out"].default, True), (7, False)])
+def test_a_field_that_a_run_does_not_have_yet_is_at_its_default(value, goes_on, two, tmp_path):
+    shutil.copytree(two, tmp_path / "run")
+    now = identity_of(CONFIG | {"train": {"epochs": 5, "hold_out": value}}, PARTS, "f")
+    if goes_on:
+        assert go_on(tmp_path / "run", now)[0].step == 3
+    else:
+        with pytest.raises(UserError, match=r"config differs in train\.hold_out \(1000 there, 7 now\)"):
+            go_on(tmp_path / "run", now)
 
 
 def test_how_long_and_where_may_change_and_other_versions_are_told(two, tmp_path):

@@ -25,6 +25,8 @@ from mocme_jax.training.step import finite, make_train_program
 from mocme_jax.training.train_state import plan_train_state
 
 ENTITIES, RELATIONS, TRIPLES, BATCH = 24, 3, 50, 8
+# The number of held-out triples among them.
+OUT = 3
 
 
 @functools.cache
@@ -39,7 +41,8 @@ SHARDED = mapper_of("shard_map", 4)
 
 @functools.cache
 def data(mapper=ONE, split=False, wanted=HELD):
-    return train_data(tiny_triples(), ENTITIES, tiny_placed_inputs(mapper, split), mapper, split=split, wanted=wanted)
+    rows = choose_held_out(TRIPLES, OUT if wanted else 0)
+    return train_data(tiny_triples(), ENTITIES, tiny_placed_inputs(mapper, split), mapper, split=split, held_out=rows)
 
 
 def tiny_triples():
@@ -59,7 +62,7 @@ def wanted_of(choices):
 
 def rows_of(key, step, **choices):
     """Which rows a step reads, of a program with these choices."""
-    held = choose_held_out(TRIPLES, HELD).astype(np.int32)
+    held = choose_held_out(TRIPLES, OUT).astype(np.int32)
     sizes = dict(batch_size=BATCH, triples=TRIPLES, wanted=wanted_of(choices))
     return np.asarray(step_rows(key, step, jnp.asarray(held), **sizes, until=choices.get("until", 0)))
 
@@ -378,7 +381,7 @@ def test_no_step_passes_over_a_whole_table(sparse):
     """If only read rows are updated, a step's cost does not depend on the number of entities."""
     entities, model = 40_000, tiny()
     inputs = ONE.place(jax.device_get(tiny_inputs(entities, (5,))), inputs_spec(False))
-    held = train_data(tiny_triples(), entities, inputs, wanted=HELD)
+    held = train_data(tiny_triples(), entities, inputs, held_out=choose_held_out(TRIPLES, OUT))
     arguments = dict(entities=entities, sparse=sparse, batch_size=BATCH, triples=TRIPLES)
     run, plan = made(model, create_optimizers(0.1, 0.1, rowwise=True), tiny_objective(pool=64), **arguments)
     compiled = run.lower(plan.shapes, held, jnp.int32(1)).compile()
@@ -450,11 +453,11 @@ def test_held_out_triples_move_the_fusion_and_nothing_else():
     key = jnp.asarray(jax.device_get(plan.create().key))
     kept = set().union(*(rows_of(key, step)[:BATCH].tolist() for step in range(60)))
     held = sorted(set(range(TRIPLES)) - kept)
-    assert held == choose_held_out(TRIPLES, HELD).tolist()
-    assert len(held) == count_held_out(TRIPLES, HELD) == 3
+    assert held == choose_held_out(TRIPLES, OUT).tolist()
+    assert len(held) == count_held_out(TRIPLES, 1000) == OUT == 3
     other = tiny_triples()
     other[held] = (other[held] + [1, 1, 5]) % [ENTITIES, RELATIONS, ENTITIES]
-    changed = train_data(other, ENTITIES, data().inputs, wanted=HELD)
+    changed = train_data(other, ENTITIES, data().inputs, held_out=choose_held_out(len(other), OUT))
     states = [jax.device_get(run(plan.create(), held, jnp.int32(20))[0]) for held in (data(), changed)]
     one, two = (state.params.model["params"] for state in states)
     assert not np.array_equal(one["fusion"]["relation"], two["fusion"]["relation"])
@@ -507,11 +510,11 @@ def test_negatives_know_of_held_out_triples_in_the_fit_and_once_these_have_joine
     loss = make_loss(
         tiny(), tiny_objective(pool=1000, batch_candidates=False), entities=ENTITIES, devices=1, split=False
     )
-    triples, key, rows = tiny_triples(), jax.random.key(0), choose_held_out(TRIPLES, HELD)
+    triples, key, rows = tiny_triples(), jax.random.key(0), choose_held_out(TRIPLES, OUT)
     # Questions of the batch that held-out triples answer too.
     asked = rows_of(jax.random.key_data(key), 0)
     triples[rows, :2] = triples[asked[: len(rows)], :2]
-    held, batch = train_data(triples, ENTITIES, data().inputs, wanted=HELD), jnp.asarray(triples[asked])
+    held, batch = train_data(triples, ENTITIES, data().inputs, held_out=rows), jnp.asarray(triples[asked])
     withheld = set(map(tuple, triples[rows].tolist()))
 
     def masks(joined):
@@ -554,10 +557,10 @@ def test_held_out_triples_join_and_the_weights_stay():
 
 @pytest.mark.parametrize("triples", [1, 2, 50, 10_000, 1_000_000])
 def test_the_fewest_are_held_out(triples):
-    count = count_held_out(triples, HELD)
-    assert count_held_out(triples, 0) == 0
+    count = count_held_out(triples, 1000)
     assert count == {1: 0, 2: 1, 50: 3, 10_000: 600, 1_000_000: 1000}[triples]
-    held = choose_held_out(triples, HELD)
+    assert count_held_out(triples, 2) == min(2, count)
+    held = choose_held_out(triples, count)
     assert len(np.unique(held)) == len(held) == count
     sizes = dict(batch_size=4, triples=triples, wanted=HELD)
     key = jax.random.key_data(jax.random.key(0))

@@ -23,7 +23,7 @@ from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.entity_encoding import Unencoded, block_source, make_encode_program
-from mocme_jax.training.held_out import HeldOut, count_held_out
+from mocme_jax.training.held_out import HeldOut
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import schedule_of, settings_of
@@ -55,7 +55,7 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     model = builders.build_model_of(config, sizes.relations, sizes.widths)
     plan, program, loss = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
     bars = builders.bars_of(config, np.zeros((0, 3), np.int32), sizes.relations)
-    held = count_held_out(sizes.triples, loss.held)
+    held = builders.number_held_out(config, sizes.triples, loss.held)
     data = _data_shapes(sizes, held, bars, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()

@@ -15,8 +15,10 @@ from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, filled
 from mocme_jax.parallel.processes import all_rows, everyone
-from mocme_jax.training.held_out import HeldOut, choose_held_out
+from mocme_jax.training.held_out import HeldOut
 from mocme_jax.training.train_state import TrainData
+
+_NONE = np.zeros(0, np.int64)
 
 
 def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -> Inputs:
@@ -65,7 +67,7 @@ def make_train_data(
     *,
     split: bool = False,
     bars: tuple[Bar, ...] = (),
-    wanted: int = 0,
+    held_out: np.ndarray = _NONE,
 ) -> TrainData:
     """Make training triples, known answers and inputs, placed.
 
@@ -77,10 +79,9 @@ def make_train_data(
       mapper: the devices.
       split: whether tables are sharded.
       bars: rules that exclude negatives.
-      wanted: the number of held-out triples per step.
+      held_out: the rows of the held-out triples; see ``choose_held_out``.
     """
-    train = graph.train
-    rows = choose_held_out(len(train), wanted)
+    train, rows = graph.train, held_out
     known = [
         make_known(parts, len(graph.entities), len(graph.relations), mapper, split=split)
         for parts in ([train[rows]], _between(train, rows))

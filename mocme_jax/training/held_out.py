@@ -17,9 +17,7 @@ from mocme_jax.training.shuffling import batch_rows, run_keys
 TRIPLES = 16
 """The number of held-out triples per step."""
 SHARE = 0.06
-"""The share of the training triples that is held out."""
-MOST = 1000
-"""The maximum number of held-out triples. It is enough for the few parameters of the fusion, and costs few triples."""
+"""The maximum share of the training triples that is held out."""
 
 # Not the number of any epoch.
 _DRAW = 2**31 - 1
@@ -38,14 +36,13 @@ class HeldOut(NamedTuple):
     known: KnownAnswers
 
 
-def count_held_out(triples: int, wanted: int) -> int:
-    """Return the number of held-out triples among T training triples; 0 if ``wanted``, the number per step, is 0."""
-    return min(max(1, int(SHARE * triples)), MOST, triples - 1) if wanted else 0
+def count_held_out(triples: int, most: int) -> int:
+    """Return the number n of held-out triples among T training triples, at most ``most``."""
+    return min(max(1, int(SHARE * triples)), most, triples - 1)
 
 
-def choose_held_out(triples: int, wanted: int) -> np.ndarray:
-    """Choose the held-out rows among T training triples, int64 ``[n]`` ascending, regardless of the run's seed."""
-    count = count_held_out(triples, wanted)
+def choose_held_out(triples: int, count: int) -> np.ndarray:
+    """Choose n held-out rows among T training triples, int64 ``[n]`` ascending, regardless of the run's seed."""
     return np.sort(np.random.default_rng(_CHOICE_SEED).choice(triples, count, replace=False, shuffle=False))
 
 

@@ -17,7 +17,6 @@ from mocme_jax.parallel.processes import everyone
 from mocme_jax.training.checkpoints.orbax_store import Checkpoints
 from mocme_jax.training.checkpoints.run_position import Position, furthest, identity_of
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
-from mocme_jax.training.held_out import count_held_out
 from mocme_jax.training.lanes import OneLane, StackedLanes
 from mocme_jax.training.logs.metrics_log import MetricsLog
 from mocme_jax.training.logs.progress import Progress
@@ -70,7 +69,7 @@ class Loop:
         self.additions = builders.table_additions_of(config, graph)
         self._encode = builders.build_encode(config, self.model, graph, mapper, self.additions)
         self.evaluator = builders.build_evaluator(config, self.model, dataset, mapper)
-        self.schedule = schedule_of(config, len(graph.train) - count_held_out(len(graph.train), self.training.held))
+        self.schedule = schedule_of(config, len(graph.train) - len(self.training.held_out))
         parts = dataset.parts | ({} if vectors is None else vectors.parts())
         self.identity = identity_of(config.to_dict(), parts, dataset.fingerprint)
         self.identity["places"] = whole_places(config)

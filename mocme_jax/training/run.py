@@ -77,7 +77,7 @@ def train_and_evaluate(
         if not latest:
             raise error
         plan = loop.training
-        sizes = dict(batch_size=plan.batch_size, held=plan.held, until=plan.until)
+        sizes: Any = dict(batch_size=plan.batch_size, held=plan.held, held_out=plan.held_out, until=plan.until)
         told = nonfinite.describe(graph, loop.whole(state), latest, steps_per_epoch=schedule.steps_per_epoch, **sizes)
         if writes:
             nonfinite.write(path, told)

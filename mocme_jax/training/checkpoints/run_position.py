@@ -9,6 +9,7 @@ from typing import Any
 
 from mocme_jax import __version__
 from mocme_jax.config import flat
+from mocme_jax.config_fields import FIELDS
 from mocme_jax.data.graph.knowledge_graph import MODALITY_PART
 from mocme_jax.errors import UserError
 
@@ -156,7 +157,9 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
             f"differ{'s' if len(other) == 1 else ''}; {back[:300] if new == other else 'restore them'}, {elsewhere}"
             f"{'' if new == other else hint_at_filled(other)}"
         )
-    then, now = (as_json(flat(one["config"])) for one in (saved, identity))
+    now = as_json(flat(identity["config"]))
+    # A field that the run does not have yet is at the default that does what its version did.
+    then = as_json({path: FIELDS[path].default for path in now if path in FIELDS} | flat(saved["config"]))
     changed = [
         f"{path} ({then.get(path)} there, {now.get(path)} now)"
         for path in {**then, **now}

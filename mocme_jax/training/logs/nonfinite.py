@@ -13,7 +13,7 @@ import optax
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.training.checkpoints.checksums import arrays_by_path
 from mocme_jax.training.checkpoints.run_folder import write_whole
-from mocme_jax.training.held_out import choose_held_out, step_rows
+from mocme_jax.training.held_out import step_rows
 from mocme_jax.training.train_state import TrainState
 
 FILE_NAME = "nonfinite.json"
@@ -27,6 +27,7 @@ def describe(
     batch_size: int,
     steps_per_epoch: int,
     held: int,
+    held_out: np.ndarray,
     until: int,
 ) -> dict:
     """Describe the step, ready for JSON; numbers that are not finite become the words nan, inf and -inf.
@@ -38,13 +39,14 @@ def describe(
       batch_size: the batch size B.
       steps_per_epoch: steps.
       held: the number of held-out triples per step; see ``step_rows``.
+      held_out: see ``choose_held_out``.
       until: see ``step_rows``.
     """
     # The state already counts the step.
     step = int(whole.step) - 1
     key = jnp.asarray(jax.device_get(whole.key))
     sizes = dict(batch_size=batch_size, triples=len(graph.train), wanted=held, until=until)
-    withheld = jnp.asarray(choose_held_out(len(graph.train), held), jnp.int32)
+    withheld = jnp.asarray(held_out, jnp.int32)
     rows = np.asarray(step_rows(key, jnp.int32(step), withheld, **sizes))
     norms = {path: _number(optax.tree.norm(leaf)) for path, leaf in arrays_by_path(whole.params).items()}
     return {

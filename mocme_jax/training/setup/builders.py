@@ -36,7 +36,7 @@ from mocme_jax.training.entity_encoding import (
     make_block_encoding,
     make_encode_program,
 )
-from mocme_jax.training.held_out import count_held_out
+from mocme_jax.training.held_out import choose_held_out, count_held_out
 from mocme_jax.training.objective import Objective, StepLoss, make_loss
 from mocme_jax.training.optimizers import create_optimizers
 from mocme_jax.training.setup.datasets import Dataset as Dataset
@@ -158,6 +158,7 @@ class Training:
       plan: the plan of the state.
       program: the training program; see ``make_train_program``.
       held: the number of held-out triples per step.
+      held_out: the rows of the held-out triples; see ``choose_held_out``.
       until: the step until which held-out triples join; 0: to the end.
     """
 
@@ -168,6 +169,7 @@ class Training:
     plan: StatePlan
     program: Program
     held: int
+    held_out: np.ndarray
     until: int
 
 
@@ -198,9 +200,10 @@ def build_training(
     inputs = build_inputs(config, graph, mapper)
     plan, program, loss = build_program(config, model, mapper, **sizes, seeds=seeds, start=start)
     bars = bars_of(config, graph.train, len(graph.relations))
-    data = make_train_data(graph, inputs, mapper, split=split, bars=bars, wanted=loss.held)
+    held_out = choose_held_out(len(graph.train), number_held_out(config, len(graph.train), loss.held))
+    data = make_train_data(graph, inputs, mapper, split=split, bars=bars, held_out=held_out)
     until = hold_out_until(config, len(graph.train), loss.held)
-    return Training(mapper, config.train.batch_size, inputs, data, plan, program, loss.held, until)
+    return Training(mapper, config.train.batch_size, inputs, data, plan, program, loss.held, held_out, until)
 
 
 def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper) -> Inputs:
@@ -254,6 +257,11 @@ def build_program(
     return plan, program, loss
 
 
+def number_held_out(config: ConfigDict, triples: int, wanted: int) -> int:
+    """Return the number of held-out triples among T training triples; 0 if ``wanted``, the number per step, is 0."""
+    return count_held_out(triples, config.train.hold_out) if wanted else 0
+
+
 def hold_out_until(config: ConfigDict, triples: int, wanted: int) -> int:
     """Return the step from which held-out triples are trained on; 0: never.
 
@@ -262,7 +270,7 @@ def hold_out_until(config: ConfigDict, triples: int, wanted: int) -> int:
       triples: the number of training triples T.
       wanted: the number of held-out triples per step.
     """
-    trained = triples - count_held_out(triples, wanted)
+    trained = triples - number_held_out(config, triples, wanted)
     return config.train.hold_out_epochs * -(-trained // config.train.batch_size) if wanted else 0
 
 
