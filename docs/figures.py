@@ -17,12 +17,6 @@ BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)"
 # Pages whose numbers of three digits must all be in a study or in measured.json.
 HELD_TO_FIGURES = ("README.md", "results.md")
 NUMBER = re.compile(r"(?<![\d.])\.\d{2,3}(?: ± \.\d{2})?(?!\d)")
-# The variants in the README, with their names there. The studies have more.
-SHOWN = {
-    "full": "MoCME",
-    "no complementarity": "equal weights instead of complementarity",
-    "structure alone": "structure alone",
-}
 
 
 def study(name: str) -> list[dict]:
@@ -65,14 +59,13 @@ def study_table(name: str) -> tuple[list[str], list[list[str]]]:
 
 
 def readme_table() -> tuple[list[str], list[list[str]]]:
-    """Six rows: two graphs, three variants."""
-    rows = []
+    """Six rows, one for each graph: those of the studies, then the public benchmarks."""
+    others, rows = measured()["readme-benchmarks"], []
     for graph in ("atlas", "emoji"):
-        for row in study(f"{graph}-components"):
-            if row["cell"] in SHOWN:
-                scores = [spread(row["test"]), short(row["hits@1"]["mean"]), short(row["hits@10"]["mean"])]
-                rows.append([f"{graph}, {row['seeds']} seeds", SHOWN[row["cell"]], short(row["dev"]["mean"]), *scores])
-    return ["graph", "model", "dev MRR", "test MRR", "Hits@1", "Hits@10"], rows
+        cells = {row["cell"]: row for row in study(f"{graph}-components")}
+        scores = [spread(cells[cell]["test"]) for cell in ("full", "no complementarity", "structure alone")]
+        rows.append([f"{graph}, {cells['full']['seeds']} seeds", short(cells["full"]["dev"]["mean"]), *scores])
+    return others["columns"], rows + others["rows"]
 
 
 def table(name: str) -> str:
