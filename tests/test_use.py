@@ -197,6 +197,7 @@ def test_a_calibration_is_kept_and_belongs_to_its_checkpoint(model, tiny_run):
         ({"head": ["place 1", "place 2"], "relation": ["next"] * 3}, ["2 of head and 3 of relation"]),
         ({"head": "place 1", "relation": "next", "k": 0}, ["k is 0"]),
         ({"head": "place 1", "relation": "next", "exclude": ("tset",)}, ["split 'tset'", "train, valid, test"]),
+        ({"head": "place 1", "tail": "place 2", "exclude": ("tset",)}, ["split 'tset'", "train, valid, test"]),
     ],
 )
 def test_what_a_user_gets_wrong_is_said_in_a_line(model, question, words):

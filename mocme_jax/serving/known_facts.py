@@ -51,13 +51,23 @@ class Facts:
           UserError: there is no split of this name.
         """
         names = tuple(self.splits) if splits is None else tuple(splits)
-        for name in names:
-            if name not in self.splits:
-                raise UserError(f"split {name!r}: expected one of {', '.join(self.splits)}")
+        self.places(names)
         if names not in self._tails:
             chosen = [self.splits[name] for name in names]
             self._tails[names] = known_tails(chosen, self.num_entities, self.num_relations)
         return self._tails[names]
+
+    def places(self, splits: Sequence[str]) -> list[int]:
+        """Return the positions of splits, as in ``where``.
+
+        Raises:
+          UserError: there is no split of this name.
+        """
+        names = list(self.splits)
+        for name in splits:
+            if name not in names:
+                raise UserError(f"split {name!r}: expected one of {', '.join(names)}")
+        return [names.index(name) for name in splits]
 
     def no_candidates(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the entities that cannot be a query's missing answer: known answers, and what additions rule out.

@@ -61,8 +61,7 @@ def answer_relations(
     fit = calibration.relations
     total = np.logaddexp.reduce(np.where(known < 0, fit.sharpness * scores, -np.inf), axis=1)
     share = shares(scores, total[:, None], (known < 0).sum(axis=1)[:, None], fit, counted=known < 0)
-    left_out = [place for place, name in enumerate(served.facts.splits) if name in exclude]
-    kept = np.where(np.isin(known, left_out), -np.inf, scores)
+    kept = np.where(np.isin(known, served.facts.places(exclude)), -np.inf, scores)
     order = np.argsort(-kept, axis=1, kind="stable")[:, :k]
     ids = np.where(np.isfinite(np.take_along_axis(kept, order, axis=1)), order, -1)
     columns = scores, calibration.relations_curve(share), known, share

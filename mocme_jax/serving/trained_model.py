@@ -116,7 +116,7 @@ class TrainedModel(RunModel):
           An ``Answered``, in the order of the pairs.
 
         Raises:
-          UserError: k is less than 1.
+          UserError: k is less than 1, or a split is unknown.
         """
         self._check_k(k)
         return answer_relations(self.served, self.calibration, pairs, k, exclude)
