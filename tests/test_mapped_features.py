@@ -104,7 +104,7 @@ def test_devices_without_any_entity_that_has_the_modality_hold_zeros(tmp_path):
     assert not np.asarray(own.features[0]).any()
 
 
-@pytest.mark.parametrize("change", ["float64", "big-endian", "by columns", "writeable"])
+@pytest.mark.parametrize("change", ["float64", "big-endian", "by columns", "writeable", "view of writeable"])
 def test_what_cannot_be_used_in_place_is_copied(change):
     rows = np.array([[1, 2], [np.nan, np.nan], [3, 4]], np.float32)
     changed = {
@@ -112,6 +112,7 @@ def test_what_cannot_be_used_in_place_is_copied(change):
         "big-endian": rows.astype(">f4"),
         "by columns": np.asfortranarray(rows),
         "writeable": rows,
+        "view of writeable": rows[:],
     }[change]
     changed.flags.writeable = change == "writeable"
     modality = make_modality("image", changed)

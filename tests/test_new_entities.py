@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mocme_jax
 from mocme_jax.data.features import text_features
 from mocme_jax.data.features.standardise import fit_scale, standardise
 from mocme_jax.data.graph.knowledge_graph import Modality
@@ -154,6 +155,18 @@ def test_new_rows_are_put_on_the_scale_of_the_old(model):
     chosen = np.flatnonzero(modality.present)[:4]
     part = Modality(modality.name, modality.features[chosen], modality.present[chosen])
     np.testing.assert_allclose(standardise(part, fit_scale(modality)).features, whole.features[chosen], atol=1e-7)
+
+
+def test_a_model_does_not_read_its_feature_files_again(model, tiny_run):
+    """Their scale is found when the model is loaded; a file may be written over while the model is in use."""
+    given = {modality.name: np.linspace(-1, 2, modality.features.shape[1])[None] for modality in model.graph.modalities}
+    loaded = mocme_jax.load(tiny_run).graph.modalities
+    for modality in loaded:
+        # Stands for a file that was written over.
+        object.__setattr__(modality, "features", np.full(modality.features.shape, np.nan, np.float32))
+    expected, found = (read_features(modalities, given, 1) for modalities in (model.graph.modalities, loaded))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one.features, other.features)
 
 
 @pytest.mark.parametrize(

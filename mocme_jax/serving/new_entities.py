@@ -13,7 +13,7 @@ import numpy as np
 
 from mocme_jax.data.features.raw_values import encode_raw, is_raw
 from mocme_jax.data.features.similarity import NEIGHBOURS, SHARPNESS, joined_units, nearest
-from mocme_jax.data.features.standardise import fit_scale, standardise
+from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
 from mocme_jax.errors import UserError
 from mocme_jax.method.encoder import Carried
@@ -101,7 +101,7 @@ def read_features(modalities: Sequence[Modality], features: Features, count: int
         rows = np.asarray(given)
         if rows.shape != (count, width):
             raise UserError(f"features {modality.name}: expected {count} rows of width {width}, got {list(rows.shape)}")
-        found.append(standardise(make_modality(modality.name, rows), fit_scale(modality)))
+        found.append(standardise(make_modality(modality.name, rows), modality.scale))
     return found
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mocme_jax.additions.addition import Bar
-from mocme_jax.data.features.standardise import fit_scale, standardise
+from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.data.graph.triple_keys import pieces
 from mocme_jax.parallel.device_axis import padded_size
@@ -26,7 +26,7 @@ def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -
     present: Any = presence(graph)
     counts: Any = evidence(graph.train, len(graph.entities))
     rows = mapper.table_rows(len(graph.entities), split) // (mapper.count if split else 1)
-    scales = [fit_scale(modality) for modality in graph.modalities]
+    scales = [modality.scale for modality in graph.modalities]
 
     def share(device: int) -> Inputs:
         """Return a device's rows, the only ones that its process standardises; all of them if they are not split."""

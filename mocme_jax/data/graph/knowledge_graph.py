@@ -1,6 +1,7 @@
 """The classes ``KnowledgeGraph`` and ``Modality``: a multi-modal knowledge graph as one immutable value."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import itertools
@@ -42,6 +43,11 @@ class Modality:
     def coverage(self) -> float:
         """The share of entities that have the modality, in [0, 1]."""
         return float(self.present.mean())
+
+    @functools.cached_property
+    def scale(self) -> Any:
+        """The ``Scale`` of the features, found once: a memory-mapped file may be overwritten or truncated later."""
+        return importlib.import_module("mocme_jax.data.features.standardise").fit_scale(self)
 
     def __repr__(self) -> str:
         return f"Modality({self.name}: width {self.features.shape[1]}, {self.coverage:.0%} of the entities)"
@@ -250,8 +256,8 @@ def _late(module: str) -> Any:
 def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None, made_by: str = "") -> Modality:
     """Make a modality from a feature matrix.
 
-    A read-only float32 matrix, such as a memory-mapped file, is kept as it is. Any other is copied, and the copy has
-    zeros in the missing rows.
+    A read-only float32 matrix, such as a memory-mapped file, is kept as it is. Any other, and a read-only view of a
+    writeable one, is copied, and the copy has zeros in the missing rows.
 
     Args:
       name: the name of the modality.
@@ -272,7 +278,7 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
     if present.shape != (len(rows),):
         raise UserError(f"modality {name}: mask has shape {present.shape}, the matrix {rows.shape}")
     # Processes of one machine share the memory of a file that they map. A copy would be each process's own.
-    kept = rows.dtype == np.float32 and rows.flags.c_contiguous and rows.flags.aligned and not rows.flags.writeable
+    kept = rows.dtype == np.float32 and rows.flags.c_contiguous and rows.flags.aligned and not _is_writeable(rows)
     features, finite = rows if kept else np.zeros(rows.shape, np.float32), np.ones(len(rows), bool)
     for block, shown in _shown(rows, present):
         finite[block] = np.isfinite(shown).all(axis=1)
@@ -285,6 +291,11 @@ def make_modality(name: str, rows: np.ndarray, present: np.ndarray | None = None
             "masked; to mark the entity as missing, fill the row with NaN"
         )
     return Modality(name, features, np.asarray(present, bool), made_by)
+
+
+def _is_writeable(rows: np.ndarray) -> bool:
+    """Return whether an array, or the one that it is a view of, can be written."""
+    return rows.flags.writeable or (isinstance(rows.base, np.ndarray) and _is_writeable(rows.base))
 
 
 def _shown(rows: np.ndarray, present: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
