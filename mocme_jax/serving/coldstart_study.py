@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mocme_jax.data.features.similarity import NEIGHBOURS, cosines, nearest
-from mocme_jax.data.features.standardise import fit_scale, standardise
+from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 from mocme_jax.data.graph.known_tails import KnownTails, known_tails, reciprocal
 from mocme_jax.evaluation.evaluator import Evaluator
@@ -203,7 +203,7 @@ def standardised(held: HeldOut) -> tuple[dict[str, np.ndarray], dict[str, np.nda
     """Return features by modality of the rest and of the held-out entities, on the rest's scale; 0 where missing."""
     pairs = list(zip(held.rest.modalities, held.modalities, strict=True))
     old = {rest.name: standardise(rest).features for rest, _ in pairs}
-    return old, {rest.name: standardise(own, fit_scale(rest)).features for rest, own in pairs}
+    return old, {rest.name: standardise(own, rest.scale).features for rest, own in pairs}
 
 
 def neighbour_ranks(

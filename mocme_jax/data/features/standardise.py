@@ -49,7 +49,7 @@ def standardise(modality: Modality, scale: Scale | None = None, *, clip: float =
     Returns:
       The modality with new ``features``; rows that are not present stay 0.
     """
-    centre, deviation = fit_scale(modality) if scale is None else scale
+    centre, deviation = modality.scale if scale is None else scale
     features = np.zeros(modality.features.shape, np.float32)
     for places, rows in _blocks(modality):
         rows -= centre
