@@ -97,18 +97,18 @@ def test_a_signal_saves_where_it_is_and_the_same_command_goes_on_exactly(graph, 
     assert numbers(workdir) == numbers(undisturbed)
 
 
-# Trains, but gets a signal at the moment that it shows something, and then goes no further by itself.
+# Trains, but gets a signal at the moment that it shows something, and then waits for some seconds.
 SIGNALLED = """
 import os, sys, time
 from mocme_jax.command_line import run
 from mocme_jax.train import main
-shown, number = sys.argv.pop(1), int(sys.argv.pop(1))
+shown, number, seconds = sys.argv.pop(1), int(sys.argv.pop(1)), int(sys.argv.pop(1))
 write = sys.stdout.write
 def show(text):
     write(text)
     if shown in text:
         os.kill(os.getpid(), number)
-        time.sleep(60)
+        time.sleep(seconds)
 sys.stdout.write = show
 run(main)
 """
@@ -117,17 +117,19 @@ run(main)
 def test_a_signal_before_training_and_one_at_the_test_score(workdir, graph, finished, tmp_path, monkeypatch):
     (workdir / "results.json").unlink()
     before = completed(workdir / "last"), completed(workdir / "best")
-    for shown, number, words in (
-        ("tiny: 48 entities", signal.SIGTERM, "stopped before training began; rerun the same command to start it"),
+    for shown, number, seconds, words in (
+        # It ends in the middle of the minute.
+        ("tiny: 48 entities", signal.SIGTERM, 60, "stopped before training began; rerun the same command to start it"),
         (
             "resuming after",
             signal.SIGINT,
+            0,
             f"stopped before the test score; rerun the same command to get it from {workdir}",
         ),
     ):
         # As in `command_runner.start`.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        command = [sys.executable, "-c", SIGNALLED, shown, str(int(number)), *flags(graph, workdir)]
+        command = [sys.executable, "-c", SIGNALLED, shown, str(int(number)), str(seconds), *flags(graph, workdir)]
         ended = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
         assert shown in ended.stdout
         assert (ended.returncode, ended.stdout.splitlines()[-1], ended.stderr) == (75, words, "")
