@@ -45,7 +45,7 @@ def assert_refused(process: subprocess.Popen, *words: str) -> None:
     assert all(line.startswith("waiting ") for line in printed.splitlines()), printed
 
 
-# Trains, but its time to meet is up when there is a file, and what it waits for is told at each turn.
+# Trains, but its time to meet ends when a certain file exists, and it prints at each turn what it waits for.
 PATIENT = """
 import sys
 from pathlib import Path
@@ -176,7 +176,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def made_up_time(monkeypatch) -> None:
-    """A clock that goes on by a quarter of a second whenever it is asked, and by as long as somebody sleeps."""
+    """A clock that advances by a quarter of a second at each reading, and by the length of each sleep."""
     passed = itertools.count(0, 0.25)
     slept = [0.0]
     clock = SimpleNamespace(monotonic=lambda: next(passed) + sum(slept), sleep=slept.append)

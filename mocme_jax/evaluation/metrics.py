@@ -126,7 +126,7 @@ def grouped_metrics(
     train = np.asarray(train).reshape(-1, 3)
     seen[train[:, [0, 2]]] = True
     triples = queries[: len(queries) // 2]
-    joined = np.where(joined_rows(triples, train), 1, 2 * ~clean_rows(triples, train))
+    joined = np.where(clean_rows(triples, train), joined_rows(triples, train), 2)
     groups = {
         "direction": _labels(directed >= num_relations, ("tail", "head")),
         "relation": np.asarray(relations, object)[relation],

@@ -38,7 +38,7 @@ class Calibration(NamedTuple):
     bytes: float
 
     def roofline(self, flops: float, moved: float) -> float:
-        """The least seconds for so many operations and bytes: the longer of the two alone (Williams et al., 2009)."""
+        """Return the least seconds for these operations and bytes: the longer of both times (Williams et al., 2009)."""
         return max(flops / self.flops, moved / self.bytes)
 
 

@@ -170,7 +170,7 @@ def runs_context(
         "chosen": bool(entities),
         "media": media,
         "seconds": SECONDS,
-        # By flag, the modalities of which the page could show files and has no folder.
+        # The modalities whose files the page could show if it knew their folder, by the flag that names it.
         "not_shown": [(flag, MEDIA[kind].plural) for flag, kind in FOLDERS.items() if kind in wanted - media.asked],
         "best": best_queries(lead),
         "worst": worst_queries(lead),

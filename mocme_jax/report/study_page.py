@@ -35,7 +35,7 @@ class Study:
         ``graph``, ``warnings``, ``jax``, ``device``, ``version``, ``fingerprint``.
       rows: a finished training each: ``cell``, ``seed``, ``dev``, ``test``, ``clean``, ``curve``, ``weights`` ...; one
         that diverged before it was evaluated has no ``test``.
-      table: a row a cell: ``cell``, ``seeds``, ``dev``, ``test``, ``hits@1``, ``hits@10`` (mean and deviation each),
+      table: one row per cell: ``cell``, ``seeds``, ``dev``, ``test``, ``hits@1``, ``hits@10`` (each: mean, deviation),
         ``difference``, ``p``; made of ``rows`` where the study has not written it yet.
     """
 

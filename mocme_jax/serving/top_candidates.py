@@ -38,7 +38,7 @@ class Pairs(NamedTuple):
     Attributes:
       rows: int32, the query's row.
       ids: int32, the candidate's id.
-      amounts: float32, amounts to add to the scores of the pairs, each of which occurs once; None for pairs alone.
+      amounts: float32, amounts to add to the scores of the pairs, which are then distinct; None: no amounts.
     """
 
     rows: jax.Array

@@ -24,7 +24,8 @@ from mocme_jax.training.setup.settings import with_batch_that_fits
 # [epoch, dev MRR] for each evaluation of a training, as a row holds it.
 Curve = Sequence[Sequence[float]]
 
-# No point is pruned before so many have finished, nor at the first evaluations, which say little of the last.
+# A point is pruned only after this number of points has finished, and not at its first evaluations, which tell little
+# about the last.
 START_UP, WARM_UP = 5, 1
 
 

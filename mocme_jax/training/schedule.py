@@ -41,7 +41,7 @@ class Schedule:
     def saves_while_training(self, steps_a_second: float | None) -> bool:
         """Return whether saves overlap with training steps; True if the speed is unknown and decides it.
 
-        Every evaluation saves, and training goes on after all of them but the last.
+        Every evaluation saves. After each but the last, training continues during the save.
         """
         if self.epochs > self.eval_every or steps_a_second is None:
             return True

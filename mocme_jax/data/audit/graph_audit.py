@@ -242,7 +242,7 @@ def _audit_split(
         unseen_entity=int((~(entities[split[:, 0]] & entities[split[:, 2]])).sum()),
         unseen_relation=int((~relations[split[:, 1]]).sum()),
         reversed_in_train=int(leaked_rows(split, graph.train, inverses).sum()),
-        joined_in_train=0 if name == "train" else int(joined_rows(split, graph.train).sum()),
+        joined_in_train=0 if name == "train" else int((clean_of["train"] & joined_rows(split, graph.train)).sum()),
     )
 
 

@@ -29,15 +29,15 @@ def clean_rows(split: np.ndarray, *others: np.ndarray) -> np.ndarray:
     return clean
 
 
-def entity_pairs(triples: np.ndarray) -> np.ndarray:
+def _pairs(triples: np.ndarray) -> np.ndarray:
     """``[T, 3]``: the triples without relation and direction, so those of the same two entities are equal."""
     ends = triples[:, [0, 2]]
     return np.stack([ends.min(axis=1), np.zeros_like(ends[:, 0]), ends.max(axis=1)], axis=1)
 
 
 def joined_rows(split: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Bool ``[T]``: the rows that train does not hold, but whose two entities a training triple joins."""
-    return clean_rows(split, train) & ~clean_rows(entity_pairs(split), entity_pairs(train))
+    """Bool ``[T]``: the rows whose two entities a training triple joins, whether it is the same triple or another."""
+    return ~clean_rows(_pairs(split), _pairs(train))
 
 
 def _in_sorted(keys: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
