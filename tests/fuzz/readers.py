@@ -16,6 +16,7 @@ from mocme_jax.data.audit.graph_audit import audit
 from mocme_jax.data.features.entity_files import entity_files, files_modality
 from mocme_jax.data.features.feature_files import read_feature_file
 from mocme_jax.data.features.numeric_features import numeric_modality
+from mocme_jax.data.features.standardise import standardise
 from mocme_jax.data.features.text_features import read_descriptions, read_labels
 from mocme_jax.data.graph.graph_folder import load_graph, read_triples
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
@@ -62,6 +63,8 @@ def _check_modality(modality: Modality, height: int = len(ENTITIES)) -> None:
     assert modality.present.shape == (height,)
     assert len(modality.features) == height
     assert np.isfinite(modality.features[modality.present]).all()
+    # What a file has in the rows of entities without the modality reaches no model.
+    assert not standardise(modality).features[~modality.present].any()
 
 
 def _check_texts(texts: dict[int, str]) -> None:
