@@ -63,9 +63,30 @@ def test_rare_and_constant_columns_do_not_blow_up():
     np.testing.assert_array_equal(features[:, 0], 0)
     assert np.abs(features[:, 1]).max() < 0.01
     modality.features[rare, 1] = 1e6
-    clipped = standardise(modality, clip=3.0).features * np.sqrt(8)
-    assert clipped[rare, 1] == pytest.approx(3.0)
-    assert np.abs(clipped).max() <= 3 + 1e-5
+    clipped = standardise(modality).features * np.sqrt(8)
+    assert clipped[rare, 1] == pytest.approx(5.0)
+    assert np.abs(clipped).max() <= 5 + 1e-5
+
+
+@pytest.mark.parametrize("attributes", [1, 3, 100])
+def test_numbers_of_rare_attributes_keep_their_order(attributes):
+    """With many attributes that few entities have, large and small numbers were clipped to the same feature."""
+    rng = np.random.default_rng(0)
+    features = np.zeros((2000, 2 * attributes), np.float32)
+    own = rng.integers(attributes, size=2000)
+    values = rng.uniform(-1, 1, 2000).astype(np.float32)
+    features[np.arange(2000), own], features[np.arange(2000), attributes + own] = values, 1
+    found = standardise(Modality("numeric", features, np.ones(2000, bool))).features
+    for attribute in range(attributes):
+        of_it = np.flatnonzero(own == attribute)
+        order = of_it[np.argsort(values[of_it])]
+        assert (np.diff(found[order, attribute]) > 0).all()
+    # An outlier is clipped all the same: its feature is less than proportional to it.
+    features[7, own[7]] = 1e3
+    again = standardise(Modality("numeric", features, np.ones(2000, bool))).features
+    others = np.delete(np.arange(2000), 7)
+    ratio = np.abs(again[others]).max() / np.abs(features[others]).max()
+    assert 0 < again[7, own[7]] < 0.9 * 1e3 * ratio
 
 
 @pytest.mark.parametrize("rows", [0, 1])

@@ -53,7 +53,7 @@ class TrainedModel(RunModel):
 
         Raises:
           UserError: a name is unknown (the message suggests similar names), not exactly two of the three are given, two
-            lists of keys differ in length, or k is less than 1.
+            lists of keys differ in length, or k is no whole number or less than 1.
         """
         given = {"head": head, "relation": relation, "tail": tail}
         missing = [name for name, key in given.items() if key is None]
@@ -95,7 +95,7 @@ class TrainedModel(RunModel):
           An ``Answered``, in the order of the queries.
 
         Raises:
-          UserError: k is less than 1, or a split is unknown.
+          UserError: k is no whole number or less than 1, or a split is unknown.
         """
         self._check_k(k)
         questions, place = np.unique(np.asarray(questions, np.int32), axis=0, return_inverse=True)
@@ -116,7 +116,7 @@ class TrainedModel(RunModel):
           An ``Answered``, in the order of the pairs.
 
         Raises:
-          UserError: k is less than 1, or a split is unknown.
+          UserError: k is no whole number or less than 1, or a split is unknown.
         """
         self._check_k(k)
         return answer_relations(self.served, self.calibration, pairs, k, exclude)
@@ -191,7 +191,7 @@ class TrainedModel(RunModel):
           A list of ``Neighbour``, most similar first. For several keys, a list of such lists, one per key.
 
         Raises:
-          UserError: a name is unknown, or k is less than 1.
+          UserError: a name is unknown, or k is no whole number or less than 1.
         """
         self._check_k(k)
         ids = self.entities.ids(entity)
@@ -282,5 +282,5 @@ class TrainedModel(RunModel):
 
     @staticmethod
     def _check_k(k: int) -> None:
-        if k < 1:
-            raise UserError(f"k is {k}, expected at least 1")
+        if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
+            raise UserError(f"k is {k!r}, expected a whole number, at least 1")

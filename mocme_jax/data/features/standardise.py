@@ -11,30 +11,56 @@ from mocme_jax.data.graph.knowledge_graph import Modality
 _ROWS = 1024
 
 
+CLIP = 5.0
+"""Cells are clipped to this many root mean squares of the centred cells."""
+
+
 class Scale(NamedTuple):
-    """What a modality's rows are centred and divided by: ``centre`` float64 ``[d_m]``, ``deviation`` a number."""
+    """How the features of a modality are scaled.
+
+    Attributes:
+      centre: float64 ``[d_m]``, which is subtracted from each row.
+      deviation: the number that rows are then divided by.
+      limit: the largest absolute value that is kept after the division.
+    """
 
     centre: np.ndarray
     deviation: float
+    limit: float
 
 
 def fit_scale(modality: Modality) -> Scale:
-    """Means of the columns and the deviation of the whole matrix, over the entities that have the modality."""
+    """Compute the means of the columns and the deviation of the whole matrix, over the entities that have the modality.
+
+    In a matrix that is mostly 0, such as that of attributes that few entities have, the deviation is small because of
+    the zeros. Cells are then clipped by the root mean square of those that are not 0.
+    """
     width = modality.features.shape[1]
     count = int(np.count_nonzero(modality.present))
     if not count:
-        return Scale(np.zeros(width), 1.0)
+        return Scale(np.zeros(width), 1.0, CLIP)
     total = np.zeros(width)
     for _, rows in _blocks(modality):
         total += rows.sum(axis=0)
     centre = total / count
-    squares = sum(float(np.sum(np.square(rows - centre))) for _, rows in _blocks(modality))
+    squares, squares_of_others, others = 0.0, 0.0, 0
+    for _, rows in _blocks(modality):
+        nonzero = rows != 0
+        rows -= centre
+        np.square(rows, out=rows)
+        squares += float(np.sum(rows))
+        squares_of_others += float(np.sum(rows, where=nonzero))
+        others += int(np.count_nonzero(nonzero))
     deviation = float(np.sqrt(squares / (count * width)))
-    return Scale(centre, deviation if deviation > 0 else 1.0)
+    if not deviation > 0:
+        return Scale(centre, 1.0, CLIP)
+    sparse = 0 < 2 * others < count * width
+    size = float(np.sqrt(squares_of_others / others)) if sparse else deviation
+    return Scale(centre, deviation, CLIP * size / deviation)
 
 
-def standardise(modality: Modality, scale: Scale | None = None, *, clip: float = 5.0) -> Modality:
-    """Centred columns at one common scale, rows with mean square norm about 1.
+def standardise(modality: Modality, scale: Scale | None = None) -> Modality:
+    """Centre the columns and bring all to one common scale, so that rows have a mean square norm of about 1.
 
     Columns are centred over the entities that have the modality, divided by the deviation of the whole matrix (each by
     its own would blow up columns that hardly vary), clipped, and divided by the square root of the width, so that a
@@ -44,17 +70,16 @@ def standardise(modality: Modality, scale: Scale | None = None, *, clip: float =
     Args:
       modality: the rows.
       scale: of another graph, for rows that join it; None for the modality's own.
-      clip: in deviations.
 
     Returns:
       The modality with new ``features``; rows that are not present stay 0.
     """
-    centre, deviation = modality.scale if scale is None else scale
+    centre, deviation, limit = modality.scale if scale is None else scale
     features = np.zeros(modality.features.shape, np.float32)
     for places, rows in _blocks(modality):
         rows -= centre
         rows /= deviation
-        features[places] = np.clip(rows, -clip, clip, out=rows) / np.sqrt(rows.shape[1])
+        features[places] = np.clip(rows, -limit, limit, out=rows) / np.sqrt(rows.shape[1])
     return Modality(modality.name, features, modality.present)
 
 
