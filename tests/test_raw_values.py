@@ -116,6 +116,47 @@ def test_attributes_of_a_strangers_file_are_checked(tmp_path, numeric, change):
             from_arrays(tmp_path, arrays, 8)
 
 
+@pytest.fixture
+def finer(tmp_path):
+    """Of 60 entities: a height of 55, few different; a weight of 49; a colour of all."""
+    rng = np.random.default_rng(0)
+    heights = rng.integers(20, size=55)
+    rows = [f"e{i},{heights[i] if i < 55 else ''},{i**2 if i < 49 else ''},{('red', 'blue')[i % 2]}" for i in range(60)]
+    path = table(tmp_path, rows, "name,height,weight,colour")
+    given = [{"height": int(heights[i])} for i in range(55)]
+    return numeric_modality(path, [f"e{i}" for i in range(60)], notify=lambda line: None), given
+
+
+def test_numbers_that_many_entities_have_are_encoded_by_triangular_functions_too(finer):
+    modality, given = finer
+    names = list(modality.attributes)
+    assert names == ["colour=blue", "colour=red", "height", "weight"]
+    assert modality.features.shape == (60, 2 * 4 + 17)
+    # A triangular function interpolates linearly between 1 at its knot and 0 at all others.
+    knots = np.linspace(-1, 1, 17)
+    ranks = modality.features[:55, 2].astype(float)
+    expected = np.stack([np.interp(ranks, knots, one) for one in np.eye(17)], axis=1)
+    np.testing.assert_allclose(modality.features[:55, 8:], expected, atol=1e-6)
+    assert not modality.features[55:, 8:].any()
+    rows = encode_raw(modality, given)
+    np.testing.assert_array_equal(rows[:, [2, 6, *range(8, 25)]], modality.features[:55, [2, 6, *range(8, 25)]])
+    # Numbers of a new entity may be below or above all others.
+    for value, knot in ((-5, 0), (99, 16)):
+        assert encode_raw(modality, [{"height": value}])[0, 8:].tolist() == np.eye(17)[knot].tolist()
+
+
+def test_files_of_version_0_4_0_are_read_without_triangular_functions(tmp_path, finer):
+    modality, given = finer
+    old = dataclasses.replace(modality, features=modality.features[:, :8].copy())
+    names = [f"e{i}" for i in range(60)]
+    write_features(tmp_path / "old.npz", old, names)
+    read = read_feature_file(tmp_path / "old.npz", "numeric", names)
+    np.testing.assert_array_equal(encode_raw(read, given), encode_raw(modality, given)[:, :8])
+    for width in (6, 9, 24, 26):
+        with pytest.raises(UserError, match="does not match its attributes"):
+            from_arrays(tmp_path, to_arrays(modality.attributes), width)
+
+
 def test_names_that_are_no_text_are_refused(tmp_path, numeric):
     arrays = to_arrays(numeric.attributes)
     arrays["attributes"] = np.full((4, 8), 0x7FFFFFFF, np.uint32).view("<U8").reshape(4)
@@ -238,6 +279,6 @@ def test_quantiles_of_ties_share_their_mean_rank():
     values = np.array([5.0, 1, 5, 9])
     np.testing.assert_allclose(quantile(values, np.sort(values)), [0, -0.75, 0, 0.75])
     assert tuple(to_arrays({"a": values})) == attribute_values.ARRAYS
-    assert attribute_rows({"a": np.sort(values)}, [None, {}]).tolist() == [[0, 0], [0, 0]]
+    assert attribute_rows({"a": np.sort(values)}, [None, {}], 2).tolist() == [[0, 0], [0, 0]]
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_modality("a", np.ones((1, 1), np.float32)).attributes = {}

@@ -1,12 +1,13 @@
 """Standardised features: moments over the present rows, and nothing of the others."""
 
+import hashlib
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from mocme_jax.data.features.standardise import standardise
-from mocme_jax.data.graph.knowledge_graph import Modality
+from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph, Modality
 
 
 def example(rows=200, width=8, seed=0):
@@ -87,6 +88,19 @@ def test_numbers_of_rare_attributes_keep_their_order(attributes):
     others = np.delete(np.arange(2000), 7)
     ratio = np.abs(again[others]).max() / np.abs(features[others]).max()
     assert 0 < again[7, own[7]] < 0.9 * 1e3 * ratio
+
+
+def test_runs_of_features_that_were_scaled_in_another_way_are_not_read():
+    """Version 0.4.0 clipped features that are mostly 0, so their digest is no longer its digest."""
+    dense = example().features
+    sparse = np.where(np.arange(8) < 2, dense, 0)
+    triples, present = np.zeros((1, 3), np.int32), np.ones(200, bool)
+    for features, same in ((dense, True), (sparse, False)):
+        modality = Modality("numeric", features, present)
+        names = [f"e{number}" for number in range(200)]
+        graph = KnowledgeGraph("tiny", names, ["r"], triples, triples[:0], triples[:0], (modality,))
+        digest = hashlib.sha256(b"numeric" + features.tobytes() + present.tobytes()).hexdigest()
+        assert (graph.fingerprints()[1]["modality numeric"] == digest) is same
 
 
 @pytest.mark.parametrize("rows", [0, 1])

@@ -11,6 +11,12 @@ from mocme_jax.errors import UserError
 Attributes = Mapping[str, np.ndarray]
 """By attribute, in the order of its columns: the values of the entities that have it, float64, ascending."""
 
+KNOTS = np.linspace(-1, 1, 17)
+"""Where the triangular functions of a rank have their peaks, see ``triangles``."""
+
+MANY = 50
+"""An attribute that so many entities have, with three different numbers at least, is also encoded by ``triangles``."""
+
 ARRAYS = ("attributes", "values", "counts")
 """What a file holds of them: A names, all values one attribute after the other, and how many are of each."""
 
@@ -24,11 +30,28 @@ def quantile(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     return (below + upto) / len(among) - 1
 
 
-def attribute_rows(attributes: Attributes, given: Sequence[Mapping[str, Any] | None]) -> np.ndarray:
-    """Features float32 ``[n, 2A]`` of n entities, as numeric_modality makes them; see there.
+def triangles(ranks: np.ndarray) -> np.ndarray:
+    """Encode ranks ``[n]`` in [-1, 1] by triangular functions (linear B-splines), ``[n, 17]``; each row sums to 1.
+
+    A function is 1 at its knot and 0 from the next knots on. So the dot product of two encodings is large for similar
+    numbers only, while that of two ranks is also large for two large numbers that differ.
+    """
+    return np.maximum(0, 1 - np.abs(ranks[:, None] - KNOTS) / (KNOTS[1] - KNOTS[0]))
+
+
+def encoded_by_triangles(attributes: Attributes) -> list[int]:
+    """Return the positions of the attributes with columns of triangular functions, see ``MANY``."""
+    values = enumerate(attributes.values())
+    # The values are sorted.
+    return [place for place, one in values if len(one) >= MANY and np.count_nonzero(np.diff(one)) >= 2]
+
+
+def attribute_rows(attributes: Attributes, given: Sequence[Mapping[str, Any] | None], width: int) -> np.ndarray:
+    """Features float32 ``[n, width]`` of n entities, as numeric_modality makes them; see there.
 
     Args:
       attributes: the graph's.
+      width: that of the graph's features. In files of version 0.4.0 it is 2A, without triangular functions.
       given: of each entity its numbers by attribute; None for an entity without any. A missing number is None or NaN.
         A word is 1 for the attribute ``attribute=word`` and 0 for the attribute's other words, as in a table.
 
@@ -37,14 +60,18 @@ def attribute_rows(attributes: Attributes, given: Sequence[Mapping[str, Any] | N
     """
     names = list(attributes)
     place = {name: index for index, name in enumerate(names)}
-    rows = np.zeros((len(given), 2 * len(names)), np.float32)
+    rows = np.zeros((len(given), width), np.float32)
+    finer = encoded_by_triangles(attributes) if width > 2 * len(names) else []
+    start = {column: 2 * len(names) + index * len(KNOTS) for index, column in enumerate(finer)}
     for row, numbers in zip(rows, given, strict=True):
         for name, value in _as_numbers(numbers or {}, names):
             if name not in place:
                 raise UserError(f"features numeric: the graph has no attribute {name[:60]!r}; it has {_some(names)}")
             column = place[name]
-            row[column] = quantile(np.array([value]), attributes[name])[0]
-            row[len(names) + column] = 1
+            rank = quantile(np.array([value]), attributes[name])
+            row[column], row[len(names) + column] = rank[0], 1
+            if column in start:
+                row[start[column] : start[column] + len(KNOTS)] = triangles(rank)[0]
     return rows
 
 
@@ -88,15 +115,15 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], width: int) -> Att
     Args:
       path: for messages.
       arrays: ARRAYS.
-      width: of the features, 2A.
+      width: of the features, see ``attribute_rows``.
 
     Raises:
       UserError: they do not belong together.
     """
     names, values, counts = (arrays[name] for name in ARRAYS)
     whole = (
-        names.shape == counts.shape == (width // 2,)
-        and width % 2 == 0
+        names.shape == counts.shape
+        and names.ndim == 1
         and names.dtype.kind == "U"
         and counts.dtype.kind in "iu"
         and values.dtype == np.float64
@@ -110,4 +137,8 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], width: int) -> Att
     parts = np.split(values, np.cumsum(counts.astype(np.int64))[:-1])
     if any((np.diff(part) < 0).any() for part in parts):
         raise UserError(f"{path}: the values of an attribute are not in ascending order; make the file again")
-    return dict(zip(map(str, names.tolist()), parts, strict=True))
+    attributes = dict(zip(map(str, names.tolist()), parts, strict=True))
+    plain = 2 * len(attributes)
+    if width not in (plain, plain + len(KNOTS) * len(encoded_by_triangles(attributes))):
+        raise UserError(f"{path}: has {width} columns, which does not match its attributes; make the file again")
+    return attributes

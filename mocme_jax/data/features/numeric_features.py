@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.features.attribute_values import quantile
+from mocme_jax.data.features.attribute_values import KNOTS, encoded_by_triangles, quantile, triangles
 from mocme_jax.data.features.numeric_tables import read_numeric_rows
 from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
@@ -31,8 +31,9 @@ def numeric_modality(
 
     Each attribute is replaced by its rank among the entities that have it, scaled to (-1, 1) with ties sharing their
     mean rank, so that neither outliers nor units matter. Several values of one attribute count with their mean.
-    Features are ``[values, 0 where missing | 1 where given, else 0]``, ``[N, 2 A]``, attributes in alphabetic order; an
-    entity is present if it has any attribute that was kept.
+    Features are ``[ranks, 0 where missing | 1 where given, else 0 | triangular functions of the ranks]``,
+    ``[N, 2 A + 17 B]``, attributes in alphabetic order; the last part is for those B that many entities have, see
+    attribute_values, and 0 where missing. An entity is present if it has any attribute that was kept.
 
     Args:
       path: see read_numeric_rows; entities by id or by name.
@@ -72,18 +73,24 @@ def attribute_modality(
     attribute, entity = np.divmod(cells, height)
     counts = np.bincount(attribute)
     kept = np.flatnonzero(counts >= min_rows) if (counts >= min_rows).any() else np.arange(len(counts))
-    if len(kept) * height > max(_CELLS, _LEAST_SHARE * len(cells)):
+    ordered = sorted(position_of)
+    # Cells are in the order of attributes.
+    cells_of = [slice(*np.searchsorted(attribute, (index, index + 1))) for index in kept]
+    attributes = {ordered[index]: np.sort(means[own]) for index, own in zip(kept, cells_of, strict=True)}
+    finer = encoded_by_triangles(attributes)
+    width = 2 * len(kept) + len(KNOTS) * len(finer)
+    if width * height > 2 * max(_CELLS, _LEAST_SHARE * len(cells)):
         raise UserError(
-            f"{where}: {len(kept):,} attributes of {height:,} entities would take {len(kept) * height:,} cells for "
+            f"{where}: {len(kept):,} attributes of {height:,} entities would take {width * height:,} cells for "
             f"{len(cells):,} values; leave out attributes that few entities have"
         )
-    features = np.zeros((height, 2 * len(kept)), np.float32)
-    ordered, attributes = sorted(position_of), {}
-    for position, index in enumerate(kept):
-        # Cells are in the order of attributes.
-        of_it = slice(*np.searchsorted(attribute, (index, index + 1)))
-        among = attributes[ordered[index]] = np.sort(means[of_it])
-        features[entity[of_it], position] = quantile(means[of_it], among)
-        features[entity[of_it], len(kept) + position] = 1
-    modality = make_modality("numeric", features, features[:, len(kept) :].any(1), RANKS)
+    features = np.zeros((height, width), np.float32)
+    start = 2 * len(kept)
+    for position, (own, among) in enumerate(zip(cells_of, attributes.values(), strict=True)):
+        ranks = quantile(means[own], among)
+        features[entity[own], position], features[entity[own], len(kept) + position] = ranks, 1
+        if position in finer:
+            features[entity[own], start : start + len(KNOTS)] = triangles(ranks)
+            start += len(KNOTS)
+    modality = make_modality("numeric", features, features[:, len(kept) : 2 * len(kept)].any(1), RANKS)
     return dataclasses.replace(modality, attributes=attributes)

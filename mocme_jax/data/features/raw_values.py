@@ -63,9 +63,10 @@ def encode_raw(modality: Modality, given: Sequence[Any]) -> np.ndarray:
             f"values with it and give vectors of width {width}"
         )
     if name == "numeric":
-        found = attribute_rows(modality.attributes or {}, [_of_kind(name, value, Mapping) for value in values])
+        attributes = modality.attributes or {}
+        found = attribute_rows(attributes, [_of_kind(name, value, Mapping) for value in values], width)
         # Of an entity all of whose numbers are missing there is nothing.
-        found[~found[:, found.shape[1] // 2 :].any(axis=1)] = np.nan
+        found[~found[:, len(attributes) : 2 * len(attributes)].any(axis=1)] = np.nan
     elif name == "text":
         found = encode_texts([_of_kind(name, value, str) for value in values])
     else:

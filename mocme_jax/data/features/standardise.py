@@ -28,6 +28,11 @@ class Scale(NamedTuple):
     deviation: float
     limit: float
 
+    @property
+    def of_sparse(self) -> bool:
+        """Whether the features are mostly 0, so that cells that are 0 do not count for the limit."""
+        return self.limit != CLIP
+
 
 def fit_scale(modality: Modality) -> Scale:
     """Compute the means of the columns and the deviation of the whole matrix, over the entities that have the modality.

@@ -245,7 +245,10 @@ class KnowledgeGraph:
         for modality in self.modalities:
             blocks = (block.data for _, block in _shown(modality.features, modality.present))
             present = np.ascontiguousarray(modality.present)
-            yield f"{MODALITY_PART}{modality.name}", itertools.chain([modality.name.encode()], blocks, [present.data])
+            # Version 0.4.0 scaled such features in another way, so its runs must not be read with them.
+            scaled = [b"sparse"] if modality.scale.of_sparse else []
+            content = itertools.chain([modality.name.encode()], blocks, [present.data], scaled)
+            yield f"{MODALITY_PART}{modality.name}", content
 
 
 def _late(module: str) -> Any:

@@ -130,12 +130,12 @@ def check_format(workdir: Any, saved: dict) -> None:
 
 
 def hint_at_filled(parts: Sequence[str]) -> str:
-    """Return what else may explain that these parts differ: runs of 0.4.0 and earlier used rows that look filled in."""
+    """Return what else may explain that these parts differ: how runs of 0.4.0 and earlier used features."""
     if not all(part.startswith(MODALITY_PART) for part in parts):
         return ""
     return (
         "; if a line above says that rows look filled in, save the file as it says: runs of 0.4.0 and earlier used "
-        "these rows"
+        "these rows; runs of 0.4.0 with features that are mostly 0 can be read by that version only"
     )
 
 
