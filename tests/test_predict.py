@@ -48,6 +48,17 @@ def queries(tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize("k", ["3", 2.0, True, None, 0, -1])
+def test_a_number_of_answers_that_is_none_is_refused(model, k):
+    for ask in (
+        lambda: model.complete("place 4", "next", k=k),
+        lambda: model.complete(head="place 4", tail="place 5", k=k),
+        lambda: model.neighbours("place 4", k=k),
+    ):
+        with pytest.raises(UserError, match=f"k is {re.escape(repr(k))}, expected a whole number, at least 1"):
+            ask()
+
+
 def test_a_question_is_answered_with_a_table_or_json(predict, model):
     status, out, _ = predict("--head=place 4", "--relation=next", "--k=3")
     answers = model.complete("place 4", "next", k=3)

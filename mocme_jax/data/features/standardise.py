@@ -29,7 +29,7 @@ class Scale(NamedTuple):
     limit: float
 
     @property
-    def of_sparse(self) -> bool:
+    def sparse(self) -> bool:
         """Whether the features are mostly 0, so that cells that are 0 do not count for the limit."""
         return self.limit != CLIP
 
@@ -59,9 +59,9 @@ def fit_scale(modality: Modality) -> Scale:
     deviation = float(np.sqrt(squares / (count * width)))
     if not deviation > 0:
         return Scale(centre, 1.0, CLIP)
-    sparse = 0 < 2 * others < count * width
-    size = float(np.sqrt(squares_of_others / others)) if sparse else deviation
-    return Scale(centre, deviation, CLIP * size / deviation)
+    if not 0 < 2 * others < count * width:
+        return Scale(centre, deviation, CLIP)
+    return Scale(centre, deviation, CLIP * float(np.sqrt(squares_of_others / others)) / deviation)
 
 
 def standardise(modality: Modality, scale: Scale | None = None) -> Modality:

@@ -246,7 +246,7 @@ class KnowledgeGraph:
             blocks = (block.data for _, block in _shown(modality.features, modality.present))
             present = np.ascontiguousarray(modality.present)
             # Version 0.4.0 scaled such features in another way, so its runs must not be read with them.
-            scaled = [b"sparse"] if modality.scale.of_sparse else []
+            scaled = [b"sparse"] if modality.scale.sparse else []
             content = itertools.chain([modality.name.encode()], blocks, [present.data], scaled)
             yield f"{MODALITY_PART}{modality.name}", content
 
