@@ -12,7 +12,7 @@ from mocme_jax.errors import UserError
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.mesh import Mapper
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
-from mocme_jax.training.checkpoints.run_position import START_PART, check_format, differing, hint_at_filled
+from mocme_jax.training.checkpoints.run_position import START_PART, check_format, differing, hint_at_old_features
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.jax_start import prepare_jax
 from mocme_jax.training.setup import builders
@@ -85,7 +85,7 @@ def restore_best(
             raise UserError(
                 f"{workdir}: was trained on another graph or other features than {dataset.graph.name} has now "
                 f"({', '.join(other)}); give the originals with --data-dir=FOLDER and --features-dir=FOLDER"
-                f"{hint_at_filled(other)}"
+                f"{hint_at_old_features(other)}"
             )
         check(config, dataset.graph)
         mapper, split = builders.build_mapper(config), settings_of(config).shard_entities

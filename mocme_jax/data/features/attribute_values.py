@@ -12,10 +12,10 @@ Attributes = Mapping[str, np.ndarray]
 """By attribute, in the order of its columns: the values of the entities that have it, float64, ascending."""
 
 KNOTS = np.linspace(-1, 1, 17)
-"""Where the triangular functions of a rank have their peaks, see ``triangles``."""
+"""The ranks at which the triangular functions are 1; see ``triangles``."""
 
 MANY = 50
-"""An attribute that so many entities have, with three different numbers at least, is also encoded by ``triangles``."""
+"""The least number of entities of an attribute with triangular functions. It also has at least three numbers."""
 
 ARRAYS = ("attributes", "values", "counts")
 """What a file holds of them: A names, all values one attribute after the other, and how many are of each."""
@@ -33,17 +33,27 @@ def quantile(values: np.ndarray, among: np.ndarray) -> np.ndarray:
 def triangles(ranks: np.ndarray) -> np.ndarray:
     """Encode ranks ``[n]`` in [-1, 1] by triangular functions (linear B-splines), ``[n, 17]``; each row sums to 1.
 
-    A function is 1 at its knot and 0 from the next knots on. So the dot product of two encodings is large for similar
-    numbers only, while that of two ranks is also large for two large numbers that differ.
+    Each function is 1 at its knot, falls linearly, and is 0 from the next knots on. Two encodings have a positive dot
+    product only if the ranks differ by less than twice the distance of two knots.
     """
     return np.maximum(0, 1 - np.abs(ranks[:, None] - KNOTS) / (KNOTS[1] - KNOTS[0]))
 
 
-def encoded_by_triangles(attributes: Attributes) -> list[int]:
-    """Return the positions of the attributes with columns of triangular functions, see ``MANY``."""
+def triangle_columns(attributes: Attributes) -> dict[int, slice]:
+    """Return the columns of triangular functions, by the position of the attribute; see ``MANY``.
+
+    The features have 2 A columns before them and none after them.
+    """
     values = enumerate(attributes.values())
     # The values are sorted.
-    return [place for place, one in values if len(one) >= MANY and np.count_nonzero(np.diff(one)) >= 2]
+    chosen = [place for place, one in values if len(one) >= MANY and np.count_nonzero(np.diff(one)) >= 2]
+    starts = (2 * len(attributes) + len(KNOTS) * number for number in range(len(chosen)))
+    return {place: slice(start, start + len(KNOTS)) for place, start in zip(chosen, starts, strict=True)}
+
+
+def width_with_triangles(attributes: Attributes) -> int:
+    """Return the width of numeric features."""
+    return 2 * len(attributes) + len(KNOTS) * len(triangle_columns(attributes))
 
 
 def attribute_rows(attributes: Attributes, given: Sequence[Mapping[str, Any] | None], width: int) -> np.ndarray:
@@ -51,7 +61,7 @@ def attribute_rows(attributes: Attributes, given: Sequence[Mapping[str, Any] | N
 
     Args:
       attributes: the graph's.
-      width: that of the graph's features. In files of version 0.4.0 it is 2A, without triangular functions.
+      width: the width of the graph's features. It is 2 A if they have no triangular functions, as in files of 0.4.0.
       given: of each entity its numbers by attribute; None for an entity without any. A missing number is None or NaN.
         A word is 1 for the attribute ``attribute=word`` and 0 for the attribute's other words, as in a table.
 
@@ -61,8 +71,7 @@ def attribute_rows(attributes: Attributes, given: Sequence[Mapping[str, Any] | N
     names = list(attributes)
     place = {name: index for index, name in enumerate(names)}
     rows = np.zeros((len(given), width), np.float32)
-    finer = encoded_by_triangles(attributes) if width > 2 * len(names) else []
-    start = {column: 2 * len(names) + index * len(KNOTS) for index, column in enumerate(finer)}
+    columns = triangle_columns(attributes) if width > 2 * len(names) else {}
     for row, numbers in zip(rows, given, strict=True):
         for name, value in _as_numbers(numbers or {}, names):
             if name not in place:
@@ -70,8 +79,8 @@ def attribute_rows(attributes: Attributes, given: Sequence[Mapping[str, Any] | N
             column = place[name]
             rank = quantile(np.array([value]), attributes[name])
             row[column], row[len(names) + column] = rank[0], 1
-            if column in start:
-                row[start[column] : start[column] + len(KNOTS)] = triangles(rank)[0]
+            if column in columns:
+                row[columns[column]] = triangles(rank)[0]
     return rows
 
 
@@ -138,7 +147,6 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], width: int) -> Att
     if any((np.diff(part) < 0).any() for part in parts):
         raise UserError(f"{path}: the values of an attribute are not in ascending order; make the file again")
     attributes = dict(zip(map(str, names.tolist()), parts, strict=True))
-    plain = 2 * len(attributes)
-    if width not in (plain, plain + len(KNOTS) * len(encoded_by_triangles(attributes))):
+    if width not in (2 * len(attributes), width_with_triangles(attributes)):
         raise UserError(f"{path}: has {width} columns, which does not match its attributes; make the file again")
     return attributes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mocme_jax.data.features.attribute_values import KNOTS, encoded_by_triangles, quantile, triangles
+from mocme_jax.data.features.attribute_values import quantile, triangle_columns, triangles, width_with_triangles
 from mocme_jax.data.features.numeric_tables import read_numeric_rows
 from mocme_jax.data.graph.entity_names import entity_finder, tell_left_out
 from mocme_jax.data.graph.knowledge_graph import Modality, make_modality
@@ -77,20 +77,17 @@ def attribute_modality(
     # Cells are in the order of attributes.
     cells_of = [slice(*np.searchsorted(attribute, (index, index + 1))) for index in kept]
     attributes = {ordered[index]: np.sort(means[own]) for index, own in zip(kept, cells_of, strict=True)}
-    finer = encoded_by_triangles(attributes)
-    width = 2 * len(kept) + len(KNOTS) * len(finer)
+    columns, width = triangle_columns(attributes), width_with_triangles(attributes)
     if width * height > 2 * max(_CELLS, _LEAST_SHARE * len(cells)):
         raise UserError(
             f"{where}: {len(kept):,} attributes of {height:,} entities would take {width * height:,} cells for "
             f"{len(cells):,} values; leave out attributes that few entities have"
         )
     features = np.zeros((height, width), np.float32)
-    start = 2 * len(kept)
     for position, (own, among) in enumerate(zip(cells_of, attributes.values(), strict=True)):
         ranks = quantile(means[own], among)
         features[entity[own], position], features[entity[own], len(kept) + position] = ranks, 1
-        if position in finer:
-            features[entity[own], start : start + len(KNOTS)] = triangles(ranks)
-            start += len(KNOTS)
+        if position in columns:
+            features[entity[own], columns[position]] = triangles(ranks)
     modality = make_modality("numeric", features, features[:, len(kept) : 2 * len(kept)].any(1), RANKS)
     return dataclasses.replace(modality, attributes=attributes)

@@ -37,8 +37,8 @@ class Scale(NamedTuple):
 def fit_scale(modality: Modality) -> Scale:
     """Compute the means of the columns and the deviation of the whole matrix, over the entities that have the modality.
 
-    In a matrix that is mostly 0, such as that of attributes that few entities have, the deviation is small because of
-    the zeros. Cells are then clipped by the root mean square of those that are not 0.
+    If most cells are 0, as with attributes that few entities have, the zeros make the deviation small. The limit is
+    then ``CLIP`` root mean squares of the other cells.
     """
     width = modality.features.shape[1]
     count = int(np.count_nonzero(modality.present))
@@ -59,7 +59,7 @@ def fit_scale(modality: Modality) -> Scale:
     deviation = float(np.sqrt(squares / (count * width)))
     if not deviation > 0:
         return Scale(centre, 1.0, CLIP)
-    if not 0 < 2 * others < count * width:
+    if 2 * others >= count * width:
         return Scale(centre, deviation, CLIP)
     return Scale(centre, deviation, CLIP * float(np.sqrt(squares_of_others / others)) / deviation)
 

@@ -129,7 +129,7 @@ def check_format(workdir: Any, saved: dict) -> None:
         )
 
 
-def hint_at_filled(parts: Sequence[str]) -> str:
+def hint_at_old_features(parts: Sequence[str]) -> str:
     """Return what else may explain that these parts differ: how runs of 0.4.0 and earlier used features."""
     if not all(part.startswith(MODALITY_PART) for part in parts):
         return ""
@@ -155,7 +155,7 @@ def check_same_run(workdir: Any, saved: dict, identity: dict) -> None:
         raise UserError(
             f"{workdir}: contains a run {what or 'on another graph or other features'}: {', '.join(other)[:300]} "
             f"differ{'s' if len(other) == 1 else ''}; {back[:300] if new == other else 'restore them'}, {elsewhere}"
-            f"{'' if new == other else hint_at_filled(other)}"
+            f"{'' if new == other else hint_at_old_features(other)}"
         )
     now = as_json(flat(identity["config"]))
     # A field that the run does not have yet is at the default that does what its version did.
