@@ -24,7 +24,6 @@ def get_config(arg=None):
     config.train.batch_size = 256
     config.train.learning_rate = 0.08
     config.train.epochs = 16
-    config.train.hold_out_epochs = 8
     config.train.eval_every = 4
     config.train.average = 64.0
     # On dev the structure alone is better off with the milder penalty: .652, for .645 with the above.

@@ -28,7 +28,6 @@ def get_config(arg=None):
     config.train.learning_rate = 0.001
     config.train.batch_size = 1024
     config.train.epochs = 14
-    config.train.hold_out_epochs = 6
     config.train.average = 300.0
     config.train.eval_every = 1
     config.train.patience = 2

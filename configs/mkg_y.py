@@ -24,9 +24,6 @@ def get_config(arg=None):
     config.model.modality_scale = 0.3
     config.train.learning_rate = 0.001
     config.train.epochs = 18
-    # The graph is sparse: with 1,000 held-out triples, dev MRR is .006 lower (docs/studies/pilots.md).
-    config.train.hold_out = 300
-    config.train.hold_out_epochs = 6
     config.train.average = 200.0
     config.loss.regularisation = 0.07
     config.train.eval_every = 1

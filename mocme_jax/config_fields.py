@@ -76,7 +76,7 @@ FUSIONS = ("complementarity", "mean", "gate", "attention", "relation_gate", "vec
 FIELDS: dict[str, Field] = {
     "seed": Field(
         0,
-        "seed of every random draw: initial values, batches, candidates, held-out triples, dev split",
+        "seed of every random draw: initial values, batches, candidates, dev split",
         low=0,
         high=2**31 - 1,
     ),
@@ -118,8 +118,8 @@ FIELDS: dict[str, Field] = {
     ),
     "model.fusion": Field(
         "complementarity",
-        "how the scores of the experts are weighted; complementarity: by what each adds to the others on held-out "
-        "training triples; mean: equally; gate, attention: by a function of the expert's vector, learned on the "
+        "how the scores of the experts are weighted; complementarity: by what each adds to the others on dev "
+        "triples; mean: equally; gate, attention: by a function of the expert's vector, learned on the "
         "training triples; relation_gate: the same with a temperature per relation; vector_mean: a "
         "single expert whose vector is the mean of the structure and the features; vector_attention: the same, with "
         "weights by attention",
@@ -207,18 +207,6 @@ FIELDS: dict[str, Field] = {
         512, "triples per step over all devices; each gives a tail query and a head query", low=1
     ),
     "train.epochs": Field(30, "maximum number of passes over train", low=1),
-    "train.hold_out": Field(
-        1000,
-        "maximum number of training triples that are held out to fit the fusion weights; never more than 6% of them; "
-        "try fewer if equal weights (model.fusion=mean) give a better dev MRR",
-        low=1,
-    ),
-    "train.hold_out_epochs": Field(
-        0,
-        "number of epochs in which these triples are held out; afterwards the weights are fixed and these triples are "
-        "trained on too; 0: all epochs",
-        low=0,
-    ),
     "train.eval_every": Field(2, "epochs between two evaluations on dev", low=1),
     "train.patience": Field(
         4, "number of evaluations without a better dev MRR after which training stops; 0: never stop early", low=0

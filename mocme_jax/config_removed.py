@@ -11,6 +11,7 @@ _FUSION = "was removed: model.fusion sets how experts are weighted; delete the f
 _EVALUATION = "was removed: the program chooses how many queries are ranked at once; delete the field"
 _OF_FUSION = ("intra", "inter", "features_in", "estimator", "temperature", "panel", "relevance", "granularity")
 _OF_FUSION += ("mi_width", "weight_gradients", "redundancy_loss")
+_HELD_OUT = "was removed: fusion weights are fitted on dev, so no training triples are held out; delete the field"
 _ALONE = "was removed: the structure is an expert of its own; delete the field"
 
 REMOVED: dict[str, str] = {
@@ -32,6 +33,8 @@ REMOVED: dict[str, str] = {
     "negatives.even": _CONSTANT.format("0.3"),
     "negatives.many_weights": _CONSTANT.format("1,1,0.5"),
     "negatives.adversarial_temperature": _CONSTANT.format("1"),
+    "train.hold_out": _HELD_OUT,
+    "train.hold_out_epochs": _HELD_OUT,
     "train.weight_decay": "was removed: there is no weight decay; loss.regularisation is the weight of the penalty",
     "train.dense_entities": _CONSTANT.format("200,000"),
     "--study=estimators": "was removed: there is one estimator of the information; --study=components compares fusions",

@@ -14,6 +14,7 @@ from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.data.graph.known_tails import known_tails, reciprocal
 from mocme_jax.data.graph.splits import clean_rows
 from mocme_jax.errors import enough_memory
+from mocme_jax.evaluation.dev_folds import dev_folds
 from mocme_jax.evaluation.evaluation_plan import EvaluationPlan, plan_evaluation
 from mocme_jax.evaluation.metrics import grouped_metrics, ranking_metrics
 from mocme_jax.evaluation.ranking import EntitySource, Ranker
@@ -49,7 +50,7 @@ class Evaluator:
     ):
         self.graph = graph
         self._known, self._additions = known, additions or Additions()
-        self._plans: dict[str, EvaluationPlan] = {}
+        self._plans: dict[tuple[str, int | None], EvaluationPlan] = {}
 
         def query(params: Any, questions: jax.Array, relations: jax.Array) -> jax.Array:
             queries: Any = model.apply(params, questions, relations, method="query")
@@ -58,56 +59,54 @@ class Evaluator:
         one = self._additions
         self._ranker = Ranker(query, model.match, mapper=mapper, scores=one.scores, bars=one.bars, sources=sources)
 
-    def plan(self, split: str) -> EvaluationPlan:
-        """Return the evaluation plan of a split, in both directions."""
-        if split not in self._plans:
+    def plan(self, split: str, fold: int | None = None) -> EvaluationPlan:
+        """Return the evaluation plan of a split or of one of its folds (see ``dev_folds``), in both directions."""
+        if (split, fold) not in self._plans:
             triples, sizes = self.graph.splits[split], (len(self.graph.entities), len(self.graph.relations))
+            triples = triples if fold is None else triples[dev_folds(len(triples))[fold]]
             # Only the answers of these queries, because all facts of a large graph may not fit in memory.
             queries = reciprocal(triples, sizes[1])
             known = known_tails(self._known, *sizes, asked=queries)
-            self._plans[split] = plan_evaluation(triples, known, corrections=self._additions.corrections(*queries.T))
-        return self._plans[split]
+            corrections = self._additions.corrections(*queries.T)
+            self._plans[split, fold] = plan_evaluation(triples, known, corrections=corrections)
+        return self._plans[split, fold]
 
     def ranks(self, params: Any, tables: Any, split: str) -> np.ndarray:
         """Compute realistic filtered ranks, float64 ``[2T]``; see ``evaluation.ranking``."""
         return self.both_ranks(params, tables, split)[0]
 
-    def both_ranks(self, params: Any, tables: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def both_ranks(
+        self, params: Any, tables: Any, split: str, fold: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Compute realistic filtered ranks, and those in which the gold answer wins all ties, float64 ``[2T]`` each.
 
         The latter is how OpenKE counts (``base/Test.h`` of github.com/thunlp/OpenKE): 1 + the candidates that score
         strictly higher.
         """
         with enough_memory(*_SCORING):
-            ranks, ties = self._ranker(params, tables, self.plan(split))
+            ranks, ties = self._ranker(params, tables, self.plan(split, fold))
             return ranks, ranks - ties / 2
 
-    def log_probabilities(self, params: Any, tables: Any, split: str) -> np.ndarray:
+    def log_probabilities(self, params: Any, tables: Any, split: str, fold: int | None = None) -> np.ndarray:
         """Compute log probabilities of the gold answers in nats, float64 ``[2T]``; see ``Ranker``."""
         with enough_memory(*_SCORING):
-            return self._ranker.log_probabilities(params, tables, self.plan(split))
+            return self._ranker.log_probabilities(params, tables, self.plan(split, fold))
 
-    def metrics(self, params: Any, tables: Any, split: str) -> dict:
-        """Compute MRR, MR and Hits@k of a split."""
-        return ranking_metrics(self.ranks(params, tables, split))
-
-    def scored(self, params: Any, tables: Any, split: str) -> tuple[np.ndarray, dict]:
-        """Compute the ranks of a split, and its metrics over all rows (``overall``) and over the ``clean`` rows.
+    def scored(self, ranks: np.ndarray, split: str) -> dict:
+        """Compute metrics from the ranks ``[2T]`` of a split: over all rows (``overall``) and over the ``clean`` rows.
 
         A test row is clean if the released train split does not hold it. All rows of dev splits are clean.
         """
-        ranks = self.ranks(params, tables, split)
         triples = self.graph.splits[split]
         clean = clean_rows(triples, self._known[0]) if split == "test" else np.ones(len(triples), bool)
-        return ranks, {"overall": ranking_metrics(ranks), "clean": ranking_metrics(ranks[np.tile(clean, 2)])}
+        return {"overall": ranking_metrics(ranks), "clean": ranking_metrics(ranks[np.tile(clean, 2)])}
 
-    def report(self, params: Any, tables: Any, split: str) -> dict:
-        """Compute the metrics of a split: ``overall``, of its ``clean`` rows, and by group (``groups``).
+    def report(self, ranks: np.ndarray, split: str) -> dict:
+        """Compute metrics from the ranks ``[2T]`` of a split: those of ``scored``, and by group (``groups``).
 
         ``groups`` is empty except in process 0. See ``grouped_metrics``.
         """
-        ranks, report = self.scored(params, tables, split)
-        report |= {"groups": {}}
+        report = self.scored(ranks, split) | {"groups": {}}
         if jax.process_index() == 0:
             # Relation kinds need all of train in memory, so only one process computes them.
             report["groups"] = grouped_metrics(

@@ -23,7 +23,6 @@ from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.entity_encoding import Unencoded, block_source, make_encode_program
-from mocme_jax.training.held_out import HeldOut
 from mocme_jax.training.logs.progress import make_console, results_table
 from mocme_jax.training.setup import builders
 from mocme_jax.training.setup.settings import schedule_of, settings_of
@@ -53,10 +52,9 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
     """Compile the programs of training and evaluation for a graph of these sizes, and read off what they need."""
     split = settings_of(config).shard_entities
     model = builders.build_model_of(config, sizes.relations, sizes.widths)
-    plan, program, loss = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
+    plan, program = builders.build_program(config, model, mapper, entities=sizes.entities, triples=sizes.triples)
     bars = builders.bars_of(config, np.zeros((0, 3), np.int32), sizes.relations)
-    held = builders.number_held_out(config, sizes.triples, loss.held)
-    data = _data_shapes(sizes, held, bars, mapper, split)
+    data = _data_shapes(sizes, bars, mapper, split)
     steps = mapper.placed_shapes(jax.ShapeDtypeStruct((), np.int32), WHOLE)
     compiled = program.lower(plan.shapes, data, steps).compile()
     devices, state = mapper.count if split else 1, plan.shapes
@@ -69,7 +67,7 @@ def need(config: ConfigDict, sizes: Sizes, mapper: Mapper) -> Need:
         "other parameters, their optimizer state and average": bytes_of(
             (state.params.model, state.opt_state.model, average.model)
         ),
-        "triples and known answers": bytes_of((data.triples, data.known, data.held)) // devices,
+        "triples and known answers": bytes_of((data.triples, data.known)) // devices,
     }
     if state.entropy is not None:
         parts["entropies of negatives"] = bytes_of(state.entropy)
@@ -145,7 +143,7 @@ def collective_bytes(program: str) -> int:
     return total
 
 
-def _data_shapes(sizes: Sizes, held: int, bars: tuple[Bar, ...], mapper: Mapper, split: bool) -> TrainData:
+def _data_shapes(sizes: Sizes, bars: tuple[Bar, ...], mapper: Mapper, split: bool) -> TrainData:
     """Shapes of the data of a graph whose facts are spread evenly and whose queries have few answers each, placed."""
     entities, ints = sizes.entities, np.int32
     shape = jax.ShapeDtypeStruct
@@ -160,13 +158,9 @@ def _data_shapes(sizes: Sizes, held: int, bars: tuple[Bar, ...], mapper: Mapper,
     nothing = shape((0,), ints)
     listed, bars = shape((mapper.table_rows(1, split),), ints), jax.tree.map(lambda x: shape(x.shape, x.dtype), bars)
 
-    def known(triples: int, bars: tuple[Bar, ...]) -> KnownAnswers:
-        facts = shape((mapper.table_rows(max(1, 2 * triples), split),), ints)
-        return KnownAnswers(ends, facts, facts, nothing, nothing, ends, listed, bars)
-
-    withheld = HeldOut(shape((held,), ints), known(held, ()))
-    triples = shape((mapper.table_rows(sizes.triples, split), 3), ints)
-    data = TrainData(triples, withheld, known(sizes.triples - held, bars), inputs)
+    facts = shape((mapper.table_rows(max(1, 2 * sizes.triples), split),), ints)
+    known = KnownAnswers(ends, facts, facts, nothing, nothing, ends, listed, bars)
+    data = TrainData(shape((mapper.table_rows(sizes.triples, split), 3), ints), known, inputs)
     return mapper.placed_shapes(data, data_spec(split))
 
 

@@ -5,8 +5,8 @@ Each of the H experts encodes every entity and scores every triple; expert 0 is 
 the entity and one for the relation.
 
 An expert should weigh as much as it adds to the others about answers that the experts have not memorised. Therefore
-``Complementarity`` is fitted on held-out training triples, on which no other parameter is trained. The fit maximises
-the InfoNCE bound of the fused scores (``mutual_information.infonce_bound``).
+``Complementarity`` is fitted on dev triples, on which no other parameter is trained. The fit maximises the InfoNCE
+bound of the fused scores (``mutual_information.infonce_bound``), less a penalty.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-SHRINK = 0.01
-"""Weight of the squared relation terms in the fit. They draw a rare relation's weights towards those of all."""
+SHRINK = 3.0
+"""Weight of the squared relation terms in the penalty. They draw a rare relation's weights towards those of all."""
+SHRINK_COMMON = 0.3
+"""Weight of the other squared terms. They keep the weights near 1 if there are only a few dev triples."""
 
 
 class Fusion(nn.Module):
@@ -35,7 +37,7 @@ class Fusion(nn.Module):
     relations: int
 
     fitted_on = "nothing"
-    """The triples that the parameters are fitted on, one of ``held_out``, ``train`` and ``nothing`` (no fit)."""
+    """The triples that the parameters are fitted on, one of ``dev``, ``train`` and ``nothing`` (no fit)."""
     separable = True
     """Whether the weights of a query are a factor of its entity times a factor of its relation."""
 
@@ -70,7 +72,7 @@ class Fusion(nn.Module):
         return entity + self.relation(relations)
 
     def penalty(self) -> jax.Array:
-        """Compute the penalty, a scalar that is added to the loss of the fit."""
+        """Compute the penalty in nats, a scalar that a fit on dev adds to the sum of the losses of all queries."""
         return jnp.zeros(())
 
     def __call__(self, vectors: jax.Array, has: jax.Array, evidence: jax.Array) -> None:
@@ -88,7 +90,7 @@ class Complementarity(Fusion):
     features for the expert and another for entities without.
     """
 
-    fitted_on = "held_out"
+    fitted_on = "dev"
 
     def setup(self):
         """Create the parameters, all 0, so that all experts have the same weight at the start."""
@@ -109,8 +111,9 @@ class Complementarity(Fusion):
         return self.relations_table[relations]
 
     def penalty(self):
-        """Compute the penalty: ``SHRINK`` times the sum of the squared relation terms."""
-        return SHRINK * jnp.sum(self.relations_table**2)
+        """Compute the penalty, minus the log density of a Gaussian prior up to a constant; see ``Fusion.penalty``."""
+        common = sum(jnp.sum(term**2) for term in (self.has, self.lacks, self.evidence))
+        return SHRINK * jnp.sum(self.relations_table**2) + SHRINK_COMMON * common
 
 
 class Mean(Fusion):

@@ -134,7 +134,7 @@ class MoCME(nn.Module):
         return jax.nn.softmax(self.query_log_weights(encoding, relations), axis=-1)
 
     def fusion_penalty(self) -> jax.Array:
-        """Compute the penalty of the fusion, a scalar that is added to the loss of its fit."""
+        """Compute the penalty of the fusion, a scalar; see ``Fusion.penalty``."""
         return self.fusion.penalty()
 
     def entity_vectors(self, encoding: Encoding) -> EntityVectors:

@@ -18,12 +18,11 @@ from mocme_jax.parallel.device_axis import padded_size, share
 class Columns(NamedTuple):
     """The list of candidates, which is the same on every device, and this device's share of it.
 
-    The list holds the batch's heads, its tails, the heads and the tails of held-out triples, and the pool.
+    The list holds the batch's heads, its tails, and the pool.
 
     Attributes:
       ids: int32 ``[2B + C]``, entities. The pool is padded to divide by the number of devices, and by 8.
-      places: int32 ``[n]``, this device's positions in the list: its heads, its tails, its heads and tails of held-out
-        triples, and its share of the pool.
+      places: int32 ``[n]``, this device's positions in the list: its heads, its tails, and its share of the pool.
       scored: bool ``[n]``, whether the position is a candidate. Entities that occur earlier in the list and padding are
         not.
     """
@@ -72,7 +71,6 @@ def choose_columns(
     pool: int,
     in_batch: bool,
     devices: int,
-    held: int = 0,
 ) -> Columns:
     """Draw the pool, and distribute the columns over the devices.
 
@@ -84,7 +82,6 @@ def choose_columns(
       pool: the number of entities to draw. If it is at least N, all entities in order.
       in_batch: whether the batch's heads and tails are candidates. If the pool contains all entities, they are anyway.
       devices: the number of devices.
-      held: the number of held-out triples, which are the last of the batch.
     """
     size, everything = len(batch), pool_covers(pool, entities)
     count = entities if everything else pool
@@ -94,11 +91,9 @@ def choose_columns(
     else:
         chosen = sample_pool(key, entities, pool) if entropy is None else guided_pool(key, entropy, pool)
         drawn = jnp.resize(chosen, (filled,))
-    train = size - held
     # Positions of a device must ascend: ``known_columns`` marks the first column of an entity, which is the scored one.
-    ends = [batch[rows, end] for rows in (slice(train), slice(train, size)) for end in (0, 2)]
-    ids = jnp.concatenate([*ends, drawn])
-    parts = ((0, train), (train, train), (2 * train, held), (2 * train + held, held), (2 * size, filled))
+    ids = jnp.concatenate([batch[:, 0], batch[:, 2], drawn])
+    parts = ((0, size), (size, size), (2 * size, filled))
     places = jnp.concatenate([share(first + jnp.arange(rows), devices) for first, rows in parts])
     scored = places < 2 * size + count
     if everything or not in_batch:

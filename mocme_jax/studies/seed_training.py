@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from mocme_jax.data.readers.json_shape import misfit
+from mocme_jax.evaluation.metrics import ranking_metrics
 from mocme_jax.training.checkpoints.orbax_store import open_checkpoints
 from mocme_jax.training.logs.metrics_log import MetricsLog, read_metrics
 from mocme_jax.training.logs.progress import Progress
@@ -138,9 +139,10 @@ def _score(loop: Loop, number: int, evaluations: list[dict], test: bool) -> Trai
     if params is None:
         # It counts as the worst that there can be.
         return Trained(row | {"dev": {"mrr": 0.0}}, None)
-    vectors, weights = loop.encoded(params)
-    ranks, row["dev"] = None, loop.evaluator.metrics(params.model, vectors, "valid")
+    fitted = loop.scorer.fit(params)
+    ranks, row["dev"] = None, ranking_metrics(loop.scorer.dev_ranks(fitted))
     if test:
-        ranks, metrics = loop.evaluator.scored(params.model, vectors, "test")
+        ranks = loop.scorer.test_ranks(fitted)
+        metrics = loop.scorer.evaluator.scored(ranks, "test")
         row |= {"test": metrics["overall"], "clean": metrics["clean"]}
-    return Trained(row | {"weights": weights}, ranks)
+    return Trained(row | {"weights": loop.shares(fitted)}, ranks)

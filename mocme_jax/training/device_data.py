@@ -15,10 +15,7 @@ from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, entity_facts, hub_queries, index_known, known_spec
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper, filled
 from mocme_jax.parallel.processes import all_rows, everyone
-from mocme_jax.training.held_out import HeldOut
 from mocme_jax.training.train_state import TrainData
-
-_NONE = np.zeros(0, np.int64)
 
 
 def make_inputs(graph: KnowledgeGraph, mapper: Mapper, *, split: bool = False) -> Inputs:
@@ -67,7 +64,6 @@ def make_train_data(
     *,
     split: bool = False,
     bars: tuple[Bar, ...] = (),
-    held_out: np.ndarray = _NONE,
 ) -> TrainData:
     """Make training triples, known answers and inputs, placed.
 
@@ -79,25 +75,19 @@ def make_train_data(
       mapper: the devices.
       split: whether tables are sharded.
       bars: rules that exclude negatives.
-      held_out: the rows of the held-out triples; see ``choose_held_out``.
     """
-    train, rows = graph.train, held_out
-    known = [
-        make_known(parts, len(graph.entities), len(graph.relations), mapper, split=split)
-        for parts in ([train[rows]], _between(train, rows))
-    ]
-    held = HeldOut(mapper.place(rows.astype(np.int32), WHOLE), known[0])
-    others = known[1]._replace(bars=mapper.place(bars, WHOLE))
-    return TrainData(mapper.place(np.asarray(train, np.int32), ROWS if split else WHOLE), held, others, inputs)
-
-
-def _between(train: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    """Return the triples without some ascending rows, as views."""
-    return [train[low:high] for low, high in zip([0, *(rows + 1)], [*rows, len(train)], strict=True)]
+    known = make_known([graph.train], len(graph.entities), len(graph.relations), mapper, split=split, bars=bars)
+    return TrainData(mapper.place(np.asarray(graph.train, np.int32), ROWS if split else WHOLE), known, inputs)
 
 
 def make_known(
-    parts: Sequence[np.ndarray], entities: int, relations: int, mapper: Mapper, *, split: bool = False
+    parts: Sequence[np.ndarray],
+    entities: int,
+    relations: int,
+    mapper: Mapper,
+    *,
+    split: bool = False,
+    bars: tuple[Bar, ...] = (),
 ) -> KnownAnswers:
     """Make the index of known answers, placed.
 
@@ -107,6 +97,7 @@ def make_known(
       relations: the number of relations R.
       mapper: the devices.
       split: whether tables are sharded.
+      bars: rules that exclude negatives.
     """
     held = padded_size(entities, mapper.count) // mapper.count if split else entities
     own = mapper.own_shares if split else [0]
@@ -116,7 +107,7 @@ def make_known(
         hubs = np.sort(all_rows(hubs))
     known = {device: index_known(facts, hubs, entities, relations, device * held, held) for device in own}
     if not split:
-        return mapper.place(known[0], known_spec(False))
+        return mapper.place(known[0]._replace(bars=bars), known_spec(False))
     # All devices' arrays must have the same length, also in other processes.
     longest = everyone([max(map(len, field)) for field in zip(*known.values(), strict=True)]).max(axis=0)
 
@@ -126,6 +117,6 @@ def make_known(
         pairs: Any = zip(own[:-1], longest[:-1], strict=True)
         padded: list[Any] = [filled(rows, max(length, 1)) for rows, length in pairs]
         known_here = KnownAnswers(*padded)
-        return known_here._replace(hub_entities=own.hub_entities, hub_relations=own.hub_relations)
+        return known_here._replace(hub_entities=own.hub_entities, hub_relations=own.hub_relations, bars=bars)
 
     return mapper.place_shares(share, known_spec(True))

@@ -158,14 +158,14 @@ def block_source(model: MoCME, *, entities: int, devices: int, split: bool) -> E
         return encoded(params, _looked_up(tables, ids)).answers
 
     def questions(params: Any, tables: Unencoded, ids: jax.Array) -> jax.Array:
-        return model.without(encoded(params, _everywhere(tables, ids, split)).questions, tables.hidden)
+        return model.without(encoded(params, carried_everywhere(tables, ids, split)).questions, tables.hidden)
 
     spec = Unencoded(params_spec(split).structure, inputs_spec(split), WHOLE, WHOLE)
     return EntitySource(spec, lambda tables: held, block, answers, questions)
 
 
-def _everywhere(tables: Unencoded, ids: jax.Array, split: bool) -> Carried:
-    """Return the encoder's inputs of entities, the same ones on every device."""
+def carried_everywhere(tables: Unencoded, ids: jax.Array, split: bool) -> Carried:
+    """Return the encoder's inputs of entities ``ids [n]``, which are the same on every device."""
     if not split:
         return _looked_up(tables, ids)
     carried = jax.tree.map(lambda table: take_everywhere(table, ids), Carried(tables.structure, *tables.inputs))
@@ -187,7 +187,7 @@ def make_block_encoding(
         tables = Unencoded(params.structure, inputs, known)
 
         def one(ids):
-            encoding = model.apply(params.model, _everywhere(tables, ids, split), method="encode")
+            encoding = model.apply(params.model, carried_everywhere(tables, ids, split), method="encode")
             return jnp.mean(model.apply(params.model, encoding, method="shares"), axis=0)
 
         with jax.default_matmul_precision("highest"):

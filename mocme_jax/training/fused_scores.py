@@ -1,4 +1,4 @@
-"""Fused scores of a step's queries, and the loss that fits the fusion's weights."""
+"""Fused scores of a step's queries, and the loss of a fit of the fusion's weights on train."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,6 @@ from mocme_jax.method.encoder import Encoding
 from mocme_jax.method.losses import softmax_loss
 from mocme_jax.method.mocme import MoCME
 from mocme_jax.method.mutual_information import infonce_bound
-from mocme_jax.parallel.device_axis import gathered
 
 
 class Queries(NamedTuple):
@@ -29,19 +28,18 @@ class Queries(NamedTuple):
     answers: Encoding
 
 
-def queries_of(encoding: Encoding, relations: jax.Array, first: int, model: MoCME) -> Queries:
+def queries_of(encoding: Encoding, relations: jax.Array, model: MoCME) -> Queries:
     """Make the queries of n triples.
 
     Args:
-      encoding: encoded entities; the triples' heads and then their tails start at position ``first``.
+      encoding: encoded entities, first the n heads, then the n tails, then any others.
       relations: int32 ``[n]``.
-      first: the position of the first head.
       model: the model.
     """
     count = len(relations)
 
     def ends(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        heads, tails = x[first : first + count], x[first + count : first + 2 * count]
+        heads, tails = x[:count], x[count : 2 * count]
         return jnp.concatenate([heads, tails]), jnp.concatenate([tails, heads])
 
     pairs = [ends(x) for x in encoding]
@@ -54,8 +52,23 @@ def by_expert(function: Callable, queries: jax.Array, answers: jax.Array) -> jax
     return jax.vmap(function, in_axes=1)(queries, answers).astype(jnp.float32)
 
 
+def scores_of(
+    model: MoCME, params: Any, queries: Queries, pool: Encoding, across: Across
+) -> tuple[jax.Array, jax.Array]:
+    """Compute each expert's scores of the answers, ``[H, Q]``, and of the candidates, ``[H, A, C]``; see ``fused``."""
+    asked, _ = model.apply(params, queries.entities.vectors, queries.relations, method="expert_queries")
+    positive = by_expert(model.score.pair, asked, queries.answers.vectors)
+    return positive, by_expert(model.score.match, across.everyone(asked), pool.vectors)
+
+
 def fused(
-    model: MoCME, params: Any, queries: Queries, pool: Encoding, positive: jax.Array, scores: jax.Array
+    model: MoCME,
+    params: Any,
+    queries: Queries,
+    pool: Encoding,
+    positive: jax.Array,
+    scores: jax.Array,
+    across: Across,
 ) -> tuple[jax.Array, jax.Array]:
     """Fuse the scores of the experts.
 
@@ -66,6 +79,7 @@ def fused(
       pool: the C candidates.
       positive: ``[H, Q]``, scores of the answers.
       scores: ``[H, A, C]``, scores of the candidates.
+      across: has the queries of all devices.
 
     Returns:
       The fused scores of the answers ``[Q]`` and of the candidates ``[A, C]``.
@@ -76,7 +90,7 @@ def fused(
         return found
 
     of_queries: Any = model.apply(params, queries.entities, queries.relations, method="query_log_weights")
-    of_pool, everyone = jnp.exp(weights(pool, answers=True)), jnp.exp(gathered(of_queries))
+    of_pool, everyone = jnp.exp(weights(pool, answers=True)), jnp.exp(across.everyone(of_queries))
     own = jnp.exp(of_queries + weights(queries.answers, answers=True))
     total: Any = sum(everyone[:, j, None] * of_pool[:, j] * one for j, one in enumerate(scores))
     return jnp.sum(own.T * positive, axis=0), total
@@ -85,7 +99,7 @@ def fused(
 def fit_loss(
     model: MoCME, params: Any, queries: Queries, pool: Encoding, negative: jax.Array, across: Across
 ) -> tuple[jax.Array, jax.Array]:
-    """Compute the loss of the fusion's fit, whose gradient is zero for all other parameters.
+    """Compute the loss of a fit on the training triples, whose gradient is zero for all other parameters.
 
     Args:
       model: the model.
@@ -100,18 +114,7 @@ def fit_loss(
     """
     params = only_fusion(params)
     queries, pool = jax.lax.stop_gradient((queries, pool))
-    if model.fusion.fitted_on == "held_out":
-        queries = queries._replace(entities=_less_one(queries.entities), answers=_less_one(queries.answers))
-    asked, _ = model.apply(params, queries.entities.vectors, queries.relations, method="expert_queries")
-    positive = by_expert(model.score.pair, asked, queries.answers.vectors)
-    scores = by_expert(model.score.match, gathered(asked), pool.vectors)
-    positive, scores = fused(model, params, queries, pool, positive, scores)
+    positive, scores = fused(model, params, queries, pool, *scores_of(model, params, queries, pool, across), across)
     losses = softmax_loss(positive, scores, negative, None, across)
     count = across.own_sum(jnp.sum(negative, axis=1).astype(jnp.float32))
-    penalty: Any = model.apply(params, method="fusion_penalty")
-    return jnp.mean(losses) + penalty, jnp.mean(infonce_bound(losses, count))
-
-
-def _less_one(encoding: Encoding) -> Encoding:
-    """Return the entities with one training triple less, because a held-out triple is no evidence for its own ends."""
-    return encoding._replace(evidence=jnp.log(jnp.maximum(jnp.exp(encoding.evidence) - 1, 1)))
+    return jnp.mean(losses), jnp.mean(infonce_bound(losses, count))

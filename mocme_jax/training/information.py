@@ -12,15 +12,16 @@ from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.added_information import added_information, by_relation
-from mocme_jax.evaluation.evaluator import Evaluator
-from mocme_jax.method.mocme import EntityVectors, MoCME, Params
+from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.checkpoints.run_folder import write_json
 from mocme_jax.training.device_data import without
-from mocme_jax.training.entity_encoding import Encode, Unencoded
+from mocme_jax.training.entity_encoding import Unencoded
 from mocme_jax.training.logs.progress import results_table
 from mocme_jax.training.logs.run_results import expert_names
+from mocme_jax.training.model_scorer import DEV, ModelScorer
+from mocme_jax.training.weight_fit import Fitted
 
 FILE = "information.json"
 _ADDED = {"nats": float, "margin": (float, None), "triples": int}
@@ -37,16 +38,7 @@ SHOWN_RELATIONS = 20
 
 
 def measure_information(
-    model: MoCME,
-    params: Params,
-    graph: KnowledgeGraph,
-    evaluator: Evaluator,
-    encode: Encode,
-    inputs: Inputs,
-    vectors: EntityVectors | Unencoded,
-    mapper: Mapper,
-    *,
-    split: bool,
+    model: MoCME, fitted: Fitted, graph: KnowledgeGraph, scorer: ModelScorer, mapper: Mapper, *, split: bool
 ) -> dict[str, dict]:
     """Measure the information that each part adds.
 
@@ -54,12 +46,9 @@ def measure_information(
 
     Args:
       model: the model.
-      params: its parameters.
+      fitted: its parameters.
       graph: the graph, whose ``valid`` is dev.
-      evaluator: the evaluator.
-      encode: see ``builders.build_encode``.
-      inputs: the encoder's inputs.
-      vectors: the output of ``encode`` for the inputs.
+      scorer: see ``builders.build_scorer``.
       mapper: the devices.
       split: whether tables are sharded.
 
@@ -71,24 +60,28 @@ def measure_information(
     if not features or not len(graph.valid):
         return {}
 
-    def log_probabilities(masked: EntityVectors | Unencoded) -> np.ndarray:
-        return evaluator.log_probabilities(params.model, masked, "valid")
+    def log_probabilities(inputs: Inputs, expert: int = -1) -> np.ndarray:
+        """Compute them for other inputs, and with weight 0 for an expert."""
 
-    def without_expert(number: int) -> EntityVectors | Unencoded:
-        if isinstance(vectors, Unencoded):
-            return vectors._replace(hidden=mapper.place(np.int32(number), WHOLE))
-        return vectors._replace(questions=model.without(vectors.questions, number))
+        def of(params: Params, fold: int | None) -> np.ndarray:
+            tables, _ = scorer.encode(params, inputs)
+            if isinstance(tables, Unencoded):
+                tables = tables._replace(hidden=mapper.place(np.int32(expert), WHOLE))
+            else:
+                tables = tables._replace(questions=model.without(tables.questions, expert))
+            return scorer.evaluator.log_probabilities(params.model, tables, DEV, fold)
 
-    whole = log_probabilities(vectors)
+        return scorer.on_dev(fitted, of)
+
+    whole = log_probabilities(scorer.inputs)
     modalities, experts, relations = {}, {}, defaultdict[str, dict](dict)
     for number, name in enumerate(["structure", *features]):
-        masked, _ = encode(params, without(inputs, graph, number, mapper, split=split))
-        less = log_probabilities(masked)
+        less = log_probabilities(without(scorer.inputs, graph, number, mapper, split=split))
         modalities[name] = added_information(whole, less)._asdict()
         for relation, added in by_relation(whole, less, graph.valid[:, 1]).items():
             relations[graph.relations[relation]][name] = added._asdict()
     for number, name in enumerate(expert_names(features, model.encoder.experts)):
-        less = log_probabilities(without_expert(number))
+        less = log_probabilities(scorer.inputs, number)
         experts[name] = added_information(whole, less)._asdict()
     return {"modalities": modalities, "experts": experts, "relations": dict(relations)}
 

@@ -19,6 +19,7 @@ from mocme_jax.training.checkpoints.run_position import Position, check_same_run
 from mocme_jax.training.checkpoints.sealed_checkpoints import Saves
 from mocme_jax.training.setup.builders import Training
 from mocme_jax.training.train_state import StatePlan, TrainState
+from mocme_jax.training.weight_fit import with_fusion
 
 
 @dataclasses.dataclass
@@ -43,6 +44,22 @@ class OneLane:
     def of(self, tree: Any, number: int) -> Any:
         """Return the part of a tree of parameters that belongs to a seed."""
         return tree
+
+    def with_fusion(self, state: TrainState, params: Params, number: int) -> TrainState:
+        """Return the state with the fusion parameters that a seed's parameters have, also in its average."""
+        if "fusion" not in params.model["params"]:
+            return state
+        new = self._in_state(state, jax.device_get(params.model["params"]["fusion"]), number)
+
+        def changed(old: Params) -> Params:
+            # Placed once for each, because the memory of the state is donated to the next step.
+            return with_fusion(old, self.training.mapper.place(new, WHOLE))
+
+        average = None if state.average is None else changed(state.average)
+        return state._replace(params=changed(state.params), average=average)
+
+    def _in_state(self, state: TrainState, fusion: Any, number: int) -> Any:
+        return fusion
 
     def improved(self, whole: TrainState, numbers: Sequence[int]) -> bool:
         """Keep the parameters of the seeds that improved; return whether to save the evaluation at once."""
@@ -148,6 +165,12 @@ class StackedLanes(OneLane):
     def of(self, tree: Any, number: int) -> Any:
         """Return a lane of a stacked tree."""
         return jax.tree.map(lambda x: x[number], tree)
+
+    def _in_state(self, state: TrainState, fusion: Any, number: int) -> Any:
+        def stacked(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+            return np.concatenate([old[:number], new[None], old[number + 1 :]])
+
+        return jax.tree.map(stacked, jax.device_get(state.params.model["params"]["fusion"]), fusion)
 
     def improved(self, whole: TrainState, numbers: Sequence[int]) -> bool:
         """Copy the lanes that improved. They are saved together with the state."""

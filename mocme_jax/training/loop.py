@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from mocme_jax.errors import enough_memory
+from mocme_jax.evaluation.metrics import ranking_metrics
 from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.parallel.processes import everyone
@@ -28,6 +29,7 @@ from mocme_jax.training.setup.settings import cure_of_memory, schedule_of, whole
 from mocme_jax.training.start_vectors import make_start
 from mocme_jax.training.step import finite
 from mocme_jax.training.train_state import TrainState
+from mocme_jax.training.weight_fit import Fitted
 
 # Compiled as one program; otherwise each operation would be compiled for each shape.
 _norm = jax.jit(optax.tree.norm)
@@ -67,9 +69,9 @@ class Loop:
         vectors = None if start is None else make_start(start, graph, self.model)
         self.training = builders.build_training(config, self.model, graph, mapper, self.seeds, vectors)
         self.additions = builders.table_additions_of(config, graph)
-        self._encode = builders.build_encode(config, self.model, graph, mapper, self.additions)
-        self.evaluator = builders.build_evaluator(config, self.model, dataset, mapper)
-        self.schedule = schedule_of(config, len(graph.train) - len(self.training.held_out))
+        placed = self.training.inputs, self.additions, self.training.data.known
+        self.scorer = builders.build_scorer(config, self.model, dataset, mapper, *placed)
+        self.schedule = schedule_of(config, len(graph.train))
         parts = dataset.parts | ({} if vectors is None else vectors.parts())
         self.identity = identity_of(config.to_dict(), parts, dataset.fingerprint)
         self.identity["places"] = whole_places(config)
@@ -198,15 +200,14 @@ class Loop:
         stopped: list[int] = []
         for number in self.going:
             position, start = self.positions[number], time.perf_counter()
-            params = self.lanes.of(state.evaluated, number)
             try:
-                vectors, weights = self.encoded(params)
-                dev = self.evaluator.metrics(params.model, vectors, "valid")
-                # A save follows, which needs memory as well.
-                del vectors
+                fitted = self.scorer.fit(self.lanes.of(state.evaluated, number))
+                dev = ranking_metrics(self.scorer.dev_ranks(fitted))
+                weights = self.shares(fitted)
             except FloatingPointError as error:
                 self._end(number, error, state, {})
                 continue
+            state = self.lanes.with_fusion(state, fitted.params, number)
             seconds = time.perf_counter() - start
             train = {name: float(total[number]) / int(sums.steps) for name, total in means.items()}
             train["norm/parameters"] = float(_norm(self.lanes.of(whole.params, number)))
@@ -227,6 +228,7 @@ class Loop:
             shown["dev MRR"].append(dev["mrr"])
         if not shown["loss"]:
             return state
+        whole = self.whole(state)
         if self.lanes.improved(whole, better):
             self._save(whole)
         steps = schedule.steps_per_epoch
@@ -236,10 +238,9 @@ class Loop:
             self._tell(number, f"dev has not improved for {stale} evaluations: stopped at epoch {epoch}")
         return state
 
-    def encoded(self, params: Params) -> tuple[Any, dict]:
-        """Return what the evaluator takes for a seed's parameters, and the experts' shares of the weights."""
-        vectors, shares = self._encode(params, self.training.inputs)
-        return vectors, weight_names(self.dataset.graph, shares)
+    def shares(self, fitted: Fitted) -> dict[str, float]:
+        """Return each expert's share of the weights, by its name."""
+        return weight_names(self.dataset.graph, self.scorer.shares(fitted))
 
     def best(self, number: int) -> Params | None:
         """Return the best parameters of a seed; None if it was never evaluated."""

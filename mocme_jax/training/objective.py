@@ -19,7 +19,6 @@ from mocme_jax.parallel.candidates import Columns, choose_columns, pool_covers
 from mocme_jax.parallel.device_axis import across_devices, gathered, share
 from mocme_jax.parallel.entity_tables import Inputs, look_up
 from mocme_jax.parallel.known_answers import KnownAnswers, count_known, known_columns
-from mocme_jax.training import held_out
 from mocme_jax.training.fused_scores import by_expert, fit_loss, fused, queries_of
 
 # JAX's names of the precisions of float32 matrix products. Not every device supports all three.
@@ -37,23 +36,16 @@ class Negatives(NamedTuple):
     mask: jax.Array
     answers: jax.Array
 
-    def split(self, rows: int) -> tuple[Negatives, Negatives]:
-        """Return the negatives of the first ``rows`` queries, and those of the other queries."""
-        return Negatives(self.mask[:rows], self.answers[:rows]), Negatives(self.mask[rows:], self.answers[rows:])
-
 
 class StepLoss(NamedTuple):
     """The loss of a step in four parts, so that gradients of the rows that were looked up can be taken.
 
-    ``batch`` is int32 ``[B + held, 3]``: the triples of the whole batch, then the held-out triples, on every device.
+    ``batch`` is int32 ``[B, 3]``: the triples of the whole batch, on every device.
 
     Attributes:
       guided: whether the pool is drawn by entropy, which is then kept in the state.
-      held: the number of held-out triples per step.
       columns: ``(batch, key, entropy) -> Columns``, the candidates. ``entropy`` is ``[N]`` if guided, else None.
-      negatives: ``(known, withheld, joined, columns, batch) -> Negatives``. ``known`` are the known answers in train,
-        ``withheld`` those of held-out triples (None if there are none), which the queries of the batch use if
-        ``joined``.
+      negatives: ``(known, columns, batch) -> Negatives``, for the known answers in train.
       fetch: ``(structure, inputs, columns, batch) -> Carried``, the encoder's inputs for the columns.
       loss: ``(params, carried, columns, negatives, batch, key) -> (loss, (metrics, seen))``. The loss is this device's
         mean over its B / D triples, to be averaged over the devices. ``params`` are the module's variables. ``seen`` is
@@ -62,7 +54,6 @@ class StepLoss(NamedTuple):
     """
 
     guided: bool
-    held: int
     columns: Callable
     negatives: Callable
     fetch: Callable
@@ -112,8 +103,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
     everything = pool_covers(objective.pool, entities)
     guided = objective.guided and not everything
 
-    fits = model.fusion.fitted_on != "nothing"
-    held = -(-held_out.TRIPLES // devices) * devices if model.fusion.fitted_on == "held_out" else 0
+    fits = model.fusion.fitted_on == "train"
 
     def candidates(batch: jax.Array) -> slice:
         """Return the slice of this device's columns that are scored."""
@@ -121,33 +111,17 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         return slice(own_entities if everything or not objective.batch_candidates else 0, None)
 
     def columns_of(batch: jax.Array, key: jax.Array, entropy: jax.Array | None) -> Columns:
-        sizes = dict(entities=entities, pool=objective.pool, devices=devices, held=held)
+        sizes = dict(entities=entities, pool=objective.pool, devices=devices)
         return choose_columns(jax.random.fold_in(key, 0), batch, entropy, **sizes, in_batch=objective.batch_candidates)
 
-    def negatives_of(
-        known: KnownAnswers, withheld: KnownAnswers | None, joined: jax.Array, columns: Columns, batch: jax.Array
-    ) -> Negatives:
-        def handed_over(triples):
-            """Return queries in the order in which devices gather them: for each device, its heads, then its tails."""
-            head, relation, tail = triples.T
-            ends = (head, tail), (relation, relation + model.num_relations)
-            return [jnp.stack(two).reshape(2, devices, -1).swapaxes(0, 1).reshape(-1) for two in ends]
-
-        size = len(batch) - held
-        pairs = zip(handed_over(batch[:size]), handed_over(batch[size:]), strict=True)
-        queries, relations = (jnp.concatenate(pair) for pair in pairs)
+    def negatives_of(known: KnownAnswers, columns: Columns, batch: jax.Array) -> Negatives:
+        head, relation, tail = batch.T
+        ends = (head, tail), (relation, relation + model.num_relations)
+        # In the order in which devices gather queries: for each device, its heads, then its tails.
+        queries, relations = [jnp.stack(two).reshape(2, devices, -1).swapaxes(0, 1).reshape(-1) for two in ends]
         scored, ids = columns.scored[candidates(batch)], columns.ids[columns.places[candidates(batch)]]
-
-        def marks_of(known: KnownAnswers) -> tuple[jax.Array, jax.Array]:
-            marks = known_columns(known, queries, relations, ids, scored, split=split, everything=everything)
-            return marks, count_known(known, queries, relations, split=split)
-
-        marks, counts = marks_of(known)
-        if withheld is not None:
-            more, others = marks_of(withheld)
-            told = joined | (jnp.arange(len(queries)) >= 2 * size)
-            marks, counts = marks | more & told[:, None], counts + jnp.where(told, others, 0)
-        return Negatives(~marks & scored, counts)
+        marks = known_columns(known, queries, relations, ids, scored, split=split, everything=everything)
+        return Negatives(~marks & scored, count_known(known, queries, relations, split=split))
 
     def fetch(structure, inputs: Inputs, columns: Columns, batch: jax.Array) -> Carried:
         ids = columns.ids[columns.places]
@@ -166,17 +140,16 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
             return in_precision(params, carried, columns, negatives, batch, key)
 
     def in_precision(params, carried: Carried, columns: Columns, negatives: Negatives, batch: jax.Array, key):
-        size = (len(batch) - held) // devices
+        size = len(batch) // devices
         encoding: Any = model.apply(params, carried, method="encode")
         pool = jax.tree.map(lambda x: x[candidates(batch)], encoding)
-        known, known_held = negatives.split(2 * (len(batch) - held))
 
-        queries = queries_of(encoding, share(batch[: len(batch) - held, 1], devices), 0, model)
+        queries = queries_of(encoding, share(batch[:, 1], devices), model)
         told: Any = model.apply(params, queries.entities.vectors, queries.relations, method="expert_queries")
         clean, rows = told
         asked = clean
         if objective.query_dropout:
-            order = jnp.arange(2 * (len(batch) - held)).reshape(2, -1).T
+            order = jnp.arange(2 * len(batch)).reshape(2, -1).T
             asked = dropout(
                 jax.random.fold_in(key, 1), share(order, devices).T.reshape(-1), clean, objective.query_dropout
             )
@@ -185,8 +158,8 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
 
         def rank(positive, scores):
             """Return the mean loss of one expert, and the distribution of its weights."""
-            weights = objective.weighting(scores, gathered(positive), known.mask, known.answers, across)
-            losses = objective.loss(positive, scores, known.mask, weights.values, across)
+            weights = objective.weighting(scores, gathered(positive), negatives.mask, negatives.answers, across)
+            losses = objective.loss(positive, scores, negatives.mask, weights.values, across)
             return jnp.mean(losses), _shares(weights, across)
 
         rankings, shares = jax.vmap(rank)(positive, scores)
@@ -194,14 +167,11 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         total = metrics["loss/ranking"]
         seen = None
         if guided:
-            own, everyone = fused(model, params, queries, pool, positive, scores)
-            mean, count = egns.mean_entropy(objective.reference(everyone, gathered(own)), known.mask)
+            own, everyone = fused(model, params, queries, pool, positive, scores, across)
+            mean, count = egns.mean_entropy(objective.reference(everyone, gathered(own)), negatives.mask)
             seen = egns.Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
         if fits:
-            if held:
-                relations = share(batch[len(batch) - held :, 1], devices)
-                queries, known = queries_of(encoding, relations, 2 * size, model), known_held
-            fit, metrics["information"] = fit_loss(model, params, queries, pool, known.mask, across)
+            fit, metrics["information"] = fit_loss(model, params, queries, pool, negatives.mask, across)
             total = total + fit
         if objective.regularisation:
             penalty = _penalty(score, objective.regulariser, encoding.vectors[: 2 * size], clean, rows)
@@ -210,7 +180,7 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         metrics["loss/total"] = total
         return total, (metrics, seen)
 
-    return StepLoss(guided, held, columns_of, negatives_of, fetch, loss, _metrics(objective, fits))
+    return StepLoss(guided, columns_of, negatives_of, fetch, loss, _metrics(objective, fits))
 
 
 def _metrics(objective: Objective, fits: bool) -> tuple[str, ...]:

@@ -46,31 +46,29 @@ def evaluate_workdir(
     console = make_console(sys.stderr if as_json else None)
     restored = restore_best(workdir, data_dir=data_dir, features_dir=features_dir, notify=console.print)
     config, dataset, mapper, model = restored.config, restored.dataset, restored.mapper, restored.model
-    evaluator = builders.build_evaluator(config, model, dataset, mapper)
     inputs = builders.build_inputs(config, dataset.graph, mapper)
     additions = builders.table_additions_of(config, dataset.graph, workdir)
-    encode = builders.build_encode(config, model, dataset.graph, mapper, additions)
-    vectors, weights = encode(restored.params, inputs)
+    scorer = builders.build_scorer(config, model, dataset, mapper, inputs, additions)
+    fitted = scorer.fit(restored.params)
+    ranks = {"valid": scorer.both_dev_ranks(fitted)}
+    if len(dataset.graph.test):
+        ranks["test"] = scorer.both_test_ranks(fitted)
+    reports = {split: scorer.evaluator.report(both[:, 0], split) for split, both in ranks.items()}
     results = results_of(
         restored.saved["config"],
         dataset,
         restored.saved["position"],
-        dev=evaluator.report(restored.params.model, vectors, "valid"),
-        test=evaluator.report(restored.params.model, vectors, "test") if len(dataset.graph.test) else None,
-        weights=weight_names(dataset.graph, weights),
+        dev=reports["valid"],
+        test=reports.get("test"),
+        weights=weight_names(dataset.graph, scorer.shares(fitted)),
     )
     if information:
-        measured = restored.params, dataset.graph, evaluator, encode, inputs, vectors, mapper
         split = settings_of(config).shard_entities
-        results["information"] = measure_information(model, *measured, split=split)
+        results["information"] = measure_information(model, fitted, dataset.graph, scorer, mapper, split=split)
         if jax.process_index() == 0 and not write_information(workdir, results["information"], results["run"]):
             console.print(f"{workdir} cannot be written, so report and explain will not show this")
     if openke:
-        splits = [split for split in ("valid", "test") if len(dataset.graph.splits[split])]
-        both = {
-            ("dev" if split == "valid" else split): evaluator.both_ranks(restored.params.model, vectors, split)
-            for split in splits
-        }
+        both = {("dev" if split == "valid" else split): (one[:, 0], one[:, 1]) for split, one in ranks.items()}
         results["openke"] = openke_metrics(both)
     if as_json:
         print_json(results)

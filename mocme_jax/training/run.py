@@ -70,15 +70,14 @@ def train_and_evaluate(
     if much := warning_of_memory(config, len(graph.entities), mapper.count):
         note(f"warning: {much}")
     loop = Loop(config, dataset, mapper, [settings_of(config).seed], preemption, began, start)
-    evaluator, schedule = loop.evaluator, loop.schedule
+    scorer, schedule = loop.scorer, loop.schedule
 
     def diverged(error: FloatingPointError, state: TrainState, latest: dict) -> NoReturn:
         path = workdir / nonfinite.FILE_NAME
         if not latest:
             raise error
-        plan = loop.training
-        sizes: Any = dict(batch_size=plan.batch_size, held=plan.held, held_out=plan.held_out, until=plan.until)
-        told = nonfinite.describe(graph, loop.whole(state), latest, steps_per_epoch=schedule.steps_per_epoch, **sizes)
+        sizes = dict(batch_size=loop.training.batch_size, steps_per_epoch=schedule.steps_per_epoch)
+        told = nonfinite.describe(graph, loop.whole(state), latest, **sizes)
         if writes:
             nonfinite.write(path, told)
         checkpoints.wait()
@@ -106,14 +105,14 @@ def train_and_evaluate(
                     raise UserError(
                         f"{workdir}: no epoch was evaluated up to the last one, {schedule.epochs}; raise train.epochs"
                     )
-                vectors, weights = loop.encoded(params)
+                fitted = scorer.fit(params)
                 results = results_of(
                     loop.identity["config"],
                     dataset,
                     dataclasses.asdict(loop.position),
-                    dev=evaluator.report(params.model, vectors, "valid"),
-                    test=evaluator.report(params.model, vectors, "test") if len(graph.test) else None,
-                    weights=weights,
+                    dev=scorer.evaluator.report(scorer.dev_ranks(fitted), "valid"),
+                    test=scorer.evaluator.report(scorer.test_ranks(fitted), "test") if len(graph.test) else None,
+                    weights=loop.shares(fitted),
                 )
             # From here on, results are written even if a signal arrives.
             preemption.something_to_save()

@@ -12,10 +12,9 @@ from mocme_jax.method.mocme import Params
 from mocme_jax.parallel.device_axis import AXIS, SEEDS, across_devices
 from mocme_jax.parallel.mesh import WHOLE, Mapper, Program
 from mocme_jax.parallel.sharded_tables import take_everywhere
-from mocme_jax.training.held_out import settled, step_rows
 from mocme_jax.training.objective import StepLoss
 from mocme_jax.training.optimizers import Optimizers, OptimizerState, update_rows
-from mocme_jax.training.shuffling import run_keys
+from mocme_jax.training.shuffling import batch_rows, run_keys
 from mocme_jax.training.train_state import (
     Metrics,
     TrainData,
@@ -29,9 +28,7 @@ from mocme_jax.training.train_state import (
 AVERAGE_EVERY = 16
 
 
-def make_train_step(
-    loss: StepLoss, optimizers: Optimizers, *, devices: int, split: bool, sparse: bool, until: int = 0
-) -> Callable:
+def make_train_step(loss: StepLoss, optimizers: Optimizers, *, devices: int, split: bool, sparse: bool) -> Callable:
     """Make the training step of one device, ``(state, data, batch, key) -> (state, metrics)``, under the named axis.
 
     Gradients of replicated parameters and metrics are means over the devices, so the state stays the same on all
@@ -43,7 +40,6 @@ def make_train_step(
       devices: the number of devices.
       split: whether the structure table is sharded.
       sparse: update only the rows of the structure table that the step read, instead of the whole table.
-      until: the step from which the weights of the fusion are fixed; 0: never.
     """
 
     def dense(state: TrainState, fetch: Callable, loss_of: Callable):
@@ -73,8 +69,7 @@ def make_train_step(
 
     def train_step(state: TrainState, data: TrainData, batch: jax.Array, key: jax.Array):
         columns = loss.columns(batch, key, state.entropy)
-        withheld = data.held.known if len(data.held.rows) else None
-        negatives = loss.negatives(data.known, withheld, settled(state.step, until), columns, batch)
+        negatives = loss.negatives(data.known, columns, batch)
 
         def fetch(structure):
             return loss.fetch(structure, data.inputs, columns, batch)
@@ -89,11 +84,6 @@ def make_train_step(
         gradients, table, table_state, squares, (metrics, seen) = found
         gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
         updates, model_state = optimizers.model.update(gradients, state.opt_state.model, state.params.model)
-        if until and "fusion" in updates["params"]:
-            stay = settled(state.step, until)
-            updates["params"]["fusion"] = jax.tree.map(
-                lambda update: jnp.where(stay, 0, update), updates["params"]["fusion"]
-            )
         metrics["norm/gradient"] = jnp.sqrt(optax.tree.norm(gradients, squared=True) + squares)
         params = Params(optax.apply_updates(state.params.model, updates), table)
         opt_state = OptimizerState(model_state, table_state)
@@ -144,7 +134,6 @@ def make_train_program(
     sparse: bool = False,
     average_steps: float = 0.0,
     seeds: bool = False,
-    until: int = 0,
 ) -> Program:
     """Make the program ``(state, data, steps) -> (state, latest)``, which takes that many steps on the devices.
 
@@ -165,7 +154,6 @@ def make_train_program(
       seeds: whether state and data are of several seeds (see ``state_axes``). Each seed is a lane of one program and
         gives the same results as alone. Tables must be replicated. ``latest`` is then ``[S]``. The call continues while
         any seed is finite; for a seed that is not, ``latest`` describes its first such step.
-      until: the step from which held-out triples are trained on and the weights of the fusion are fixed; 0: never.
 
     Raises:
       UserError: the batch size does not divide by the number of devices.
@@ -175,10 +163,10 @@ def make_train_program(
         raise UserError(
             f"train.batch_size {batch_size} is not a multiple of the {devices} devices; choose a multiple of {devices}"
         )
-    train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse, until=until)
+    train_step = make_train_step(loss, optimizers, devices=devices, split=split, sparse=sparse)
 
     def program(state: TrainState, data: TrainData, steps: jax.Array):
-        _, draw_key = run_keys(state.key)
+        order_key, draw_key = run_keys(state.key)
         last = state.step + steps
 
         def fine(latest):
@@ -190,8 +178,7 @@ def make_train_program(
 
         def one(carry):
             state, before = carry
-            sizes = dict(batch_size=batch_size, triples=triples, wanted=loss.held, until=until)
-            rows = step_rows(state.key, state.step, data.held.rows, **sizes)
+            rows = batch_rows(order_key, state.step, batch_size=batch_size, triples=triples)
             batch = take_everywhere(data.triples, rows) if split else data.triples[rows]
             state, metrics = train_step(state, data, batch, jax.random.fold_in(draw_key, state.step))
             latest = metrics | {"step": state.step}

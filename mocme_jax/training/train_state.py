@@ -13,7 +13,6 @@ from mocme_jax.method.mocme import MoCME, Params, init_params
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, known_spec
 from mocme_jax.parallel.mesh import ROWS, WHOLE, Mapper
-from mocme_jax.training.held_out import HeldOut
 from mocme_jax.training.optimizers import Optimizers, OptimizerState
 from mocme_jax.training.start_vectors import Start, begun
 
@@ -71,13 +70,11 @@ class TrainData(NamedTuple):
 
     Attributes:
       triples: int32 ``[T, 3]``, or this device's share if tables are sharded.
-      held: the held-out triples.
-      known: the facts of the other triples, by entity.
+      known: their facts, by entity.
       inputs: the encoder's inputs.
     """
 
     triples: jax.Array
-    held: HeldOut
     known: KnownAnswers
     inputs: Inputs
 
@@ -96,8 +93,7 @@ def state_spec(split: bool, averages: bool, guided: bool) -> TrainState:
 
 def data_spec(split: bool) -> TrainData:
     """Return which parts of the data are sharded over the devices."""
-    known = known_spec(split)
-    return TrainData(ROWS if split else WHOLE, HeldOut(WHOLE, known), known, inputs_spec(split))
+    return TrainData(ROWS if split else WHOLE, known_spec(split), inputs_spec(split))
 
 
 # Seed axes. Typed as Any, because they take the place of arrays in the trees.

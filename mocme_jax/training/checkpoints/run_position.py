@@ -17,7 +17,7 @@ START_PART = "start vectors of "
 """The prefix of the names of those parts of a run that are initial vectors; see ``start_vectors``."""
 
 # The format of a checkpoint's content; increased with every change.
-FORMAT = 5
+FORMAT = 6
 
 # Fields that may differ when a run resumes: they change how long or where it runs, not what it computes.
 _FREE_FIELDS: tuple[str, ...] = ("train.epochs", "train.patience", "train.save_minutes", "parallel.")

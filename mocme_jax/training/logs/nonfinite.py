@@ -13,7 +13,7 @@ import optax
 from mocme_jax.data.graph.knowledge_graph import KnowledgeGraph
 from mocme_jax.training.checkpoints.checksums import arrays_by_path
 from mocme_jax.training.checkpoints.run_folder import write_whole
-from mocme_jax.training.held_out import step_rows
+from mocme_jax.training.shuffling import batch_rows, run_keys
 from mocme_jax.training.train_state import TrainState
 
 FILE_NAME = "nonfinite.json"
@@ -26,9 +26,6 @@ def describe(
     *,
     batch_size: int,
     steps_per_epoch: int,
-    held: int,
-    held_out: np.ndarray,
-    until: int,
 ) -> dict:
     """Describe the step, ready for JSON; numbers that are not finite become the words nan, inf and -inf.
 
@@ -38,16 +35,11 @@ def describe(
       latest: the metrics of the step.
       batch_size: the batch size B.
       steps_per_epoch: steps.
-      held: the number of held-out triples per step; see ``step_rows``.
-      held_out: see ``choose_held_out``.
-      until: see ``step_rows``.
     """
     # The state already counts the step.
     step = int(whole.step) - 1
-    key = jnp.asarray(jax.device_get(whole.key))
-    sizes = dict(batch_size=batch_size, triples=len(graph.train), wanted=held, until=until)
-    withheld = jnp.asarray(held_out, jnp.int32)
-    rows = np.asarray(step_rows(key, jnp.int32(step), withheld, **sizes))
+    order_key, _ = run_keys(jnp.asarray(jax.device_get(whole.key)))
+    rows = np.asarray(batch_rows(order_key, jnp.int32(step), batch_size=batch_size, triples=len(graph.train)))
     norms = {path: _number(optax.tree.norm(leaf)) for path, leaf in arrays_by_path(whole.params).items()}
     return {
         "step": step + 1,

@@ -92,7 +92,7 @@ def graph_of(dataset: Dataset) -> dict:
     }
 
 
-def weight_names(graph: KnowledgeGraph, shares: jax.Array) -> dict[str, float]:
+def weight_names(graph: KnowledgeGraph, shares: np.ndarray) -> dict[str, float]:
     """Return each expert's mean share of the weights ``[H]`` by its name, for JSON."""
     names = expert_names([modality.name for modality in graph.modalities], len(shares))
     return dict(zip(names, np.asarray(shares, np.float64).tolist(), strict=True))

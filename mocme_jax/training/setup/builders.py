@@ -27,8 +27,9 @@ from mocme_jax.method.scoring import SCORES
 from mocme_jax.method.vector_fusion import VECTOR_FUSIONS, VectorFusion
 from mocme_jax.parallel.candidates import pool_covers
 from mocme_jax.parallel.entity_tables import Inputs
+from mocme_jax.parallel.known_answers import KnownAnswers
 from mocme_jax.parallel.mesh import Mapper, Program
-from mocme_jax.training.device_data import make_inputs, make_train_data
+from mocme_jax.training.device_data import make_inputs, make_known, make_train_data
 from mocme_jax.training.entity_encoding import (
     Encode,
     Unencoded,
@@ -36,14 +37,15 @@ from mocme_jax.training.entity_encoding import (
     make_block_encoding,
     make_encode_program,
 )
-from mocme_jax.training.held_out import choose_held_out, count_held_out
-from mocme_jax.training.objective import Objective, StepLoss, make_loss
+from mocme_jax.training.model_scorer import ModelScorer
+from mocme_jax.training.objective import Objective, make_loss
 from mocme_jax.training.optimizers import create_optimizers
 from mocme_jax.training.setup.datasets import Dataset as Dataset
 from mocme_jax.training.setup.datasets import load_dataset as load_dataset
 from mocme_jax.training.start_vectors import Start
 from mocme_jax.training.step import make_train_program
 from mocme_jax.training.train_state import StatePlan, TrainData, plan_train_state
+from mocme_jax.training.weight_fit import make_weight_fit, unfitted
 
 # With more entities, a step updates only the rows of the structure table that it read, because a pass over all rows
 # would take longer.
@@ -157,9 +159,6 @@ class Training:
       data: the training data.
       plan: the plan of the state.
       program: the training program; see ``make_train_program``.
-      held: the number of held-out triples per step.
-      held_out: the rows of the held-out triples; see ``choose_held_out``.
-      until: the step until which held-out triples join; 0: to the end.
     """
 
     mapper: Mapper
@@ -168,9 +167,6 @@ class Training:
     data: TrainData
     plan: StatePlan
     program: Program
-    held: int
-    held_out: np.ndarray
-    until: int
 
 
 def build_training(
@@ -198,12 +194,10 @@ def build_training(
     if split and len(seeds) > 1:
         raise UserError("several seeds at once need whole tables; set parallel.shard_entities to False")
     inputs = build_inputs(config, graph, mapper)
-    plan, program, loss = build_program(config, model, mapper, **sizes, seeds=seeds, start=start)
+    plan, program = build_program(config, model, mapper, **sizes, seeds=seeds, start=start)
     bars = bars_of(config, graph.train, len(graph.relations))
-    held_out = choose_held_out(len(graph.train), number_held_out(config, len(graph.train), loss.held))
-    data = make_train_data(graph, inputs, mapper, split=split, bars=bars, held_out=held_out)
-    until = hold_out_until(config, len(graph.train), loss.held)
-    return Training(mapper, config.train.batch_size, inputs, data, plan, program, loss.held, held_out, until)
+    data = make_train_data(graph, inputs, mapper, split=split, bars=bars)
+    return Training(mapper, config.train.batch_size, inputs, data, plan, program)
 
 
 def build_inputs(config: ConfigDict, graph: KnowledgeGraph, mapper: Mapper) -> Inputs:
@@ -225,8 +219,8 @@ def build_program(
     triples: int,
     seeds: Sequence[int] = (),
     start: Start | None = None,
-) -> tuple[StatePlan, Program, StepLoss]:
-    """Build the plan of the state, the training program (see ``make_train_program``) and its loss, for these sizes."""
+) -> tuple[StatePlan, Program]:
+    """Build the plan of the state and the training program (see ``make_train_program``), for these sizes."""
     settings, split = config.train, config.parallel.shard_entities
     optimizers = create_optimizers(settings.learning_rate, settings.table_learning_rate, settings.adagrad == "rowwise")
     loss = make_loss(model, build_objective(config), entities=entities, devices=mapper.count, split=split)
@@ -240,7 +234,6 @@ def build_program(
         sparse=updates_rows_alone(config, entities),
         average_steps=settings.average,
         seeds=len(seeds) > 1,
-        until=hold_out_until(config, triples, loss.held),
     )
     plan = plan_train_state(
         model,
@@ -254,24 +247,7 @@ def build_program(
         seeds=seeds or [config.seed],
         start=start,
     )
-    return plan, program, loss
-
-
-def number_held_out(config: ConfigDict, triples: int, wanted: int) -> int:
-    """Return the number of held-out triples among T training triples; 0 if ``wanted``, the number per step, is 0."""
-    return count_held_out(triples, config.train.hold_out) if wanted else 0
-
-
-def hold_out_until(config: ConfigDict, triples: int, wanted: int) -> int:
-    """Return the step from which held-out triples are trained on; 0: never.
-
-    Args:
-      config: the config.
-      triples: the number of training triples T.
-      wanted: the number of held-out triples per step.
-    """
-    trained = triples - number_held_out(config, triples, wanted)
-    return config.train.hold_out_epochs * -(-trained // config.train.batch_size) if wanted else 0
+    return plan, program
 
 
 def build_encode(
@@ -350,3 +326,38 @@ def build_evaluator(config: ConfigDict, model: MoCME, dataset: Dataset, mapper: 
         additions=additions_of(config, dataset.graph),
         sources={Unencoded: block_source(model, entities=entities, devices=mapper.count, split=split)},
     )
+
+
+def build_scorer(
+    config: ConfigDict,
+    model: MoCME,
+    dataset: Dataset,
+    mapper: Mapper,
+    inputs: Inputs,
+    additions: tuple[TableAddition, ...],
+    known: KnownAnswers | None = None,
+) -> ModelScorer:
+    """Build what fits the fusion weights on dev and ranks dev and test.
+
+    Args:
+      config: the config.
+      model: the model.
+      dataset: the graph.
+      mapper: the devices.
+      inputs: the encoder's inputs, placed.
+      additions: table additions.
+      known: the known answers in train, placed, if there are any already; see ``make_train_data``.
+    """
+    graph = dataset.graph
+    encode = build_encode(config, model, graph, mapper, additions)
+    evaluator = build_evaluator(config, model, dataset, mapper)
+    if model.fusion.fitted_on != "dev" or not len(graph.valid):
+        return ModelScorer(evaluator, inputs, encode, unfitted)
+    split, sizes = config.parallel.shard_entities, (len(graph.entities), len(graph.relations))
+    if known is None:
+        bars = bars_of(config, graph.train, sizes[1])
+        known = make_known([graph.train], *sizes, mapper, split=split, bars=bars)
+    known_dev = make_known([graph.valid], *sizes, mapper, split=split)
+    placed, options = (inputs, known, known_dev), dict(mapper=mapper, split=split, additions=additions)
+    fit = make_weight_fit(model, graph.valid, *placed, entities=sizes[0], **options)
+    return ModelScorer(evaluator, inputs, encode, fit)
