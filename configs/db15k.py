@@ -33,6 +33,6 @@ def get_config(arg=None):
     config.train.batch_size = 256
     config.train.epochs = 12
     config.train.average = 500.0
-    config.train.eval_every = 1
-    config.train.patience = 3
+    config.train.eval_every = 2
+    config.train.patience = 2
     return structure_alone(config) if arg == "structure" else config

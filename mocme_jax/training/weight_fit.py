@@ -18,6 +18,7 @@ import optax
 from mocme_jax.additions.addition import TableAddition
 from mocme_jax.evaluation.dev_folds import dev_folds
 from mocme_jax.method.across import LOCAL
+from mocme_jax.method.encoder import Encoding
 from mocme_jax.method.losses import softmax_loss
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.candidates import sample_pool
@@ -28,12 +29,14 @@ from mocme_jax.training.entity_encoding import Unencoded, carried_everywhere
 from mocme_jax.training.fused_scores import fused, queries_of, scores_of
 from mocme_jax.training.train_state import params_spec
 
-STEPS = 200
+STEPS = 400
 """The number of steps of the fit."""
-TRIPLES = 128
+TRIPLES = 64
 """The number of dev triples per step; each gives two queries."""
 POOL = 1024
 """The number of candidates per step; all entities if there are no more."""
+MOST_TRIPLES = 8192
+"""The maximum number of dev triples that a fit uses, and half the maximum number of entities that are candidates."""
 RATE = 0.05
 """The step size of Adam at the first step; it falls to 0 along half a cosine."""
 
@@ -58,6 +61,38 @@ def unfitted(params: Params) -> Fitted:
     return Fitted(params)
 
 
+class _Given(NamedTuple):
+    """What a fit reads besides the model; D entities are encoded.
+
+    Attributes:
+      chosen: bool ``[3, T]``, which dev triples each of the fits uses.
+      triples: int32 ``[T, 3]``, the dev triples, whose entities are positions in ``ids``.
+      ids: int32 ``[D]``, the entities; the last one is repeated to fill a block.
+      candidates: int32 ``[C]``, positions in ``ids``: the entities from which pools are drawn.
+    """
+
+    chosen: Any
+    triples: Any
+    ids: Any
+    candidates: Any
+
+
+_BLOCK = 1024
+
+
+def _used(dev: np.ndarray, entities: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows of the dev triples that a fit uses, and ``ids``, ``triples`` and ``candidates``."""
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.permutation(len(dev))[:MOST_TRIPLES])
+    heads, relations, tails = dev[rows].T
+    everyone = np.arange(entities) if entities <= 2 * MOST_TRIPLES else rng.choice(entities, 2 * MOST_TRIPLES, False)
+    ids = np.unique(np.concatenate([heads, tails, everyone]))
+    places = np.stack([np.searchsorted(ids, heads), relations, np.searchsorted(ids, tails)], axis=1)
+    candidates = np.searchsorted(ids, np.sort(everyone)).astype(np.int32)
+    filled = np.pad(ids, (0, -len(ids) % _BLOCK), mode="edge").astype(np.int32)
+    return rows, filled, places.astype(np.int32), candidates
+
+
 def make_weight_fit(
     model: MoCME,
     dev: np.ndarray,
@@ -73,7 +108,8 @@ def make_weight_fit(
     """Make the fit, a compiled program whose result does not depend on the number of devices.
 
     It maximises the InfoNCE bound of the fused scores on dev triples: a step draws some of them and a pool of
-    candidates. Known answers in train and dev are no negatives. Every device does the whole fit.
+    candidates. Known answers in train and dev are no negatives. Entities are encoded once, before the steps. Every
+    device does the whole fit.
 
     Args:
       model: the model.
@@ -86,14 +122,18 @@ def make_weight_fit(
       split: whether tables are sharded.
       additions: table additions, applied to the structure table; only without sharded tables.
     """
-    everyone = np.ones(len(dev), bool)
-    chosen = np.stack([everyone, *(~fold for fold in dev_folds(len(dev)))])
+    rows, ids, triples, candidates = _used(np.asarray(dev), entities)
+    chosen = np.stack([np.ones(len(dev), bool), *(~fold for fold in dev_folds(len(dev)))])[:, rows]
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
 
-    def program(chosen, dev, additions, params: Params, inputs: Inputs, known: tuple[KnownAnswers, ...]):
+    def program(given: _Given, additions, params: Params, inputs: Inputs, known: tuple[KnownAnswers, ...]):
         tables = Unencoded(params.structure, inputs, tuple(one.measured(params.structure) for one in additions))
         # Penalties are for all queries together, losses are means over the queries.
-        strengths = 1 / jnp.maximum(2 * jnp.sum(chosen, axis=1), 1)
+        strengths = 1 / jnp.maximum(2 * jnp.sum(given.chosen, axis=1), 1)
+
+        def encode(ids: jax.Array) -> Encoding:
+            encoding: Any = model.apply(params.model, carried_everywhere(tables, ids, split), method="encode")
+            return encoding
 
         def with_weights(fusion: Any) -> Any:
             return {**params.model, "params": {**params.model["params"], "fusion": fusion}}
@@ -101,16 +141,15 @@ def make_weight_fit(
         def step(carry, key: jax.Array):
             weights, state = carry
             row_key, pool_key = jax.random.split(key)
-            rows = jax.random.randint(row_key, (TRIPLES,), 0, len(dev), jnp.int32)
-            heads, relations, tails = dev[rows].T
-            pool = sample_pool(pool_key, entities, POOL)
-            ids = jnp.concatenate([heads, tails, pool])
-            encoding: Any = model.apply(params.model, carried_everywhere(tables, ids, split), method="encode")
-            queries = queries_of(encoding, relations, model)
-            candidates = jax.tree.map(lambda x: x[2 * TRIPLES :], encoding)
-            asked = jnp.concatenate([heads, tails]), queries.relations
-            wanted = jnp.ones(len(pool), bool)
-            marks = [known_columns(one, *asked, pool, wanted, split=split, everything=False) for one in known]
+            rows = jax.random.randint(row_key, (TRIPLES,), 0, len(given.triples), jnp.int32)
+            heads, relations, tails = given.triples[rows].T
+            pool = given.candidates[sample_pool(pool_key, len(given.candidates), POOL)]
+            taken = jax.tree.map(lambda x: x[jnp.concatenate([heads, tails, pool])], encoding)
+            queries = queries_of(taken, relations, model)
+            candidates = jax.tree.map(lambda x: x[2 * TRIPLES :], taken)
+            asked = given.ids[jnp.concatenate([heads, tails])], queries.relations
+            columns = given.ids[pool], jnp.ones(len(pool), bool)
+            marks = [known_columns(one, *asked, *columns, split=split, everything=False) for one in known]
             negative = ~(marks[0] | marks[1])
             scores = scores_of(model, params.model, queries, candidates, LOCAL)
 
@@ -121,19 +160,22 @@ def make_weight_fit(
                 penalty: Any = model.apply(with_weights(fusion), method="fusion_penalty")
                 return jnp.sum(losses) / jnp.maximum(jnp.sum(counts), 1) + strength * penalty
 
-            gradients = jax.vmap(jax.grad(loss))(weights, chosen, strengths)
+            gradients = jax.vmap(jax.grad(loss))(weights, given.chosen, strengths)
             updates, state = optimizer.update(gradients, state)
             return (optax.apply_updates(weights, updates), state), None
 
         with jax.default_matmul_precision("highest"):
-            zeros = jax.tree.map(lambda x: jnp.zeros((len(chosen), *x.shape)), params.model["params"]["fusion"])
+            encoding = jax.lax.map(encode, given.ids.reshape(-1, _BLOCK))
+            encoding = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), encoding)
+            own = params.model["params"]["fusion"]
+            zeros = jax.tree.map(lambda x: jnp.zeros((len(given.chosen), *x.shape)), own)
             keys = jax.random.split(jax.random.key(0), STEPS)
             (weights, _), _ = jax.lax.scan(step, (zeros, optimizer.init(zeros)), keys)
         return weights
 
     known_specs = (known_spec(split), known_spec(split))
-    mapped = mapper.map(program, (WHOLE, WHOLE, WHOLE, params_spec(split), inputs_spec(split), known_specs), WHOLE)
-    given = mapper.place((chosen, np.asarray(dev, np.int32), additions), WHOLE)
+    mapped = mapper.map(program, (WHOLE, WHOLE, params_spec(split), inputs_spec(split), known_specs), WHOLE)
+    given = mapper.place((_Given(chosen, triples, ids, candidates), additions), WHOLE)
 
     def fit(params: Params) -> Fitted:
         weights = jax.device_get(mapped(*given, params, inputs, (known, known_dev)))
