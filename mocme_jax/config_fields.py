@@ -99,8 +99,8 @@ FIELDS: dict[str, Field] = {
     ),
     "data.dev": Field(
         "valid",
-        "dev split, on which the best epoch is chosen; valid: the released valid split; train: triples taken out of "
-        "train",
+        "dev split, on which the best epoch is chosen and the fusion weights are fitted; valid: the released valid "
+        "split; train: triples taken out of train",
         choices=("valid", "train"),
     ),
     "data.dev_fraction": Field(

@@ -56,9 +56,9 @@ def test_the_structure_knows_its_triples_by_heart_and_features_are_fair_on_both(
     assert names["own"]["structure"][0] > 0.98
     assert names["own"]["structure"][1] < 0.4
     for expert in ("text", "copy"):
-        by_heart, held_out = names["own"][expert]
-        assert by_heart == pytest.approx(held_out, abs=0.08)
-        assert held_out > 0.3
+        train, dev = names["own"][expert]
+        assert train == pytest.approx(dev, abs=0.08)
+        assert dev > 0.3
     assert max(names["own"]["noise"]) < 0.05
 
 
@@ -72,7 +72,7 @@ def log_weights(names, variables, ids, relations, side):
 
 def test_fused_scores_are_the_weighted_sum_of_the_experts(names):
     """So are those of long vectors that hold all experts."""
-    test, pool, variables = names["test"], names["pool"], names["fitted"]["held out"]
+    test, pool, variables = names["test"], names["pool"], names["fitted"]["dev"]
     vectors = in_float64(names, "vectors")[0]
     relations = np.asarray(names["relations"], np.float64)[test.relations]
     asked = np.exp(log_weights(names, variables, test.entities, test.relations, 0))
@@ -88,7 +88,7 @@ def test_fused_scores_are_the_weighted_sum_of_the_experts(names):
         np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-2)
 
 
-def test_weights_fitted_by_heart_trust_the_structure_and_tell_less_of_new_answers(names):
+def test_weights_fitted_on_train_trust_the_structure_and_tell_less_of_new_answers(names):
     fitted, fusion = names["fitted"], names["complementarity"]
     shares = {
         (name, count): names["shares"](fusion, variables, np.flatnonzero(names["triples"] == count))
@@ -96,13 +96,13 @@ def test_weights_fitted_by_heart_trust_the_structure_and_tell_less_of_new_answer
         for count in (3, 30)
     }
     for count in (3, 30):
-        assert shares["by heart", count][0] > max(0.5, shares["held out", count][0] + 0.1)
+        assert shares["train", count][0] > max(0.5, shares["dev", count][0] + 0.1)
         for name in fitted:
             assert shares[name, count].argmin() == 3
-    # Where little is known of an entity, held-out queries turn to the text and its copy.
-    assert shares["held out", 3][0] < 0.3 < 0.45 < shares["held out", 30][0]
-    assert shares["held out", 3][1:3].sum() > 0.6
-    (bound, mrr), (by_heart, by_heart_mrr) = names["judged"]["held out"], names["judged"]["by heart"]
+    # Where little is known of an entity, queries of dev turn to the text and its copy.
+    assert shares["dev", 3][0] < 0.3 < 0.45 < shares["dev", 30][0]
+    assert shares["dev", 3][1:3].sum() > 0.6
+    (bound, mrr), (by_heart, by_heart_mrr) = names["judged"]["dev"], names["judged"]["train"]
     assert bound > by_heart + 1
     assert mrr > by_heart_mrr + 0.1
     assert bound < np.log(257)
@@ -123,8 +123,8 @@ def test_another_fusion_is_the_ablation(names):
     rank = names["mean_reciprocal_rank"]
     plain = [np.asarray(x.sum(axis=0)) for x in (test.positive, test.scores)]
     assert mrr == pytest.approx(rank(*plain, test.negative), abs=0.01)
-    assert names["judged"]["held out"][0] > bound + 1
-    assert names["judged"]["held out"][1] > mrr + 0.1
+    assert names["judged"]["dev"][0] > bound + 1
+    assert names["judged"]["dev"][1] > mrr + 0.1
 
 
 def test_scores_are_the_formula_of_complex(names):

@@ -75,7 +75,8 @@ def card(results: dict, calibration: dict | None) -> str:
         "",
         "## Scores",
         "The best epoch is chosen on dev, and test is scored once: both directions, filtered by all splits, ties count "
-        "half, full float32. Clean rows are the test triples that are not in train.",
+        "half, full float32. Each half of dev is ranked with fusion weights that were not fitted on it. Clean rows are "
+        "the test triples that are not in train.",
         "",
         "| | queries | MRR | Hits@1 | Hits@3 | Hits@10 |",
         "|---|---|---|---|---|---|",

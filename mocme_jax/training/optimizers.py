@@ -10,7 +10,7 @@ from mocme_jax.parallel.device_axis import gathered
 from mocme_jax.parallel.sharded_tables import held_places
 
 FUSION_RATE = 0.02
-"""Adam's step size for the weights of the experts."""
+"""Adam's step size for the weights of the experts, if they are fitted on train."""
 
 
 class Optimizers(NamedTuple):
