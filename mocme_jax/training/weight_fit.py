@@ -20,7 +20,7 @@ from mocme_jax.evaluation.dev_folds import dev_folds
 from mocme_jax.method.across import LOCAL
 from mocme_jax.method.encoder import Encoding
 from mocme_jax.method.losses import softmax_loss
-from mocme_jax.method.mocme import MoCME, Params
+from mocme_jax.method.mocme import MoCME, Params, init_params
 from mocme_jax.parallel.candidates import sample_pool
 from mocme_jax.parallel.entity_tables import Inputs, inputs_spec
 from mocme_jax.parallel.known_answers import KnownAnswers, known_columns, known_spec
@@ -167,10 +167,10 @@ def make_weight_fit(
         with jax.default_matmul_precision("highest"):
             encoding = jax.lax.map(encode, given.ids.reshape(-1, _BLOCK))
             encoding = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), encoding)
-            own = params.model["params"]["fusion"]
-            zeros = jax.tree.map(lambda x: jnp.zeros((len(given.chosen), *x.shape)), own)
+            initial = init_params(model, jax.random.key(0), 1).model["params"]["fusion"]
+            start = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(given.chosen), *x.shape)), initial)
             keys = jax.random.split(jax.random.key(0), STEPS)
-            (weights, _), _ = jax.lax.scan(step, (zeros, optimizer.init(zeros)), keys)
+            (weights, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), keys)
         return weights
 
     known_specs = (known_spec(split), known_spec(split))
