@@ -29,6 +29,6 @@ def get_config(arg=None):
     config.train.batch_size = 1024
     config.train.epochs = 14
     config.train.average = 300.0
-    config.train.eval_every = 1
+    config.train.eval_every = 2
     config.train.patience = 2
     return structure_alone(config) if arg == "structure" else config

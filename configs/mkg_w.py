@@ -26,7 +26,7 @@ def get_config(arg=None):
     config.train.learning_rate = 0.001
     config.train.batch_size = 256
     config.train.epochs = 24
-    config.train.eval_every = 1
-    config.train.patience = 3
+    config.train.eval_every = 2
+    config.train.patience = 2
     config.train.average = 500.0
     return structure_alone(config) if arg == "structure" else config

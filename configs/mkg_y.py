@@ -26,5 +26,5 @@ def get_config(arg=None):
     config.train.epochs = 18
     config.train.average = 200.0
     config.loss.regularisation = 0.07
-    config.train.eval_every = 1
+    config.train.eval_every = 2
     return structure_alone(config) if arg == "structure" else config

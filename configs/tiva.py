@@ -23,6 +23,6 @@ def get_config(arg=None):
     config.loss.regulariser = "dura"
     config.loss.regularisation = 0.15
     config.train.epochs = 20
-    config.train.eval_every = 1
+    config.train.eval_every = 2
     config.train.average = 100.0
     return structure_alone(config) if arg == "structure" else config
