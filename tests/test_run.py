@@ -416,7 +416,6 @@ def test_every_ablation_trains(case, graph):
 def test_a_tiny_graph_is_learnt_by_heart(graph):
     config, dataset, model, mapper, training, train = build(
         graph,
-        # With weights to fit, some of the triples would be held out.
         model={"width": 64, "fusion": "mean"},
         negatives={"pool": 48, "weighting": "uniform"},
         loss={"regularisation": 0.0},
@@ -428,4 +427,4 @@ def test_a_tiny_graph_is_learnt_by_heart(graph):
         state, _ = train(state, 2)
     vectors, _ = builders.build_encode(config, model, dataset.graph, mapper, ())(state.params, training.inputs)
     evaluator = builders.build_evaluator(config, model, dataset, mapper)
-    assert evaluator.metrics(state.params.model, vectors, "train")["mrr"] == 1.0
+    assert (evaluator.ranks(state.params.model, vectors, "train") == 1).all()
