@@ -300,6 +300,6 @@ def test_how_long_and_where_may_change_and_other_versions_are_told(two, tmp_path
     assert go_on(tmp_path / "run", identity_of(free, PARTS, "f"))[0].step == 3
     save(tmp_path / "old", last=[position_of(2)], identity=IDENTITY | {"format": 1, "version": "0.1"})
     with pytest.raises(
-        UserError, match=r"contains a run of mocme_jax 0\.1 in format 1, but this version .* reads format 5"
+        UserError, match=r"contains a run of mocme_jax 0\.1 in format 1, but this version .* reads format 6"
     ):
         go_on(tmp_path / "old")

@@ -82,8 +82,8 @@ def test_a_run_leaves_results_metrics_and_checkpoints(finished):
         assert list(weights) == ["structure", "numeric", "text", "joint expert"]
         assert all(0 < share < 1 for share in weights.values())
         assert sum(weights.values()) == pytest.approx(1, abs=1e-5)
-        # What scores of 48 entities tell of an answer is no more than it takes to name it.
-        assert train["information"] < np.log(48)
+        # Only a fusion that is fitted on train is fitted in the steps.
+        assert "information" not in train
         assert row["speed"]["triples/s"] > 0
         assert row["speed"]["queries/s"] > 0
     assert rows[1]["train"]["loss/total"] < rows[0]["train"]["loss/total"]

@@ -188,15 +188,15 @@ def slope(at, dev_fold, score="complex"):
     )
 
 
-# Weights of all of dev, and those that rank fold 0, which are fitted on fold 1.
-@pytest.mark.parametrize("fold", [-1, 1])
-def test_the_weights_minimise_the_penalised_loss_of_all_queries_and_candidates(fold):
+# Weights of all of dev, and those that rank fold 0, which are fitted on fold 1. Another mask or penalty has a slope above.
+@pytest.mark.parametrize(("fold", "share"), [(-1, 0.008), (1, 0.005)])
+def test_the_weights_minimise_the_penalised_loss_of_all_queries_and_candidates(fold, share):
     fitted = fitted_of()
     dev = dev_of() if fold < 0 else dev_of()[dev_folds(DEV)[fold]]
     values = flat(fusion_of(fitted.params if fold < 0 else fitted.folds[1 - fold]))
     equal = np.zeros_like(values)
     assert penalised_loss(unflat(values), dev) < penalised_loss(unflat(equal), dev) - 0.1
-    assert slope(tuple(values), fold) < 0.05 * slope(tuple(equal), fold)
+    assert slope(tuple(values), fold) < share * slope(tuple(equal), fold)
 
 
 @pytest.mark.parametrize("score", ["transe", "rotate", "tucker"])
