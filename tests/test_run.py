@@ -118,11 +118,18 @@ def test_a_finished_run_only_repeats_its_results(finished, graph, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_numbers(finished, graph, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "run"
-    for epochs, words in ((2, "epoch 2/2"), (4, "resuming after step 8 (epoch 2 finished)")):
+    cases = (2, "epoch 2/2"), (3, "step 8 (epoch 2 finished)"), (4, "resuming after step 12 (epoch 3 finished)")
+    for epochs, words in cases:
         flags = tiny_flags(graph, workdir, **FULL, train__epochs=epochs)
         assert run_here("train", *flags, monkeypatch=monkeypatch) == 0
         assert words in capsys.readouterr().out
-    assert untimed(read_metrics(workdir)) == untimed(read_metrics(finished[0]))
+    rows, expected = read_metrics(workdir), read_metrics(finished[0])
+    # Epoch 3 was evaluated too, which fits weights on dev. That must leave no trace in the training.
+    assert [row.get("epoch") for row in rows] == [2, 3, 4, None]
+    assert untimed([rows[0], rows[3]]) == untimed([expected[0], expected[2]])
+    for name in ("dev", "weights"):
+        assert rows[2][name] == expected[1][name]
+    assert rows[2]["train"]["norm/parameters"] == expected[1]["train"]["norm/parameters"]
     assert scores(read_results(workdir)) == scores(read_results(finished[0]))
 
 
