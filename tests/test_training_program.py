@@ -432,9 +432,10 @@ def test_dura_is_of_answers_and_of_queries():
     assert means["loss/regularisation"] == pytest.approx(0.01 * expected, rel=1e-4)
 
 
-def test_no_step_moves_weights_that_are_fitted_on_dev_and_they_move_nothing():
+@pytest.mark.parametrize("guided", [False, True])
+def test_no_step_moves_weights_that_are_fitted_on_dev_and_they_move_nothing(guided):
     """Not by a bit, in the parameters and in their average; and with other weights, the rest is the same to the bit."""
-    run, plan = program(average=5.0)
+    run, plan = program(average=5.0, guided=guided)
     ends = []
     for weight in (0.0, 0.7):
         start = plan.create()
@@ -447,6 +448,7 @@ def test_no_step_moves_weights_that_are_fitted_on_dev_and_they_move_nothing():
     one, two = ends
     chex.assert_trees_all_equal(one.params, two.params)
     chex.assert_trees_all_equal(one.average, two.average)
+    chex.assert_trees_all_equal(one.entropy, two.entropy)
 
 
 def test_negatives_are_no_known_answers():

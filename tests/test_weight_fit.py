@@ -188,7 +188,8 @@ def slope(at, dev_fold, score="complex"):
     )
 
 
-# Weights of all of dev, and those that rank fold 0, which are fitted on fold 1. Another mask or penalty has a slope above.
+# Weights of all of dev, and those that rank fold 0, which are fitted on fold 1. With another mask or penalty, the slope
+# is above these shares.
 @pytest.mark.parametrize(("fold", "share"), [(-1, 0.008), (1, 0.005)])
 def test_the_weights_minimise_the_penalised_loss_of_all_queries_and_candidates(fold, share):
     fitted = fitted_of()

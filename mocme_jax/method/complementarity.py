@@ -200,3 +200,9 @@ def only_fusion(variables: Any) -> Any:
     params = variables["params"]
     stopped = {name: part if name == "fusion" else jax.lax.stop_gradient(part) for name, part in params.items()}
     return {**variables, "params": stopped}
+
+
+def equal_weights(variables: Any) -> Any:
+    """Return the variables with the fusion's parameters set to 0, as at the start."""
+    fusion = jax.tree.map(jnp.zeros_like, variables["params"].get("fusion", {}))
+    return {**variables, "params": {**variables["params"], "fusion": fusion}}
