@@ -41,10 +41,14 @@ def add_fusion(name: str, fusion: type[Fusion]) -> None:
       fusion: a subclass of ``Fusion``.
 
     Raises:
-      UserError: a built-in fusion has this name.
+      UserError: a built-in fusion has this name, or the fusion is fitted on unknown triples.
     """
-    from mocme_jax.method.complementarity import FUSIONS
+    from mocme_jax.method.complementarity import FITTED_ON, FUSIONS
 
+    if fusion.fitted_on not in FITTED_ON:
+        raise UserError(
+            f"add_fusion: {name}: fitted_on is {fusion.fitted_on!r}; it must be one of {', '.join(FITTED_ON)}"
+        )
     _name("model.fusion", name)
     FUSIONS[name] = fusion
 

@@ -211,11 +211,11 @@ def test_a_meta_without_a_seal_is_not_of_this_format():
 
 def test_arrays_of_another_format_are_not_read(folder):
     path = folder / "last" / "8" / "meta" / "metadata"
-    content = json.loads(path.read_text())["content"] | {"format": 4}
+    content = json.loads(path.read_text())["content"] | {"format": 5}
     path.write_text(json.dumps({"content": content, "digest": digest_of(content)}))
     lines = []
     assert newest(folder, lines).number == 6
-    assert "it is of format 4, and this version reads format 5" in lines[0]
+    assert "it is of format 5, and this version reads format 6" in lines[0]
 
 
 def test_a_forged_meta_costs_a_line_and_nothing_is_changed(folder):

@@ -137,7 +137,7 @@ def test_the_serialised_scorer_needs_no_package(model, tmp_path):
     known = set(map(tuple, model.graph.train.tolist()))
     new = np.array([tuple(row) not in known for row in triples.tolist()])
     both = np.stack([scores[r, h, t], scores[r + 3, t, h]], axis=1)
-    np.testing.assert_allclose(both[new], score_triples(model.served, triples)[new], atol=1e-5)
+    np.testing.assert_allclose(both[new], score_triples(model.served, triples)[new], rtol=1e-5, atol=1e-5)
 
 
 def test_pykeens_state_scores_the_same(model, tiny_baseline):

@@ -111,7 +111,7 @@ def test_what_is_known_of_an_entity_answers_and_nobody_else_moves(model):
         return [found.name for found in one.complete(*question, k=50)].index(answer)
 
     assert rank(grown, "new", "next", answer="place 7") < rank(still, "new", "next", answer="place 7")
-    assert rank(grown, "place 5", "next", answer="new") <= rank(still, "place 5", "next", answer="new")
+    assert rank(grown, "place 5", "next", answer="new") <= 2
     everyone = [*range(len(model.entities)), "bare"]
     np.testing.assert_array_equal(grown.encode(everyone), still.encode(everyone))
     assert np.abs(grown.encode("new") - still.encode("new")).max() > 0.05

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from mocme_jax.method import complementarity
-from mocme_jax.method.complementarity import FUSIONS, SHRINK
+from mocme_jax.method.complementarity import FUSIONS, SHRINK, SHRINK_COMMON
 from mocme_jax.method.losses import softmax_loss
 from mocme_jax.method.mutual_information import infonce_bound
 
@@ -56,7 +56,8 @@ def test_weights_equal_the_formula(kind):
     found = fusion.apply(variables, relations, method="relation")
     if kind == "complementarity":
         np.testing.assert_array_equal(found, own["relation"][relations])
-        penalty = SHRINK * float(np.sum(np.square(own["relation"], dtype=np.float64)))
+        squares = {name: float(np.sum(np.square(x, dtype=np.float64))) for name, x in own.items()}
+        penalty = SHRINK * squares.pop("relation") + SHRINK_COMMON * sum(squares.values())
         assert float(fusion.apply(variables, method="penalty")) == pytest.approx(penalty, rel=1e-5)
     else:
         assert not np.any(found)
@@ -114,7 +115,7 @@ def fitted(scores, gold, *, steps=400, has=None, relations=None):
         of_experts = weights(variables)
         fused = jnp.einsum("qj,jqa->qa", of_experts, scores)
         losses = softmax_loss(jnp.einsum("qj,jq->q", of_experts, own), fused, negative)
-        return jnp.mean(losses) + fusion.apply(variables, method="penalty"), losses
+        return jnp.mean(losses) + fusion.apply(variables, method="penalty") / size, losses
 
     def step(carry, _):
         variables, state = carry

@@ -316,7 +316,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_goes_on(graph, tmp_pat
 
 @pytest.mark.parametrize(
     "flag",
-    ["width=-1", "width=many", "score=complx", "dev_fraction=1.5", "hold_out_epochs=-3", "class_weights=1,2"],
+    ["width=-1", "width=many", "score=complx", "dev_fraction=1.5", "patience=-3", "class_weights=1,2"],
 )
 def test_a_wrong_value_is_told_as_by_the_command(graph, flag, tmp_path):
     name, _, text = flag.partition("=")

@@ -19,8 +19,9 @@ def brute_force(model, relations, exclude):
             sharpness, doubt = (part[directed] for part in calibration.answers)
             for entity in range(everyone):
                 there = known.get((entity, directed), {})
-                powers = np.exp(sharpness * scores[directed, entity])
                 new = [e for e in range(everyone) if e not in (*there, entity)]
+                logits = sharpness * scores[directed, entity].astype(np.float64)
+                powers = np.exp(logits - logits[new].max())
                 missing = calibration.missing[directed, int(bool(there))]
                 for answer in range(everyone):
                     if there.get(answer) in exclude or answer == entity:

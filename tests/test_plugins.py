@@ -84,6 +84,17 @@ def test_a_name_that_is_taken_is_refused(plug_ins_forgotten):
     assert FUSIONS["mean"] is not Complementarity
 
 
+def test_a_fusion_that_is_fitted_on_unknown_triples_is_refused(plug_ins_forgotten):
+    class Outdated(Fusion):
+        fitted_on = "held_out"
+
+    with pytest.raises(
+        mocme_jax.UserError, match="outdated: fitted_on is 'held_out'; it must be one of dev, train, no"
+    ):
+        add_fusion("outdated", Outdated)
+    assert "outdated" not in FUSIONS
+
+
 def test_a_name_that_was_not_added_is_refused():
     with pytest.raises(mocme_jax.UserError, match="quate"):
         mocme_jax.fit(mocme_jax.KnowledgeGraph.from_triples([("a", "r", "b")]), score="quate")

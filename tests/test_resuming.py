@@ -283,14 +283,14 @@ def test_another_run_is_refused_with_what_differs(words, left, two, tmp_path):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize(("value", "goes_on"), [(FIELDS["train.hold_out"].default, True), (7, False)])
+@pytest.mark.parametrize(("value", "goes_on"), [(FIELDS["train.table_learning_rate"].default, True), (7, False)])
 def test_a_field_that_a_run_does_not_have_yet_is_at_its_default(value, goes_on, two, tmp_path):
     shutil.copytree(two, tmp_path / "run")
-    now = identity_of(CONFIG | {"train": {"epochs": 5, "hold_out": value}}, PARTS, "f")
+    now = identity_of(CONFIG | {"train": {"epochs": 5, "table_learning_rate": value}}, PARTS, "f")
     if goes_on:
         assert go_on(tmp_path / "run", now)[0].step == 3
     else:
-        with pytest.raises(UserError, match=r"config differs in train\.hold_out \(1000 there, 7 now\)"):
+        with pytest.raises(UserError, match=r"config differs in train\.table_learning_rate"):
             go_on(tmp_path / "run", now)
 
 
@@ -300,6 +300,6 @@ def test_how_long_and_where_may_change_and_other_versions_are_told(two, tmp_path
     assert go_on(tmp_path / "run", identity_of(free, PARTS, "f"))[0].step == 3
     save(tmp_path / "old", last=[position_of(2)], identity=IDENTITY | {"format": 1, "version": "0.1"})
     with pytest.raises(
-        UserError, match=r"contains a run of mocme_jax 0\.1 in format 1, but this version .* reads format 5"
+        UserError, match=r"contains a run of mocme_jax 0\.1 in format 1, but this version .* reads format 6"
     ):
         go_on(tmp_path / "old")

@@ -14,7 +14,7 @@ from mocme_jax.training.optimizers import create_optimizers
 from mocme_jax.training.start_vectors import make_start
 from mocme_jax.training.train_state import plan_train_state
 
-SMALL = dict(width=8, pool=48, batch_size=32, epochs=2, eval_every=1, patience=0, devices=1, hold_out_epochs=0)
+SMALL = dict(width=8, pool=48, batch_size=32, epochs=2, eval_every=1, patience=0, devices=1)
 
 
 @pytest.fixture(scope="module")

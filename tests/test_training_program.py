@@ -17,16 +17,13 @@ from mocme_jax.parallel.entity_tables import inputs_spec
 from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.device_data import make_train_data
 from mocme_jax.training.entity_encoding import make_encode_program
-from mocme_jax.training.held_out import TRIPLES as HELD
-from mocme_jax.training.held_out import choose_held_out, count_held_out, step_rows
 from mocme_jax.training.objective import dropout, make_loss
 from mocme_jax.training.optimizers import Optimizers, create_optimizers
+from mocme_jax.training.shuffling import batch_rows, run_keys
 from mocme_jax.training.step import finite, make_train_program
 from mocme_jax.training.train_state import plan_train_state
 
 ENTITIES, RELATIONS, TRIPLES, BATCH = 24, 3, 50, 8
-# The number of held-out triples among them.
-OUT = 3
 
 
 @functools.cache
@@ -40,9 +37,8 @@ SHARDED = mapper_of("shard_map", 4)
 
 
 @functools.cache
-def data(mapper=ONE, split=False, wanted=HELD):
-    rows = choose_held_out(TRIPLES, OUT if wanted else 0)
-    return train_data(tiny_triples(), ENTITIES, tiny_placed_inputs(mapper, split), mapper, split=split, held_out=rows)
+def data(mapper=ONE, split=False):
+    return train_data(tiny_triples(), ENTITIES, tiny_placed_inputs(mapper, split), mapper, split=split)
 
 
 def tiny_triples():
@@ -55,16 +51,9 @@ def tiny_placed_inputs(mapper=ONE, split=False):
     return mapper.place(jax.device_get(tiny_inputs(ENTITIES, (5,))), inputs_spec(split))
 
 
-def wanted_of(choices):
-    """How many held-out triples a step of a program wants."""
-    return HELD if choices.get("fusion", "complementarity") == "complementarity" else 0
-
-
-def rows_of(key, step, **choices):
-    """Which rows a step reads, of a program with these choices."""
-    held = choose_held_out(TRIPLES, OUT).astype(np.int32)
-    sizes = dict(batch_size=BATCH, triples=TRIPLES, wanted=wanted_of(choices))
-    return np.asarray(step_rows(key, step, jnp.asarray(held), **sizes, until=choices.get("until", 0)))
+def rows_of(key, step):
+    """Which rows a step reads."""
+    return np.asarray(batch_rows(run_keys(key)[0], step, batch_size=BATCH, triples=TRIPLES))
 
 
 def train_data(triples, entities, inputs, mapper=ONE, relations=RELATIONS, **choices):
@@ -96,14 +85,13 @@ def program(mapper=ONE, split=False, **changes):
 
 
 @functools.cache
-def compiled_program(mapper, split, sparse=False, fusion="complementarity", average=0.0, until=0, **changes):
+def compiled_program(mapper, split, sparse=False, fusion="complementarity", average=0.0, **changes):
     """The compiled program and the plan of its state.
 
     Plain descent: Adagrad's first steps are the signs of gradients, which for a rounding error is a coin's toss.
     """
     model = tiny(fusion=fusion)
     choices = dict(mapper=mapper, split=split, sparse=sparse, average=average, batch_size=BATCH, triples=TRIPLES)
-    choices |= dict(until=until)
     return made(model, Optimizers(optax.sgd(0.3), optax.sgd(0.3)), tiny_objective(**changes), **choices)
 
 
@@ -112,7 +100,7 @@ def steps(cuts, state=None, mapper=ONE, split=False, **changes):
     run, plan = program(mapper, split, **changes)
     state, metrics = state or plan.create(), []
     for cut in cuts:
-        state, latest = run(state, data(mapper, split, wanted_of(changes)), jnp.int32(cut))
+        state, latest = run(state, data(mapper, split), jnp.int32(cut))
         metrics.append(jax.device_get(latest))
     state = jax.device_get(mapper.whole_tables(state, plan.spec))
     cut_off = lambda params: params and params._replace(structure=params.structure[:ENTITIES])  # noqa: E731
@@ -141,7 +129,7 @@ GATE = {"fusion": "relation_gate", "query_dropout": 0.3, "average": 5.0}
     ],
 )
 def test_devices_and_mappers_give_the_same_losses_and_parameters(kind, count, split, changes):
-    """Ten steps, over an epoch's end; entity weights and the fit of the fusion are on."""
+    """Ten steps, over an epoch's end; entity weights are on, and so is the fit of a fusion that is fitted on train."""
     plain, plain_metrics = steps((1, 6, 3), **{name: x for name, x in changes.items() if name != "sparse"})
     state, metrics = steps((1, 6, 3), mapper=mapper_of(kind, count), split=split, **changes)
     for one, other in zip(metrics, plain_metrics, strict=True):
@@ -193,9 +181,9 @@ def test_a_step_that_is_not_finite_is_the_last_of_its_call(changes):
     relation = state.params.model["params"]["relation"]
     state.params.model["params"]["relation"] = relation.at[0].set(3e38)
     key = jnp.asarray(jax.device_get(state.key))
-    while 0 not in used[rows_of(key, bad, **changes)]:
+    while 0 not in used[rows_of(key, bad)]:
         bad += 1
-    state, latest = run(state, data(*where, wanted_of(changes)), jnp.int32(100))
+    state, latest = run(state, data(*where), jnp.int32(100))
     assert not finite(latest)
     assert int(state.step) == bad + 1
 
@@ -244,10 +232,10 @@ def test_a_copied_state_goes_on_in_the_same_way():
 
 def test_training_moves_every_parameter_that_is_used():
     # Away from the start, where gradients are the smallest parts of what they would move.
-    plan = program()[1]
-    params = random_params(tiny(), data().inputs, scale=0.5)
+    plan = program(fusion="relation_gate")[1]
+    params = random_params(tiny(fusion="relation_gate"), data().inputs, scale=0.5)
     start = plan.create()._replace(params=ONE.place(jax.tree.map(jnp.copy, params), plan.spec.params))
-    state, metrics = steps((7,), state=start)
+    state, metrics = steps((7,), state=start, fusion="relation_gate")
     before, after = params, state.params
     still = [
         jax.tree_util.keystr(path)
@@ -381,7 +369,7 @@ def test_no_step_passes_over_a_whole_table(sparse):
     """If only read rows are updated, a step's cost does not depend on the number of entities."""
     entities, model = 40_000, tiny()
     inputs = ONE.place(jax.device_get(tiny_inputs(entities, (5,))), inputs_spec(False))
-    held = train_data(tiny_triples(), entities, inputs, held_out=choose_held_out(TRIPLES, OUT))
+    held = train_data(tiny_triples(), entities, inputs)
     arguments = dict(entities=entities, sparse=sparse, batch_size=BATCH, triples=TRIPLES)
     run, plan = made(model, create_optimizers(0.1, 0.1, rowwise=True), tiny_objective(pool=64), **arguments)
     compiled = run.lower(plan.shapes, held, jnp.int32(1)).compile()
@@ -417,8 +405,8 @@ def first_step(**choices):
     _, plan = program(**choices)
     start, held = plan.create(), data()
     own = jax.device_get(start.params)
-    rows = rows_of(jnp.asarray(jax.device_get(start.key)), 0, **choices)
-    head, kind, tail = np.asarray(held.triples)[rows[:BATCH]].T
+    rows = rows_of(jnp.asarray(jax.device_get(start.key)), 0)
+    head, kind, tail = np.asarray(held.triples)[rows].T
     _, (means,) = steps((1,), **choices)
     encoding = encode(tiny(), own, held.inputs, np.concatenate([head, tail]))
     vectors = np.asarray(encoding.vectors, np.float64)
@@ -444,132 +432,51 @@ def test_dura_is_of_answers_and_of_queries():
     assert means["loss/regularisation"] == pytest.approx(0.01 * expected, rel=1e-4)
 
 
-def test_held_out_triples_move_the_fusion_and_nothing_else():
-    """Two graphs that differ in their held-out triples alone: after some steps, so do the fusions alone.
-
-    Of known answers too: negatives that spared a held-out triple would teach it.
-    """
-    run, plan = program(batch_candidates=False)
-    key = jnp.asarray(jax.device_get(plan.create().key))
-    kept = set().union(*(rows_of(key, step)[:BATCH].tolist() for step in range(60)))
-    held = sorted(set(range(TRIPLES)) - kept)
-    assert held == choose_held_out(TRIPLES, OUT).tolist()
-    assert len(held) == count_held_out(TRIPLES, 1000) == OUT == 3
-    other = tiny_triples()
-    other[held] = (other[held] + [1, 1, 5]) % [ENTITIES, RELATIONS, ENTITIES]
-    changed = train_data(other, ENTITIES, data().inputs, held_out=choose_held_out(len(other), OUT))
-    states = [jax.device_get(run(plan.create(), held, jnp.int32(20))[0]) for held in (data(), changed)]
-    one, two = (state.params.model["params"] for state in states)
-    assert not np.array_equal(one["fusion"]["relation"], two["fusion"]["relation"])
-    np.testing.assert_array_equal(states[0].params.structure, states[1].params.structure)
-    for name in ("encoder", "relation"):
-        chex.assert_trees_all_equal(one[name], two[name])
+@pytest.mark.parametrize("guided", [False, True])
+def test_no_step_moves_weights_that_are_fitted_on_dev_and_they_move_nothing(guided):
+    """Not by a bit, in the parameters and in their average; and with other weights, the rest is the same to the bit."""
+    run, plan = program(average=5.0, guided=guided)
+    ends = []
+    for weight in (0.0, 0.7):
+        start = plan.create()
+        start.params.model["params"]["fusion"] = jax.tree.map(
+            lambda x, value=weight: x + value, start.params.model["params"]["fusion"]
+        )
+        ends.append(jax.device_get(run(start, data(), jnp.int32(20))[0]))
+        for params in (ends[-1].params, ends[-1].average):
+            assert all(np.all(x == np.float32(weight)) for x in jax.tree.leaves(params.model["params"].pop("fusion")))
+    one, two = ends
+    chex.assert_trees_all_equal(one.params, two.params)
+    chex.assert_trees_all_equal(one.average, two.average)
+    chex.assert_trees_all_equal(one.entropy, two.entropy)
 
 
-def test_the_fit_is_of_held_out_triples_that_are_no_evidence_of_themselves():
-    """The information that a first step tells, by a loop in float64 over its held-out queries and all entities."""
-    run, plan = program(pool=1000, batch_candidates=False)
-    start, held, model = plan.create(), data(), tiny()
-    params = random_params(model, held.inputs, scale=0.5)
-    key = jnp.asarray(jax.device_get(start.key))
-    triples = np.asarray(held.triples)
-    rows = rows_of(key, 0)[BATCH:]
-    copied = ONE.place(jax.tree.map(jnp.copy, params), plan.spec.params)
-    _, means = run(start._replace(params=copied), held, jnp.int32(1))
-    encoding = encode(model, params, held.inputs, np.arange(ENTITIES))
-    own = jax.tree.map(lambda x: np.asarray(x, np.float64), params.model["params"])
-    relation = complex_rows(own["relation"].reshape(2 * RELATIONS, 2, 8))
-    vectors = complex_rows(np.asarray(encoding.vectors, np.float64))
-    facts, told = set(map(tuple, triples.tolist())), []
-
-    def weights(entity, evidence, side):
-        fusion = own["fusion"]
-        amount = np.where(encoding.has[entity], fusion["has"][side], fusion["lacks"][side])
-        return np.exp(amount + evidence * fusion["evidence"][side])
-
-    def fused(entity, kind, answer, less):
-        """Scores of experts, added; ``less`` ends count one triple fewer."""
-        scores = (vectors[entity] * relation[kind] * vectors[answer].conj()).real.sum(axis=1)
-        counts = [np.expm1(float(encoding.evidence[e])) - one for e, one in zip((entity, answer), less, strict=True)]
-        ends = [
-            weights(e, np.log1p(max(n, 0)), k) for k, (e, n) in enumerate(zip((entity, answer), counts, strict=True))
-        ]
-        return float(np.sum(ends[0] * np.exp(own["fusion"]["relation"][kind]) * ends[1] * scores))
-
-    for head, kind, tail in triples[rows].tolist():
-        for entity, asks, answer in ((head, kind, tail), (tail, kind + RELATIONS, head)):
-            known = lambda e: ((entity, kind, e) if asks == kind else (e, kind, entity)) in facts  # noqa: B023, E731
-            negatives = [fused(entity, asks, e, (1, 0)) for e in range(ENTITIES) if not known(e)]
-            scores = np.array([fused(entity, asks, answer, (1, 1)), *negatives])
-            told.append(np.log(len(scores)) + scores[0] - np.log(np.exp(scores - scores.max()).sum()) - scores.max())
-    assert float(means["information"]) == pytest.approx(np.mean(told), rel=1e-3)
-
-
-def test_negatives_know_of_held_out_triples_in_the_fit_and_once_these_have_joined():
+def test_negatives_are_no_known_answers():
     """Masks and numbers of known answers, by a loop over all entities."""
     loss = make_loss(
         tiny(), tiny_objective(pool=1000, batch_candidates=False), entities=ENTITIES, devices=1, split=False
     )
-    triples, key, rows = tiny_triples(), jax.random.key(0), choose_held_out(TRIPLES, OUT)
-    # Questions of the batch that held-out triples answer too.
-    asked = rows_of(jax.random.key_data(key), 0)
-    triples[rows, :2] = triples[asked[: len(rows)], :2]
-    held, batch = train_data(triples, ENTITIES, data().inputs, held_out=rows), jnp.asarray(triples[asked])
-    withheld = set(map(tuple, triples[rows].tolist()))
+    key, triples = jax.random.key(0), tiny_triples()
+    batch, facts = jnp.asarray(triples[:BATCH]), set(map(tuple, triples.tolist()))
 
-    def masks(joined):
+    def masks():
         columns = loss.columns(batch, key, None)
-        return columns, loss.negatives(held.known, held.held.known, joined, columns, batch)
+        return columns, loss.negatives(data().known, columns, batch)
 
-    for joined in (False, True):
-        columns, found = alone(masks)(jnp.asarray(joined))
-        candidates = np.asarray(columns.ids)[np.asarray(columns.places)][np.asarray(columns.scored)]
-        assert sorted(candidates.tolist()) == list(range(ENTITIES))
-        row, missed = 0, 0
-        for part, fits in ((batch[:BATCH], False), (batch[BATCH:], True)):
-            for backwards in (False, True):
-                for head, relation, tail in part.tolist():
-                    ask = (lambda e: (e, relation, tail)) if backwards else (lambda e: (head, relation, e))  # noqa: B023
-                    facts = set(map(tuple, triples.tolist())) - (set() if fits or joined else withheld)
-                    missed += sum(ask(e) in withheld and ask(e) not in facts for e in range(ENTITIES))
-                    own = np.asarray(found.mask[row])[-len(candidates) :]
-                    assert own.tolist() == [ask(e) not in facts for e in candidates.tolist()]
-                    assert found.answers[row] == sum(ask(e) in facts for e in range(ENTITIES))
-                    row += 1
-        assert row == len(found.mask)
-        # Else this would say little.
-        assert joined or missed
-
-
-def test_held_out_triples_join_and_the_weights_stay():
-    _, plan = program(until=4)
-    key = jnp.asarray(jax.device_get(plan.create().key))
-    rows = [set(rows_of(key, step, until=4)[:BATCH].tolist()) for step in range(30)]
-    assert len(set.union(*rows[:4])) == 4 * BATCH
-    assert set.union(*rows[4:]) == set(range(TRIPLES))
-    (before, _), (after, _) = (steps((count,), until=4) for count in (4, 8))
-    one, two = (state.params.model["params"] for state in (before, after))
-    chex.assert_trees_all_equal(one["fusion"], two["fusion"])
-    assert not np.array_equal(one["relation"], two["relation"])
-    # Up to there it is as if they never joined.
-    chex.assert_trees_all_equal(before, steps((4,))[0])
-
-
-@pytest.mark.parametrize("triples", [1, 2, 50, 10_000, 1_000_000])
-def test_the_fewest_are_held_out(triples):
-    count = count_held_out(triples, 1000)
-    assert count == {1: 0, 2: 1, 50: 3, 10_000: 600, 1_000_000: 1000}[triples]
-    assert count_held_out(triples, 2) == min(2, count)
-    held = choose_held_out(triples, count)
-    assert len(np.unique(held)) == len(held) == count
-    sizes = dict(batch_size=4, triples=triples, wanted=HELD)
-    key = jax.random.key_data(jax.random.key(0))
-    rows = np.asarray(step_rows(key, 0, jnp.asarray(held, jnp.int32), **sizes))
-    assert rows.shape == (4 + HELD,)
-    assert 0 <= rows.min() <= rows.max() < triples
-    if count:
-        assert np.isin(rows[4:], held).all()
-        assert not np.isin(rows[:4], held).any()
+    columns, found = alone(masks)()
+    candidates = np.asarray(columns.ids)[np.asarray(columns.places)][np.asarray(columns.scored)]
+    assert sorted(candidates.tolist()) == list(range(ENTITIES))
+    row = 0
+    for backwards in (False, True):
+        for head, relation, tail in batch.tolist():
+            ask = (lambda e: (e, relation, tail)) if backwards else (lambda e: (head, relation, e))  # noqa: B023
+            own = np.asarray(found.mask[row])[-len(candidates) :]
+            assert own.tolist() == [ask(e) not in facts for e in candidates.tolist()]
+            assert found.answers[row] == sum(ask(e) in facts for e in range(ENTITIES))
+            row += 1
+    assert row == len(found.mask)
+    # Otherwise this would say little.
+    assert max(found.answers) > 1
 
 
 def test_hidden_components_are_as_many_as_asked_and_scaled_for():

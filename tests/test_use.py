@@ -71,7 +71,7 @@ def test_answers_are_those_of_a_loop(model):
             for answer in answers:
                 # The candidates: all entities but the other known answers.
                 rivals = [e for e in range(len(names)) if e == answer.id or e not in (*there, entity)]
-                powers = np.exp(fits.sharpness[relation] * row[rivals])
+                powers = np.exp(fits.sharpness[relation] * (row[rivals].astype(np.float64) - row[rivals].max()))
                 share = powers[rivals.index(answer.id)] / powers.sum()
                 share = fits.doubt[relation] / len(rivals) + (1 - fits.doubt[relation]) * share
                 assert answer.probability == pytest.approx(float(curve(share)), abs=1e-5)

@@ -22,6 +22,9 @@ SHRINK = 3.0
 SHRINK_COMMON = 0.3
 """Weight of the other squared terms. They keep the weights near 1 if there are only a few dev triples."""
 
+FITTED_ON = ("dev", "train", "nothing")
+"""The values of ``Fusion.fitted_on``."""
+
 
 class Fusion(nn.Module):
     """Base class of fusions, which compute the weights of the experts as logarithms.
@@ -37,7 +40,7 @@ class Fusion(nn.Module):
     relations: int
 
     fitted_on = "nothing"
-    """The triples that the parameters are fitted on, one of ``dev``, ``train`` and ``nothing`` (no fit)."""
+    """The triples that the parameters are fitted on. A fit on ``dev`` starts with all parameters 0."""
     separable = True
     """Whether the weights of a query are a factor of its entity times a factor of its relation."""
 
@@ -197,3 +200,9 @@ def only_fusion(variables: Any) -> Any:
     params = variables["params"]
     stopped = {name: part if name == "fusion" else jax.lax.stop_gradient(part) for name, part in params.items()}
     return {**variables, "params": stopped}
+
+
+def equal_weights(variables: Any) -> Any:
+    """Return the variables with the fusion's parameters set to 0, as at the start."""
+    fusion = jax.tree.map(jnp.zeros_like, variables["params"].get("fusion", {}))
+    return {**variables, "params": {**variables["params"], "fusion": fusion}}

@@ -193,7 +193,6 @@ class Loop:
         rate = rate and rate * self.training.batch_size
         sums = jax.device_get(state.sums)
         state = state._replace(sums=self.training.mapper.place(jax.tree.map(np.zeros_like, sums), WHOLE))
-        whole = self.whole(state)
         means = {name: np.atleast_1d(total) for name, total in sums.totals.items()}
         shown: dict[str, list[float]] = {"loss": [], "dev MRR": []}
         better: list[int] = []
@@ -208,6 +207,7 @@ class Loop:
                 self._end(number, error, state, {})
                 continue
             state = self.lanes.with_fusion(state, fitted.params, number)
+            whole = self.whole(state)
             seconds = time.perf_counter() - start
             train = {name: float(total[number]) / int(sums.steps) for name, total in means.items()}
             train["norm/parameters"] = float(_norm(self.lanes.of(whole.params, number)))
@@ -228,7 +228,6 @@ class Loop:
             shown["dev MRR"].append(dev["mrr"])
         if not shown["loss"]:
             return state
-        whole = self.whole(state)
         if self.lanes.improved(whole, better):
             self._save(whole)
         steps = schedule.steps_per_epoch
