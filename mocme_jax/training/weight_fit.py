@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mocme_jax.additions.addition import TableAddition
+from mocme_jax.additions.addition import ScoreAddition, TableAddition, adjusted
 from mocme_jax.evaluation.dev_folds import dev_folds
 from mocme_jax.method.across import LOCAL
 from mocme_jax.method.encoder import Encoding
@@ -69,12 +69,16 @@ class _Given(NamedTuple):
       triples: int32 ``[T, 3]``, the dev triples, whose entities are positions in ``ids``.
       ids: int32 ``[D]``, the entities; the last one is repeated to fill a block.
       candidates: int32 ``[C]``, positions in ``ids``: the entities from which pools are drawn.
+      score_rows: for each score addition, its ``rows`` for the D entities.
+      score_wholes: for each score addition, its ``whole``.
     """
 
     chosen: Any
     triples: Any
     ids: Any
     candidates: Any
+    score_rows: Any
+    score_wholes: Any
 
 
 _BLOCK = 1024
@@ -104,6 +108,7 @@ def make_weight_fit(
     mapper: Mapper,
     split: bool = False,
     additions: tuple[TableAddition, ...] = (),
+    score_additions: tuple[ScoreAddition, ...] = (),
 ) -> Fit:
     """Make the fit, a compiled program whose result does not depend on the number of devices.
 
@@ -121,10 +126,14 @@ def make_weight_fit(
       mapper: the devices.
       split: whether tables are sharded.
       additions: table additions, applied to the structure table; only without sharded tables.
+      score_additions: score additions, which count in the scores.
     """
     rows, ids, triples, candidates = _used(np.asarray(dev), entities)
     chosen = np.stack([np.ones(len(dev), bool), *(~fold for fold in dev_folds(len(dev)))])[:, rows]
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
+
+    wholes = tuple(one.whole for one in score_additions)
+    own_rows = tuple(jax.tree.map(lambda x: x[ids], one.rows) for one in score_additions)
 
     def program(given: _Given, additions, params: Params, inputs: Inputs, known: tuple[KnownAnswers, ...]):
         tables = Unencoded(params.structure, inputs, tuple(one.measured(params.structure) for one in additions))
@@ -153,10 +162,21 @@ def make_weight_fit(
             negative = ~(marks[0] | marks[1])
             scores = scores_of(model, params.model, queries, candidates, LOCAL)
 
+            def added(columns: jax.Array) -> jax.Array:
+                own = [jax.tree.map(lambda x: x[columns], one) for one in given.score_rows]
+                none = jnp.zeros((2 * TRIPLES, len(columns)))
+                made = [
+                    one._replace(whole=whole) for one, whole in zip(score_additions, given.score_wholes, strict=True)
+                ]
+                return adjusted(made, own, none, queries.relations)
+
+            bonus = jnp.diagonal(added(jnp.concatenate([tails, heads]))), added(pool)
+
             def loss(fusion: Any, chosen: jax.Array, strength: jax.Array) -> jax.Array:
-                both = fused(model, with_weights(fusion), queries, candidates, *scores, LOCAL)
+                own, others = fused(model, with_weights(fusion), queries, candidates, *scores, LOCAL)
+                own, others = own + bonus[0], others + bonus[1]
                 counts = jnp.tile(chosen[rows], 2)
-                losses = jnp.where(counts, softmax_loss(*both, negative), 0)
+                losses = jnp.where(counts, softmax_loss(own, others, negative), 0)
                 penalty: Any = model.apply(with_weights(fusion), method="fusion_penalty")
                 return jnp.sum(losses) / jnp.maximum(jnp.sum(counts), 1) + strength * penalty
 
@@ -175,7 +195,7 @@ def make_weight_fit(
 
     known_specs = (known_spec(split), known_spec(split))
     mapped = mapper.map(program, (WHOLE, WHOLE, params_spec(split), inputs_spec(split), known_specs), WHOLE)
-    given = mapper.place((_Given(chosen, triples, ids, candidates), additions), WHOLE)
+    given = mapper.place((_Given(chosen, triples, ids, candidates, own_rows, wholes), additions), WHOLE)
 
     def fit(params: Params) -> Fitted:
         weights = jax.device_get(mapped(*given, params, inputs, (known, known_dev)))

@@ -359,5 +359,6 @@ def build_scorer(
         known = make_known([graph.train], *sizes, mapper, split=split, bars=bars)
     known_dev = make_known([graph.valid], *sizes, mapper, split=split)
     placed, options = (inputs, known, known_dev), dict(mapper=mapper, split=split, additions=additions)
+    options |= dict(score_additions=additions_of(config, graph).scores)
     fit = make_weight_fit(model, graph.valid, *placed, entities=sizes[0], **options)
     return ModelScorer(evaluator, inputs, encode, fit)
