@@ -58,25 +58,13 @@ def study_table(name: str) -> tuple[list[str], list[list[str]]]:
     return columns, rows
 
 
-def readme_table() -> tuple[list[str], list[list[str]]]:
-    """Six rows, one for each graph: those of the studies, then the public benchmarks."""
-    others, rows = measured()["readme-benchmarks"], []
-    for graph in ("atlas", "emoji"):
-        cells = {row["cell"]: row for row in study(f"{graph}-components")}
-        scores = [spread(cells[cell]["test"]) for cell in ("full", "no complementarity", "structure alone")]
-        rows.append([f"{graph}, {cells['full']['seeds']} seeds", short(cells["full"]["dev"]["mean"]), *scores])
-    return others["columns"], rows + others["rows"]
-
-
 def table(name: str) -> str:
     """One table in Markdown.
 
     Raises:
       KeyError: there are no figures of this name.
     """
-    if name == "readme-results":
-        columns, rows = readme_table()
-    elif (DOCS / "studies" / name / "table.json").exists():
+    if (DOCS / "studies" / name / "table.json").exists():
         columns, rows = study_table(name)
     else:
         columns, rows = measured()[name]["columns"], measured()[name]["rows"]
