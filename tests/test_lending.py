@@ -151,13 +151,12 @@ def test_information_and_lending_are_the_same_in_blocks(run, monkeypatch):
         monkeypatch.setattr(builders, "ENCODED_BYTES", most)
         inputs = builders.build_inputs(config, graph, mapper)
         additions = builders.table_additions_of(config, graph)
-        encode = builders.build_encode(config, restored.model, graph, mapper, additions)
-        rank = builders.build_evaluator(config, restored.model, restored.dataset, mapper)
-        tables, shares = encode(params, inputs)
+        scorer = builders.build_scorer(config, restored.model, restored.dataset, mapper, inputs, additions)
+        fitted = scorer.fit(params)
+        tables, shares = scorer.encode(fitted.params, inputs)
         assert isinstance(tables, kind)
-        measured = params, graph, rank, encode, inputs, tables, mapper
-        told = measure_information(restored.model, *measured, split=False)
-        found.append((rank.ranks(params.model, tables, "test"), shares, told))
+        told = measure_information(restored.model, fitted, graph, scorer, mapper, split=False)
+        found.append((scorer.test_ranks(fitted), shares, told))
     (ranks, shares, told), (others, some, again) = found
     np.testing.assert_array_equal(ranks, others)
     np.testing.assert_allclose(shares, some, rtol=1e-5)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mocme_jax.training.checkpoints.run_position import FORMAT
+
 from .seeds import Files, _npy
 
 SCORES = {"count": 4, "mrr": 0.5, "mr": 2.0, "hits@1": 0.5, "hits@3": 0.5, "hits@10": 1.0}
@@ -20,7 +22,7 @@ OF = {"fingerprint": "f", "best_epoch": 1, "best_mrr": 0.5}
 POSITION = {"step": 4, "epoch": 2, "evaluated": False, "best_epoch": 1, "best_step": 2, "best_mrr": 0.5, "stale": 0}
 POSITION |= {"minutes": 1.0, "stopped": False, "diverged": 0}
 STUDY: dict[str, Any] = {"config": CONFIG, "parts": {"train triples": "a"}, "fingerprint": "f", "version": "1"}
-STUDY |= {"format": 5, "study": "s", "reference": "full", "seeds": [0, 1], "graph": GRAPH, "warnings": ["w"]}
+STUDY |= {"format": FORMAT, "study": "s", "reference": "full", "seeds": [0, 1], "graph": GRAPH, "warnings": ["w"]}
 STUDY |= {"cells": {"full": {}, "less": {"model.width": 4}}, "jax": "0.12", "device": "cpu"}
 
 
