@@ -34,7 +34,7 @@ class Evaluator:
       graph: the splits to rank, and ``train``, which defines the entities seen in training.
       known: the known triples to filter, one array int32 ``[T, 3]`` per split.
       mapper: the devices.
-      additions: additions to the scores; None for no additions.
+      additions: additions to the scores; None for no additions. They are kept as ``additions``.
       sources: sources of vectors besides ``EntityVectors``, by the type of their tables.
     """
 
@@ -49,14 +49,14 @@ class Evaluator:
         sources: Mapping[type, EntitySource] = MappingProxyType({}),
     ):
         self.graph = graph
-        self._known, self._additions = known, additions or Additions()
+        self._known, self.additions = known, additions or Additions()
         self._plans: dict[tuple[str, int | None], EvaluationPlan] = {}
 
         def query(params: Any, questions: jax.Array, relations: jax.Array) -> jax.Array:
             queries: Any = model.apply(params, questions, relations, method="query")
             return queries
 
-        one = self._additions
+        one = self.additions
         self._ranker = Ranker(query, model.match, mapper=mapper, scores=one.scores, bars=one.bars, sources=sources)
 
     def plan(self, split: str, fold: int | None = None) -> EvaluationPlan:
@@ -67,7 +67,7 @@ class Evaluator:
             # Only the answers of these queries, because all facts of a large graph may not fit in memory.
             queries = reciprocal(triples, sizes[1])
             known = known_tails(self._known, *sizes, asked=queries)
-            corrections = self._additions.corrections(*queries.T)
+            corrections = self.additions.corrections(*queries.T)
             self._plans[split, fold] = plan_evaluation(triples, known, corrections=corrections)
         return self._plans[split, fold]
 

@@ -40,7 +40,7 @@ class Fusion(nn.Module):
     relations: int
 
     fitted_on = "nothing"
-    """The triples that the parameters are fitted on. A fit on ``dev`` starts with all parameters 0."""
+    """The triples that the parameters are fitted on. A fit on ``dev`` starts from the initial parameters."""
     separable = True
     """Whether the weights of a query are a factor of its entity times a factor of its relation."""
 
@@ -200,9 +200,3 @@ def only_fusion(variables: Any) -> Any:
     params = variables["params"]
     stopped = {name: part if name == "fusion" else jax.lax.stop_gradient(part) for name, part in params.items()}
     return {**variables, "params": stopped}
-
-
-def equal_weights(variables: Any) -> Any:
-    """Return the variables with the fusion's parameters set to 0, as at the start."""
-    fusion = jax.tree.map(jnp.zeros_like, variables["params"].get("fusion", {}))
-    return {**variables, "params": {**variables["params"], "fusion": fusion}}

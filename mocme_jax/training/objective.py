@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from mocme_jax.method import egns
 from mocme_jax.method.across import Across
-from mocme_jax.method.complementarity import equal_weights
 from mocme_jax.method.encoder import Carried
 from mocme_jax.method.losses import Loss
 from mocme_jax.method.mocme import MoCME
@@ -168,9 +167,11 @@ def make_loss(model: MoCME, objective: Objective, *, entities: int, devices: int
         total = metrics["loss/ranking"]
         seen = None
         if guided:
-            # Training must not depend on dev, nor on when it was last evaluated.
-            weighted = equal_weights(params) if model.fusion.fitted_on == "dev" else params
-            own, everyone = fused(model, weighted, queries, pool, positive, scores, across)
+            if model.fusion.fitted_on == "dev":
+                # Equal weights: training must not depend on dev, nor on when it was last evaluated.
+                own, everyone = jnp.sum(positive, axis=0), jnp.sum(scores, axis=0)
+            else:
+                own, everyone = fused(model, params, queries, pool, positive, scores, across)
             mean, count = egns.mean_entropy(objective.reference(everyone, gathered(own)), negatives.mask)
             seen = egns.Seen(columns.ids[columns.places[candidates(batch)]], mean, count > 0)
         if fits:

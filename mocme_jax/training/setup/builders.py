@@ -355,10 +355,9 @@ def build_scorer(
         return ModelScorer(evaluator, inputs, encode, unfitted)
     split, sizes = config.parallel.shard_entities, (len(graph.entities), len(graph.relations))
     if known is None:
-        bars = bars_of(config, graph.train, sizes[1])
-        known = make_known([graph.train], *sizes, mapper, split=split, bars=bars)
+        known = make_known([graph.train], *sizes, mapper, split=split, bars=evaluator.additions.bars)
     known_dev = make_known([graph.valid], *sizes, mapper, split=split)
     placed, options = (inputs, known, known_dev), dict(mapper=mapper, split=split, additions=additions)
-    options |= dict(score_additions=additions_of(config, graph).scores)
+    options |= dict(score_additions=evaluator.additions.scores)
     fit = make_weight_fit(model, graph.valid, *placed, entities=sizes[0], **options)
     return ModelScorer(evaluator, inputs, encode, fit)
