@@ -3,7 +3,7 @@
 Command     python -m mocme_jax.train --config=mkg_w --config.data.dir=FOLDER
 Modalities  structure (learned), text (entity labels)
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
-Machine     two cores of an AMD EPYC virtual machine, no accelerator
+Machine     one core of an AMD EPYC virtual machine, no accelerator
 Minutes     6, other programs ran beside it
 Scores      test MRR .378, dev .370 (seed 0)
 """

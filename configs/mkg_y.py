@@ -3,8 +3,8 @@
 Command     python -m mocme_jax.train --config=mkg_y --config.data.dir=FOLDER
 Modalities  structure (learned), text (names); image and more where their files are in the folder
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
-Machine     two cores of an AMD EPYC virtual machine, no accelerator
-Minutes     1
+Machine     one core of an AMD EPYC virtual machine, no accelerator
+Minutes     3, other programs ran beside it
 Scores      test MRR .401, dev .374 (seed 0)
 """
 
