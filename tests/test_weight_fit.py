@@ -55,7 +55,7 @@ TRAIN = choose_train()
 
 @functools.cache
 def trained(score="complex", fusion="complementarity"):
-    """A model, its inputs, and parameters of which none is 0."""
+    """Make a model, its inputs, and random parameters, so that no weight is 0."""
     model, inputs = tiny_model(score, fusion=fusion), tiny_inputs(ENTITIES)
     return model, inputs, random_params(model, inputs, scale=0.7)
 
