@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -60,11 +61,15 @@ def measure_information(
     if not features or not len(graph.valid):
         return {}
 
-    def log_probabilities(inputs: Inputs, expert: int = -1) -> np.ndarray:
-        """Compute them for other inputs, and with weight 0 for an expert."""
+    whole_tables: dict[int | None, Any] = {}
+
+    def log_probabilities(masked: Inputs | None = None, expert: int = -1) -> np.ndarray:
+        """Compute them for masked inputs, or for all inputs with weight 0 for an expert (-1: for none)."""
 
         def of(params: Params, fold: int | None) -> np.ndarray:
-            tables, _ = scorer.encode(params, inputs)
+            if masked is None and fold not in whole_tables:
+                whole_tables[fold] = scorer.encode(params, scorer.inputs)[0]
+            tables = whole_tables[fold] if masked is None else scorer.encode(params, masked)[0]
             if isinstance(tables, Unencoded):
                 tables = tables._replace(hidden=mapper.place(np.int32(expert), WHOLE))
             else:
@@ -73,7 +78,7 @@ def measure_information(
 
         return scorer.on_dev(fitted, of)
 
-    whole = log_probabilities(scorer.inputs)
+    whole = log_probabilities()
     modalities, experts, relations = {}, {}, defaultdict[str, dict](dict)
     for number, name in enumerate(["structure", *features]):
         less = log_probabilities(without(scorer.inputs, graph, number, mapper, split=split))
@@ -81,7 +86,7 @@ def measure_information(
         for relation, added in by_relation(whole, less, graph.valid[:, 1]).items():
             relations[graph.relations[relation]][name] = added._asdict()
     for number, name in enumerate(expert_names(features, model.encoder.experts)):
-        less = log_probabilities(scorer.inputs, number)
+        less = log_probabilities(expert=number)
         experts[name] = added_information(whole, less)._asdict()
     return {"modalities": modalities, "experts": experts, "relations": dict(relations)}
 

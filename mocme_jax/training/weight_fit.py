@@ -144,9 +144,6 @@ def make_weight_fit(
             encoding: Any = model.apply(params.model, carried_everywhere(tables, ids, split), method="encode")
             return encoding
 
-        def with_weights(fusion: Any) -> Any:
-            return {**params.model, "params": {**params.model["params"], "fusion": fusion}}
-
         def step(carry, key: jax.Array):
             weights, state = carry
             row_key, pool_key = jax.random.split(key)
@@ -173,11 +170,12 @@ def make_weight_fit(
             bonus = jnp.diagonal(added(jnp.concatenate([tails, heads]))), added(pool)
 
             def loss(fusion: Any, chosen: jax.Array, strength: jax.Array) -> jax.Array:
-                own, others = fused(model, with_weights(fusion), queries, candidates, *scores, LOCAL)
+                variables = with_fusion(params, fusion).model
+                own, others = fused(model, variables, queries, candidates, *scores, LOCAL)
                 own, others = own + bonus[0], others + bonus[1]
                 counts = jnp.tile(chosen[rows], 2)
                 losses = jnp.where(counts, softmax_loss(own, others, negative), 0)
-                penalty: Any = model.apply(with_weights(fusion), method="fusion_penalty")
+                penalty: Any = model.apply(variables, method="fusion_penalty")
                 return jnp.sum(losses) / jnp.maximum(jnp.sum(counts), 1) + strength * penalty
 
             gradients = jax.vmap(jax.grad(loss))(weights, given.chosen, strengths)
