@@ -25,7 +25,8 @@ OPTIONS = {
     ),
     "information": Field(
         False,
-        "also print how many nats of information about the answers of dev each modality and expert adds to the others",
+        "also print how many nats of information about the answers of dev each modality and expert adds to the others, "
+        "and the dev MRR of the same experts before their weights are fitted",
     ),
 }
 

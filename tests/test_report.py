@@ -428,12 +428,15 @@ def test_what_modalities_add_is_shown_once_it_was_measured(tiny_run, tmp_path):
     experts = {name: {"nats": 2.0 + i, "margin": None, "triples": 5} for i, name in enumerate(EXPERTS)}
     best = results_of(run)["run"]["best_step"]
     told = {"best_step": best, "modalities": added, "experts": experts, "relations": {SCRIPT: added}}
+    told["weights"] = {"fitted": 0.5, "before": 0.375, "gain": 0.125, "margin": 0.0625}
     (run / "information.json").write_text(json.dumps(told))
     page = Reader(write_report([run], tmp_path / "after.html").read_text(encoding="utf-8"))
     cells = re.findall(r"(−?[\d.]+ ± [\d.]+) nats", page.text)
     # Those of all relations, and no others: dev's only relation here is not one of test's.
     assert cells == ["1.25 ± 0.12", "0.00 ± 0.12", "0.50 ± 0.12"]
     assert re.search(r"structure \d+\.\d% 100\.0% 2\.00 numeric \d+\.\d% \d+\.\d% 3\.00", page.text)
+    assert "dev MRR: 0.5000 with the fitted weights, 0.3750 before the fit" in page.text
+    assert "gain +0.1250 ± 0.0625" in page.text
     assert "script" not in page.tags
     # A file of something else, or of another checkpoint, counts as none.
     for other in ([], told | {"best_step": best + 1}):

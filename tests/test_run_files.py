@@ -112,7 +112,13 @@ def test_a_file_of_rows_has_a_limit(tmp_path, monkeypatch):
 )
 def test_information_of_another_shape_is_as_if_there_were_none(change, tmp_path):
     added = {"nats": 0.5, "margin": None, "triples": 3}
-    kept = {"best_step": 2, "modalities": {"text": added}, "experts": {}, "relations": {"r": {"text": added}}}
+    kept = {
+        "best_step": 2,
+        "modalities": {"text": added},
+        "experts": {},
+        "relations": {"r": {"text": added}},
+        "weights": None,
+    }
     (tmp_path / "information.json").write_text(json.dumps(kept | change))
     assert bool(read_information(tmp_path, {"best_step": 2})) == (not change)
 

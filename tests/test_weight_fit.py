@@ -29,6 +29,7 @@ from mocme_jax.parallel.mesh import WHOLE, Mapper
 from mocme_jax.training.best_model import restore_best
 from mocme_jax.training.device_data import make_known
 from mocme_jax.training.entity_encoding import Unencoded, block_source, make_block_encoding, make_encode_program
+from mocme_jax.training.information import gain_of_weights
 from mocme_jax.training.lanes import OneLane, StackedLanes
 from mocme_jax.training.model_scorer import ModelScorer
 from mocme_jax.training.setup import builders
@@ -293,6 +294,20 @@ def test_each_fold_of_dev_is_ranked_with_weights_of_the_other_and_test_with_thos
     asked, _ = log_weights(fusion_of(fitted.params), experts_scores()[0])
     assert np.sum(scorer.shares(fitted)) == pytest.approx(1, rel=1e-5)
     assert np.argmax(scorer.shares(fitted)) == np.argmax(asked.mean(axis=(0, 1)))
+
+
+def test_the_gain_is_over_equal_weights_of_the_same_experts():
+    model, scorer, fitted = trained()[0], scorer_of(), fitted_of()
+    told = gain_of_weights(model, fitted, scorer, ONE)
+    equal = jax.tree.map(np.zeros_like, fusion_of(fitted.params))
+    after, before = 1 / scorer.dev_ranks(fitted), 1 / loop_ranks(equal, dev_of())
+    assert told["fitted"] == pytest.approx(after.mean())
+    assert told["before"] == pytest.approx(before.mean())
+    gains = (after - before).reshape(2, -1).mean(axis=0)
+    assert told["gain"] == pytest.approx(gains.mean())
+    assert told["margin"] == pytest.approx(1.96 * gains.std(ddof=1) / np.sqrt(DEV))
+    assert told["gain"] > told["margin"]
+    assert gain_of_weights(model, unfitted(fitted.params), scorer, ONE) is None
 
 
 def test_without_dev_all_weights_stay_and_a_single_triple_does_not_rank_itself():

@@ -9,7 +9,7 @@ from mocme_jax.config import flat
 from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError
 from mocme_jax.flags import flags_of
-from mocme_jax.training.information import in_nats, read_information
+from mocme_jax.training.information import in_nats, in_words, read_information
 from mocme_jax.training.logs.metrics_log import read_metrics
 from mocme_jax.training.logs.run_results import read_results
 from mocme_jax.training.setup.settings import settings_of
@@ -33,7 +33,7 @@ class Finished:
     workdir: Path
     name: str
     results: dict[str, Any]
-    information: dict[str, dict]
+    information: dict[str, Any]
     rows: list[dict[str, Any]]
 
     @property
@@ -55,6 +55,12 @@ class Finished:
     def added_by_experts(self) -> dict[str, str]:
         """Nats that each expert adds, by name; empty where that is not measured."""
         return {name: in_nats(one) for name, one in self.information.get("experts", {}).items()}
+
+    @property
+    def gain_of_weights(self) -> str:
+        """What the fit of the weights brings, in words; empty if there is no fit, or if it is not measured."""
+        weights = self.information.get("weights")
+        return in_words(weights) if weights else ""
 
     @property
     def model(self) -> SimpleNamespace:

@@ -199,6 +199,7 @@ def weights_context(one: Measured, colours: Mapping[str, int]) -> dict[str, Any]
         "run": one.run,
         "rows": [(name, colours[name], share, one.reads(name), nats.get(name)) for name, share in shares.items()],
         "has_nats": bool(nats),
+        "gain": one.run.gain_of_weights,
         "patterns": cut(weighing.pattern_bars(one, colours), 6),
         "relations": cut(weighing.relation_bars(one, colours), 6),
     }

@@ -1,4 +1,4 @@
-"""The information that each modality and each expert of a trained model adds about the answers of dev."""
+"""What complementarity brings a trained model, measured on dev: nats of each part, and the gain of fitted weights."""
 
 import os
 from collections import defaultdict
@@ -13,6 +13,7 @@ from mocme_jax.data.readers.json_file import read_json
 from mocme_jax.data.readers.json_shape import misfit
 from mocme_jax.errors import UserError
 from mocme_jax.evaluation.added_information import added_information, by_relation
+from mocme_jax.evaluation.metrics import mean_and_margin
 from mocme_jax.method.mocme import MoCME, Params
 from mocme_jax.parallel.entity_tables import Inputs
 from mocme_jax.parallel.mesh import WHOLE, Mapper
@@ -22,7 +23,7 @@ from mocme_jax.training.entity_encoding import Unencoded
 from mocme_jax.training.logs.progress import results_table
 from mocme_jax.training.logs.run_results import expert_names
 from mocme_jax.training.model_scorer import DEV, ModelScorer
-from mocme_jax.training.weight_fit import Fitted
+from mocme_jax.training.weight_fit import Fitted, before_fit, unfitted
 
 FILE = "information.json"
 _ADDED = {"nats": float, "margin": (float, None), "triples": int}
@@ -31,6 +32,7 @@ INFORMATION = {
     "modalities": {str: _ADDED},
     "experts": {str: _ADDED},
     "relations": {str: {str: _ADDED}},
+    "weights": ({"fitted": float, "before": float, "gain": float, "margin": (float, None)}, None),
 }
 """The shape of the file; see ``json_shape``."""
 
@@ -40,8 +42,8 @@ SHOWN_RELATIONS = 20
 
 def measure_information(
     model: MoCME, fitted: Fitted, graph: KnowledgeGraph, scorer: ModelScorer, mapper: Mapper, *, split: bool
-) -> dict[str, dict]:
-    """Measure the information that each part adds.
+) -> dict[str, Any]:
+    """Measure the information that each part adds, and the gain of the fitted weights.
 
     A modality is left out as if no entity had it, an expert as if its weight were 0.
 
@@ -54,8 +56,9 @@ def measure_information(
       split: whether tables are sharded.
 
     Returns:
-      ``Added`` as dicts: ``modalities`` and ``experts`` by name, and ``relations``, modalities by relation. Empty for a
-      model of the structure alone, which has nothing to compare, and if dev is empty.
+      ``Added`` as dicts: ``modalities`` and ``experts`` by name, and ``relations``, modalities by relation. ``weights``
+      is what ``gain_of_weights`` returns. Empty for a model of the structure alone, which has nothing to compare, and
+      if dev is empty.
     """
     features = [modality.name for modality in graph.modalities]
     if not features or not len(graph.valid):
@@ -88,10 +91,29 @@ def measure_information(
     for number, name in enumerate(expert_names(features, model.encoder.experts)):
         less = log_probabilities(expert=number)
         experts[name] = added_information(whole, less)._asdict()
-    return {"modalities": modalities, "experts": experts, "relations": dict(relations)}
+    weights = gain_of_weights(model, fitted, scorer, mapper)
+    return {"modalities": modalities, "experts": experts, "relations": dict(relations), "weights": weights}
 
 
-def write_information(workdir: Path, information: dict[str, dict], position: dict) -> bool:
+def gain_of_weights(
+    model: MoCME, fitted: Fitted, scorer: ModelScorer, mapper: Mapper
+) -> dict[str, float | None] | None:
+    """Compare the MRR of dev with that of the same experts before the fit of the weights.
+
+    Returns:
+      The MRR with ``fitted`` weights, each fold ranked with the weights of the other; the MRR ``before`` the fit, when
+      the experts of complementarity weigh the same; the ``gain``, and the ``margin`` of its 95% confidence interval,
+      None for a single triple. None if the fusion is not fitted on dev.
+    """
+    if not fitted.folds:
+        return None
+    ranks = [scorer.dev_ranks(one) for one in (fitted, unfitted(before_fit(model, fitted.params, mapper)))]
+    after, before = (1 / one for one in ranks)
+    gain, margin = mean_and_margin(after - before)
+    return {"fitted": float(after.mean()), "before": float(before.mean()), "gain": gain, "margin": margin}
+
+
+def write_information(workdir: Path, information: dict[str, Any], position: dict) -> bool:
     """Write it into a run's folder, for the best step of a position; return False if it cannot be written."""
     try:
         write_json(workdir / FILE, {"best_step": position["best_step"]} | information)
@@ -100,7 +122,7 @@ def write_information(workdir: Path, information: dict[str, dict], position: dic
     return True
 
 
-def read_information(workdir: Path, position: dict) -> dict[str, dict]:
+def read_information(workdir: Path, position: dict) -> dict[str, Any]:
     """Read it from a run's folder; empty if there is none, or if it belongs to another checkpoint."""
     path = workdir / FILE
     found = read_json(path) if os.path.lexists(path) else {}
@@ -115,8 +137,8 @@ def in_nats(added: dict) -> str:
     return f"{round(added['nats'], 2) + 0.0:.2f}{margin}"
 
 
-def print_information(information: dict[str, dict], console: Console) -> None:
-    """Print what each modality adds, overall and for the most frequent relations, and what each expert adds."""
+def print_information(information: dict[str, Any], console: Console) -> None:
+    """Print what each modality adds, also per frequent relation, what each expert adds, and what the fit gains."""
     if not information:
         console.print("structure is the only modality of this model: it has nothing to add to")
         return
@@ -132,3 +154,14 @@ def print_information(information: dict[str, dict], console: Console) -> None:
         console.print(f"{left} less frequent relations are not shown; --json lists all")
     rows = [{"expert": name, "nats": in_nats(added)} for name, added in information["experts"].items()]
     results_table(rows, title="the same for each expert", console=console)
+    if information["weights"]:
+        console.print(in_words(information["weights"]), soft_wrap=True)
+
+
+def in_words(weights: dict[str, float | None]) -> str:
+    """Say what ``gain_of_weights`` found."""
+    margin = "" if weights["margin"] is None else f" ± {weights['margin']:.4f} (95% confidence interval)"
+    return (
+        f"dev MRR: {weights['fitted']:.4f} with the fitted weights, {weights['before']:.4f} before the fit, with the "
+        f"same experts; gain {weights['gain']:+.4f}{margin}"
+    )

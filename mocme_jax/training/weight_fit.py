@@ -185,8 +185,7 @@ def make_weight_fit(
         with jax.default_matmul_precision("highest"):
             encoding = jax.lax.map(encode, given.ids.reshape(-1, _BLOCK))
             encoding = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), encoding)
-            initial = init_params(model, jax.random.key(0), 1).model["params"]["fusion"]
-            start = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(given.chosen), *x.shape)), initial)
+            start = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(given.chosen), *x.shape)), _initial(model))
             keys = jax.random.split(jax.random.key(0), STEPS)
             (weights, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), keys)
         return weights
@@ -204,6 +203,15 @@ def make_weight_fit(
         return Fitted(of(0), tuple(of(number) for number in range(1, len(chosen))))
 
     return fit
+
+
+def before_fit(model: MoCME, params: Params, mapper: Mapper) -> Params:
+    """Return the parameters, placed, with the weights from which every fit starts; see ``FITTED_ON``."""
+    return with_fusion(params, mapper.place(jax.device_get(_initial(model)), WHOLE))
+
+
+def _initial(model: MoCME) -> Any:
+    return init_params(model, jax.random.key(0), 1).model["params"]["fusion"]
 
 
 def with_fusion(params: Params, fusion: Any) -> Params:
