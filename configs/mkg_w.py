@@ -16,6 +16,7 @@ def get_config(arg=None):
     config = default_config()
     config.data.name = "MKG-W"
     config.model.width = 256
+    config.model.experts = 3
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.6

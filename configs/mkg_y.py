@@ -18,6 +18,7 @@ def get_config(arg=None):
     # Birth dates and the like do not help here (docs/studies/pilots.md).
     config.data.make = ("text",)
     config.model.width = 256
+    config.model.experts = 3
     config.model.lend = 0.3
     config.model.self_answers = "seen"
     config.model.cardinality = 0.4
