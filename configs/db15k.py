@@ -5,7 +5,7 @@ Modalities  structure (learned), text (names), numeric (numeric_triples.tsv)
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
 Dev         carved out of train: 9,831 of the 9,904 released valid rows are duplicates or in train or test
 Machine     one core of an AMD EPYC virtual machine, no accelerator
-Minutes     28, other programs ran beside it
+Minutes     22 to 27, other programs ran beside it
 Scores      test MRR .404, dev .394 (seed 0); .401 with version 0.2.0 and names alone
 """
 

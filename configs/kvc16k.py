@@ -4,8 +4,8 @@ Command     python -m mocme_jax.train --config=kvc16k --config.data.dir=FOLDER
 Modalities  structure (learned), text (names); image and more where their files are in the folder
 Data        FOLDER holds the released files; without a text feature file the names are encoded (extra: text)
 Machine     one core of an AMD EPYC virtual machine, no accelerator
-Minutes     not measured with this version
-Scores      not measured with this version; .172 with version 0.4.0, .175 with version 0.2.0
+Minutes     31, other programs ran beside it
+Scores      test MRR .179, dev .180 (seed 0)
 """
 
 from mocme_jax.config import default_config, structure_alone
