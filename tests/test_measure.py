@@ -103,8 +103,8 @@ def test_a_training_peaks_where_the_plan_says(saves, tmp_path):
     assert schedule_of(config, 100_000).saves_while_training(1.0) == saves
     total = on_cpus(planned, host, 2, saves=saves)
     # How much of a save overlaps with a step depends on the machine, and programs from the compilation cache need less
-    # than those that are compiled: 1.18 GB and more were measured for 1.31 planned, without saves .93 to 1.18 for 1.06.
-    assert 0.85 * total < measured < 1.15 * total
+    # than those that are compiled: 1.20 to 1.28 GB were measured for 1.38 planned, without saves 1.06 to 1.20 for 1.13.
+    assert 0.85 * total < measured < 1.1 * total
 
 
 def test_the_processes_of_a_node_share_the_features():
