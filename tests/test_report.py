@@ -435,7 +435,7 @@ def test_what_modalities_add_is_shown_once_it_was_measured(tiny_run, tmp_path):
     # Those of all relations, and no others: dev's only relation here is not one of test's.
     assert cells == ["1.25 ± 0.12", "0.00 ± 0.12", "0.50 ± 0.12"]
     assert re.search(r"structure \d+\.\d% 100\.0% 2\.00 numeric \d+\.\d% \d+\.\d% 3\.00", page.text)
-    assert "dev MRR: 0.5000 with the fitted weights, 0.3750 before the fit" in page.text
+    assert "dev MRR: 0.5000 with the fitted weights, 0.3750 with the weights before the fit" in page.text
     assert "gain +0.1250 ± 0.0625" in page.text
     assert "script" not in page.tags
     # A file of something else, or of another checkpoint, counts as none.

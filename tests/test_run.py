@@ -188,9 +188,8 @@ def test_evaluate_tells_what_each_modality_adds(finished, monkeypatch, capsys):
     assert set(everything) == {"structure", "text", "numeric"}
     assert list(information["experts"]) == ["structure", "numeric", "text", "joint expert"]
     weights = information["weights"]
-    assert (
-        f"dev MRR: {weights['fitted']:.4f} with the fitted weights, {weights['before']:.4f} before the fit" in printed
-    )
+    told = f"{weights['fitted']:.4f} with the fitted weights, {weights['before']:.4f} with the weights before the fit"
+    assert f"dev MRR: {told}" in printed
     assert weights["fitted"] == json.loads((finished[0] / "results.json").read_text())["dev"]["overall"]["mrr"]
     assert weights["gain"] == pytest.approx(weights["fitted"] - weights["before"])
     for name, added in everything.items():

@@ -298,16 +298,17 @@ def test_each_fold_of_dev_is_ranked_with_weights_of_the_other_and_test_with_thos
 
 def test_the_gain_is_over_equal_weights_of_the_same_experts():
     model, scorer, fitted = trained()[0], scorer_of(), fitted_of()
-    told = gain_of_weights(model, fitted, scorer, ONE)
+    ranks = scorer.dev_ranks(fitted)
+    told = gain_of_weights(model, fitted, scorer, ONE, ranks)
     equal = jax.tree.map(np.zeros_like, fusion_of(fitted.params))
-    after, before = 1 / scorer.dev_ranks(fitted), 1 / loop_ranks(equal, dev_of())
+    after, before = 1 / ranks, 1 / loop_ranks(equal, dev_of())
     assert told["fitted"] == pytest.approx(after.mean())
     assert told["before"] == pytest.approx(before.mean())
     gains = (after - before).reshape(2, -1).mean(axis=0)
     assert told["gain"] == pytest.approx(gains.mean())
     assert told["margin"] == pytest.approx(1.96 * gains.std(ddof=1) / np.sqrt(DEV))
     assert told["gain"] > told["margin"]
-    assert gain_of_weights(model, unfitted(fitted.params), scorer, ONE) is None
+    assert gain_of_weights(model, unfitted(fitted.params), scorer, ONE, ranks) is None
 
 
 def test_without_dev_all_weights_stay_and_a_single_triple_does_not_rank_itself():

@@ -64,7 +64,8 @@ def evaluate_workdir(
     )
     if information:
         split = settings_of(config).shard_entities
-        results["information"] = measure_information(model, fitted, dataset.graph, scorer, mapper, split=split)
+        measured = model, fitted, dataset.graph, scorer, mapper, ranks["valid"][:, 0]
+        results["information"] = measure_information(*measured, split=split)
         if jax.process_index() == 0 and not write_information(workdir, results["information"], results["run"]):
             console.print(f"{workdir} cannot be written, so report and explain will not show this")
     if openke:

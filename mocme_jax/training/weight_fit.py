@@ -206,7 +206,7 @@ def make_weight_fit(
 
 
 def before_fit(model: MoCME, params: Params, mapper: Mapper) -> Params:
-    """Return the parameters, placed, with the weights from which every fit starts; see ``FITTED_ON``."""
+    """Return the parameters, placed, with the initial weights, from which every fit starts."""
     return with_fusion(params, mapper.place(jax.device_get(_initial(model)), WHOLE))
 
 
